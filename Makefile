@@ -1,0 +1,60 @@
+# Everything starts here; `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CONFIG := var/serving/models.config
+export PYTHONDONTWRITEBYTECODE =
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "metseg needs Python 3.11 or 3.12; say which with PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python has no venv module: apt-get install python3-venv"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
+	@SETUPTOOLS_SCM_PRETEND_VERSION= $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(STAMP) ## Create .venv from the hash-pinned lock
+
+data: $(STAMP)
+	@test -d data || $(BIN)/metseg phantom data
+
+run: $(STAMP) ## Run the pipeline on the phantom cohort, or on your folder: make run DATA=FOLDER
+	@$(BIN)/metseg run $(if $(DATA),--data "$(DATA)") $(foreach p,$(PARAMS),--param $(p))
+
+test: $(STAMP) ## Lint, types and every test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: $(STAMP) ## Serve the published models over gRPC on port 8500
+	@test -f $(CONFIG) || { echo "nothing is published yet: make run"; exit 2; }
+	@$(BIN)/metseg serve --port 8500 --model_config_file $(CONFIG) --allow_version_labels_for_unavailable_models
+
+predict: $(STAMP) ## Segment images through the server: make predict IMAGES='a.nii.gz …' OUT=predictions
+	@$(BIN)/metseg predict $(IMAGES) --out $(or $(OUT),predictions) $(if $(MODEL),--model-name $(MODEL))
+
+ui: $(STAMP) ## Open the MLflow UI on port 5000
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///var/mlflow.db --port 5000
+
+compile: $(STAMP) ## Compile the Kubeflow pipeline to pipelines/compiled/
+	@$(BIN)/metseg compile
+
+lock: $(STAMP) ## Resolve requirements.lock anew from setup.py
+	$(BIN)/uv pip compile setup.py --all-extras --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
+
+clean: ## Remove what runs left (data, runs, var), but not the environment
+	rm -rf data runs var
+
+.PHONY: help install data run test format serve predict ui compile lock clean

@@ -1,0 +1,1 @@
+"""The evaluate step: `step.py` is the plain function, `component.py` the Kubeflow component around it."""

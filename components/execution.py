@@ -1,0 +1,53 @@
+"""What surrounds every step: logging, its duration and memory on record, errors a person can read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from metseg.errors import MetsegError
+from metseg.files import write_json
+from metseg.settings import apply_defaults
+
+ERROR_TAG = "::error "
+STEP_RECORD = "step.json"
+
+
+def process_age() -> float:
+    """Seconds since this process started: the duration of a step counts its imports."""
+    import psutil
+
+    return time.time() - float(psutil.Process(os.getpid()).create_time())
+
+
+@contextmanager
+def executing(step: str, folder: str) -> Iterator[Path]:
+    """Run the body as the step `step`, whose main output is `folder`.
+
+    Afterwards `folder/step.json` holds the step's name, seconds and peak memory. A `MetsegError` ends the process
+    with its exit code and its message alone; any other error keeps its traceback, for it is a defect.
+    """
+    apply_defaults()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    for noisy in ("absl", "alembic", "great_expectations", "mlflow", "matplotlib", "tensorflow"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    path = Path(folder)
+    try:
+        yield path
+    except MetsegError as error:
+        print(ERROR_TAG + json.dumps({"step": step, "message": str(error), "code": error.exit_code}), flush=True)
+        sys.exit(1)
+    path.mkdir(parents=True, exist_ok=True)
+    record = {
+        "step": step,
+        "seconds": round(process_age(), 1),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    write_json(path / STEP_RECORD, record)

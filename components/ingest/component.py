@@ -1,0 +1,33 @@
+"""Kubeflow component of the ingest step."""
+
+from kfp import dsl
+
+from components.images import DATA_IMAGE
+
+
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
+def ingest(
+    reference: str,
+    layout: str,
+    channels: str,
+    labels: str,
+    mask_threshold: int,
+    run_name: str,
+    cohort: dsl.Output[dsl.Dataset],  # type: ignore[valid-type]
+) -> str:
+    """Read a data reference into canonical cases and a manifest, split by patient."""
+    from components.execution import executing
+
+    with executing("ingest", cohort.path) as folder:
+        from components.ingest.step import ingest as step
+
+        run = step(
+            reference,
+            folder,
+            layout=layout,
+            channels=channels,
+            labels=labels,
+            mask_threshold=mask_threshold,
+            run_name=run_name,
+        )
+    return run

@@ -1,0 +1,53 @@
+"""Preprocess: window, CLAHE and resize every case into TFRecords, and freeze the specification."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from metseg.dataset.manifest import Manifest
+from metseg.dataset.records import write_case_records
+
+from metseg.files import folder_written_beside
+from metseg.imaging.fit import fit_mask
+from metseg.imaging.preprocessing import preprocess as preprocess_volume
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.volume import load_image, load_mask
+from metseg.progress import track
+
+logger = logging.getLogger(__name__)
+
+
+def preprocess(
+    cohort: Path, records: Path, *, image_size: int = 128, clahe: bool = True, context_slices: int = 0
+) -> None:
+    """Write `records/<split>/<case>.tfrecord` and `records/preprocessing.json`.
+
+    Args:
+        cohort: output of ingest.
+        records: folder to write.
+        image_size: side in pixels of what the networks see.
+        clahe: whether contrast-limited adaptive histogram equalisation is applied.
+        context_slices: neighbouring slices on either side that the network sees.
+    """
+    manifest = Manifest.read(cohort / "manifest.json")
+    specification = PreprocessingSpecification(
+        channels=tuple(manifest.channels), image_size=image_size, clahe=clahe, context_slices=context_slices
+    )
+    with folder_written_beside(records) as beside:
+        for split in ("train", "validation", "test"):
+            (beside / split).mkdir()
+        specification.write(beside / "preprocessing.json")
+        for entry in track(manifest.cases, "preprocessing cases"):
+            folder = cohort / "cases" / entry.case
+            images = preprocess_volume(load_image(folder), specification)
+            masks = fit_mask(load_mask(folder), image_size)
+            write_case_records(beside / entry.split / f"{entry.case}.tfrecord", images, masks)
+    logger.info(
+        "%d cases at %d×%d, CLAHE %s, specification %s",
+        len(manifest.cases),
+        image_size,
+        image_size,
+        "on" if clahe else "off",
+        specification.digest()[:12],
+    )

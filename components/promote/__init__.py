@@ -1,0 +1,1 @@
+"""The promote step: `step.py` is the plain function, `component.py` the Kubeflow component around it."""

@@ -1,0 +1,62 @@
+"""Kubeflow component of the train step."""
+
+from kfp import dsl
+
+from components.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def train(
+    cohort: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
+    records: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
+    run: str,
+    architecture: str,
+    filters: int,
+    depth: int,
+    normalization: str,
+    upsampling: str,
+    dropout: float,
+    loss: str,
+    epochs: int,
+    steps_per_epoch: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    lesion_share: float,
+    augmentation: bool,
+    seed: int,
+    model: dsl.Output[dsl.Model],  # type: ignore[valid-type]
+    metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
+) -> None:
+    """Train one network, choose its operating point on validation patients and export it once."""
+    from pathlib import Path
+
+    from components.execution import executing
+
+    with executing(f"train {architecture}", model.path) as folder:
+        from components.train.step import train as step
+        from metseg.files import read_json
+        from metseg.training.configuration import TrainingConfiguration
+
+        chosen = TrainingConfiguration(
+            architecture=architecture,
+            filters=filters,
+            depth=depth,
+            normalization=normalization,
+            upsampling=upsampling,
+            dropout=dropout,
+            loss=loss,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            lesion_share=lesion_share,
+            augmentation=augmentation,
+            seed=seed,
+        )
+        step(Path(cohort.path), Path(records.path), run, folder, chosen)
+        training = read_json(folder / "training.json")
+        metrics.log_metric("parameters", training["parameters"])
+        metrics.log_metric("validation_dice", training["operating_point"]["dice"])
+        metrics.log_metric("validation_lesion_f1", training["operating_point"]["lesion_f1"])

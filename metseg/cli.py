@@ -1,0 +1,213 @@
+"""The command line: the door where arguments are checked and errors become one message and an exit code.
+
+It is the one module of `metseg` that reaches up to `pipelines`, and it does so inside its functions.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metseg.errors import MetsegError, UsageError
+from metseg.settings import Settings, apply_defaults
+
+app = typer.Typer(
+    help="Train, judge, register, promote and serve segmentation models for brain metastases in MRI.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+PHANTOM_MODEL = "brain-mets-segmentation"
+PHANTOM_BUDGET: dict[str, Any] = {"epochs": 10, "steps_per_epoch": 50}
+"""The embedded run's budget: both networks in minutes on two cores."""
+
+
+def _examples(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@app.command(epilog=_examples("metseg phantom data", "metseg phantom /tmp/heads --patients 6 --seed 1"))
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; a complete cohort there is left alone.")],
+    patients: Annotated[int, typer.Option(help="Number of patients.", min=3)] = 24,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 2023,
+) -> None:
+    """Make the phantom cohort: heads with metastases, in the BraTS-METS layout."""
+    from metseg.imaging.phantom import generate_cohort
+    from metseg.progress import Progress
+
+    with Progress("making phantom heads", patients) as progress:
+
+        def report(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done)
+
+        generate_cohort(folder, patients, seed, report)
+
+
+def _model_name(folder: Path) -> str:
+    """Registered model of a run on a folder of the user's own."""
+    return f"{PHANTOM_MODEL}-{re.sub(r'[^A-Za-z0-9]+', '-', folder.resolve().name).strip('-').lower()}"
+
+
+def _parameters(given: list[str]) -> dict[str, Any]:
+    """Check `NAME=VALUE` against the pipeline's parameters and their types."""
+    from pipelines.training import training
+
+    known = training.component_spec.inputs
+    parsed: dict[str, Any] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or name not in known:
+            raise UsageError(f"--param {text}: expected NAME=VALUE with a NAME of {', '.join(sorted(known))}")
+        kind = known[name].type
+        try:
+            if kind == "NUMBER_INTEGER" or kind == "Integer":
+                parsed[name] = int(value)
+            elif kind == "NUMBER_DOUBLE" or kind == "Float":
+                parsed[name] = float(value)
+            elif kind in ("BOOLEAN", "Boolean"):
+                parsed[name] = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}[
+                    value.lower()
+                ]
+            else:
+                parsed[name] = value
+        except (ValueError, KeyError):
+            raise UsageError(f"--param {text}: {value!r} is not a value of type {kind}") from None
+    return parsed
+
+
+def _check_training(parameters: dict[str, Any]) -> None:
+    """Refuse a training that cannot be, before anything is read."""
+    from dataclasses import fields
+
+    from metseg.training.configuration import TrainingConfiguration
+
+    names = {field.name for field in fields(TrainingConfiguration)}
+    TrainingConfiguration(architecture="nested_unet", **{k: v for k, v in parameters.items() if k in names})
+
+
+@app.command(
+    epilog=_examples(
+        "metseg run",
+        "metseg run --data ~/scans",
+        "metseg run --data ~/scans --param epochs=40 --param clahe=false",
+    )
+)
+def run(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images and masks; the phantom cohort where none is given.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of a pipeline parameter; may be repeated.")
+    ] = None,
+) -> None:
+    """Run the training pipeline on this machine, from images to a served model."""
+    if data is not None and not data.is_dir():
+        raise UsageError(f"--data {data}: there is no such folder; name a folder with images and masks")
+    from rich.console import Console
+
+    from pipelines import local
+
+    settings = Settings.from_environment()
+    parameters = _parameters(param or [])
+    arguments: dict[str, Any] = {"promotion": "automatic", "accelerator_count": 0}
+    if data is None:
+        if not settings.data.is_dir():
+            phantom(settings.data)
+        arguments |= {"reference": str(settings.data), "model_name": PHANTOM_MODEL, **PHANTOM_BUDGET}
+    else:
+        arguments |= {"reference": str(data.resolve()), "model_name": _model_name(data)}
+    arguments |= parameters
+    _check_training(arguments)
+    local.run(arguments, settings, Console())
+
+
+@app.command(name="compile", epilog=_examples("metseg compile", "metseg compile --out training.yaml"))
+def compile_command(
+    out: Annotated[Path | None, typer.Option(help="File to write; the committed one where none is given.")] = None,
+) -> None:
+    """Compile the Kubeflow pipeline to YAML."""
+    from pipelines.compiling import COMPILED, compile_pipeline
+
+    print(compile_pipeline(out or COMPILED))
+
+
+@app.command(epilog=_examples("metseg models", "metseg models brain-mets-segmentation-scans"))
+def models(name: Annotated[str, typer.Argument(help="Registered model.")] = PHANTOM_MODEL) -> None:
+    """List the versions in the registry, with scores and aliases."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from metseg.tracking import registry, runs
+
+    apply_defaults()
+    found = registry.versions(runs.client(Settings.from_environment()), name)
+    if not found:
+        raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
+    table = Table("version", "architecture", "Dice", "lesion F1", "gate", "aliases", "data version", title=name)
+    for entry in found:
+        tag = entry.tags.get
+        cells = [tag(key, "–") for key in ("architecture", "test.dice", "test.lesion_f1", "gate")]
+        table.add_row(str(entry.number), *cells, ", ".join(entry.aliases), tag("data.version", "–")[:12])
+    Console().print(table)
+
+
+@app.command(
+    epilog=_examples(
+        "metseg predict scan-t1n.nii.gz scan-t2f.nii.gz scan-t1c.nii.gz --out masks",
+        "metseg predict scans/patient1 --out masks --server 127.0.0.1:8500 --label stable",
+        "metseg predict a.nii.gz b.nii.gz --channels t1c,t2f --out masks",
+    )
+)
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files of one or more cases, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks, lesions.json and overlays.")],
+    server: Annotated[str, typer.Option(help="HOST:PORT of the model server.")] = "127.0.0.1:8500",
+    model_name: Annotated[str, typer.Option(help="Model to ask.")] = PHANTOM_MODEL,
+    label: Annotated[
+        str, typer.Option(help="Version label to ask: stable or canary; empty for the latest.")
+    ] = "stable",
+    channels: Annotated[str, typer.Option(help="Channel of each file in order, where names do not tell.")] = "",
+) -> None:
+    """Segment images through a model server; masks come in each image's own geometry."""
+    from metseg.serving.predict import predict_files
+
+    apply_defaults()
+    predict_files(images, out, server, model_name, label, [name for name in channels.split(",") if name])
+
+
+def _serve_command(context: typer.Context) -> None:
+    from metseg.serving.server import main as serve_main
+
+    apply_defaults()
+    serve_main(context.args)
+
+
+app.command(
+    name="serve",
+    help="Serve models over gRPC with the flags of tensorflow_model_server.",
+    epilog=_examples(
+        "metseg serve --model_config_file var/serving/models.config",
+        "metseg serve --port 8500 --model_name m --model_base_path /models/m",
+    ),
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(_serve_command)
+
+
+def main() -> None:
+    """Entry point of the `metseg` command."""
+    try:
+        app()
+    except MetsegError as error:
+        print(f"metseg: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("metseg: interrupted", file=sys.stderr)
+        sys.exit(130)

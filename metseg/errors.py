@@ -1,0 +1,29 @@
+"""The one family of errors that a user meets: each says what, where, what was expected and what to do."""
+
+
+class MetsegError(Exception):
+    """The work could not be done; the command ends with exit code 1 and this message, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(MetsegError):
+    """The command was called wrongly (an unknown flag value, a missing folder); exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(MetsegError):
+    """An image, a mask or a cohort cannot be used; the message names the file."""
+
+
+class ValidationFailed(MetsegError):
+    """The data were read but judged unfit; the message names the cases."""
+
+
+class ServingError(MetsegError):
+    """A model server could not be reached, or refused the request."""
+
+
+class PublishError(MetsegError):
+    """A model version could not be published; nothing was left half-written."""

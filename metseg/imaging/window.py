@@ -1,0 +1,63 @@
+"""The robust intensity window of a channel: two order statistics inside the head, taken over the whole volume."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.imaging.specification import PreprocessingSpecification
+
+BRIGHT_PERCENTILE = 99.0
+"""Percentile of all voxels that stands for bright tissue when the head is told from the background."""
+
+
+def rank_of(percentile: float, count: int) -> int:
+    """Zero-based rank of a percentile among `count` sorted values, without interpolation, in integer arithmetic.
+
+    The percentile counts to a thousandth. The served graph computes the same rank in int64.
+    """
+    return (count - 1) * round(percentile * 1000) // 100_000
+
+
+def order_statistic(values: NDArray[np.float32], percentile: float) -> np.float32:
+    """The value of rank `rank_of(percentile, len(values))`; `values` is flat and not empty."""
+    rank = rank_of(percentile, values.size)
+    return np.float32(np.partition(values, rank)[rank])
+
+
+def channel_window(voxels: NDArray[np.float32], specification: PreprocessingSpecification) -> tuple[float, float]:
+    """Lower and upper end of the window of one channel.
+
+    Args:
+        voxels: float32, any shape, all voxels of one channel of one volume, finite.
+        specification: percentiles and the definition of the head.
+
+    Returns:
+        Intensities that become 0 and 255. A constant image gives a window one unit wide.
+    """
+    flat = voxels.ravel()
+    floor = flat.min()
+    bright = order_statistic(flat, BRIGHT_PERCENTILE)
+    threshold = floor + np.float32(specification.head_fraction) * (bright - floor)
+    head = flat[flat > threshold]
+    if head.size == 0:
+        head = flat
+    low = order_statistic(head, specification.lower_percentile)
+    high = order_statistic(head, specification.upper_percentile)
+    if high <= low:
+        high = np.float32(low + np.float32(1.0))
+    return float(low), float(high)
+
+
+def volume_window(image: NDArray[np.float32], specification: PreprocessingSpecification) -> NDArray[np.float32]:
+    """Windows of all channels of a volume `(slices, height, width, channels)`, as float32 `(channels, 2)`."""
+    return np.array(
+        [channel_window(image[..., channel], specification) for channel in range(image.shape[-1])], dtype=np.float32
+    )
+
+
+def apply_window(image: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Map intensities `(…, channels)` linearly from the window `(channels, 2)` to 0–255, rounding half to even."""
+    low, high = window[:, 0], window[:, 1]
+    unit = np.clip((image - low) / (high - low), np.float32(0.0), np.float32(1.0))
+    return np.rint(unit * np.float32(255.0)).astype(np.uint8)

@@ -1,0 +1,89 @@
+"""Progress of long work: a bar on a terminal, now and then a plain line in a log.
+
+A step of a local run writes into a pipe that the runner reads; there every report is one tagged line
+(`METSEG_PROGRESS=lines`), which the runner draws as a bar.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+TAG = "::progress "
+LOG_EVERY_SECONDS = 10.0
+LINES_EVERY_SECONDS = 0.25
+
+
+class Progress:
+    """One piece of work of known length; use as a context manager and call `update`.
+
+    Args:
+        label: what is being done, as a person would say it.
+        total: number of parts.
+    """
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label = label
+        self.total = total
+        self._last = 0.0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if os.environ.get("METSEG_PROGRESS") != "lines" and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=self.total, detail="")
+        self._last = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, detail: str = "") -> None:
+        """Say that `done` of `total` parts are finished; `detail` is a figure worth watching."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, detail=detail)
+            return
+        now = time.monotonic()
+        lines = os.environ.get("METSEG_PROGRESS") == "lines"
+        if done < self.total and now - self._last < (LINES_EVERY_SECONDS if lines else LOG_EVERY_SECONDS):
+            return
+        self._last = now
+        if lines:
+            fields = {"label": self.label, "done": done, "total": self.total, "detail": detail}
+            print(TAG + json.dumps(fields), flush=True)
+        else:
+            logger.info("%s %d/%d %s", self.label, done, self.total, detail)
+
+
+def track(items: Sequence[Item] | Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+    """Iterate over `items`, reporting progress after each."""
+    length = total if total is not None else len(items)  # type: ignore[arg-type]
+    with Progress(label, length) as progress:
+        for done, item in enumerate(items, 1):
+            yield item
+            progress.update(done)

@@ -1,0 +1,136 @@
+"""The candidate against the reigning champion, patient by patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metseg.scoring.evaluation import Evaluation
+from metseg.scoring.statistics import bootstrap_interval, mean_lower_limit, sign_flip_p_value
+from metseg.scoring.verdict import Check, Rules
+
+EQUAL = 1e-12
+"""Mean differences within this of zero are zero: they come from adding in another order."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The checks against a champion.
+
+    Attributes:
+        checks: in the order in which they were judged; those that make no sense after a failure are left out.
+        tie: the mean Dice of both is the same.
+        incomparable: the champion reads other channels or marks other labels.
+    """
+
+    checks: tuple[Check, ...]
+    tie: bool = False
+    incomparable: bool = False
+
+
+def compare_with_champion(candidate: Evaluation, champion: Evaluation, rules: Rules) -> Comparison:
+    """Hold the candidate against the champion on the same test patients.
+
+    With `rules.minimum_patients` or more, the paired Dice differences must pass a one-sided sign-flip permutation test,
+    and lesion F1 and lesion sensitivity must not be inferior: the one-sided 95 % lower limit (Student's t) of the mean
+    paired difference lies above minus `rules.margin`. With fewer, the point estimates decide: mean Dice strictly
+    higher, lesion F1 and lesion sensitivity not lower.
+    """
+    task = _task_check(candidate, champion)
+    if not task.passed:
+        return Comparison((task,), incomparable=True)
+    fair = (task, _patients_check(candidate, champion), _unseen_check(candidate, champion))
+    if not fair[1].passed or not candidate.patients:
+        return Comparison(fair)
+    underpowered = len(candidate.patients) < rules.minimum_patients
+    differences = paired_differences(candidate, champion, "dice")
+    mean = math.fsum(differences) / len(differences)
+    dice = _dice_by_estimate(differences, mean) if underpowered else _dice_by_test(differences, mean, rules)
+    others = tuple(
+        _not_inferior(paired_differences(candidate, champion, score), score, name, rules, underpowered)
+        for score, name in (("lesion_f1", "lesion F1"), ("lesion_sensitivity", "lesion sensitivity"))
+    )
+    return Comparison((*fair, dice, *others), tie=abs(mean) <= EQUAL)
+
+
+def paired_differences(candidate: Evaluation, champion: Evaluation, score: str) -> list[float]:
+    """Candidate minus champion in one score, by patient; patients where either is None are left out."""
+    differences = []
+    for patient in sorted(candidate.patients):
+        pair = getattr(candidate.patients[patient], score), getattr(champion.patients[patient], score)
+        if None not in pair:
+            differences.append(float(pair[0] - pair[1]))
+    return differences
+
+
+def _task_check(candidate: Evaluation, champion: Evaluation) -> Check:
+    """Whether both read the same channels and mark the same labels."""
+    unlike = [
+        f"{what} {', '.join(ours)} against the champion's {', '.join(theirs)}"
+        for what, ours, theirs in (
+            ("channels", candidate.channels, champion.channels),
+            ("labels", candidate.labels, champion.labels),
+        )
+        if ours != theirs
+    ]
+    detail = f"Not the same task: {'; '.join(unlike)}." if unlike else "Same channels and labels as the champion."
+    return Check("same_task", not unlike, None, None, None, detail)
+
+
+def _patients_check(candidate: Evaluation, champion: Evaluation) -> Check:
+    """Whether both were scored on the same test patients."""
+    unlike = sorted(set(candidate.patients) ^ set(champion.patients))
+    detail = f"Both are scored on the same {len(candidate.patients)} test patients."
+    if unlike:
+        detail = f"Scored on different test patients; only one of the two has: {', '.join(unlike)}."
+    return Check("same_test_patients", not unlike, float(len(unlike)), 0.0, None, detail)
+
+
+def _unseen_check(candidate: Evaluation, champion: Evaluation) -> Check:
+    """Whether the champion was trained on none of the test patients; the candidate is checked before."""
+    seen = sorted(set(candidate.patients) & set(champion.training_patients))
+    detail = "The champion was trained on none of the test patients."
+    if seen:
+        detail = f"The champion was trained on test patients, its scores flatter it: {', '.join(seen)}."
+    return Check("champion_unseen_patients", not seen, float(len(seen)), 0.0, None, detail)
+
+
+def _dice_by_test(differences: Sequence[float], mean: float, rules: Rules) -> Check:
+    """Whether the mean paired Dice difference is above 0 by the sign-flip test."""
+    p_value = sign_flip_p_value(differences)
+    interval = bootstrap_interval(differences)
+    detail = (
+        f"Mean paired Dice difference {mean:+.3f} (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}); "
+        f"one-sided sign-flip p = {p_value:.3g}, at most {rules.significance:g} needed."
+    )
+    passed = p_value <= rules.significance and mean > EQUAL
+    return Check("dice_above_champion", passed, mean, 0.0, interval, detail, p_value)
+
+
+def _dice_by_estimate(differences: Sequence[float], mean: float) -> Check:
+    """Whether the mean Dice is strictly higher than the champion's, for want of patients to test on."""
+    detail = (
+        f"Mean paired Dice difference {mean:+.3f} over {len(differences)} patients, too few to test; above 0 needed."
+    )
+    return Check("dice_above_champion", mean > EQUAL, mean, 0.0, bootstrap_interval(differences), detail)
+
+
+def _not_inferior(differences: Sequence[float], score: str, name: str, rules: Rules, underpowered: bool) -> Check:
+    """Whether a lesion score is not lower than the champion's by more than the margin."""
+    label = f"{score}_not_inferior"
+    if not differences:
+        return Check(
+            label, True, None, None, None, f"No test patient has a lesion of 4 mm or more: no {name} to compare."
+        )
+    mean = math.fsum(differences) / len(differences)
+    interval = bootstrap_interval(differences)
+    if underpowered:
+        detail = f"Mean difference of {name} {mean:+.3f}; not below 0 needed with so few patients."
+        return Check(label, mean >= -EQUAL, mean, 0.0, interval, detail)
+    limit = mean_lower_limit(differences)
+    detail = (
+        f"Mean difference of {name} {mean:+.3f}; its one-sided 95 % lower limit {limit:+.3f} "
+        f"must not lie under {-rules.margin:+.2f}."
+    )
+    return Check(label, limit >= -rules.margin - EQUAL, mean, -rules.margin, interval, detail)

@@ -1,0 +1,129 @@
+"""Which predicted components touch which true lesions, as tables of voxel counts.
+
+The volumes are labelled here, once; every lesion-wise score is arithmetic on the tables. Choosing an operating point
+tries many minimum volumes on one prediction, and labels it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import scipy.ndimage as ndi  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+Spacing = tuple[float, float, float]
+"""Millimetres between voxel centres along `(slices, height, width)`."""
+
+NEIGHBOURS_18 = ndi.generate_binary_structure(3, 2)
+"""Voxels that share a face or an edge, the element that the truth is dilated with."""
+
+
+@dataclass(frozen=True)
+class LabelledTruth:
+    """The true lesions of a volume, cropped to what they and a margin of one voxel need.
+
+    Attributes:
+        shape: shape of the whole volume.
+        box: where the arrays below lie in it.
+        lesions: int32, 0 outside, else the lesion; components that merge when dilated share a number.
+        blobs: int32, the same lesions dilated once with the 18-neighbour element.
+        voxels: int64 `(lesions,)`, undilated size.
+        centroids: float64 `(lesions, 3)`, undilated, voxel indices in the whole volume.
+    """
+
+    shape: tuple[int, ...]
+    box: tuple[slice, slice, slice]
+    lesions: NDArray[np.int32]
+    blobs: NDArray[np.int32]
+    voxels: NDArray[np.int64]
+    centroids: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """Predicted components against true lesions, in voxels.
+
+    Attributes:
+        lesion_voxels: int64 `(lesions,)`.
+        component_voxels: int64 `(components,)`, predicted components in the order of their first voxel.
+        component_overlap: int64 `(components,)`, voxels that are lesion in truth.
+        pairs: int64 `(pairs, 3)`: lesion, component (both from 0), voxels they share; a pair is listed when the
+            component touches the lesion's dilated blob, so the last column may be 0.
+    """
+
+    lesion_voxels: NDArray[np.int64]
+    component_voxels: NDArray[np.int64]
+    component_overlap: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+
+def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice, slice]:
+    """The smallest box around the mask, `margin` voxels wider on every side where the volume allows; empty: no voxel."""
+    bounds = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        hits = np.flatnonzero(mask.any(axis=others))
+        if not hits.size:
+            return slice(0, 0), slice(0, 0), slice(0, 0)
+        bounds.append(slice(max(int(hits[0]) - margin, 0), min(int(hits[-1]) + 1 + margin, mask.shape[axis])))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def label_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """26-connected components numbered from 1, int32 of the mask's shape."""
+    if not mask.size:
+        return np.zeros(mask.shape, np.int32)
+    return np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)).astype(np.int32)
+
+
+def label_truth(truth: NDArray[np.bool_]) -> LabelledTruth:
+    """True lesions of a volume `(slices, height, width)` by the rule of BraTS-METS 2023.
+
+    Lesions are 26-connected components; those that merge when the truth is dilated once are one lesion.
+    """
+    box = bounding_box(truth)
+    crop = truth[box]
+    blobs = label_components(ndi.binary_dilation(crop, NEIGHBOURS_18)) if crop.size else label_components(crop)
+    lesions = np.where(crop, blobs, np.int32(0))
+    count = int(blobs.max(initial=0))
+    voxels = np.bincount(lesions.ravel(), minlength=count + 1)[1:].astype(np.int64)
+    centroids = np.zeros((count, 3))
+    if count:
+        where = np.nonzero(lesions)
+        for axis, indices in enumerate(where):
+            sums = np.bincount(lesions[where], weights=indices, minlength=count + 1)[1:]
+            centroids[:, axis] = sums / voxels + box[axis].start
+    return LabelledTruth(truth.shape, box, lesions, blobs, voxels, centroids)
+
+
+def find_contacts(truth: LabelledTruth, prediction: NDArray[np.bool_]) -> Contacts:
+    """Label the prediction, of the truth's shape, and count what it shares with the lesions."""
+    box = bounding_box(prediction, margin=0)
+    components = label_components(prediction[box])
+    count = int(components.max(initial=0))
+    component_voxels = np.bincount(components.ravel(), minlength=count + 1)[1:].astype(np.int64)
+    near_truth, near_prediction = _shared_box(truth.box, box)
+    blobs, labels = truth.blobs[near_truth], components[near_prediction]
+    touching = (blobs > 0) & (labels > 0)
+    inside = truth.lesions[near_truth][touching] > 0
+    lesion_of, component_of = blobs[touching].astype(np.int64) - 1, labels[touching].astype(np.int64) - 1
+    keys, inverse = np.unique(lesion_of * max(count, 1) + component_of, return_inverse=True)
+    shared = np.bincount(inverse, weights=inside, minlength=keys.size).astype(np.int64)
+    pairs = np.stack([keys // max(count, 1), keys % max(count, 1), shared], axis=1)
+    overlap = np.bincount(pairs[:, 1], weights=pairs[:, 2], minlength=count).astype(np.int64)
+    return Contacts(truth.voxels, component_voxels, overlap, pairs)
+
+
+def _shared_box(
+    first: tuple[slice, slice, slice], second: tuple[slice, slice, slice]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The part that two boxes of one volume share, in the coordinates of the one and of the other."""
+    in_first, in_second = [], []
+    for a, b in zip(first, second, strict=True):
+        start, stop = max(a.start, b.start), min(a.stop, b.stop)
+        stop = max(start, stop)
+        in_first.append(slice(start - a.start, stop - a.start))
+        in_second.append(slice(start - b.start, stop - b.start))
+    return tuple(in_first), tuple(in_second)

@@ -1,0 +1,155 @@
+"""The gate: which architecture wins, and whether it may be promoted.
+
+Validation patients choose between the architectures; test patients only gate the winner. Against a champion the
+comparison is paired by patient. The verdict is data that is handed on, not control flow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from metseg.errors import DataError
+from metseg.scoring.comparison import compare_with_champion
+from metseg.scoring.evaluation import Evaluation
+from metseg.scoring.statistics import bootstrap_interval
+from metseg.scoring.verdict import Check, Outcome, Rules, Verdict
+
+
+def decide(
+    candidates: Mapping[str, Evaluation],
+    champion: Evaluation | None,
+    rules: Rules | None = None,
+    critical_failures: Sequence[str] = (),
+) -> Verdict:
+    """Pick the winner among the candidates and judge whether it may be promoted.
+
+    Args:
+        candidates: evaluation of each architecture of this run.
+        champion: evaluation of the reigning champion on the same test patients; None when there is none.
+        rules: the numbers of the gate.
+        critical_failures: names of the data-validation expectations that failed critically.
+
+    Raises:
+        DataError: there is no candidate.
+    """
+    rules = rules or Rules()
+    winner = pick_winner(candidates)
+    candidate = candidates[winner]
+    underpowered = len(candidate.patients) < rules.minimum_patients
+    checks = [
+        _data_check(critical_failures),
+        _served_check(candidate, rules),
+        _leakage_check(candidate),
+        _floor_check(candidate, "dice", "Dice", rules.floor_dice),
+        _floor_check(candidate, "lesion_f1", "lesion F1", rules.floor_lesion_f1),
+    ]
+    tie = incomparable = False
+    if champion is not None:
+        comparison = compare_with_champion(candidate, champion, rules)
+        checks += comparison.checks
+        tie, incomparable = comparison.tie, comparison.incomparable
+    outcome = _outcome(checks, tie, incomparable)
+    summary = _summary(outcome, candidate, champion, checks, underpowered)
+    return Verdict(outcome == "promote", outcome, winner, underpowered, summary, tuple(checks))
+
+
+def pick_winner(candidates: Mapping[str, Evaluation]) -> str:
+    """The architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name."""
+    if not candidates:
+        raise DataError("The gate was given no candidate. Expected the evaluation of at least one architecture.")
+
+    def rank(name: str) -> tuple[float, float]:
+        scores = candidates[name].validation
+        return _finite(scores.dice), _finite(scores.lesion_f1)
+
+    return max(sorted(candidates), key=rank)
+
+
+def _finite(score: float) -> float:
+    """The score, or minus infinity for a network that diverged."""
+    return score if math.isfinite(score) else float("-inf")
+
+
+def _data_check(critical_failures: Sequence[str]) -> Check:
+    """Whether the data passed validation."""
+    failures = len(critical_failures)
+    named = ", ".join(critical_failures)
+    detail = f"Failed critically: {named}." if failures else "No expectation of the data failed critically."
+    return Check("data_validation", not failures, float(failures), 0.0, None, detail)
+
+
+def _served_check(candidate: Evaluation, rules: Rules) -> Check:
+    """Whether the exported graph answers as the independent path does."""
+    served = candidate.served_check
+    if served is None:
+        return Check(
+            "served_graph",
+            False,
+            None,
+            rules.max_abs_difference,
+            None,
+            "The served graph was not checked: run evaluate.",
+        )
+    same = "are identical" if served.masks_identical else "differ"
+    detail = f"Probabilities differ by at most {served.max_abs_difference:.1e} from the independent path; masks {same}."
+    passed = served.max_abs_difference <= rules.max_abs_difference and served.masks_identical
+    return Check("served_graph", passed, served.max_abs_difference, rules.max_abs_difference, None, detail)
+
+
+def _leakage_check(candidate: Evaluation) -> Check:
+    """Whether there are test patients, none of whom the candidate was trained on."""
+    seen = sorted(set(candidate.patients) & set(candidate.training_patients))
+    if not candidate.patients:
+        return Check("test_patients", False, 0.0, 1.0, None, "There is no test patient to judge the model on.")
+    detail = f"{len(candidate.patients)} test patients, none seen in training."
+    if seen:
+        detail = f"The candidate was trained on test patients: {', '.join(seen)}."
+    return Check("test_patients", not seen, float(len(candidate.patients)), 1.0, None, detail)
+
+
+def _floor_check(candidate: Evaluation, score: str, name: str, floor: float) -> Check:
+    """Whether the mean of a score over test patients reaches its floor."""
+    values = [getattr(scores, score) for scores in candidate.patients.values()]
+    if not values:
+        return Check(f"floor_{score}", False, None, floor, None, f"No test patient to take {name} on.")
+    mean = math.fsum(values) / len(values)
+    detail = f"Mean {name} over {len(values)} test patients is {mean:.3f}; the floor is {floor:g}."
+    return Check(f"floor_{score}", mean >= floor, mean, floor, bootstrap_interval(values), detail)
+
+
+def _outcome(checks: Sequence[Check], tie: bool, incomparable: bool) -> Outcome:
+    """The outcome that the checks add up to; a tie is one only when nothing but the better Dice is missing."""
+    if incomparable:
+        return "incomparable"
+    failed = {check.name for check in checks if not check.passed}
+    if not failed:
+        return "promote"
+    return "tie" if tie and failed == {"dice_above_champion"} else "rejected"
+
+
+def _summary(
+    outcome: Outcome, candidate: Evaluation, champion: Evaluation | None, checks: Sequence[Check], underpowered: bool
+) -> str:
+    """One sentence for the top of the report."""
+    name = candidate.architecture
+    failed = [check for check in checks if not check.passed]
+    if outcome == "promote":
+        reason = "beats the champion" if champion else "meets every floor and there is no champion yet"
+        sentence = f"{name} {reason}: promote."
+    elif outcome == "tie":
+        sentence = "tie: the champion stays."
+    elif outcome == "incomparable":
+        sentence = f"{name} is incomparable with the champion. {_detail(failed, 'same_task')}"
+    else:
+        sentence = f"{name} is rejected: {failed[0].detail}"
+        if len(failed) > 1:
+            sentence += f" ({len(failed)} checks failed.)"
+    if underpowered:
+        sentence += f" (underpowered: {len(candidate.patients)} test patients, point estimates decide)"
+    return sentence
+
+
+def _detail(checks: Sequence[Check], name: str) -> str:
+    """The sentence of the check of this name."""
+    return next(check.detail for check in checks if check.name == name)

@@ -1,0 +1,139 @@
+"""The threshold and the minimum lesion volume, chosen on validation patients and frozen with the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import DataError
+from metseg.scoring import overlap
+from metseg.scoring.contacts import Contacts, LabelledTruth, Spacing, bounding_box, find_contacts, label_truth
+from metseg.scoring.lesions import judge_contacts, large_enough, lesion_f1, remove_small
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Probabilities that are tried, 0.05 to 0.95."""
+
+MINIMUM_VOLUMES_MM3 = (0.0, 5.0, 10.0, 20.0, 33.0)
+"""Minimum lesion volumes that are tried; the largest lies under the 33.5 mm³ of a 4 mm lesion."""
+
+F1_TOLERANCE = 0.01
+"""Settings this close to the best lesion-wise F1 count as equal, and Dice decides among them."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One pair of threshold and minimum volume with its mean scores over the validation patients."""
+
+    threshold: float
+    minimum_volume_mm3: float
+    lesion_f1: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The chosen setting, its mean scores on the validation patients, and all settings that were tried."""
+
+    threshold: float
+    minimum_volume_mm3: float
+    lesion_f1: float
+    dice: float
+    patients: int
+    curve: tuple[Setting, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The operating point as plain types that JSON holds."""
+        return dataclasses.asdict(self)
+
+
+def choose(
+    probabilities: Iterable[tuple[NDArray[np.float32], NDArray[np.generic], Spacing]],
+    patients: Sequence[str] | None = None,
+    thresholds: Sequence[float] = THRESHOLDS,
+    minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
+) -> OperatingPoint:
+    """Choose threshold and minimum lesion volume on validation patients.
+
+    The best mean lesion-wise F1 (lesions of 4 mm and more) wins; among the settings within 0.01 of it, the best mean
+    Dice; among equals, the threshold nearest 0.5, then the smaller volume.
+
+    Args:
+        probabilities: per case, float32 `(slices, height, width)` in 0–1, the true mask of the same shape and the
+            spacing in mm. Read once, one case at a time.
+        patients: patient of each case in order; the cases of one patient are averaged first. None: each its own.
+        thresholds: a voxel is lesion where its probability is at least this.
+        minimum_volumes_mm3: predicted components under this volume are dropped.
+
+    Raises:
+        DataError: there is no case, or shapes differ.
+    """
+    grids: dict[str, list[NDArray[np.float64]]] = {}
+    for index, (probability, truth, spacing) in enumerate(probabilities):
+        patient = patients[index] if patients is not None else str(index)
+        grids.setdefault(patient, []).append(_score_case(probability, truth, spacing, thresholds, minimum_volumes_mm3))
+    if not grids:
+        raise DataError(
+            "No validation case was given to choose the threshold on. Expected at least one patient in the validation "
+            "split; add patients, or check the split in the manifest."
+        )
+    mean = np.mean([np.mean(cases, axis=0) for cases in grids.values()], axis=0)
+    curve = tuple(
+        Setting(float(threshold), float(volume), float(mean[row, column, 0]), float(mean[row, column, 1]))
+        for row, threshold in enumerate(thresholds)
+        for column, volume in enumerate(minimum_volumes_mm3)
+    )
+    best = _best(curve)
+    return OperatingPoint(
+        best.threshold, best.minimum_volume_mm3, best.lesion_f1, best.dice, patients=len(grids), curve=curve
+    )
+
+
+def apply(
+    probability: NDArray[np.float32], threshold: float, minimum_volume_mm3: float, spacing: Spacing
+) -> NDArray[np.bool_]:
+    """The mask that a setting makes of a probability `(slices, height, width)`."""
+    return remove_small(probability >= np.float32(threshold), spacing, minimum_volume_mm3)
+
+
+def _best(curve: Sequence[Setting]) -> Setting:
+    """The setting that the rule of `choose` picks."""
+    top = max(setting.lesion_f1 for setting in curve)
+    near = [setting for setting in curve if setting.lesion_f1 >= top - F1_TOLERANCE - 1e-12]
+    return max(near, key=lambda s: (round(s.dice, 12), -round(abs(s.threshold - 0.5), 9), -s.minimum_volume_mm3))
+
+
+def _score_case(
+    probability: NDArray[np.float32],
+    truth: NDArray[np.generic],
+    spacing: Spacing,
+    thresholds: Sequence[float],
+    minimum_volumes_mm3: Sequence[float],
+) -> NDArray[np.float64]:
+    """Lesion-wise F1 and Dice of one case, `(thresholds, volumes, 2)`; labels once a threshold."""
+    mask, candidate = overlap.as_masks(truth, probability >= np.float32(min(thresholds)))
+    box = bounding_box(mask | candidate)
+    probability, labelled = probability[box], label_truth(mask[box])
+    scores = np.empty((len(thresholds), len(minimum_volumes_mm3), 2))
+    for row, threshold in enumerate(thresholds):
+        contacts = find_contacts(labelled, probability >= np.float32(threshold))
+        for column, volume in enumerate(minimum_volumes_mm3):
+            scores[row, column] = _score_setting(labelled, contacts, spacing, volume)
+    return scores
+
+
+def _score_setting(
+    truth: LabelledTruth, contacts: Contacts, spacing: Spacing, minimum_volume_mm3: float
+) -> tuple[float, float]:
+    """Lesion-wise F1 and Dice of the components of at least the minimum volume."""
+    kept = large_enough(contacts.component_voxels, math.prod(spacing), minimum_volume_mm3)
+    predicted = int(contacts.component_voxels[kept].sum())
+    shared = int(contacts.component_overlap[kept].sum())
+    counts = overlap.Overlap(shared, predicted - shared, int(contacts.lesion_voxels.sum()) - shared)
+    result = judge_contacts(truth, contacts, spacing, minimum_volume_mm3)
+    return lesion_f1(result), overlap.dice(counts)

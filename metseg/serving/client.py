@@ -1,0 +1,282 @@
+"""A client of a model server, be it TF Serving or the embedded one; it needs no TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import ServingError, UsageError
+from metseg.serving.configuration import DEFAULT_MODEL_NAME, DEFAULT_PORT, read_configuration
+from metseg.serving.protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
+
+RETRY_DELAYS = (0.2, 0.5, 1.0)
+"""Seconds before each new try of a call that found no server."""
+PREDICT_SIGNATURE = "serving_default"
+DESCRIBE_SIGNATURE = "describe"
+
+_POLL_SECONDS = 0.25
+_SETTLED_SECONDS = 3.0
+_PROBE_SECONDS = 5.0
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Images go to the server that was named, and through no proxy that the environment happens to name.
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one volume.
+
+    Attributes:
+        probability: float32 `(slices, height, width)`, 0 to 1.
+        mask: uint8 `(slices, height, width)`, 1 where the probability reaches the model's threshold.
+        version: the model version that answered.
+    """
+
+    probability: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    version: int
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """One version as the server reports it: `state` START, LOADING, AVAILABLE, UNLOADING or END, `error` empty if none."""
+
+    version: int
+    state: str
+    error: str
+
+
+class SegmentationClient:
+    """Asks one model of one server, by default for the version that the server calls the latest.
+
+    Args:
+        address: `host:port` of the gRPC API.
+        model_name: the model, as the server knows it.
+        label: ask for the version under this label (`stable`, `canary`).
+        version: ask for this version; not together with `label`.
+        timeout: seconds for one call.
+
+    Example:
+        with SegmentationClient(label="stable") as client:
+            prediction = client.predict(image)
+    """
+
+    def __init__(
+        self,
+        address: str = f"127.0.0.1:{DEFAULT_PORT}",
+        model_name: str = DEFAULT_MODEL_NAME,
+        label: str | None = None,
+        version: int | None = None,
+        timeout: float = 600.0,
+    ) -> None:
+        if label is not None and version is not None:
+            raise UsageError(f"label {label} and version {version} are both given; a request names one of them")
+        self._address = address
+        self._timeout = timeout
+        self._model_spec = model_pb2.ModelSpec(name=model_name)
+        if version is not None:
+            self._model_spec.version.value = version
+        elif label is not None:
+            self._model_spec.version_label = label
+        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def predict(self, image: NDArray[Any]) -> Prediction:
+        """Segment one volume.
+
+        Args:
+            image: raw intensities `(slices, height, width, channels)`, any real dtype, sent as float32; channels in the
+                order that `describe` gives.
+
+        Raises:
+            ServingError: when the image has another rank, no server answers, or it refuses the request.
+        """
+        if image.ndim != 4:
+            raise ServingError(
+                f"the image has shape {image.shape}; expected (slices, height, width, channels): "
+                "give a single picture a first axis of length 1"
+            )
+        response = self._run(PREDICT_SIGNATURE, "image", image.astype(np.float32, copy=False)[np.newaxis])
+        return Prediction(
+            probability=self._output(response, "probability", np.dtype(np.float32), image.shape[:3]),
+            mask=self._output(response, "mask", np.dtype(np.uint8), image.shape[:3]),
+            version=int(response.model_spec.version.value),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The model's specification: channels in order, threshold, minimum lesion volume, preprocessing, versions."""
+        signatures = self._signatures()
+        if DESCRIBE_SIGNATURE not in signatures:
+            raise ServingError(
+                f"{self._named} has no signature {DESCRIBE_SIGNATURE}, only {', '.join(sorted(signatures))}; "
+                "expected a model exported by metseg"
+            )
+        signature = signatures[DESCRIBE_SIGNATURE]
+        response = self._run(DESCRIBE_SIGNATURE, min(signature.inputs), np.zeros(1, dtype=np.int32))
+        text = from_tensor_proto(response.outputs[min(signature.outputs)]).ravel()[0]
+        try:
+            specification = json.loads(text)
+        except ValueError as error:
+            raise ServingError(f"{self._named} describes itself by text that is not JSON: {text[:200]!r}") from error
+        if not isinstance(specification, dict):
+            raise ServingError(f"{self._named} describes itself by {specification!r}; expected a JSON object")
+        return specification
+
+    def status(self) -> list[VersionStatus]:
+        """State of every version of the model that the server has seen, the highest first."""
+        return self._status(self._timeout)
+
+    def wait_until_available(self, version: int, timeout: float = 60.0) -> None:
+        """Return once a version answers requests; the server may be started meanwhile.
+
+        Raises:
+            ServingError: when loading failed for good, or the version is not available after `timeout` seconds.
+        """
+        ends = time.monotonic() + timeout
+        failing_since: float | None = None
+        seen = "nothing was heard of it"
+        while True:
+            try:
+                status = self._status(_PROBE_SECONDS, version)[0]
+            except ServingError as error:
+                seen, failing_since = str(error), None
+            else:
+                seen = f"it is {status.state}{': ' if status.error else ''}{status.error}"
+                if status.state == "AVAILABLE":
+                    return
+                failed = status.state == "END" and bool(status.error)
+                failing_since = (failing_since or time.monotonic()) if failed else None
+            # A failure may be that of an earlier folder of this number, until the server has looked again.
+            if failing_since is not None and time.monotonic() - failing_since > _SETTLED_SECONDS:
+                raise ServingError(f"version {version} of {self._model_spec.name} could not be loaded: {seen}")
+            if time.monotonic() > ends:
+                raise ServingError(
+                    f"version {version} of {self._model_spec.name} is not available after {timeout:g} s: {seen}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def reload_config(self, config_file: Path) -> None:
+        """Make the server serve exactly what a `models.config` file names; models that it leaves out are unloaded.
+
+        Labels may only point at versions that are available already: load first, then label.
+
+        Raises:
+            UsageError: when the file cannot be read.
+            ServingError: when the server refuses it.
+        """
+        request = model_management_pb2.ReloadConfigRequest(config=read_configuration(config_file))
+        self._call(self._models.HandleReloadConfigRequest, request)
+
+    def _status(self, timeout: float, version: int | None = None) -> list[VersionStatus]:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = self._model_spec.name
+        if version is not None:
+            request.model_spec.version.value = version
+        response = self._call(self._models.GetModelStatus, request, timeout)
+        name = get_model_status_pb2.ModelVersionStatus.State.Name
+        return [
+            VersionStatus(int(status.version), str(name(status.state)), str(status.status.error_message))
+            for status in response.model_version_status
+        ]
+
+    def _signatures(self) -> dict[str, Any]:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=self._model_spec, metadata_field=["signature_def"]
+        )
+        response = self._call(self._predictions.GetModelMetadata, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        if not response.metadata["signature_def"].Unpack(signatures):
+            raise ServingError(f"{self._named} answered GetModelMetadata without signatures")
+        return dict(signatures.signature_def)
+
+    def _run(self, signature: str, name: str, array: NDArray[Any]) -> Any:
+        request = predict_pb2.PredictRequest(model_spec=self._model_spec)
+        request.model_spec.signature_name = signature
+        request.inputs[name].CopyFrom(to_tensor_proto(array))
+        return self._call(self._predictions.Predict, request)
+
+    def _output(self, response: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        if name not in response.outputs:
+            raise ServingError(f"{self._named} answered without {name}, only {', '.join(sorted(response.outputs))}")
+        array = from_tensor_proto(response.outputs[name])
+        if array.dtype != dtype or array.shape != (1, *shape):
+            raise ServingError(
+                f"{self._named} answered {name} as {array.dtype} {array.shape}; expected {dtype} {(1, *shape)}"
+            )
+        first: NDArray[Any] = array[0]
+        return first
+
+    def _call(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Any:
+        """The method's answer; a server that is not there is tried again a few times."""
+        for delay in (*RETRY_DELAYS, None):
+            try:
+                return method(request, timeout=timeout or self._timeout)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or delay is None:
+                    raise self._failure(error, timeout or self._timeout) from error
+            time.sleep(delay)
+        raise AssertionError("the last try returns or raises")
+
+    @property
+    def _named(self) -> str:
+        return f"{self._model_spec.name} at {self._address}"
+
+    def _failure(self, error: Any, timeout: float) -> ServingError:
+        code, details = error.code(), error.details()
+        match code:
+            case grpc.StatusCode.UNAVAILABLE:
+                text = (
+                    f"no model server answers at {self._address}: start one with `metseg serve`, "
+                    f"or name the right address ({details})"
+                )
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                text = (
+                    f"{self._named} did not answer within {timeout:g} s: the server is busy or loading, or the volume large; "
+                    "give a longer timeout"
+                )
+            case grpc.StatusCode.NOT_FOUND:
+                text = f"{self._named}: {details}; ask for a model and version that the server has loaded"
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                text = (
+                    f"{self._named} had no room for the request: {details}; send a smaller volume, or try again later"
+                )
+            case _:
+                text = f"{self._named} refused the request ({code.name}): {details}"
+        return ServingError(text)

@@ -1,0 +1,78 @@
+"""The generated message and service classes of TensorFlow Serving, imported without TensorFlow.
+
+The generated modules live inside the packages `tensorflow` and `tensorflow_serving`. Importing one of them in the
+usual way runs `tensorflow/__init__.py`, which takes ten seconds and a gigabyte; the modules themselves need protobuf
+alone. So, while they are imported here, a bare package that has `tensorflow`'s folder but not its code stands in its
+place, and is taken away again: TensorFlow can be imported before this module or after it. In both cases the classes
+are the same, because protobuf keeps one class for each message type of its default pool.
+
+The modules are typed `Any`: the generated files carry no type information.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from metseg.errors import ServingError
+
+
+def _is_tensorflow(module_name: str) -> bool:
+    return module_name == "tensorflow" or module_name.startswith("tensorflow.")
+
+
+@contextmanager
+def _bare_tensorflow() -> Iterator[None]:
+    """Let modules below `tensorflow` be imported without running `tensorflow/__init__.py`."""
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    specification = importlib.util.find_spec("tensorflow")
+    if specification is None or specification.submodule_search_locations is None:
+        raise ServingError(
+            "the package tensorflow is not installed; its generated protocol classes are needed to talk to a model "
+            "server: install the extra `serve`"
+        )
+    bare = ModuleType("tensorflow")
+    bare.__path__ = list(specification.submodule_search_locations)
+    sys.modules["tensorflow"] = bare
+    try:
+        yield
+    finally:
+        # All of them, the generated ones too: a later `import tensorflow` must find nothing half-made.
+        for name in [name for name in sys.modules if _is_tensorflow(name)]:
+            del sys.modules[name]
+
+
+def _generated(module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ServingError(f"{error}; the model server's protocol needs it: install the extra `serve`") from error
+
+
+with _bare_tensorflow():
+    example_pb2 = _generated("tensorflow.core.example.example_pb2")
+    tensor_pb2 = _generated("tensorflow.core.framework.tensor_pb2")
+    tensor_shape_pb2 = _generated("tensorflow.core.framework.tensor_shape_pb2")
+    types_pb2 = _generated("tensorflow.core.framework.types_pb2")
+    error_codes_pb2 = _generated("tensorflow.core.protobuf.error_codes_pb2")
+    meta_graph_pb2 = _generated("tensorflow.core.protobuf.meta_graph_pb2")
+    saved_model_pb2 = _generated("tensorflow.core.protobuf.saved_model_pb2")
+    classification_pb2 = _generated("tensorflow_serving.apis.classification_pb2")
+    get_model_metadata_pb2 = _generated("tensorflow_serving.apis.get_model_metadata_pb2")
+    get_model_status_pb2 = _generated("tensorflow_serving.apis.get_model_status_pb2")
+    inference_pb2 = _generated("tensorflow_serving.apis.inference_pb2")
+    model_management_pb2 = _generated("tensorflow_serving.apis.model_management_pb2")
+    model_pb2 = _generated("tensorflow_serving.apis.model_pb2")
+    predict_pb2 = _generated("tensorflow_serving.apis.predict_pb2")
+    regression_pb2 = _generated("tensorflow_serving.apis.regression_pb2")
+    status_pb2 = _generated("tensorflow_serving.apis.status_pb2")
+    model_service_pb2_grpc = _generated("tensorflow_serving.apis.model_service_pb2_grpc")
+    prediction_service_pb2_grpc = _generated("tensorflow_serving.apis.prediction_service_pb2_grpc")
+    model_server_config_pb2 = _generated("tensorflow_serving.config.model_server_config_pb2")

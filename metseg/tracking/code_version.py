@@ -1,0 +1,30 @@
+"""Which code is running: the Git commit, or what the image was built from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def git_commit() -> str:
+    """The commit of this code, `-dirty` where the tree has changes; `METSEG_GIT_COMMIT` inside an image."""
+    given = os.environ.get("METSEG_GIT_COMMIT")
+    if given:
+        return given
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()
+
+
+def package_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return version("metseg")
+    except PackageNotFoundError:
+        return "unknown"

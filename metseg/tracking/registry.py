@@ -1,0 +1,123 @@
+"""The MLflow model registry: versions, tags and the aliases that decide what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metseg.errors import MetsegError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+LABELS = {CHAMPION: "stable", CHALLENGER: "canary"}
+"""Which version label of the model server an alias decides."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version in the registry.
+
+    Attributes:
+        name: registered model.
+        number: version number; TF Serving's version is the same.
+        run: the MLflow run it came from.
+        tags: its tags.
+        aliases: aliases that point at it.
+    """
+
+    name: str
+    number: int
+    run: str
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+
+def versions(registry: MlflowClient, name: str) -> list[Version]:
+    """All versions of a model, oldest first; none where the model does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = registry.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return []
+        raise
+    by_version: dict[int, list[str]] = {}
+    for alias, number in model.aliases.items():
+        by_version.setdefault(int(number), []).append(alias)
+    found = [
+        Version(
+            name,
+            int(entry.version),
+            str(entry.run_id),
+            dict(entry.tags),
+            tuple(sorted(by_version.get(int(entry.version), []))),
+        )
+        for entry in registry.search_model_versions(f"name = '{name}'")
+    ]
+    return sorted(found, key=lambda entry: entry.number)
+
+
+def version_of_alias(registry: MlflowClient, name: str, alias: str) -> Version | None:
+    """The version that an alias points at, if any."""
+    return next((entry for entry in versions(registry, name) if alias in entry.aliases), None)
+
+
+def register(
+    registry: MlflowClient, name: str, run: str, artifact: str, tags: Mapping[str, str], description: str
+) -> int:
+    """Register an artifact of a run; registering the same run again gives the version that is there.
+
+    Args:
+        registry: MLflow client.
+        name: registered model, created where it does not exist.
+        run: id of the run that holds the artifact.
+        artifact: its path inside the run.
+        tags: tags of the version.
+        description: Markdown.
+
+    Returns:
+        The version number.
+    """
+    existing = versions(registry, name)
+    number = next((entry.number for entry in existing if entry.run == run), None)
+    if number is None:
+        if not existing:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                registry.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        source = f"{registry.get_run(run).info.artifact_uri}/{artifact}"
+        number = int(registry.create_model_version(name, source, run, description=description).version)
+    for key, value in tags.items():
+        registry.set_model_version_tag(name, str(number), key, value)
+    return number
+
+
+def download(registry: MlflowClient, name: str, number: int, folder: Path) -> Path:
+    """Fetch the artifact of a version into `folder` and give where it lies."""
+    from mlflow.artifacts import download_artifacts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    source = registry.get_model_version_download_uri(name, str(number))
+    path = Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
+    if not (path / "MLmodel").exists():
+        raise MetsegError(f"version {number} of {name} has no MLmodel at {source}: was the artifact store cleaned?")
+    return path
+
+
+def move_champion(registry: MlflowClient, name: str, number: int) -> None:
+    """Point `champion` at a version and `previous` at the one that was champion before."""
+    reigning = version_of_alias(registry, name, CHAMPION)
+    if reigning is not None and reigning.number != number:
+        registry.set_registered_model_alias(name, PREVIOUS, str(reigning.number))
+    registry.set_registered_model_alias(name, CHAMPION, str(number))

@@ -1,0 +1,100 @@
+"""Batches for training: drawn in index space, so that step `n` is the same slices whenever it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.dataset.augmentation import augment
+from metseg.dataset.records import RecordFile
+from metseg.imaging.preprocessing import stack_context
+from metseg.training.configuration import TrainingConfiguration
+
+Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+class SliceStore:
+    """Random access to the slices of a split, with their context.
+
+    Args:
+        folder: `records/<split>`, one TFRecord file a case.
+        context: neighbours on either side that are stacked onto a slice's channels.
+    """
+
+    def __init__(self, folder: Path, context: int) -> None:
+        self.files = [RecordFile(path) for path in sorted(folder.glob("*.tfrecord"))]
+        self.context = context
+        places = [(file, row) for file, record in enumerate(self.files) for row in range(len(record))]
+        counts = [count for record in self.files for count in record.lesion_counts]
+        self._places = places
+        self.lesion = np.flatnonzero(np.asarray(counts, dtype=np.int64) > 0)
+        self.background = np.flatnonzero(np.asarray(counts, dtype=np.int64) == 0)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Image `(side, side, network channels)` and mask `(side, side)` of slice `index`."""
+        file, row = self._places[index]
+        record = self.files[file]
+        image, mask = record.read(row)
+        if self.context == 0:
+            return image, mask
+        rows = np.clip(np.arange(row - self.context, row + self.context + 1), 0, len(record) - 1)
+        return np.concatenate([record.read(int(neighbour))[0] for neighbour in rows], axis=-1), mask
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, turn]).permutation(count)
+
+
+@dataclass(frozen=True)
+class _Deck:
+    """Endless shuffled passes over some slices; position `p` of the deck never depends on what was drawn before."""
+
+    indices: NDArray[np.int64]
+    seed: int
+
+    def at(self, position: int) -> int:
+        turn, place = divmod(position, len(self.indices))
+        return int(self.indices[_order(self.seed, turn, len(self.indices))[place]])
+
+
+def batches(store: SliceStore, configuration: TrainingConfiguration, first_step: int = 0) -> Iterator[Batch]:
+    """Endless batches from `first_step` on: images `(batch, side, side, channels)`, masks `(batch, side, side, 1)`.
+
+    Each batch holds `lesion_share` slices with lesion, where the split has both kinds.
+    """
+    size = configuration.batch_size
+    with_lesion = round(size * configuration.lesion_share)
+    if len(store.lesion) == 0:
+        with_lesion = 0
+    if len(store.background) == 0:
+        with_lesion = size
+    lesion = _Deck(store.lesion, 2 * configuration.seed)
+    background = _Deck(store.background, 2 * configuration.seed + 1)
+    step = first_step
+    while True:
+        drawn = [lesion.at(step * with_lesion + place) for place in range(with_lesion)]
+        without = size - with_lesion
+        drawn += [background.at(step * without + place) for place in range(without)]
+        rng = np.random.default_rng([configuration.seed, step, 7])
+        pairs = [store.read(index) for index in drawn]
+        if configuration.augmentation:
+            pairs = [augment(image, mask, rng) for image, mask in pairs]
+        images = np.stack([image for image, _ in pairs])
+        masks = np.stack([mask for _, mask in pairs]).astype(np.float32)[..., None]
+        yield images, masks
+        step += 1
+
+
+def all_slices(record: RecordFile, context: int) -> NDArray[np.float32]:
+    """Every slice of one case, with context, `(slices, side, side, network channels)`."""
+    images = np.stack([record.read(row)[0] for row in range(len(record))])
+    return stack_context(images, context)

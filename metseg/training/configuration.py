@@ -1,0 +1,72 @@
+"""Everything that shapes a training, checked at the door."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from metseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainingConfiguration:
+    """Settings of one training; two trainings with equal settings, data and code give equal weights on a CPU.
+
+    Attributes:
+        architecture: `nested_unet`, `attention_unet` or `unet`.
+        filters: convolution filters of the first level; each level doubles them.
+        depth: number of poolings.
+        normalization: `batch`, `group` or `none`.
+        upsampling: `transpose`, `bilinear` or `nearest`.
+        dropout: share of features dropped in training.
+        loss: a name in `models.losses`.
+        epochs: passes of `steps_per_epoch` steps; validation follows each.
+        steps_per_epoch: optimiser steps an epoch.
+        batch_size: slices a step.
+        learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
+        weight_decay: AdamW's.
+        lesion_share: share of a batch drawn from slices with lesion; the rest is drawn from slices without.
+        augmentation: whether slices are varied on the fly.
+        seed: of initial weights, sampling and augmentation.
+    """
+
+    architecture: str
+    filters: int = 8
+    depth: int = 4
+    normalization: str = "batch"
+    upsampling: str = "transpose"
+    dropout: float = 0.0
+    loss: str = "dice_bce"
+    epochs: int = 10
+    steps_per_epoch: int = 50
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    lesion_share: float = 0.7
+    augmentation: bool = True
+    seed: int = 2023
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained, naming the parameter."""
+        checks = {
+            "filters": self.filters >= 1,
+            "depth": 1 <= self.depth <= 6,
+            "normalization": self.normalization in ("batch", "group", "none"),
+            "upsampling": self.upsampling in ("transpose", "bilinear", "nearest"),
+            "dropout": 0.0 <= self.dropout < 1.0,
+            "epochs": self.epochs >= 1,
+            "steps_per_epoch": self.steps_per_epoch >= 1,
+            "batch_size": self.batch_size >= 1,
+            "learning_rate": self.learning_rate > 0.0,
+            "weight_decay": self.weight_decay >= 0.0,
+            "lesion_share": 0.0 <= self.lesion_share <= 1.0,
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise UsageError(f"parameter {name}={getattr(self, name)!r} is out of range")
+
+    def digest(self, *more: str) -> str:
+        """SHA-256 of the settings and of what else decides the weights (data, preprocessing, code)."""
+        text = json.dumps([asdict(self), *more], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

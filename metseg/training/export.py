@@ -1,0 +1,166 @@
+"""The one export of a trained network: a SavedModel whose graph holds the preprocessing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.training import graph
+from metseg.training.loop import INFERENCE_BLOCK
+
+Tensor = Any
+
+
+class ServedSegmentation(tf.Module):  # type: ignore[misc]
+    """Raw intensities in, probability and mask out, in the image's own size.
+
+    Signatures: see `export`. The window is taken over each batch row's own slices, so rows never influence one
+    another; slices go through the network in blocks of `INFERENCE_BLOCK`, so memory does not grow with the volume.
+
+    Args:
+        network: single-output network `(slices, side, side, network channels)` → `(slices, side, side, 1)`.
+        specification: the frozen preprocessing.
+        threshold: probability from which a voxel is lesion.
+        description: what `describe` answers.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        specification: PreprocessingSpecification,
+        threshold: float,
+        description: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.specification_ = specification
+        self.threshold = threshold
+        self.description = json.dumps(description, sort_keys=True)
+
+    def _block(self, volume: Tensor, window: Tensor, start: Tensor, stop: Tensor) -> Tensor:
+        """Probability `[stop - start, height, width]` of some slices of a volume."""
+        context = self.specification_.context_slices
+        last = tf.shape(volume)[0] - 1
+        rows = tf.clip_by_value(tf.range(start - context, stop + context), 0, last)
+        slices = graph.preprocess_windowed(tf.gather(volume, rows), window, self.specification_)
+        count = stop - start
+        stacked = tf.concat([slices[shift : shift + count] for shift in range(2 * context + 1)], axis=-1)
+        square = self.network(stacked, training=False)
+        shape = tf.shape(volume)
+        return graph.unfit_slices(square, shape[1], shape[2])
+
+    def volume_probability(self, volume: Tensor, window: Tensor) -> Tensor:
+        """Probability `[slices, height, width]` of a raw volume `[slices, height, width, channels]`."""
+        count = tf.shape(volume)[0]
+        blocks = (count + INFERENCE_BLOCK - 1) // INFERENCE_BLOCK
+        collected = tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=[None, None, None])
+
+        def step(index: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+            start = index * INFERENCE_BLOCK
+            stop = tf.minimum(start + INFERENCE_BLOCK, count)
+            return index + 1, parts.write(index, self._block(volume, window, start, stop))
+
+        _, collected = tf.while_loop(
+            lambda index, _: index < blocks, step, [tf.constant(0), collected], parallel_iterations=1
+        )
+        return collected.concat()
+
+    def _answer(self, probability: Tensor, image: Tensor) -> dict[str, Tensor]:
+        probability = tf.reshape(probability, tf.shape(image)[:4])
+        return {"probability": probability, "mask": tf.cast(probability >= self.threshold, tf.uint8)}
+
+    def serving_default(self, image: Tensor) -> dict[str, Tensor]:
+        """Signature `serving_default`."""
+        probability = tf.map_fn(
+            lambda volume: self.volume_probability(volume, graph.volume_window(volume, self.specification_)),
+            image,
+            fn_output_signature=tf.float32,
+            parallel_iterations=1,
+        )
+        return self._answer(probability, image)
+
+    def windowed(self, image: Tensor, window: Tensor) -> dict[str, Tensor]:
+        """Signature `windowed`."""
+        probability = tf.map_fn(
+            lambda row: self.volume_probability(row[0], row[1]),
+            (image, window),
+            fn_output_signature=tf.float32,
+            parallel_iterations=1,
+        )
+        return self._answer(probability, image)
+
+    def describe(self, request: Tensor) -> dict[str, Tensor]:
+        """Signature `describe`."""
+        return {"specification": tf.fill(tf.shape(request), self.description)}
+
+
+def signatures(module: ServedSegmentation) -> dict[str, Any]:
+    """Concrete functions of the three signatures.
+
+    `serving_default`: `image` float32 `[batch, slices, height, width, channels]`, raw intensities, any height and
+    width; outputs `probability` float32 and `mask` uint8 `[batch, slices, height, width]`.
+    `windowed`: takes `window` float32 `[batch, channels, 2]` too.
+    `describe`: `request` int32 `[batch]` → `specification` string `[batch]`, JSON.
+    """
+    channels = len(module.specification_.channels)
+    image = tf.TensorSpec([None, None, None, None, channels], tf.float32, name="image")
+    window = tf.TensorSpec([None, channels, 2], tf.float32, name="window")
+    request = tf.TensorSpec([None], tf.int32, name="request")
+    return {
+        "serving_default": tf.function(module.serving_default).get_concrete_function(image),
+        "windowed": tf.function(module.windowed).get_concrete_function(image, window),
+        "describe": tf.function(module.describe).get_concrete_function(request),
+    }
+
+
+def export(
+    folder: Path,
+    network: keras.Model,
+    specification: PreprocessingSpecification,
+    threshold: float,
+    description: dict[str, Any],
+) -> None:
+    """Write an MLflow model to `folder`: the SavedModel in `tf2model/`, `model.keras` beside it.
+
+    This is the only export: what is registered, checked and published are these bytes.
+
+    Args:
+        folder: must not exist.
+        network: the single-output network.
+        specification: the frozen preprocessing.
+        threshold: frozen operating point, compared in float32.
+        description: answered by `describe`.
+    """
+    import mlflow
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    channels = len(specification.channels)
+    shape = (-1, -1, -1, -1)
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (*shape, channels))]),
+        outputs=Schema(
+            [TensorSpec(np.dtype(np.float32), shape, "probability"), TensorSpec(np.dtype(np.uint8), shape, "mask")]
+        ),
+    )
+    module = ServedSegmentation(network, specification, threshold, description)
+    mlflow.tensorflow.save_model(
+        module,
+        path=str(folder),
+        signature=signature,
+        saved_model_kwargs={"signatures": signatures(module)},
+        pip_requirements=[f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}"],
+    )
+    network.save(folder / "model.keras")
+    specification.write(folder / "preprocessing.json")
+
+
+def saved_model_of(folder: Path) -> Path:
+    """Where the SavedModel lies inside an exported model."""
+    return folder / "tf2model"

@@ -1,0 +1,214 @@
+"""The training loop around a network: resumable, deterministic on a CPU, best epoch kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+import models
+from metseg.errors import MetsegError
+from metseg.files import read_json, write_json
+from metseg.progress import Progress
+from metseg.training.batches import SliceStore, batches
+from metseg.training.configuration import TrainingConfiguration
+from models.losses import get_loss
+from models.metrics import GlobalDice
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_SHARE = 0.1
+VALIDATION_SLICES = 96
+INFERENCE_BLOCK = 8
+"""Slices that go through the network at once when it is judged; the served graph uses the same blocks."""
+
+EpochReport = Callable[[int, dict[str, float]], None]
+
+
+class TrainingDiverged(MetsegError):
+    """The loss became NaN or infinite; the last good epoch is kept."""
+
+
+def build_network(configuration: TrainingConfiguration, channels: int) -> keras.Model:
+    """The untrained network of a configuration, with initial weights drawn from its seed."""
+    keras.utils.set_random_seed(configuration.seed)
+    return models.build(
+        configuration.architecture,
+        channels=channels,
+        filters=configuration.filters,
+        depth=configuration.depth,
+        normalization=configuration.normalization,
+        upsampling=configuration.upsampling,
+        dropout=configuration.dropout,
+    )
+
+
+def compile_network(network: keras.Model, configuration: TrainingConfiguration) -> None:
+    """Attach AdamW with warm-up and cosine decay, gradient clipping, and the loss on every head."""
+    steps = configuration.epochs * configuration.steps_per_epoch
+    warm_up = max(1, round(WARM_UP_SHARE * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        configuration.learning_rate / 20,
+        max(1, steps - warm_up),
+        warmup_target=configuration.learning_rate,
+        warmup_steps=warm_up,
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=configuration.weight_decay, clipnorm=1.0)
+    heads = len(network.outputs)
+    loss = get_loss(configuration.loss)
+    network.compile(
+        optimizer=optimizer,
+        loss=[loss] * heads if heads > 1 else loss,
+        loss_weights=[1.0 / heads] * heads if heads > 1 else None,
+        jit_compile=False,
+    )
+
+
+def validation_sample(store: SliceStore, count: int = VALIDATION_SLICES) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Images and masks of at most `count` slices spread evenly over a split, two thirds of them with lesion."""
+
+    def spread(indices: NDArray[np.int64], most: int) -> list[int]:
+        if len(indices) <= most:
+            return [int(index) for index in indices]
+        return [int(indices[place]) for place in np.linspace(0, len(indices) - 1, most).round().astype(int)]
+
+    chosen = spread(store.lesion, 2 * count // 3)
+    chosen += spread(store.background, count - len(chosen))
+    pairs = [store.read(index) for index in sorted(chosen)]
+    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+
+
+def predict(network: keras.Model, slices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of lesion float32 `(slices, side, side)` of preprocessed slices `(slices, side, side, channels)`."""
+    parts = [
+        np.asarray(network(slices[start : start + INFERENCE_BLOCK], training=False))
+        for start in range(0, len(slices), INFERENCE_BLOCK)
+    ]
+    return np.concatenate(parts)[..., 0]
+
+
+class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
+    """After each epoch: validate, keep the best weights, checkpoint, report."""
+
+    def __init__(
+        self,
+        state: Path,
+        history: list[dict[str, float]],
+        sample: tuple[NDArray[Any], NDArray[Any]],
+        configuration: TrainingConfiguration,
+        report: EpochReport,
+    ) -> None:
+        super().__init__()
+        self.state = state
+        self.history = history
+        self.images, self.masks = sample
+        self.configuration = configuration
+        self.report = report
+        self.inference: keras.Model = None
+        self.progress = Progress(
+            f"training {configuration.architecture}", configuration.epochs * configuration.steps_per_epoch
+        )
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.inference = models.inference_model(self.model)
+        self.progress.__enter__()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self.progress.__exit__(None, None, None)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            raise TrainingDiverged(
+                f"the loss of {self.configuration.architecture} became {loss} in epoch {len(self.history) + 1}, "
+                f"step {batch + 1}: lower learning_rate (now {self.configuration.learning_rate})"
+            )
+        best = max((epoch["val_dice"] for epoch in self.history), default=None)
+        detail = f"loss {loss:.3f}" + ("" if best is None else f", validation Dice {best:.3f}")
+        self.progress.update(len(self.history) * self.configuration.steps_per_epoch + batch + 1, detail)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        probability = np.concatenate(
+            [
+                np.asarray(self.inference(self.images[start : start + 32], training=False))[..., 0]
+                for start in range(0, len(self.images), 32)
+            ]
+        )
+        dice = GlobalDice()
+        dice.update_state(self.masks.astype(np.float32), probability)
+        rate = float(self.model.optimizer.learning_rate)
+        entry = {"loss": float((logs or {})["loss"]), "val_dice": float(dice.result()), "learning_rate": rate}
+        best = max((earlier["val_dice"] for earlier in self.history), default=-1.0)
+        self.history.append(entry)
+        if entry["val_dice"] >= best:
+            self._save("best.weights.h5")
+        name = f"epoch-{epoch + 1:04d}.weights.h5"
+        self._save(name)
+        write_json(self.state / "state.json", {"weights": name, "history": self.history})
+        for stale in self.state.glob("epoch-*.weights.h5"):
+            if stale.name != name:
+                stale.unlink()
+        self.report(epoch, entry)
+
+    def _save(self, name: str) -> None:
+        beside = self.state / f"beside-{os.getpid()}.weights.h5"
+        self.model.save_weights(beside)
+        os.replace(beside, self.state / name)
+
+
+def train_network(
+    records: Path,
+    context: int,
+    configuration: TrainingConfiguration,
+    state: Path,
+    report: EpochReport,
+) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Train a network, going on from `state` where an earlier attempt was stopped.
+
+    Args:
+        records: folder with `train/` and `validation/` TFRecord files.
+        context: context slices of the preprocessing.
+        configuration: what to train and how.
+        state: folder of this very training (keyed by configuration, data and code); removed by the caller at the end.
+        report: called after each epoch with its number from 0 and its figures.
+
+    Returns:
+        The single-output network with the weights of the best validation epoch, and the figures of each epoch.
+    """
+    store = SliceStore(records / "train", context)
+    sample = validation_sample(SliceStore(records / "validation", context))
+    channels = sample[0].shape[-1]
+    network = build_network(configuration, channels)
+    compile_network(network, configuration)
+    history: list[dict[str, float]] = []
+    state.mkdir(parents=True, exist_ok=True)
+    if (state / "state.json").exists():
+        saved = read_json(state / "state.json")
+        history = saved["history"]
+        network.optimizer.build(network.trainable_variables)
+        network.load_weights(state / saved["weights"])
+        logger.info("resuming %s after epoch %d", configuration.architecture, len(history))
+    done = len(history)
+    if done < configuration.epochs:
+        network.fit(
+            batches(store, configuration, first_step=done * configuration.steps_per_epoch),
+            steps_per_epoch=configuration.steps_per_epoch,
+            epochs=configuration.epochs,
+            initial_epoch=done,
+            verbose=0,
+            callbacks=[_Epochs(state, history, sample, configuration, report)],
+        )
+    network.load_weights(state / "best.weights.h5")
+    return models.inference_model(network), history
+
+
+def forget(state: Path) -> None:
+    """Remove the checkpoints of a finished training."""
+    shutil.rmtree(state, ignore_errors=True)

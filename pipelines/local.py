@@ -1,0 +1,251 @@
+"""The training pipeline on one machine: the same definition, through `kfp.local`, in the current environment."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from components.execution import ERROR_TAG
+from metseg.errors import MetsegError, UsageError
+from metseg.files import read_json
+from metseg.progress import LOG_EVERY_SECONDS, TAG
+from metseg.report.run import OVERLAY, REPORT, SUMMARY
+from metseg.settings import Settings, apply_defaults
+
+TASK_STARTED = re.compile(r"Executing task .*?'([\w-]+)'")
+NOISE = re.compile(r"^(\d\d:\d\d:\d\d\.\d|I0000|W0000|E0000|WARNING: All log|\[KFP Executor|/.*Warning:)")
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class StepConsole(io.TextIOBase):
+    """Takes all that kfp and the steps print; shows a person what matters and keeps everything in a log file.
+
+    Args:
+        console: where a person looks.
+        log: file that keeps every line.
+    """
+
+    def __init__(self, console: Console, log: TextIO) -> None:
+        super().__init__()
+        self.console = console
+        self.log = log
+        self.error: dict[str, Any] | None = None
+        self.tail = ""
+        self._buffer = ""
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._label = ""
+        self._told = 0.0
+
+    def write(self, text: str) -> int:
+        """Take what was printed."""
+        self._buffer += text
+        while "\n" in self._buffer:
+            line, self._buffer = self._buffer.split("\n", 1)
+            self._line(ESCAPES.sub("", line).strip())
+        return len(text)
+
+    def _line(self, line: str) -> None:
+        if not line:
+            return
+        if line.startswith(TAG):
+            self._progress(json.loads(line.removeprefix(TAG)))
+            return
+        self.log.write(line + "\n")
+        self.log.flush()
+        if line.startswith(ERROR_TAG):
+            self.error = json.loads(line.removeprefix(ERROR_TAG))
+            return
+        started = TASK_STARTED.search(line)
+        if started:
+            self._close()
+            self.console.print(f"[bold]▸ {started[1].replace('-', ' ')}[/bold]")
+            return
+        self.tail = line
+        if not NOISE.match(line) and self.error is None and not self._inside_kfp_output(line):
+            self.console.print(f"  {line}", markup=False, highlight=False)
+
+    def _inside_kfp_output(self, line: str) -> bool:
+        """Whether the line belongs to kfp's listing of outputs, or to a traceback, which the log keeps."""
+        return bool(
+            re.match(
+                r"(cohort|validation|page|records|model|metrics|evaluation|registration|promoted|report|Output):", line
+            )
+            or re.match(r"(uri=|metadata=|name=|-{10,}|Traceback|File \"|\^|raise |Streamed logs|~+)", line)
+        )
+
+    def _progress(self, fields: dict[str, Any]) -> None:
+        label, done, total, detail = fields["label"], fields["done"], fields["total"], fields["detail"]
+        if not self.console.is_terminal:
+            now = time.monotonic()
+            if label != self._label or done == total or now - self._told > LOG_EVERY_SECONDS:
+                self._label, self._told = label, now
+                self.console.print(f"  {label} {done}/{total} {detail}".rstrip(), highlight=False)
+            return
+        if self._bar is None or label != self._label:
+            self._close()
+            self._bar = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=self.console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(label, total=total, detail=detail)
+            self._label = label
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, detail=detail)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._label = None, ""
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self._buffer:
+            self.write("\n")
+        self._close()
+        super().close()
+
+
+def _new_run_folder(runs: Path) -> Path:
+    """A folder of its own for this run, named after the time."""
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        folder = runs / f"{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise MetsegError(f"no free name for a run in {runs}")
+
+
+def _point_latest(run: Path) -> None:
+    """Point `runs/latest` at a finished run."""
+    beside = run.parent / f".latest.{os.getpid()}"
+    beside.symlink_to(run.name)
+    os.replace(beside, run.parent / "latest")
+
+
+def _execute(run: Path, arguments: dict[str, Any], console: Console) -> None:
+    """Run the pipeline, its outputs below `run/steps`.
+
+    Raises:
+        MetsegError: a step failed; the message is the step's own where it gave one.
+    """
+    from kfp import local
+
+    from pipelines.training import training
+
+    warnings.filterwarnings("ignore", module="kfp.*")
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(run / "steps"), raise_on_error=True)
+    log_path = run / "log.txt"
+    with log_path.open("w", encoding="utf-8") as log, contextlib.closing(StepConsole(console, log)) as out:
+        try:
+            with contextlib.redirect_stdout(out):
+                training(**arguments)
+        except RuntimeError as error:
+            if out.error is not None:
+                failure = UsageError if out.error["code"] == UsageError.exit_code else MetsegError
+                raise failure(f"{out.error['step']}: {out.error['message']}") from error
+            raise MetsegError(
+                f"a step failed unexpectedly ({out.tail}); everything it printed is in {log_path}"
+            ) from error
+
+
+def _collect(run: Path) -> dict[str, Any]:
+    """Bring the run's summary, report and picture to the top of its folder."""
+    summaries = sorted((run / "steps").rglob(SUMMARY))
+    if not summaries:
+        raise MetsegError(f"the run left no {SUMMARY} below {run / 'steps'}; see {run / 'log.txt'}")
+    for name in (SUMMARY, REPORT, OVERLAY):
+        source = summaries[-1].parent / name
+        if source.exists():
+            shutil.copyfile(source, run / name)
+    summary: dict[str, Any] = read_json(run / SUMMARY)
+    return summary
+
+
+def print_summary(summary: dict[str, Any], run: Path, settings: Settings, console: Console) -> None:
+    """The table at the end of a run, the paths of its files and what to type next."""
+    table = Table(title="Test patients: " + ", ".join(summary["data"]["test_patients"]), title_justify="left")
+    for heading in ("network", "parameters", "Dice", "IoU", "sensitivity", "precision", "lesion F1"):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for architecture, scores in summary["models"].items():
+        figures = [f"{scores[name]:.3f}" for name in ("dice", "iou", "sensitivity", "precision", "lesion_f1")]
+        name = architecture + (" (winner)" if architecture == summary["winner"] else "")
+        table.add_row(name, f"{scores['parameters']:,}", *figures)
+    console.print()
+    console.print(table)
+    baseline = max(scores["threshold_baseline_dice"] for scores in summary["models"].values())
+    console.print(f"The best single intensity threshold on the same patients reaches Dice {baseline:.3f}.")
+    verdict = summary["verdict"]
+    heading = "PASSED" if verdict["passed"] else verdict["outcome"].upper()
+    console.print(f"[bold]{heading}[/bold]: {verdict['summary']}")
+    registered, served = summary["registered"], summary["served"]
+    if registered:
+        console.print(
+            f"Registered: {registered['name']} version {registered['version']}, "
+            f"aliases {', '.join(registered['aliases']) or 'none'}"
+        )
+    if served:
+        console.print(
+            f"Served over gRPC as stable: version {served['version']}, differs from the trained model by at most "
+            f"{served['max_abs_difference']:.1e}, Dice {served['dice']:.3f} on {served['patient_case']}"
+        )
+    steps = ", ".join(f"{name} {record['seconds']:.0f}" for name, record in summary["steps"].items())
+    console.print(f"Seconds: {steps}; all {sum(record['seconds'] for record in summary['steps'].values()):.0f}")
+
+    def shown(path: Path) -> str:
+        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+    console.print(f"\nSummary  {shown(run.parent / 'latest' / SUMMARY)}", highlight=False)
+    console.print(f"Report   {shown(run.parent / 'latest' / REPORT)}", highlight=False)
+    console.print(f"Overlay  {shown(run.parent / 'latest' / OVERLAY)}", highlight=False)
+    console.print("\nNext:", highlight=False)
+    for command, purpose in (
+        ("make ui", "compare runs and versions in the MLflow UI"),
+        ("make serve", "serve the champion over gRPC"),
+        ("make predict IMAGES='FILE …'", "segment images through that server"),
+    ):
+        console.print(f"  {command:<32} {purpose}", highlight=False)
+
+
+def run(arguments: dict[str, Any], settings: Settings, console: Console) -> dict[str, Any]:
+    """Run the pipeline on this machine and show its result.
+
+    Args:
+        arguments: pipeline parameters.
+        settings: where things are kept.
+        console: where a person looks.
+
+    Returns:
+        The run's summary.
+    """
+    apply_defaults()
+    os.environ.update(settings.to_environment())
+    os.environ["METSEG_PROGRESS"] = "lines"
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    folder = _new_run_folder(settings.runs)
+    console.print(f"Run {folder.name}: {arguments['reference']} → {arguments['model_name']}", highlight=False)
+    _execute(folder, {"run_name": folder.name, **arguments}, console)
+    summary = _collect(folder)
+    _point_latest(folder)
+    print_summary(summary, folder, settings, console)
+    return summary

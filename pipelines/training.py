@@ -1,0 +1,164 @@
+"""The training pipeline: what runs after what, from a folder of scans to a served model.
+
+One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelines/compiled/training.yaml`).
+"""
+
+from kfp import dsl
+
+from components.evaluate.component import evaluate, evaluate_champion
+from components.ingest.component import ingest
+from components.preprocess.component import preprocess
+from components.promote.component import promote
+from components.register.component import register
+from components.train.component import train
+from components.validate.component import validate
+from metseg.training.configuration import TrainingConfiguration
+
+DEFAULTS = TrainingConfiguration(architecture="nested_unet")
+
+
+def _resources(task: dsl.PipelineTask, cpu: str, memory: str) -> dsl.PipelineTask:
+    """Request and limit the same CPU and memory, so that a step is never evicted for what it was promised."""
+    return (
+        task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)  # type: ignore[no-any-return]
+    )
+
+
+@dsl.pipeline(
+    name="metseg-training",
+    description="Train, judge, register and promote segmentation models for brain metastases in MRI.",
+)
+def training(
+    reference: str = "data",
+    model_name: str = "brain-mets-segmentation",
+    layout: str = "auto",
+    channels: str = "",
+    labels: str = "core",
+    mask_threshold: int = -1,
+    image_size: int = 128,
+    clahe: bool = True,
+    context_slices: int = 0,
+    filters: int = DEFAULTS.filters,
+    depth: int = DEFAULTS.depth,
+    normalization: str = DEFAULTS.normalization,
+    upsampling: str = DEFAULTS.upsampling,
+    dropout: float = DEFAULTS.dropout,
+    loss: str = DEFAULTS.loss,
+    epochs: int = DEFAULTS.epochs,
+    steps_per_epoch: int = DEFAULTS.steps_per_epoch,
+    batch_size: int = DEFAULTS.batch_size,
+    learning_rate: float = DEFAULTS.learning_rate,
+    weight_decay: float = DEFAULTS.weight_decay,
+    lesion_share: float = DEFAULTS.lesion_share,
+    augmentation: bool = DEFAULTS.augmentation,
+    seed: int = DEFAULTS.seed,
+    floor_dice: float = 0.5,
+    floor_lesion_f1: float = 0.3,
+    promotion: str = "manual",
+    run_name: str = "",
+    accelerator: str = "nvidia.com/gpu",
+    accelerator_count: int = 1,
+) -> None:
+    """The run from images to a served model.
+
+    Args:
+        reference: Folder with images and masks in a supported layout.
+        model_name: Registered model; a champion of other channels or labels is never replaced.
+        layout: Layout of the folder, or auto to recognise it.
+        channels: Comma-separated channels to use, in order; empty for the layout's default.
+        labels: Label values that are lesion: core, whole, enhancing, or comma-separated numbers.
+        mask_threshold: Grey value above which a mask that is not binary is lesion; -1 refuses such masks.
+        image_size: Side in pixels of what the networks see.
+        clahe: Contrast-limited adaptive histogram equalisation on or off.
+        context_slices: Neighbouring slices on either side that the networks see.
+        filters: Convolution filters of the networks' first level; each level doubles them.
+        depth: Number of poolings.
+        normalization: batch, group or none (the papers').
+        upsampling: transpose (the papers'), bilinear or nearest.
+        dropout: Share of feature maps dropped in training.
+        loss: dice_bce, batch_dice, tversky or focal_tversky.
+        epochs: Passes of steps_per_epoch steps; validation follows each.
+        steps_per_epoch: Optimiser steps an epoch.
+        batch_size: Slices a step.
+        learning_rate: Peak of the learning rate (linear warm-up, then cosine to zero).
+        weight_decay: Weight decay of AdamW.
+        lesion_share: Share of a batch drawn from slices with lesion.
+        augmentation: Whether slices are varied on the fly.
+        seed: Seed of weights, sampling and augmentation.
+        floor_dice: Least mean Dice on test patients of a model that is registered.
+        floor_lesion_f1: Least mean lesion F1 on test patients of a model that is registered.
+        promotion: automatic moves the alias champion after the served answer was verified; manual leaves it to a person.
+        run_name: Name of the run in MLflow; empty for a default.
+        accelerator: Resource name of the accelerator for training.
+        accelerator_count: Accelerators per training; 0 trains on CPUs.
+    """
+    read = ingest(
+        reference=reference,
+        layout=layout,
+        channels=channels,
+        labels=labels,
+        mask_threshold=mask_threshold,
+        run_name=run_name,
+    )
+    _resources(read, "2", "4Gi").set_caching_options(False)
+    cohort, run = read.outputs["cohort"], read.outputs["Output"]
+
+    judged = _resources(validate(cohort=cohort, run=run), "1", "4Gi")
+    prepared = preprocess(cohort=cohort, image_size=image_size, clahe=clahe, context_slices=context_slices)
+    _resources(prepared.after(judged), "2", "4Gi")
+
+    models, evaluations = {}, {}
+    for architecture in ("nested_unet", "attention_unet"):
+        trained = train(
+            cohort=cohort,
+            records=prepared.outputs["records"],
+            run=run,
+            architecture=architecture,
+            filters=filters,
+            depth=depth,
+            normalization=normalization,
+            upsampling=upsampling,
+            dropout=dropout,
+            loss=loss,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            lesion_share=lesion_share,
+            augmentation=augmentation,
+            seed=seed,
+        ).set_display_name(f"train {architecture}")
+        _resources(trained, "4", "16Gi").set_accelerator_type(accelerator).set_accelerator_limit(accelerator_count)
+        scored = evaluate(cohort=cohort, model=trained.outputs["model"], architecture=architecture)
+        _resources(scored, "2", "8Gi").set_display_name(f"evaluate {architecture}")
+        models[f"{architecture}_model"] = trained.outputs["model"]
+        evaluations[architecture] = scored.outputs["evaluation"]
+
+    reigning = evaluate_champion(cohort=cohort, validation=judged.outputs["validation"], model_name=model_name)
+    _resources(reigning, "2", "8Gi").set_caching_options(False)
+
+    registered = register(
+        cohort=cohort,
+        validation=judged.outputs["validation"],
+        **evaluations,
+        champion=reigning.outputs["evaluation"],
+        run=run,
+        model_name=model_name,
+        floor_dice=floor_dice,
+        floor_lesion_f1=floor_lesion_f1,
+    )
+    _resources(registered, "1", "2Gi").set_caching_options(False)
+
+    promoted = promote(
+        cohort=cohort,
+        validation=judged.outputs["validation"],
+        records=prepared.outputs["records"],
+        registration=registered.outputs["registration"],
+        **models,
+        **evaluations,
+        champion=reigning.outputs["evaluation"],
+        model_name=model_name,
+        promotion=promotion,
+    )
+    _resources(promoted, "2", "8Gi").set_caching_options(False)

@@ -1,0 +1,52 @@
+"""The one distribution of this repository: the pipeline, its steps, the networks and the domain library."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# Extras follow dependency weight, so that an image holds no more than its steps need.
+EXTRAS = {
+    "data": [
+        "boto3",
+        "connected-components-3d",
+        "dvc[s3]",
+        "google-crc32c",
+        "great-expectations>=1.24",
+        "nibabel",
+        "nilearn",
+        "opencv-python-headless",
+        "pandas",
+        "pillow",
+        "pyarrow",
+        "scipy",
+    ],
+    "train": ["matplotlib", "tensorflow~=2.21.0"],
+    "serve": ["grpcio", "grpcio-health-checking", "prometheus-client", "tensorflow-serving-api~=2.21.0"],
+    "pipeline": ["kfp==2.16.1", "kfp-kubernetes==2.16.1", "jinja2", "mlflow~=3.17.0"],
+    "dev": [
+        "hypothesis",
+        "jax",
+        "mypy",
+        "pandas-stubs",
+        "pytest",
+        "ruff",
+        "types-PyYAML",
+        "types-grpcio",
+        "types-protobuf",
+    ],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
+setup(
+    name="metseg",
+    version="0.1.0",
+    description="Train, judge, register, promote and serve segmentation models for brain metastases in MRI",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["metseg*", "models*", "components*", "pipelines*"]),
+    package_data={"pipelines": ["compiled/*.yaml"], "metseg.report": ["*.html.j2"]},
+    install_requires=["numpy", "pydantic", "pydantic-settings", "rich", "typer"],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["metseg=metseg.cli:main"]},
+)

@@ -1,0 +1,160 @@
+"""Lesion-wise rules on hand-made volumes, and against an independently written twin."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metseg.scoring import lesions
+from tests.scoring import lesion_twin
+
+UNIT = (1.0, 1.0, 1.0)
+
+
+def volume(*boxes: tuple[slice, slice, slice], shape=(12, 20, 20)) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    for box in boxes:
+        mask[box] = True
+    return mask
+
+
+def cube(z: int, y: int, x: int, side: int) -> tuple[slice, slice, slice]:
+    return slice(z, z + side), slice(y, y + side), slice(x, x + side)
+
+
+def random_pair(seed: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int]]:
+    """Small blobs that touch, merge, miss and lie on the border, with truth and prediction alike in part."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 11, 3))
+    truth = np.zeros(shape, bool)
+    for _ in range(rng.integers(0, 6)):
+        corner = [int(rng.integers(0, n)) for n in shape]
+        truth[tuple(slice(c, c + int(rng.integers(1, 4))) for c in corner)] = True
+    prediction = truth & (rng.random(shape) < rng.choice([0.0, 0.4, 1.0]))
+    prediction = np.roll(prediction, int(rng.integers(-2, 3)), axis=int(rng.integers(0, 3)))
+    prediction |= rng.random(shape) < rng.choice([0.0, 0.01, 0.1])
+    return truth, prediction, shape
+
+
+def test_three_hundred_random_volumes_agree_with_the_twin():
+    matched = merged = false = 0
+    for seed in range(300):
+        truth, prediction, shape = random_pair(seed)
+        ours = lesions.match_lesions(truth, prediction, UNIT)
+        voxels = [{tuple(map(int, index)) for index in np.argwhere(mask)} for mask in (truth, prediction)]
+        theirs, theirs_false = lesion_twin.score(*voxels, shape)
+        assert sorted((round(l.volume_mm3), l.matched, l.dice) for l in ours.lesions) == pytest.approx(theirs), seed
+        assert sorted(ours.false_positive_volumes_mm3) == theirs_false, seed
+        matched += sum(l.matched for l in ours.lesions)
+        merged += len(lesion_twin.flood(voxels[0])) > len(theirs)
+        false += len(theirs_false)
+    assert min(matched, merged, false) > 20, "the random volumes no longer exercise the rules"
+
+
+def test_components_that_merge_when_dilated_are_one_lesion():
+    truth = volume(cube(2, 2, 2, 2), cube(2, 2, 6, 2))
+    assert len(lesions.match_lesions(truth, truth, UNIT).lesions) == 1
+    apart = volume(cube(2, 2, 2, 2), cube(2, 2, 7, 2))
+    assert len(lesions.match_lesions(apart, apart, UNIT).lesions) == 2
+
+
+def test_prediction_that_touches_only_the_dilated_blob_matches_with_dice_zero():
+    result = lesions.match_lesions(volume(cube(2, 2, 2, 4)), volume(cube(2, 2, 6, 2)), UNIT)
+    assert result.lesions[0].matched and result.lesions[0].dice == 0
+    assert result.false_positive_volumes_mm3 == ()
+
+
+def test_corner_neighbour_of_a_lesion_is_no_match_under_the_18_neighbour_element():
+    result = lesions.match_lesions(volume(cube(2, 2, 2, 2)), volume(cube(4, 4, 4, 2)), UNIT)
+    assert not result.lesions[0].matched
+    assert result.false_positive_volumes_mm3 == (8.0,)
+
+
+def test_matching_components_are_united_and_compared_with_the_undilated_lesion():
+    truth = volume(cube(2, 2, 2, 4))
+    prediction = volume((slice(2, 6), slice(2, 6), slice(2, 3)), (slice(2, 6), slice(2, 6), slice(5, 7)))
+    assert lesions.match_lesions(truth, prediction, UNIT).lesions[0].dice == pytest.approx(2 * 32 / (64 + 48))
+
+
+def test_one_component_over_two_lesions_counts_for_both():
+    truth = volume(cube(2, 2, 2, 3), cube(2, 2, 10, 3))
+    prediction = volume((slice(2, 5), slice(2, 5), slice(2, 13)))
+    found = lesions.match_lesions(truth, prediction, UNIT).lesions
+    assert [l.dice for l in found] == [pytest.approx(2 * 27 / (99 + 27))] * 2
+
+
+def test_lesion_facts_are_in_millimetres_and_voxel_indices():
+    lesion = lesions.match_lesions(volume(cube(2, 4, 6, 2)), volume(), (3.0, 0.5, 0.5)).lesions[0]
+    assert lesion.volume_mm3 == pytest.approx(6.0)
+    assert lesion.diameter_mm == pytest.approx((36 / math.pi) ** (1 / 3))
+    assert lesion.centroid == (2.5, 4.5, 6.5)
+
+
+def test_a_component_on_a_small_lesion_is_neither_true_nor_false_positive():
+    truth = volume(cube(1, 1, 1, 4), cube(1, 10, 10, 2))  # 64 mm³ counts, 8 mm³ does not
+    prediction = volume(cube(1, 1, 1, 4), cube(1, 10, 10, 2))
+    result = lesions.match_lesions(truth, prediction, UNIT)
+    assert lesions.detection(result) == lesions.Detection(1, 0, 0)
+    assert lesions.detection(result, 0.0) == lesions.Detection(2, 0, 0)
+    assert lesions.small_lesion_sensitivity(result) == 1.0
+
+
+def test_false_positives_count_at_any_size_and_missed_small_lesions_do_not():
+    truth = volume(cube(1, 1, 1, 4), cube(1, 10, 10, 2))
+    prediction = volume(cube(1, 1, 1, 4), cube(8, 15, 15, 1))
+    result = lesions.match_lesions(truth, prediction, UNIT)
+    assert lesions.lesion_f1(result) == pytest.approx(2 / 3)
+    assert lesions.lesion_f1(result, 0.0) == pytest.approx(2 / 4)
+    assert lesions.small_lesion_sensitivity(result) == 0.0
+
+
+@pytest.mark.parametrize(("voxels", "counts"), [(33, False), (34, True)])
+def test_the_4_mm_limit_lies_at_33_5_cubic_millimetres(voxels, counts):
+    truth = np.zeros((1, 1, 40), bool)
+    truth[..., :voxels] = True
+    assert (lesions.detection(lesions.match_lesions(truth, truth, UNIT)).true_positives == 1) is counts
+
+
+def test_lesion_wise_dice_leaves_out_lesions_of_2_cubic_millimetres():
+    truth = volume(cube(1, 1, 1, 4), (slice(6, 7), slice(10, 11), slice(10, 12)))
+    prediction = volume(cube(1, 1, 1, 4), cube(10, 18, 18, 1))
+    assert lesions.lesion_wise_dice(lesions.match_lesions(truth, prediction, UNIT)) == pytest.approx(1 / 2)
+    larger = lesions.match_lesions(truth, prediction, (1.01, 1.0, 1.0))
+    assert lesions.lesion_wise_dice(larger) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("predicted", "score"), [(volume(), 1.0), (volume(cube(1, 1, 1, 2)), 0.0)])
+def test_lesion_free_patients_reward_silence(predicted, score):
+    result = lesions.match_lesions(volume(), predicted, UNIT)
+    assert lesions.lesion_f1(result) == lesions.lesion_wise_dice(result) == score
+    assert lesions.detection(result).sensitivity is None
+
+
+def test_sensitivity_by_size_pools_lesions_into_bins():
+    def lesion(diameter, matched):
+        return lesions.Lesion(1, 0.0, diameter, (0.0, 0.0, 0.0), matched, 0.0)
+
+    bins = lesions.sensitivity_by_size([lesion(2.9, True), lesion(3.0, False), lesion(5.9, True), lesion(12.0, True)])
+    assert [(b.lesions, b.found, b.sensitivity) for b in bins] == [(1, 1, 1.0), (2, 1, 0.5), (0, 0, None), (1, 1, 1.0)]
+
+
+def test_remove_small_honours_anisotropic_spacing():
+    mask = volume(cube(1, 1, 1, 2), cube(6, 6, 6, 3))
+    spacing = (5.0, 0.5, 0.5)  # 8 voxels are 10 mm³, 27 are 33.75 mm³
+    assert (lesions.remove_small(mask, spacing, 10.0) == mask).all()
+    assert (lesions.remove_small(mask, spacing, 10.1) == volume(cube(6, 6, 6, 3))).all()
+    assert not lesions.remove_small(mask, spacing, 34.0).any()
+    assert not lesions.remove_small(volume(), spacing, 5.0).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 2))
+def test_scores_stay_when_the_volume_is_mirrored(seed, axis):
+    truth, prediction, _ = random_pair(seed)
+    plain = lesions.match_lesions(truth, prediction, UNIT)
+    other = lesions.match_lesions(np.flip(truth, axis), np.flip(prediction, axis), UNIT)
+    assert lesions.lesion_f1(plain) == lesions.lesion_f1(other)
+    assert sorted(l.dice for l in plain.lesions) == pytest.approx(sorted(l.dice for l in other.lesions))
+    assert 0 <= lesions.lesion_wise_dice(plain) <= 1

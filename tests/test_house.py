@@ -1,0 +1,94 @@
+"""The rules of the house: who may import whom, what is heavy, what is compiled."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("pipelines", "components", "models", "metseg")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def offenders(folder: str, forbidden: tuple[str, ...], excused: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if str(path.relative_to(ROOT)) not in excused
+        for name in sorted(imports_of(path))
+        if name.split(".")[0] in forbidden
+    ]
+
+
+def test_metseg_knows_no_orchestrator():
+    assert offenders("metseg", ("kfp",)) == []
+    assert offenders("metseg", ("pipelines", "components"), excused=("metseg/cli.py",)) == []
+
+
+def test_components_do_not_reach_up():
+    assert offenders("components", ("pipelines",)) == []
+
+
+def test_models_import_keras_alone():
+    allowed = {"keras", "models", "numpy"} | set(sys.stdlib_module_names)
+    foreign = [
+        f"{path.name}: {name}"
+        for path in (ROOT / "models").glob("*.py")
+        for name in imports_of(path)
+        if name.split(".")[0] not in allowed
+    ]
+    assert foreign == []
+
+
+def test_only_training_imports_models():
+    for folder in sorted((ROOT / "metseg").iterdir()):
+        if folder.is_dir() and folder.name != "training":
+            assert offenders(f"metseg/{folder.name}", ("models", "keras")) == []
+
+
+def test_help_answers_in_half_a_second():
+    command = [str(Path(sys.executable).parent / "metseg"), "--help"]
+    fastest = min(timed(command) for _ in range(3))
+    assert fastest < 0.5
+
+
+def timed(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def test_no_file_names_this_machine():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    here = str(ROOT.parent)
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".md", ".yaml", ".toml", ".txt", ".lock", ""}:
+            assert here + os.sep not in path.read_text(encoding="utf-8", errors="ignore"), name
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_every_module_has_a_docstring(package):
+    bare = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / package).rglob("*.py")
+        if path.read_text(encoding="utf-8").strip()
+        and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert bare == []
