@@ -8,12 +8,14 @@ import os
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from metseg.errors import MetsegError
 from metseg.files import write_json
+from metseg.progress import LOG_TAG, tagged_lines
 from metseg.settings import apply_defaults
 
 ERROR_TAG = "::error "
@@ -35,9 +37,12 @@ def executing(step: str, folder: str) -> Iterator[Path]:
     with its exit code and its message alone; any other error keeps its traceback, for it is a defect.
     """
     apply_defaults()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
-    for noisy in ("absl", "alembic", "great_expectations", "mlflow", "matplotlib", "tensorflow"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    shape = LOG_TAG + "%(message)s" if tagged_lines() else "%(message)s"
+    logging.basicConfig(level=logging.INFO, format=shape, stream=sys.stdout, force=True)
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", module="keras.*")
+    for noisy in ("absl", "alembic", "great_expectations", "mlflow", "matplotlib", "py.warnings", "tensorflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     path = Path(folder)
     try:
         yield path

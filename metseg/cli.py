@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 PHANTOM_MODEL = "brain-mets-segmentation"
-PHANTOM_BUDGET: dict[str, Any] = {"epochs": 10, "steps_per_epoch": 50}
+PHANTOM_BUDGET: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 40}
 """The embedded run's budget: both networks in minutes on two cores."""
 
 
@@ -126,7 +126,8 @@ def run(
         arguments |= {"reference": str(data.resolve()), "model_name": _model_name(data)}
     arguments |= parameters
     _check_training(arguments)
-    local.run(arguments, settings, Console())
+    # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
+    local.run(arguments, settings, Console(file=sys.stdout))
 
 
 @app.command(name="compile", epilog=_examples("metseg compile", "metseg compile --out training.yaml"))
@@ -184,10 +185,14 @@ def predict(
 
 
 def _serve_command(context: typer.Context) -> None:
-    from metseg.serving.server import main as serve_main
+    import logging
 
     apply_defaults()
-    serve_main(context.args)
+    from metseg.serving.flags import parse_flags
+    from metseg.serving.server import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    serve(parse_flags(context.args))
 
 
 app.command(

@@ -19,8 +19,14 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 TAG = "::progress "
+LOG_TAG = "::log "
 LOG_EVERY_SECONDS = 10.0
 LINES_EVERY_SECONDS = 0.25
+
+
+def tagged_lines() -> bool:
+    """Whether a runner reads what this process prints."""
+    return os.environ.get("METSEG_PROGRESS") == "lines"
 
 
 class Progress:
@@ -39,7 +45,7 @@ class Progress:
         self._task: Any = None
 
     def __enter__(self) -> Progress:
-        if os.environ.get("METSEG_PROGRESS") != "lines" and sys.stderr.isatty():
+        if not tagged_lines() and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
@@ -69,7 +75,7 @@ class Progress:
             self._bar.update(self._task, completed=done, detail=detail)
             return
         now = time.monotonic()
-        lines = os.environ.get("METSEG_PROGRESS") == "lines"
+        lines = tagged_lines()
         if done < self.total and now - self._last < (LINES_EVERY_SECONDS if lines else LOG_EVERY_SECONDS):
             return
         self._last = now

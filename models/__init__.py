@@ -32,4 +32,4 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
 
 def inference_model(model: keras.Model) -> keras.Model:
     """The network with its last head alone, sharing all weights."""
-    return keras.Model(model.inputs, model.outputs[-1], name=model.name)
+    return keras.Model(model.inputs[0], model.outputs[-1], name=model.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 from keras import layers, ops
+from keras.src import backend
 
 Tensor = Any
 """A backend tensor or a `keras.KerasTensor`."""
@@ -66,7 +67,8 @@ class ResizeLike(layers.Layer):  # type: ignore[misc]
         """Resize `inputs[0]` to the size of `inputs[1]`."""
         tensor, reference = inputs
         size = (ops.shape(reference)[1], ops.shape(reference)[2])
-        return ops.cast(ops.image.resize(tensor, size, interpolation="bilinear"), tensor.dtype)
+        # `keras.ops.image.resize` asks whether the size is above 0, which a size inside a graph cannot tell.
+        return ops.cast(backend.image.resize(tensor, size, interpolation="bilinear"), tensor.dtype)
 
     def compute_output_spec(self, inputs: list[Tensor]) -> keras.KerasTensor:
         """The reference's size with the tensor's channels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -103,6 +103,47 @@ class FocalTversky(keras.losses.Loss):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
         return {**super().get_config(), "alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="metseg")
+class DeepSupervision(keras.losses.Loss):  # type: ignore[misc]
+    """Weighted mean of one loss over several heads that are stacked as channels (Zhou et al. 2020, section III-C).
+
+    Args:
+        loss: applied to `y_true` and each channel of `y_pred` in turn.
+        weights: one a head; equal where none are given.
+    """
+
+    def __init__(
+        self,
+        loss: keras.losses.Loss,
+        weights: Sequence[float] | None = None,
+        name: str = "deep_supervision",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.loss = loss
+        self.weights = None if weights is None else [float(weight) for weight in weights]
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Loss of masks `(batch, height, width, 1)` against heads `(batch, height, width, heads)`."""
+        heads = y_pred.shape[-1]
+        weights = self.weights or [1.0] * heads
+        if len(weights) != heads:
+            raise ValueError(f"there are {heads} heads but {len(weights)} weights")
+        total = sum(
+            weight * self.loss.call(y_true, y_pred[..., head : head + 1]) for head, weight in enumerate(weights)
+        )
+        return total / sum(weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """Arguments of the constructor."""
+        return {**super().get_config(), "loss": keras.losses.serialize(self.loss), "weights": self.weights}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DeepSupervision:
+        """The loss that `get_config` describes."""
+        return cls(**{**config, "loss": keras.losses.deserialize(config["loss"])})
 
 
 LOSSES: dict[str, Callable[[], keras.losses.Loss]] = {

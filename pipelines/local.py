@@ -20,12 +20,11 @@ from rich.table import Table
 from components.execution import ERROR_TAG
 from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json
-from metseg.progress import LOG_EVERY_SECONDS, TAG
+from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, TAG
 from metseg.report.run import OVERLAY, REPORT, SUMMARY
 from metseg.settings import Settings, apply_defaults
 
 TASK_STARTED = re.compile(r"Executing task .*?'([\w-]+)'")
-NOISE = re.compile(r"^(\d\d:\d\d:\d\d\.\d|I0000|W0000|E0000|WARNING: All log|\[KFP Executor|/.*Warning:)")
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -71,20 +70,11 @@ class StepConsole(io.TextIOBase):
         started = TASK_STARTED.search(line)
         if started:
             self._close()
-            self.console.print(f"[bold]▸ {started[1].replace('-', ' ')}[/bold]")
+            self.console.print(f"[bold]▸ {started[1].replace('-', ' ')}[/bold]", highlight=False)
             return
         self.tail = line
-        if not NOISE.match(line) and self.error is None and not self._inside_kfp_output(line):
-            self.console.print(f"  {line}", markup=False, highlight=False)
-
-    def _inside_kfp_output(self, line: str) -> bool:
-        """Whether the line belongs to kfp's listing of outputs, or to a traceback, which the log keeps."""
-        return bool(
-            re.match(
-                r"(cohort|validation|page|records|model|metrics|evaluation|registration|promoted|report|Output):", line
-            )
-            or re.match(r"(uri=|metadata=|name=|-{10,}|Traceback|File \"|\^|raise |Streamed logs|~+)", line)
-        )
+        if line.startswith(LOG_TAG):
+            self.console.print(f"  {line.removeprefix(LOG_TAG)}", markup=False, highlight=False, soft_wrap=True)
 
     def _progress(self, fields: dict[str, Any]) -> None:
         label, done, total, detail = fields["label"], fields["done"], fields["total"], fields["detail"]
@@ -140,7 +130,7 @@ def _point_latest(run: Path) -> None:
     """Point `runs/latest` at a finished run."""
     beside = run.parent / f".latest.{os.getpid()}"
     beside.symlink_to(run.name)
-    os.replace(beside, run.parent / "latest")
+    beside.replace(run.parent / "latest")
 
 
 def _execute(run: Path, arguments: dict[str, Any], console: Console) -> None:

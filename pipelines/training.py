@@ -35,7 +35,7 @@ def training(
     channels: str = "",
     labels: str = "core",
     mask_threshold: int = -1,
-    image_size: int = 128,
+    image_size: int = 144,
     clahe: bool = True,
     context_slices: int = 0,
     filters: int = DEFAULTS.filters,
@@ -87,7 +87,7 @@ def training(
         seed: Seed of weights, sampling and augmentation.
         floor_dice: Least mean Dice on test patients of a model that is registered.
         floor_lesion_f1: Least mean lesion F1 on test patients of a model that is registered.
-        promotion: automatic moves the alias champion after the served answer was verified; manual leaves it to a person.
+        promotion: automatic moves the alias champion once the served answer was verified; manual leaves it to a person.
         run_name: Name of the run in MLflow; empty for a default.
         accelerator: Resource name of the accelerator for training.
         accelerator_count: Accelerators per training; 0 trains on CPUs.

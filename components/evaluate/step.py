@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
-
 from metseg.files import read_json, write_json
 from metseg.settings import Settings
 from metseg.tracking import registry, runs

@@ -6,8 +6,6 @@ import logging
 from pathlib import Path
 
 from metseg.dataset.ingest import ingest as ingest_cohort
-
-from metseg.files import folder_written_beside
 from metseg.progress import Progress
 from metseg.settings import Settings
 from metseg.tracking import runs
@@ -42,7 +40,7 @@ def ingest(
     """
     settings = Settings.from_environment()
     tracking = runs.client(settings)
-    with folder_written_beside(cohort) as beside, Progress("reading cases", 1) as progress:
+    with Progress("reading cases", 1) as progress:
 
         def report(done: int, total: int) -> None:
             progress.total = total
@@ -50,16 +48,13 @@ def ingest(
 
         manifest = ingest_cohort(
             reference,
-            beside / "cohort",
+            cohort,
             layout=layout,
             channels=channels,
             labels=labels,
             mask_threshold=None if mask_threshold < 0 else mask_threshold,
             progress=report,
         )
-        for item in (beside / "cohort").iterdir():
-            item.rename(beside / item.name)
-        (beside / "cohort").rmdir()
     patients = {split: len(manifest.patients(split)) for split in ("train", "validation", "test")}
     logger.info(
         "%s: layout %s, %d cases of %d patients (%s), channels %s, data version %s",

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.records import write_case_records
-
 from metseg.files import folder_written_beside
 from metseg.imaging.fit import fit_mask
 from metseg.imaging.preprocessing import preprocess as preprocess_volume
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def preprocess(
-    cohort: Path, records: Path, *, image_size: int = 128, clahe: bool = True, context_slices: int = 0
+    cohort: Path, records: Path, *, image_size: int = 144, clahe: bool = True, context_slices: int = 0
 ) -> None:
     """Write `records/<split>/<case>.tfrecord` and `records/preprocessing.json`.
 

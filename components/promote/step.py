@@ -13,7 +13,8 @@ import numpy as np
 from metseg.errors import PublishError
 from metseg.files import read_json, write_json
 from metseg.scoring import overlap
-from metseg.serving.publish import publish, saved_model_digest, unpublish, write_model_config
+from metseg.serving.model_config import write_model_config
+from metseg.serving.publish import publish, saved_model_digest, unpublish
 from metseg.settings import Settings
 from metseg.tracking import registry, runs
 
@@ -47,6 +48,7 @@ class Serving:
 
     def configure(self, labels: dict[str, int]) -> None:
         """Write the config file with the labelled versions, all other models untouched."""
+        self.root.mkdir(parents=True, exist_ok=True)
         write_model_config(self.root / CONFIG, self.name, self.base, sorted(set(labels.values())), labels)
 
 
@@ -105,6 +107,7 @@ def _with_server(serving: Serving) -> Any:
             port=0,
             model_config_file=str(serving.root / CONFIG),
             allow_version_labels_for_unavailable_models=True,
+            max_num_load_retries=0,
         )
     )
 
@@ -134,7 +137,7 @@ def _promote_version(
             serving.configure(after)
             if not automatic:
                 return None
-            server.reload()
+            candidate.reload_config(serving.root / CONFIG)
             served = _reference_answer(_client(server.port, serving.name, label="stable"), evaluation)
     except PublishError:
         if before:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from metseg.dataset.manifest import Manifest
-
 from metseg.files import read_json, write_json
 from metseg.scoring.evaluation import Evaluation, ValidationScores
 from metseg.scoring.gate import decide

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
-
 from metseg.errors import MetsegError
 from metseg.files import folder_written_beside, write_json
 from metseg.imaging.specification import PreprocessingSpecification

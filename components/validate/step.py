@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
-
 from metseg.settings import Settings
 from metseg.tracking import runs
 
@@ -27,6 +26,7 @@ def validate(cohort: Path, run: str, validation: Path, page: Path) -> None:
         ValidationFailed: a critical expectation does not hold; the message names the cases.
     """
     import pandas
+
     from metseg.validation.judge import require
     from metseg.validation.judge import validate as judge
 

@@ -26,7 +26,7 @@ class PreprocessingSpecification:
     """
 
     channels: tuple[str, ...]
-    image_size: int = 128
+    image_size: int = 144
     head_fraction: float = 0.1
     lower_percentile: float = 1.0
     upper_percentile: float = 99.8

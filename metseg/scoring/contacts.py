@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cc3d
 import numpy as np
-import scipy.ndimage as ndi  # type: ignore[import-untyped]
+import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
 Spacing = tuple[float, float, float]
@@ -60,7 +60,7 @@ class Contacts:
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice, slice]:
-    """The smallest box around the mask, `margin` voxels wider on every side where the volume allows; empty: no voxel."""
+    """The smallest box around the mask and `margin` voxels on every side that the volume has; empty mask: no voxel."""
     bounds = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -73,6 +73,9 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice
 
 def label_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """26-connected components numbered from 1, int32 of the mask's shape."""
+    if sorted(mask.shape)[1] <= 1:
+        # cc3d 4.1 allots too few labels to a volume one voxel wide along two axes, and raises.
+        return np.asarray(ndi.label(mask, np.ones((3, 3, 3)))[0]).astype(np.int32)
     if not mask.size:
         return np.zeros(mask.shape, np.int32)
     return np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)).astype(np.int32)

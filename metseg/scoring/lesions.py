@@ -197,7 +197,7 @@ def large_enough(
 
 
 def remove_small(mask: NDArray[np.generic], spacing: Spacing, minimum_volume_mm3: float) -> NDArray[np.bool_]:
-    """The mask `(slices, height, width)` without its 26-connected components under `minimum_volume_mm3`, as booleans."""
+    """Boolean mask `(slices, height, width)` without the 26-connected components under `minimum_volume_mm3`."""
     lesion = np.asarray(mask).astype(bool)
     if minimum_volume_mm3 <= 0:
         return lesion

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 EXACT_LIMIT = 14
 """Up to this many pairs all 2ⁿ sign patterns are tried (16,384); beyond, random ones."""

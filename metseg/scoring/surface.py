@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.ndimage as ndi  # type: ignore[import-untyped]
+import scipy.ndimage as ndi
 from numpy.typing import NDArray
-from scipy.spatial import KDTree  # type: ignore[import-untyped]
+from scipy.spatial import KDTree
 
 from metseg.scoring.contacts import Spacing, bounding_box
 

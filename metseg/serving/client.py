@@ -63,7 +63,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """One version as the server reports it: `state` START, LOADING, AVAILABLE, UNLOADING or END, `error` empty if none."""
+    """A version as the server reports it: `state` START, LOADING, AVAILABLE, UNLOADING or END; `error` may be empty."""
 
     version: int
     state: str
@@ -268,8 +268,8 @@ class SegmentationClient:
                 )
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 text = (
-                    f"{self._named} did not answer within {timeout:g} s: the server is busy or loading, or the volume large; "
-                    "give a longer timeout"
+                    f"{self._named} did not answer within {timeout:g} s: the server is busy or loading, or the volume "
+                    "is large; give a longer timeout"
                 )
             case grpc.StatusCode.NOT_FOUND:
                 text = f"{self._named}: {details}; ask for a model and version that the server has loaded"

@@ -97,7 +97,7 @@ class ServerCore:
         Returns when a version of every new model answers; models that were there change in the background.
 
         Raises:
-            Refusal: for a configuration that is not applied; UNKNOWN for an applied one with a model that does not load.
+            Refusal: for a configuration that is not applied; UNKNOWN for one with a new model that does not load.
         """
         with self._reloading:
             check_configuration(configuration)

@@ -82,7 +82,7 @@ def _read_signatures(path: Path) -> dict[str, Any]:
 
 
 def _refusal(error: Any) -> Refusal:
-    return Refusal(_CODES.get(error.code, grpc.StatusCode.UNKNOWN), error.message or str(error))
+    return Refusal(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message or str(error))
 
 
 def _array(value: Any) -> NDArray[Any]:

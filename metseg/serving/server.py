@@ -1,4 +1,9 @@
-"""The embedded model server: TF Serving's gRPC API in this process, for one machine without the TF Serving image."""
+"""The embedded model server: TF Serving's gRPC API in this process, for one machine without the TF Serving image.
+
+Callers meet the codes and texts of TF Serving. It differs where TF Serving waits without end or gives up: it starts
+and answers also while no version can be loaded (TF Serving blocks, then exits), and a reload with a new model that has
+no version to load is answered with UNKNOWN at once. It runs no warm-up requests, batches nothing and has no REST port.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,8 @@ from metseg.serving.core import ServerCore
 from metseg.serving.model_service import ModelService
 from metseg.serving.prediction_service import PredictionService
 from metseg.serving.protos import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+__all__ = ["ModelServer", "ServerOptions", "serve"]
 
 LOGGER = logging.getLogger(__name__)
 

@@ -24,6 +24,8 @@ from metseg.serving.servables import Servable, ServableTable
 
 LOGGER = logging.getLogger(__name__)
 
+WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
+
 
 @dataclass
 class _Trouble:
@@ -141,6 +143,8 @@ class BasePathWatcher:
             self._troubles.pop((name, version), None)
             self._table.loaded(Servable(name, version, model))
             LOGGER.info("loaded %s version %d from %s in %.1f s", name, version, path, time.monotonic() - began)
+            if (path / WARM_UP_FILE).exists():
+                LOGGER.warning("%s: this server runs no warm-up requests", path / WARM_UP_FILE)
 
     def _failed(self, name: str, version: int, path: Path, error: Refusal) -> None:
         before = self._troubles.get((name, version))

@@ -75,17 +75,15 @@ def independent_probability(
 def golden_requests(channels: tuple[str, ...]) -> list[Volume]:
     """Raw volumes float32 `(slices, height, width, channels)` cut from phantoms, one of them of odd size.
 
-    A channel that the phantom does not have is stood in for by one that it has.
+    A channel that the phantom does not have is stood in for by its contrast-enhanced one.
     """
     requests = []
     for number, patient in enumerate(GOLDEN_PATIENTS):
         case = phantom_case(2023, patient)
-        names = list(case.images)
-        stack = [
-            case.images[name if name in names else names[index % len(names)]] for index, name in enumerate(channels)
-        ]
-        volume = np.stack([image.transpose(2, 1, 0)[:, ::-1] for image in stack], axis=-1).astype(np.float32)
-        first = int(np.argmax((case.labels > 0).sum(axis=(0, 1)))) - GOLDEN_SLICES // 2
+        stack = [getattr(case, name, None) for name in channels]
+        images = [image if isinstance(image, np.ndarray) and image.ndim == 3 else case.t1c for image in stack]
+        volume = np.stack([image.transpose(2, 1, 0)[:, ::-1] for image in images], axis=-1).astype(np.float32)
+        first = int(np.argmax((case.seg > 0).sum(axis=(0, 1)))) - GOLDEN_SLICES // 2
         first = int(np.clip(first, 0, volume.shape[0] - GOLDEN_SLICES))
         volume = volume[first : first + GOLDEN_SLICES]
         requests.append(np.ascontiguousarray(volume[:, 3:, 5:] if number else volume))

@@ -19,7 +19,7 @@ from metseg.files import read_json, write_json
 from metseg.progress import Progress
 from metseg.training.batches import SliceStore, batches
 from metseg.training.configuration import TrainingConfiguration
-from models.losses import get_loss
+from models.losses import DeepSupervision, get_loss
 from models.metrics import GlobalDice
 
 logger = logging.getLogger(__name__)
@@ -37,9 +37,9 @@ class TrainingDiverged(MetsegError):
 
 
 def build_network(configuration: TrainingConfiguration, channels: int) -> keras.Model:
-    """The untrained network of a configuration, with initial weights drawn from its seed."""
+    """The untrained network of a configuration, its heads stacked as channels, its weights drawn from the seed."""
     keras.utils.set_random_seed(configuration.seed)
-    return models.build(
+    network = models.build(
         configuration.architecture,
         channels=channels,
         filters=configuration.filters,
@@ -48,6 +48,16 @@ def build_network(configuration: TrainingConfiguration, channels: int) -> keras.
         upsampling=configuration.upsampling,
         dropout=configuration.dropout,
     )
+    if len(network.outputs) == 1:
+        return network
+    return keras.Model(network.inputs[0], keras.layers.Concatenate(name="heads")(network.outputs), name=network.name)
+
+
+def last_head(network: keras.Model) -> keras.Model:
+    """The single-output network inside one whose heads are stacked, sharing all weights."""
+    stacked = network.outputs[0]._keras_history.operation
+    output = stacked.input[-1] if stacked.name == "heads" else network.outputs[0]
+    return keras.Model(network.inputs[0], output, name=network.name)
 
 
 def compile_network(network: keras.Model, configuration: TrainingConfiguration) -> None:
@@ -61,12 +71,9 @@ def compile_network(network: keras.Model, configuration: TrainingConfiguration) 
         warmup_steps=warm_up,
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=configuration.weight_decay, clipnorm=1.0)
-    heads = len(network.outputs)
-    loss = get_loss(configuration.loss)
     network.compile(
         optimizer=optimizer,
-        loss=[loss] * heads if heads > 1 else loss,
-        loss_weights=[1.0 / heads] * heads if heads > 1 else None,
+        loss=DeepSupervision(get_loss(configuration.loss)),
         jit_compile=False,
     )
 
@@ -117,7 +124,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         )
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.inference = models.inference_model(self.model)
+        self.inference = last_head(self.model)
         self.progress.__enter__()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -206,7 +213,7 @@ def train_network(
             callbacks=[_Epochs(state, history, sample, configuration, report)],
         )
     network.load_weights(state / "best.weights.h5")
-    return models.inference_model(network), history
+    return last_head(network), history
 
 
 def forget(state: Path) -> None:

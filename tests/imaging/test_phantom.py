@@ -222,6 +222,6 @@ def test_missing_template_says_what_to_install(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     template.load_template.cache_clear()
-    with pytest.raises(DataError, match="nilearn.*Install"):
+    with pytest.raises(DataError, match=r"nilearn.*Install"):
         generate_cohort(tmp_path / "cohort", 1, SEED)
     assert list(tmp_path.iterdir()) == []

@@ -45,9 +45,11 @@ def test_three_hundred_random_volumes_agree_with_the_twin():
         ours = lesions.match_lesions(truth, prediction, UNIT)
         voxels = [{tuple(map(int, index)) for index in np.argwhere(mask)} for mask in (truth, prediction)]
         theirs, theirs_false = lesion_twin.score(*voxels, shape)
-        assert sorted((round(l.volume_mm3), l.matched, l.dice) for l in ours.lesions) == pytest.approx(theirs), seed
+        assert sorted((round(lesion.volume_mm3), lesion.matched, lesion.dice) for lesion in ours.lesions) == theirs, (
+            seed
+        )
         assert sorted(ours.false_positive_volumes_mm3) == theirs_false, seed
-        matched += sum(l.matched for l in ours.lesions)
+        matched += sum(lesion.matched for lesion in ours.lesions)
         merged += len(lesion_twin.flood(voxels[0])) > len(theirs)
         false += len(theirs_false)
     assert min(matched, merged, false) > 20, "the random volumes no longer exercise the rules"
@@ -82,7 +84,7 @@ def test_one_component_over_two_lesions_counts_for_both():
     truth = volume(cube(2, 2, 2, 3), cube(2, 2, 10, 3))
     prediction = volume((slice(2, 5), slice(2, 5), slice(2, 13)))
     found = lesions.match_lesions(truth, prediction, UNIT).lesions
-    assert [l.dice for l in found] == [pytest.approx(2 * 27 / (99 + 27))] * 2
+    assert [lesion.dice for lesion in found] == [pytest.approx(2 * 27 / (99 + 27))] * 2
 
 
 def test_lesion_facts_are_in_millimetres_and_voxel_indices():
@@ -156,5 +158,13 @@ def test_scores_stay_when_the_volume_is_mirrored(seed, axis):
     plain = lesions.match_lesions(truth, prediction, UNIT)
     other = lesions.match_lesions(np.flip(truth, axis), np.flip(prediction, axis), UNIT)
     assert lesions.lesion_f1(plain) == lesions.lesion_f1(other)
-    assert sorted(l.dice for l in plain.lesions) == pytest.approx(sorted(l.dice for l in other.lesions))
+    assert sorted(lesion.dice for lesion in plain.lesions) == pytest.approx(
+        sorted(lesion.dice for lesion in other.lesions)
+    )
     assert 0 <= lesions.lesion_wise_dice(plain) <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 7), (1, 7, 1), (7, 1, 1)])
+def test_volumes_one_voxel_wide_are_labelled(shape):
+    mask = (np.arange(7) % 3 == 0).reshape(shape)
+    assert lesions.match_lesions(np.zeros(shape), mask, UNIT).false_positive_volumes_mm3 == (1.0, 1.0, 1.0)

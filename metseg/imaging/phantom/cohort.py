@@ -80,7 +80,7 @@ def generate_cohort(
 ) -> None:
     """Write the cohort into `folder`, whole or not at all; leave it alone where it is already there.
 
-    Each case is a folder of uncompressed NIfTI files, 3.5 MB: `<case>/<case>-{t1n,t2f,t1c,seg}.nii`.
+    Each case is a folder of uncompressed NIfTI files, 3.7 MB: `<case>/<case>-{t1n,t2f,t1c,seg}.nii`.
 
     Args:
         folder: to be created, along with its parents; an empty folder is taken too.

@@ -8,6 +8,7 @@ of floats, whose order does; and C loops of other libraries on floats, which a c
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -51,7 +52,7 @@ class Draws:
     def quantile(self, table: tuple[tuple[float, float], ...]) -> float:
         """One number from the distribution whose rising `(probability, value)` points are joined by lines."""
         probability = self.uniform(table[0][0], table[-1][0])
-        for (p0, v0), (p1, v1) in zip(table, table[1:], strict=False):
+        for (p0, v0), (p1, v1) in pairwise(table):
             if probability < p1:
                 return v0 + (v1 - v0) * (probability - p0) / (p1 - p0)
         return table[-1][1]

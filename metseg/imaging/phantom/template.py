@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi  # type: ignore[import-untyped]
+from scipy import ndimage as ndi
 
 from metseg.errors import DataError
 from metseg.imaging.phantom.draws import Floats
@@ -72,8 +72,8 @@ def _read_map(tissue: str) -> NDArray[np.uint8]:
     data = np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
     if data.shape != _TEMPLATE_SHAPE or data.dtype != np.uint8:
         raise DataError(
-            f"{path} holds {data.dtype} {data.shape}; the phantom is defined on the uint8 {_TEMPLATE_SHAPE} of "
-            "nilearn 0.12 to 0.14. Install the version of nilearn in requirements.lock."
+            f"{path} holds {data.dtype} {data.shape}; the phantom is defined on uint8 {_TEMPLATE_SHAPE}. "
+            "Install the version of nilearn that stands in requirements.lock."
         )
     return data
 

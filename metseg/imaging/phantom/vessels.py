@@ -6,6 +6,7 @@ They take up contrast as brightly as metastases do, so that no intensity thresho
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ def _course(
         for x, y, z in course
     ]
     points: list[Point] = []
-    for a, b in zip(ends, ends[1:], strict=False):
+    for a, b in pairwise(ends):
         gap = (b[0] - a[0], b[1] - a[1], b[2] - a[2])
         count = math.ceil(math.sqrt(gap[0] * gap[0] + gap[1] * gap[1] + gap[2] * gap[2]) / _STEP)
         points += [tuple(a[i] + gap[i] * (k / count) for i in range(3)) for k in range(count)]  # type: ignore[misc]

@@ -1,0 +1,172 @@
+"""Pictures with masks: `images/x.png` with `masks/x.png`, or `x.png` beside `x_mask.png`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import DataError, UsageError
+from metseg.imaging.layouts import brats_mets
+from metseg.imaging.layouts.masks import read_mask_picture, require_no_labels
+from metseg.imaging.layouts.source import (
+    CaseSource,
+    LayoutOptions,
+    LoadedCase,
+    SourceCohort,
+    chosen_channels,
+    listed,
+    natural,
+    require_pairs,
+    require_same_size,
+    visible,
+)
+from metseg.imaging.picture import is_grey, is_picture, read_picture
+from metseg.imaging.volume import Geometry
+
+GREY = ("image",)
+COLOURS = ("red", "green", "blue")
+MASK_ENDING = "_mask"
+SAMPLED = 32
+NUMBERED = re.compile(r"(?P<case>.+)_(?P<slice>\d+)")
+
+
+@dataclass(frozen=True)
+class _Pair:
+    name: str
+    image: Path
+    mask: Path
+
+
+class ImageMaskFolders:
+    """Single pictures; a trailing `_<number>` is the slice, what comes before it the case."""
+
+    name = "image-mask-folders"
+    looks_for = "images/ and masks/ with pictures of the same names, or x_mask.png beside x.png"
+
+    def recognise(self, root: Path) -> bool:
+        """Whether both folders hold pictures, or a mask lies beside an image."""
+        images, masks = _found(root)
+        return any(stem in masks for stem in images) or (
+            (root / "images").is_dir() and (root / "masks").is_dir() and bool(images) and bool(masks)
+        )
+
+    def open(self, root: Path, options: LayoutOptions) -> SourceCohort:
+        """Find the cases; every picture needs its mask."""
+        require_no_labels(options.labels, self.name)
+        images, masks = _found(root)
+        if not images and not masks:
+            raise DataError(f"{root}: no picture of the layout {self.name} in it; expected {self.looks_for}.")
+        require_pairs(
+            root,
+            [path.name for stem, path in images.items() if stem not in masks],
+            [path.name for stem, path in masks.items() if stem not in images],
+        )
+        pairs = [_Pair(stem, path, masks[stem]) for stem, path in images.items()]
+        pairs.sort(key=lambda pair: natural(pair.name))
+        channels, chosen = _channels(pairs, options.channels)
+        cases: dict[str, list[_Pair]] = {}
+        for pair in pairs:
+            numbered = NUMBERED.fullmatch(pair.name)
+            cases.setdefault(numbered["case"] if numbered else pair.name, []).append(pair)
+        sources = tuple(
+            _source(root, case, members, chosen, options.mask_threshold) for case, members in sorted(cases.items())
+        )
+        return SourceCohort(self.name, channels, ("lesion",), sources, tuple(_notes(root)))
+
+
+def _found(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and masks by the stem of the image, from both folders or from the root."""
+    folders = (root / "images", root / "masks")
+    if all(folder.is_dir() for folder in folders):
+        return _by_stem(folders[0], False), _by_stem(folders[1], True)
+    everything = _by_stem(root, False)
+    masks = {stem.removesuffix(MASK_ENDING): path for stem, path in everything.items() if stem.endswith(MASK_ENDING)}
+    return {stem: path for stem, path in everything.items() if not stem.endswith(MASK_ENDING)}, masks
+
+
+def _by_stem(folder: Path, masks: bool) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in visible(folder):
+        if not path.is_file() or not is_picture(path):
+            continue
+        stem = path.stem.removesuffix(MASK_ENDING) if masks else path.stem
+        if stem in found:
+            raise DataError(f"{path}: {found[stem].name} has the same name in another format; remove one of the two.")
+        found[stem] = path
+    return found
+
+
+def _notes(root: Path) -> list[str]:
+    folders = [root / "images", root / "masks"] if (root / "images").is_dir() else [root]
+    passed_over = [
+        path.relative_to(root).as_posix() for folder in folders for path in visible(folder) if not is_picture(path)
+    ]
+    return [f"{len(passed_over)} entries are no pictures and were passed over: {listed(passed_over)}"] * bool(
+        passed_over
+    )
+
+
+def _channels(pairs: list[_Pair], wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names of the channels and their planes; a sample of the pictures tells grey from colour."""
+    sample = pairs[:: max(1, len(pairs) // SAMPLED)]
+    grey = len(wanted) == 1 and wanted[0] not in COLOURS
+    if grey or all(is_grey(read_picture(pair.image, finite=False).array) for pair in sample):
+        if len(wanted) > 1:
+            raise UsageError(f"channels={','.join(wanted)}: the pictures are grey, one channel; name one.")
+        return wanted or GREY, ()
+    if len(wanted) == len(COLOURS) and not set(wanted) <= set(COLOURS):
+        return wanted, tuple(range(len(COLOURS)))
+    chosen = chosen_channels(wanted, COLOURS, ImageMaskFolders.name)
+    return tuple(COLOURS[position] for position in chosen), chosen
+
+
+def _source(root: Path, case: str, pairs: list[_Pair], chosen: tuple[int, ...], threshold: int | None) -> CaseSource:
+    named = brats_mets.CASE.fullmatch(case)
+    numbers = [NUMBERED.fullmatch(pair.name) for pair in pairs]
+    return CaseSource(
+        case=case,
+        patient=named["patient"] if named else case,
+        timepoint=named["timepoint"] if named else "",
+        slice_names=tuple(n["slice"] if n else pair.name for n, pair in zip(numbers, pairs, strict=True)),
+        sources=tuple(path.relative_to(root).as_posix() for pair in pairs for path in (pair.image, pair.mask)),
+        load=partial(_load, root, pairs, chosen, threshold),
+    )
+
+
+def _load(root: Path, pairs: list[_Pair], chosen: tuple[int, ...], threshold: int | None) -> LoadedCase:
+    images: list[NDArray[np.generic]] = []
+    masks = []
+    thresholded = []
+    for pair in pairs:
+        image = _planes(pair.image, chosen)
+        mask, cut = read_mask_picture(pair.mask, threshold)
+        require_same_size(pair.image, image.shape[:2], pair.mask, mask.shape)
+        if images and images[0].shape[:2] != image.shape[:2]:
+            raise DataError(
+                f"{pair.image}: size {image.shape[0]}×{image.shape[1]}, while {pairs[0].image}, a slice of the same "
+                f"case, has {images[0].shape[0]}×{images[0].shape[1]}. Slices of a case have one size: a trailing "
+                "_<number> in a name is the slice; rename pictures that are of different scans."
+            )
+        images.append(image)
+        masks.append(mask)
+        if cut:
+            thresholded.append(pair.mask.relative_to(root).as_posix())
+    return LoadedCase(np.stack(images), np.stack(masks), Geometry.unknown(), tuple(thresholded))
+
+
+def _planes(path: Path, chosen: tuple[int, ...]) -> NDArray[np.generic]:
+    """Planes `(height, width, channels)` of a picture: the chosen colours, or the one grey where none is chosen."""
+    array = read_picture(path, finite=False).array
+    if chosen:
+        return (array if array.ndim == 3 else np.repeat(array[..., None], len(COLOURS), axis=2))[..., list(chosen)]
+    if not is_grey(array):
+        raise DataError(
+            f"{path}: this picture has colours, the others are grey. Name its channels, channels=red,green,blue, to "
+            "read all of them as coloured, or write it as grey."
+        )
+    return array[..., None] if array.ndim == 2 else array[..., :1]

@@ -1,0 +1,81 @@
+"""The lesions of a mask as a table: where they are, how large, how sure the model was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cc3d
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.imaging.volume import Geometry
+
+
+@dataclass(frozen=True)
+class LesionRow:
+    """One 26-connected component of a mask.
+
+    Attributes:
+        id: from 1, largest first.
+        centroid_mm: LPS+ patient millimetres; voxels `(column, row, slice)` where the geometry is unknown.
+        centroid_voxel: `(slice, row, column)` of the canonical volume.
+        slices: first and last slice, from 0.
+        volume_mm3: voxels times their size; voxels where the spacing is unknown.
+        longest_axial_diameter_mm: largest distance between two voxel centres of one slice.
+        mean_probability: over its voxels.
+    """
+
+    id: int
+    centroid_mm: tuple[float, float, float]
+    centroid_voxel: tuple[float, float, float]
+    slices: tuple[int, int]
+    volume_mm3: float
+    longest_axial_diameter_mm: float
+    mean_probability: float
+
+
+def _longest_axial_diameter(voxels: NDArray[np.int64], spacing: tuple[float, float, float]) -> float:
+    """Largest in-plane distance between the centres of voxels `(count, 3)` of the same slice, in mm."""
+    longest = 0.0
+    for place in np.unique(voxels[:, 0]):
+        points = (voxels[voxels[:, 0] == place][:, 1:] * np.asarray(spacing[1:])).astype(np.float32)
+        hull = cv2.convexHull(points).reshape(-1, 2)
+        gaps = hull[:, None] - hull[None]
+        longest = max(longest, float(np.sqrt((gaps**2).sum(-1)).max()))
+    return longest
+
+
+def lesion_table(
+    mask: NDArray[np.generic], probability: NDArray[np.float32], geometry: Geometry
+) -> list[LesionRow]:
+    """Measure every lesion.
+
+    Args:
+        mask: `(slices, height, width)`, lesion where not 0.
+        probability: float32 of the same shape.
+        geometry: of the volume.
+
+    Returns:
+        One row a lesion, largest first.
+    """
+    labels = cc3d.connected_components(np.asarray(mask) > 0, connectivity=26)
+    affine = np.asarray(geometry.affine)
+    rows = []
+    for label in range(1, int(labels.max()) + 1):
+        voxels = np.argwhere(labels == label)
+        centre = voxels.mean(axis=0)
+        patient = affine @ np.array([centre[2], centre[1], centre[0], 1.0])
+        rows.append(
+            LesionRow(
+                id=0,
+                centroid_mm=(float(patient[0]), float(patient[1]), float(patient[2])),
+                centroid_voxel=(float(centre[0]), float(centre[1]), float(centre[2])),
+                slices=(int(voxels[:, 0].min()), int(voxels[:, 0].max())),
+                volume_mm3=float(len(voxels) * np.prod(geometry.spacing)),
+                longest_axial_diameter_mm=_longest_axial_diameter(voxels, geometry.spacing),
+                mean_probability=float(probability[tuple(voxels.T)].mean()),
+            )
+        )
+    rows.sort(key=lambda row: -row.volume_mm3)
+    return [LesionRow(**{**vars(row), "id": number}) for number, row in enumerate(rows, 1)]

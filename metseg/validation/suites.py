@@ -1,0 +1,130 @@
+"""Running expectations with Great Expectations on tables in memory, and its Data Docs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metseg.files import folder_written_beside
+from metseg.settings import apply_defaults
+from metseg.validation.expectations import Expected
+from metseg.validation.frames import Frames
+
+SITE = "metseg"
+INDEXED = {"cases": ["case"], "channels": ["case", "channel"], "slices": ["case", "slice_name", "channel"]}
+"""Columns that name a row of each table."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one expectation.
+
+    Attributes:
+        name, severity, remedy: those of the expectation.
+        success: whether it holds.
+        observed: the value of a whole column, such as a sum; None for an expectation about rows.
+        rows: the rows that break it, as `{column: value}` with `found`; empty for one about a whole column.
+        error: why it could not be judged; empty where it could.
+    """
+
+    name: str
+    severity: str
+    remedy: str
+    success: bool
+    observed: Any
+    rows: tuple[dict[str, Any], ...]
+    error: str
+
+
+def run_suites(expected: Sequence[Expected], frames: Frames, docs: Path) -> list[Outcome]:
+    """Hold the tables against the expectations and write the Data Docs into `docs`, which is replaced.
+
+    Args:
+        expected: what should hold.
+        frames: the tables.
+        docs: folder for one fresh site; `index.html` is its entry.
+    """
+    apply_defaults()  # nothing phones home: Great Expectations reads this when it is imported
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    shutil.rmtree(docs, ignore_errors=True)
+    with folder_written_beside(docs) as beside:
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        _add_site(context, beside)
+        source = context.data_sources.add_pandas("cohort")
+        definitions = [
+            _definition(gx, context, source, table, [one for one in expected if one.table == table])
+            for table in INDEXED
+        ]
+        outcomes = []
+        for table, definition in zip(INDEXED, definitions, strict=True):
+            checkpoint = context.checkpoints.add(
+                gx.Checkpoint(
+                    name=f"judge {table}",
+                    validation_definitions=[definition],
+                    result_format={"result_format": "COMPLETE", "unexpected_index_column_names": INDEXED[table]},
+                )
+            )
+            result = checkpoint.run(batch_parameters={"dataframe": getattr(frames, table)})
+            for run in result.run_results.values():
+                outcomes += [_outcome(one, table, getattr(frames, table)) for one in run.results]
+        context.build_data_docs(site_names=[SITE])
+        beside.chmod(0o755)
+    return outcomes
+
+
+def _add_site(context: Any, folder: Path) -> None:
+    """The one site of this run; the context's own, in a temporary folder, goes."""
+    for name in list(context.get_site_names()):
+        context.delete_data_docs_site(name)
+    context.add_data_docs_site(
+        site_name=SITE,
+        site_config={
+            "class_name": "SiteBuilder",
+            "show_how_to_buttons": False,
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        },
+    )
+
+
+def _definition(gx: Any, context: Any, source: Any, table: str, expected: Sequence[Expected]) -> Any:
+    suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=[one.build() for one in expected]))
+    batch = source.add_dataframe_asset(name=table).add_batch_definition_whole_dataframe(table)
+    return context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
+
+
+def _outcome(result: Any, table: str, frame: Any) -> Outcome:
+    """The outcome of one result of Great Expectations on the table `table`."""
+    configuration = result.expectation_config
+    found = result.result or {}
+    meta = configuration.meta
+    shown = meta["shows"] or configuration.kwargs.get("column", "")
+    places = [] if result.success else found.get("unexpected_index_list") or []
+    lookup = frame.set_index(INDEXED[table])[shown].to_dict() if places and meta["shows"] else {}
+    rows = []
+    for place in places:
+        key = tuple(place[name] for name in INDEXED[table])
+        value = lookup.get(key if len(key) > 1 else key[0]) if lookup else place.get(shown)
+        rows.append({**{name: place[name] for name in INDEXED[table]}, "found": value})
+    return Outcome(
+        name=meta["name"],
+        severity=str(getattr(configuration.severity, "value", configuration.severity)),
+        remedy=meta["remedy"],
+        success=bool(result.success),
+        observed=found.get("observed_value"),
+        rows=tuple(rows),
+        error=_error(result.exception_info or {}),
+    )
+
+
+def _error(information: dict[str, Any]) -> str:
+    """Message of the exception that kept an expectation from being judged; empty where there was none."""
+    nested = [information] if "raised_exception" in information else list(information.values())
+    raised = [one for one in nested if isinstance(one, dict) and one.get("raised_exception")]
+    return str(raised[0].get("exception_message")) if raised else ""

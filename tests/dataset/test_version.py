@@ -1,0 +1,55 @@
+"""The version is DVC's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from metseg.dataset.version import data_version
+
+
+def test_version_is_what_dvc_add_writes(tmp_path: Path) -> None:
+    data = tmp_path / "repository" / "data"
+    for name, content in {
+        "b/10.txt": b"ten",
+        "b/2.txt": b"two\r\n",
+        "a.bin": bytes(range(256)) * 9000,
+        "B.txt": b"",
+        "b c/ü.txt": b"umlaut",
+        ".hidden": b"counts too",
+        "b.d/x": b"1",
+    }.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_bytes(content)
+    environment = {
+        **os.environ,
+        "DVC_NO_ANALYTICS": "true",
+        "DVC_GLOBAL_CONFIG_DIR": str(tmp_path / "global"),
+        "DVC_SYSTEM_CONFIG_DIR": str(tmp_path / "system"),
+        "DVC_SITE_CACHE_DIR": str(tmp_path / "site"),
+    }
+    dvc = [sys.executable, "-m", "dvc"]
+    for arguments in (["init", "--no-scm", "-q"], ["config", "core.analytics", "false"], ["add", "-q", "data"]):
+        subprocess.run([*dvc, *arguments], cwd=data.parent, env=environment, check=True, timeout=120)
+    assert f"md5: {data_version(data)}\n" in (data.parent / "data.dvc").read_text()
+
+
+def test_folders_of_git_and_dvc_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    before = data_version(tmp_path)
+    for folder in (".git", ".dvc", "sub/.git"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config").write_text("x")
+    assert data_version(tmp_path) == before
+    (tmp_path / "sub" / "y").write_text("y")
+    assert data_version(tmp_path) != before
+
+
+def test_progress_counts_files(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    seen: list[tuple[int, int]] = []
+    data_version(tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -1,0 +1,209 @@
+"""Topology, sizes, saving and learning of the networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import models
+from models.losses import get_loss
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"filters": 4, "depth": 3}
+
+
+def small(architecture: str, **arguments) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return models.build(architecture, channels=2, **{**SMALL, **arguments})
+
+
+def image(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "count"),
+    [
+        # Zhou et al. 2018: one input channel, filters 32 to 512, no normalisation.
+        ("unet", {}, 7_759_521),
+        ("nested_unet", {"deep_supervision": False}, 9_041_601),
+        ("nested_unet", {}, 9_041_700),
+    ],
+)
+def test_golden_parameter_counts(architecture, arguments, count):
+    assert models.build(architecture, channels=1, **arguments).count_params() == count
+
+
+def sources(tensor) -> list[str]:
+    """Names of the layers whose outputs a layer joins."""
+    return [parent._keras_history.operation.name for parent in tensor]
+
+
+def test_every_nested_node_joins_all_earlier_nodes_of_its_level():
+    network = models.build("nested_unet", channels=1, filters=2, depth=4)
+    joins = {layer.name: sources(layer.input) for layer in network.layers if layer.name.endswith("_join")}
+    assert len(joins) == 10
+    for level in range(4):
+        for column in range(1, 5 - level):
+            expected = [f"x_{level}_{earlier}" for earlier in range(column)] + [f"x_{level}_{column}_up"]
+            assert joins[f"x_{level}_{column}_join"] == expected
+            assert sources([network.get_layer(f"x_{level}_{column}_up").input]) == [f"x_{level + 1}_{column - 1}"]
+
+
+def test_heads_sit_on_the_first_row():
+    network = models.build("nested_unet", channels=1, filters=2, depth=4)
+    assert [output._keras_history.operation.name for output in network.outputs] == [f"head_{j}" for j in range(1, 5)]
+    for column in range(1, 5):
+        assert sources([network.get_layer(f"head_{column}_conv").input]) == [f"x_0_{column}"]
+
+
+def test_one_gate_weighs_each_skip():
+    network = models.build("attention_unet", channels=1, filters=2, depth=4)
+    for level in range(4):
+        gate = network.get_layer(f"gate_{level}")
+        assert sources(gate.input) == [f"encoder_{level}", f"gate_{level}_resized"]
+        coarser = f"decoder_{level + 1}" if level < 3 else "encoder_4"
+        assert sources([network.get_layer(f"gate_{level}_phi").input]) == [coarser]
+        assert network.get_layer(f"skip_{level}").input[0]._keras_history.operation.name == f"gate_{level}"
+
+
+def test_a_gate_lets_through_what_its_coefficients_say():
+    """The product is the skip times coefficients between 0 and 1, the same for all channels."""
+    network = models.build("attention_unet", channels=1, filters=4, depth=2)
+    probe = keras.Model(
+        network.input,
+        [network.get_layer(name).output for name in ("encoder_0", "gate_0_resized", "gate_0")],
+    )
+    skip, coefficients, gated = (np.asarray(value) for value in probe(image(1, 20, 24, 1)))
+    assert coefficients.shape == (1, 20, 24, 1)
+    assert 0.0 <= coefficients.min() and coefficients.max() <= 1.0
+    np.testing.assert_allclose(gated, skip * coefficients, rtol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+@pytest.mark.parametrize("size", [(155, 240), (37, 53), (64, 63), (65, 64), (1, 1), (16, 16)])
+def test_any_height_and_width(architecture, size):
+    network = small(architecture)
+    answer = np.asarray(models.inference_model(network)(image(1, *size, 2)))
+    assert answer.shape == (1, *size, 1)
+    assert answer.dtype == np.float32
+    assert 0.0 <= answer.min() and answer.max() <= 1.0
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_saved_network_answers_the_same(architecture, tmp_path):
+    network = models.inference_model(small(architecture, normalization="batch"))
+    network.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    x = image(2, 33, 40, 2)
+    np.testing.assert_array_equal(np.asarray(network(x)), np.asarray(loaded(x)))
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_pruned_network_is_the_full_ones_head(level):
+    full = small("nested_unet")
+    pruned = small("nested_unet", prune=level)
+    for layer in pruned.layers:
+        if layer.weights:
+            layer.set_weights(full.get_layer(layer.name).get_weights())
+    x = image(1, 40, 33, 2)
+    np.testing.assert_allclose(np.asarray(pruned(x)), np.asarray(full(x)[level - 1]), rtol=1e-6, atol=1e-7)
+    assert pruned.count_params() < full.count_params()
+
+
+ARGUMENTS = [
+    {"filters": 6},
+    {"depth": 2},
+    {"classes": 2},
+    {"normalization": "batch"},
+    {"normalization": "group"},
+    {"dropout": 0.3},
+    {"upsampling": "bilinear"},
+    {"upsampling": "nearest"},
+    {"prior": 0.2},
+]
+
+
+def fingerprint(network: keras.Model) -> str:
+    return json.dumps(network.get_config(), default=str, sort_keys=True)
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
+def test_every_argument_changes_the_graph(architecture, arguments):
+    keras.backend.clear_session()
+    plain = fingerprint(small(architecture))
+    keras.backend.clear_session()
+    assert fingerprint(small(architecture, **arguments)) != plain
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"filters": 0},
+        {"depth": 0},
+        {"depth": 7},
+        {"normalization": "layer"},
+        {"dropout": 1.0},
+        {"upsampling": "cubic"},
+        {"prior": 0.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_what_cannot_be_built_is_refused(architecture, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        small(architecture, **arguments)
+
+
+def test_unknown_architecture_is_refused():
+    with pytest.raises(ValueError, match="nested_unet"):
+        models.build("segnet", channels=1)
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_one_batch_of_eight_is_learnt_by_heart(architecture):
+    rng = np.random.default_rng(1)
+    masks = np.zeros((8, 32, 32, 1), np.float32)
+    for number, mask in enumerate(masks):
+        top, left = rng.integers(2, 20, 2)
+        mask[top : top + 4 + number % 4, left : left + 5] = 1
+    images = np.concatenate([masks * 0.5 + rng.normal(0, 0.1, masks.shape), rng.random(masks.shape)], -1)
+    network = small(architecture, filters=8, depth=2, normalization="batch")
+    loss, heads = get_loss("dice_bce"), len(network.outputs)
+    targets = [masks] * heads if heads > 1 else masks
+    network.compile(keras.optimizers.Adam(0.01), loss=[loss] * heads if heads > 1 else loss, jit_compile=False)
+    for _ in range(150):
+        network.train_on_batch(images.astype(np.float32), targets)
+    predicted = np.asarray(models.inference_model(network)(images.astype(np.float32), training=True)) >= 0.5
+    dice = 2 * np.sum(predicted * masks) / (predicted.sum() + masks.sum())
+    assert dice >= 0.99
+
+
+TWIN = """
+import sys, numpy as np, keras, models, models.blocks
+assert keras.backend.backend() == "jax"
+x = np.load(sys.argv[1] + "/x.npy")
+for name in models.ARCHITECTURES:
+    network = keras.saving.load_model(f"{sys.argv[1]}/{name}.keras", safe_mode=True)
+    np.save(f"{sys.argv[1]}/{name}.npy", np.asarray(network(x)))
+"""
+
+
+def test_jax_gives_the_same_numbers(tmp_path):
+    x = image(1, 37, 50, 2)
+    np.save(tmp_path / "x.npy", x)
+    networks = {name: models.inference_model(small(name, normalization="group")) for name in models.ARCHITECTURES}
+    for name, network in networks.items():
+        network.save(tmp_path / f"{name}.keras")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", TWIN, str(tmp_path)], env=environment, check=True)
+    for name, network in networks.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), np.asarray(network(x)), atol=1e-5)

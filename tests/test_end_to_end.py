@@ -1,0 +1,282 @@
+"""From a folder of images to an answer over gRPC, through the command line, with everything real."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from metseg.imaging.phantom import generate_cohort
+from metseg.serving.publish import saved_model_digest
+from metseg.tracking import registry
+
+METSEG = str(Path(sys.executable).parent / "metseg")
+TINY = {
+    "epochs": 2,
+    "steps_per_epoch": 6,
+    "batch_size": 4,
+    "filters": 4,
+    "depth": 2,
+    "image_size": 64,
+    "floor_dice": 0.0,
+    "floor_lesion_f1": 0.0,
+}
+MODEL = "brain-mets-segmentation-heads"
+
+
+def metseg(*arguments: str, workspace: Path, timeout: int = 600) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "METSEG_WORKSPACE": str(workspace)}
+    return subprocess.run(
+        [METSEG, *arguments],
+        env=environment,
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run(workspace: Path) -> tuple[dict, str]:
+    parameters = [part for name, value in TINY.items() for part in ("--param", f"{name}={value}")]
+    answer = metseg("run", "--data", "heads", *parameters, workspace=workspace)
+    assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-3000:]
+    return json.loads((workspace / "runs/latest/summary.json").read_text()), answer.stdout
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("workspace")
+    generate_cohort(folder / "heads", patients=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(workspace) -> tuple[dict, str]:
+    return run(workspace)
+
+
+@pytest.fixture(scope="module")
+def second(workspace, first) -> tuple[dict, str]:
+    return run(workspace)
+
+
+@pytest.fixture(scope="module")
+def server(workspace, first):
+    """`metseg serve` on a free port, with what the first run published."""
+    config = workspace / "var/serving/models.config"
+    process = subprocess.Popen(
+        [METSEG, "serve", "--port=0", f"--model_config_file={config}", "--allow_version_labels_for_unavailable_models"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    address = None
+    for line in process.stderr:
+        match = re.search(r"serving gRPC at (\S+)", line)
+        if match:
+            address = match[1]
+            break
+    assert address is not None
+    yield address
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+@pytest.fixture
+def mlflow_client(workspace):
+    import mlflow
+
+    uri = f"sqlite:///{workspace}/var/mlflow.db"
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def test_summary_keeps_its_contract(first):
+    summary, _ = first
+    assert set(summary) == {
+        "run_id", "data", "steps", "models", "winner", "verdict", "registered", "served"
+    }  # fmt: skip
+    assert summary["data"]["patients"] == 5 and summary["data"]["slices"] == 6 * 30
+    assert set(summary["models"]) == {"nested_unet", "attention_unet"}
+    for scores in summary["models"].values():
+        assert {"dice", "iou", "sensitivity", "precision", "lesion_f1", "parameters"} <= set(scores)
+    assert summary["registered"] == {"name": MODEL, "version": 1, "aliases": ["champion"]}
+    assert summary["served"]["version"] == 1
+    assert summary["served"]["max_abs_difference"] <= 1e-5
+    steps = {"ingest", "validate", "preprocess", "register", "promote", "evaluate champion"}
+    steps |= {f"{step} {name}" for step in ("train", "evaluate") for name in summary["models"]}
+    assert set(summary["steps"]) == steps
+
+
+def test_run_says_what_it_did_and_what_to_type_next(first):
+    _, printed = first
+    for expected in ("▸ ingest", "training nested_unet", "PASSED", "summary.json", "report.html", "make serve"):
+        assert expected in printed
+    assert "Traceback" not in printed and "::" not in printed
+
+
+def test_report_and_picture_are_there(first, workspace):
+    report = (workspace / "runs/latest/report.html").read_text()
+    assert "nested_unet" in report and "attention_unet" in report
+    assert (workspace / "runs/latest/overlay.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_published_is_the_registered_artifact(first, workspace, mlflow_client):
+    version = registry.version_of_alias(mlflow_client, MODEL, registry.CHAMPION)
+    assert version is not None and version.number == 1
+    published = workspace / "var/serving" / MODEL / "1"
+    assert saved_model_digest(published) == version.tags["savedmodel.sha256"]
+    assert version.tags["gate"] == "passed"
+    assert version.tags["data.version"].endswith(".dir")
+
+
+def test_mlflow_holds_curves_and_parameters(first, mlflow_client):
+    summary, _ = first
+    children = mlflow_client.search_runs(
+        [mlflow_client.get_experiment_by_name("metseg").experiment_id],
+        f"tags.mlflow.parentRunId = '{summary['run_id']}'",
+    )
+    assert {child.data.tags["architecture"] for child in children} == {"nested_unet", "attention_unet"}
+    for child in children:
+        assert len(mlflow_client.get_metric_history(child.info.run_id, "val_dice")) == TINY["epochs"]
+        assert child.data.params["filters"] == "4"
+        assert "test_dice" in child.data.metrics
+
+
+def test_predict_writes_masks_in_the_images_own_geometry(first, workspace, server):
+    case = workspace / "heads" / "PHANTOM-MET-00002-000"
+    files = [str(case / f"{case.name}-{channel}.nii") for channel in ("t1c", "t1n", "t2f")]
+    answer = metseg("predict", *files, "--out", "masks", "--server", server, "--model-name", MODEL, workspace=workspace)
+    assert answer.returncode == 0, answer.stderr
+    mask = nibabel.load(workspace / "masks" / f"{case.name}-mask.nii")
+    image = nibabel.load(files[0])
+    assert mask.shape == image.shape
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    table = json.loads((workspace / "masks/lesions.json").read_text())
+    voxels = np.asarray(mask.dataobj)
+    assert table["cases"][0]["voxels_kept"] == int(voxels.sum())
+    volume = abs(np.linalg.det(image.affine[:3, :3]))
+    assert sum(lesion["volume_mm3"] for lesion in table["cases"][0]["lesions"]) == pytest.approx(voxels.sum() * volume)
+
+
+def test_predict_names_the_missing_channel(first, workspace, server):
+    case = workspace / "heads" / "PHANTOM-MET-00002-000"
+    files = [str(case / f"{case.name}-{channel}.nii") for channel in ("t1c", "t1n")]
+    answer = metseg(
+        "predict", *files, "--out", "missing", "--server", server, "--model-name", MODEL, workspace=workspace
+    )
+    assert answer.returncode == 1
+    assert "t2f" in answer.stderr and case.name in answer.stderr and "Traceback" not in answer.stderr
+    assert not list((workspace / "missing").glob("*")) if (workspace / "missing").exists() else True
+
+
+def test_a_real_head_of_the_same_channels_is_answered(first, workspace, server, shared_data):
+    folder = shared_data / "bratsmet-nifti-unlabelled"
+    answer = metseg(
+        "predict", str(folder), "--out", "real", "--server", server, "--model-name", MODEL, workspace=workspace
+    )
+    assert answer.returncode == 0, answer.stderr
+    mask = nibabel.load(workspace / "real" / "BraTS-MET-00110-000-mask.nii.gz")
+    image = nibabel.load(folder / "BraTS-MET-00110-000-t1c.nii.gz")
+    assert mask.shape == image.shape == (240, 240, 155)
+    np.testing.assert_array_equal(mask.affine, image.affine)
+
+
+def test_a_port_in_use_is_said(server):
+    port = server.rsplit(":", 1)[1]
+    answer = subprocess.run(
+        [METSEG, "serve", f"--port={port}", "--model_base_path=/nowhere"], capture_output=True, text=True, timeout=120
+    )
+    assert answer.returncode == 1
+    assert port in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_a_second_run_ends_in_a_tie_and_the_champion_stays(second, mlflow_client):
+    summary, printed = second
+    assert summary["verdict"]["outcome"] == "tie"
+    assert summary["registered"] is None
+    assert summary["served"]["version"] == 1
+    assert "TIE" in printed and "champion stays" in printed
+    assert [version.number for version in registry.versions(mlflow_client, MODEL)] == [1]
+
+
+def test_models_lists_the_champion(second, workspace):
+    answer = metseg("models", MODEL, workspace=workspace)
+    assert answer.returncode == 0 and "champion" in answer.stdout
+
+
+BAD_CALLS = [
+    (["run", "--data", "nowhere"], 2, "nowhere"),
+    (["run", "--param", "epochs=many"], 2, "epochs"),
+    (["run", "--param", "epoch=3"], 2, "epochs"),
+    (["run", "--param", "lesion_share=2"], 2, "lesion_share"),
+    (["serve", "--no_such_flag=1"], 2, "no_such_flag"),
+    (["predict", "absent.nii.gz", "--out", "o"], 2, "absent.nii.gz"),
+    (["models", "no-such-model"], 1, "no-such-model"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"), BAD_CALLS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_bad_call_ends_with_one_clear_message(arguments, code, named, tmp_path):
+    answer = metseg(*arguments, workspace=tmp_path)
+    assert answer.returncode == code
+    assert named in answer.stderr and "Traceback" not in answer.stderr
+    assert not (tmp_path / "runs" / "latest").exists()
+
+
+def test_no_server_is_said_with_its_address(tmp_path):
+    image = tmp_path / "head-t1c.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), image)
+    started = time.monotonic()
+    answer = metseg("predict", str(image), "--out", "o", "--server", "127.0.0.1:9", workspace=tmp_path)
+    assert answer.returncode == 1 and time.monotonic() - started < 60
+    assert "127.0.0.1:9" in answer.stderr and "metseg serve" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def damaged(kind: str, folder: Path) -> str:
+    """A cohort that cannot be used; gives what its refusal must name."""
+    generate_cohort(folder, patients=3)
+    case = folder / "PHANTOM-MET-00002-000"
+    image, mask = case / f"{case.name}-t1c.nii", case / f"{case.name}-seg.nii"
+    if kind == "truncated":
+        image.write_bytes(image.read_bytes()[:5000])
+        return image.name
+    if kind == "empty file":
+        image.write_bytes(b"")
+        return image.name
+    if kind == "no mask":
+        mask.unlink()
+        return case.name
+    if kind == "sizes differ":
+        nibabel.save(nibabel.Nifti1Image(np.zeros((5, 6, 7), np.uint8), np.eye(4)), mask)
+        return mask.name
+    if kind == "two patients":
+        for path in [*case.iterdir(), case]:
+            path.unlink() if path.is_file() else path.rmdir()
+        return "3"
+    for path in list(folder.rglob("*.nii")):
+        path.rename(path.with_suffix(".dat"))
+    return "layout"
+
+
+@pytest.mark.parametrize(
+    "kind", ["truncated", "empty file", "no mask", "sizes differ", "two patients", "unknown layout"]
+)
+def test_a_bad_cohort_is_refused_by_name(kind, tmp_path):
+    named = damaged(kind, tmp_path / "scans")
+    answer = metseg("run", "--data", "scans", workspace=tmp_path)
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    assert named in answer.stderr and "Traceback" not in answer.stderr
+    assert not (tmp_path / "runs" / "latest").exists()
+    assert not (tmp_path / "var" / "serving").exists()
