@@ -19,7 +19,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:])}")
     try:
         yield beside
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -37,7 +37,7 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
         yield beside
         if path.is_dir() and any(path.iterdir()):
             raise FileExistsError(f"{path} exists and is not empty")
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

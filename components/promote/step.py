@@ -71,7 +71,7 @@ def _compare(client: SegmentationClient, golden: Path) -> float:
     return worst
 
 
-def _reference_answer(client: SegmentationClient, evaluation: Path) -> dict[str, float | int]:
+def _reference_answer(client: SegmentationClient, evaluation: Path) -> dict[str, float | int | str]:
     """What the server answers on a test patient, against the independent path and against the truth."""
     with np.load(evaluation / "reference.npz") as stored:
         answer = client.predict(stored["image"])

@@ -25,7 +25,8 @@ def _spatial(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image,
         return np.ascontiguousarray(image), np.ascontiguousarray(mask)
     angle = rng.uniform(-MAXIMUM_ROTATION_DEGREES, MAXIMUM_ROTATION_DEGREES)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, rng.uniform(*SCALE_RANGE))
-    matrix[:, 2] += rng.uniform(-MAXIMUM_SHIFT, MAXIMUM_SHIFT, 2) * (width, height)
+    matrix[0, 2] += rng.uniform(-MAXIMUM_SHIFT, MAXIMUM_SHIFT) * width
+    matrix[1, 2] += rng.uniform(-MAXIMUM_SHIFT, MAXIMUM_SHIFT) * height
     inverse = cv2.invertAffineTransform(matrix)
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     map_x = (inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2]).astype(np.float32)
@@ -43,11 +44,15 @@ def _spatial(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image,
 def _intensity(image: Image, rng: np.random.Generator) -> Image:
     """Brightness, contrast and gamma a channel by itself; noise, blur and low resolution for all channels."""
     channels = image.shape[-1]
+
+    def drawn(low: float, high: float) -> Image:
+        return np.asarray(rng.uniform(low, high, channels), dtype=np.float32)
+
     if rng.random() < 0.5:
-        image = np.clip(image, 0.0, 1.0) ** rng.uniform(0.7, 1.5, channels).astype(np.float32)
+        image = np.clip(image, 0.0, 1.0) ** drawn(0.7, 1.5)
     if rng.random() < 0.5:
-        image = image * rng.uniform(0.8, 1.25, channels).astype(np.float32)
-        image = image + rng.uniform(-0.1, 0.1, channels).astype(np.float32) * (image > 0)
+        image = image * drawn(0.8, 1.25)
+        image = image + drawn(-0.1, 0.1) * (image > 0)
     height, width = image.shape[:2]
     if rng.random() < 0.1:
         factor = rng.uniform(0.5, 0.9)

@@ -74,12 +74,12 @@ def ingest(
     options = LayoutOptions(_names(channels), labels.strip(), mask_threshold)
     cohort = open_cohort(root, layout, options)
     assignments = split_patients((source.patient for source in cohort.cases), earlier)
-    version = data_version(root)
-    with folder_written_beside(out) as beside:
+    with folder_written_beside(out) as beside, ThreadPoolExecutor(1) as hashing:
+        version = hashing.submit(data_version, root)
         read = _read_cases(cohort, assignments, beside, progress)
         manifest = Manifest(
             reference=reference,
-            version=version,
+            version=version.result(),
             layout=cohort.layout,
             channels=list(cohort.channels),
             labels=list(cohort.labels),

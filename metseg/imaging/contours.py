@@ -52,7 +52,9 @@ def write_outlines(path: Path, image: NDArray[np.uint8], mask: NDArray[np.bool_]
         frame = np.zeros((TILE + 4, TILE + 4, 3), np.uint8)
         top, left = (TILE + 4 - tile.shape[0]) // 2, (TILE + 4 - tile.shape[1]) // 2
         frame[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-        cv2.putText(frame, f"slice {place + 1}", (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (230, 230, 230), 1, cv2.LINE_AA)
+        cv2.putText(
+            frame, f"slice {place + 1}", (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (230, 230, 230), 1, cv2.LINE_AA
+        )
         tiles.append(frame)
     columns = min(3, len(tiles))
     blank = np.zeros_like(tiles[0])

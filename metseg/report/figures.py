@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -141,19 +142,20 @@ def overlay_figure(cases: Sequence[OverlayCase], path: Path) -> None:
     """Write one overview picture: a row a case, with image, truth, prediction and difference."""
     with _styled(grid=False):
         rows = max(len(cases), 1)
-        figure = Figure(figsize=(10, 0.5 + 2.75 * rows), dpi=120, layout="constrained")
+        figure = Figure(figsize=(10, 0.4 + 2.95 * rows), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(rows, 4, squeeze=False)
         for axes in grid.ravel():
             axes.axis("off")
         for row, case in zip(grid, cases, strict=False):
             for axes, (name, png) in zip(row, overlay_panels(case).items(), strict=True):
-                axes.imshow(mpl.image.imread(io.BytesIO(png)), interpolation="none")
-                axes.set_title(name, fontsize=9, fontweight="normal", color=MUTED)
-            caption = f"{case.title}: {case.patient}, {name_of(case.architecture)}, Dice {case.dice:.2f}"
-            row[0].set_title(f"{caption}, slice {case.slice_index}", fontsize=9, fontweight="bold")
-        for colour, text, place in ((TRUTH, "truth only", 0.55), (PREDICTION, "prediction only", 0.7)):
-            figure.text(place, 0.002, f"■ {text}", color=colour, fontsize=9)
+                axes.imshow(matplotlib.image.imread(io.BytesIO(png)), interpolation="none")
+                axes.text(0.5, -0.03, name, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=MUTED)
+            caption = f"{case.title.capitalize()}: {case.patient}, {name_of(case.architecture)}, Dice {case.dice:.2f}"
+            row[0].set_title(f"{caption}, slice {case.slice_index}", in_layout=False)
+        legend = [Patch(color=TRUTH, label="truth, missed"), Patch(color=PREDICTION, label="prediction, invented")]
+        agreed = Patch(facecolor=AGREED, edgecolor=MUTED, label="both agree")
+        figure.legend(handles=[*legend, agreed], loc="outside lower center", ncols=3)
         with written_beside(path) as beside:
             figure.savefig(beside, format="png")
 
@@ -183,10 +185,17 @@ def _draw_patients(axes: Axes, networks: Sequence[NetworkContent], patients: Seq
     lines = np.arange(len(patients))
     values = np.array([[network.patients[patient][score] for patient in patients] for network in networks])
     axes.hlines(lines, values.min(axis=0), values.max(axis=0), color="#C3CCD5", linewidth=2, zorder=1)
-    for network, dots in zip(networks, values, strict=True):
+    shifts = (np.arange(len(networks)) - (len(networks) - 1) / 2) * -0.24
+    for network, dots, shift in zip(networks, values, shifts, strict=True):
         style: dict[str, Any] = {"color": colour_of(network.architecture), "label": name_of(network.architecture)}
         axes.plot(
-            dots, lines, marker_of(network.architecture), markersize=6, markeredgecolor="white", clip_on=False, **style
+            dots,
+            lines + shift,
+            marker_of(network.architecture),
+            markersize=6,
+            markeredgecolor="white",
+            clip_on=False,
+            **style,
         )
         axes.axvline(float(dots.mean()), color=style["color"], linewidth=1.1, linestyle=(0, (4, 3)), zorder=0)
     axes.set_yticks(lines, [_shortened(patient) for patient in patients])

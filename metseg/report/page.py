@@ -67,7 +67,7 @@ def render(content: ReportContent) -> str:
         notice=NOTICE,
         tone=tone,
         headline=headline,
-        checks=[{**check, "title": _CHECKS.get(check["name"], check["name"])} for check in content.verdict["checks"]],
+        checks=[_check_view(check) for check in content.verdict["checks"]],
         networks=[_network_view(network) for network in content.networks],
         rows=_comparison(content, unit),
         patients=_patient_rows(content.networks),
@@ -87,9 +87,8 @@ def number(value: Any, digits: int = 3) -> str:
         return "–"
     if isinstance(value, bool | str):
         return str(value)
-    if value and abs(value) < 10**-digits:
-        return f"{value:.1e}"
-    return f"{value:.{digits}f}"
+    shown = f"{value:.1e}" if value and abs(value) < 10**-digits else f"{value:.{digits}f}"
+    return shown.replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float) -> str:
@@ -103,6 +102,19 @@ def duration(seconds: float) -> str:
 def data_uri(png: bytes) -> str:
     """A PNG as the address that holds it."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _check_view(check: Mapping[str, Any]) -> dict[str, Any]:
+    """A check for the table; counts, which have no interval, are whole numbers."""
+    digits = 0 if check["interval"] is None and float(check["value"] or 0).is_integer() else 3
+    limit = check["limit"] if check["value"] is not None else None
+    limit_digits = 0 if digits == 0 and limit is not None and float(limit).is_integer() else 3
+    return {
+        **check,
+        "title": _CHECKS.get(check["name"], check["name"]),
+        "value": "" if check["value"] is None else number(check["value"], digits),
+        "limit": "" if limit is None else number(limit, limit_digits),
+    }
 
 
 def _network_view(network: NetworkContent) -> dict[str, str]:

@@ -46,5 +46,5 @@ def best_threshold(
             per_channel.append(np.where(sizes > 0, 2.0 * hits / np.maximum(sizes, 1), 1.0))
         scores.append(per_channel)
     mean = np.mean(scores, axis=0)
-    channel, level = np.unravel_index(int(mean.argmax()), mean.shape)
-    return ThresholdBaseline(channels[int(channel)], int(level), float(mean[channel, level]))
+    best, level = divmod(int(mean.argmax()), LEVELS)
+    return ThresholdBaseline(channels[best], level, float(mean[best, level]))

@@ -16,13 +16,13 @@ from metseg.errors import DataError, UsageError
 from metseg.files import write_json
 from metseg.imaging.contours import write_outlines
 from metseg.imaging.formats import Original, mask_suffix, read_image, write_mask_like
-from metseg.imaging.lesion_table import lesion_table
 from metseg.imaging.nifti import is_nifti
 from metseg.imaging.picture import is_picture
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.volume import Geometry
 from metseg.imaging.window import apply_window, volume_window
 from metseg.progress import track
+from metseg.scoring.lesion_table import lesion_table
 from metseg.scoring.operating_point import apply
 from metseg.serving.client import SegmentationClient
 

@@ -156,7 +156,7 @@ def evaluate_model(cohort: Path, model: Path, training: dict[str, Any], out: Pat
     served = _ServedCheck(model, point["threshold"])
     out.mkdir(parents=True, exist_ok=True)
 
-    golden: dict[str, NDArray[Any]] = {"threshold": np.float32(point["threshold"])}
+    golden: dict[str, NDArray[Any]] = {"threshold": np.asarray(point["threshold"], dtype=np.float32)}
     for number, request in enumerate(golden_requests(specification.channels)):
         answer = independent_probability(network, request, specification)
         served.compare(request, answer)

@@ -167,7 +167,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     def _save(self, name: str) -> None:
         beside = self.state / f"beside-{os.getpid()}.weights.h5"
         self.model.save_weights(beside)
-        os.replace(beside, self.state / name)
+        beside.replace(self.state / name)
 
 
 def train_network(

@@ -107,6 +107,7 @@ def _channels(rows: pandas.DataFrame) -> pandas.DataFrame:
                     "channel": channel,
                     "min": low,
                     "max": high,
+                    "largest": max(abs(low), abs(high)),
                     "range": high - low,
                     "nonfinite": int(plane["nonfinite"].sum()),
                     "fraction_zero": plane["fraction_zero"].mean(),

@@ -49,13 +49,10 @@ def run_suites(expected: Sequence[Expected], frames: Frames, docs: Path) -> list
     """
     apply_defaults()  # nothing phones home: Great Expectations reads this when it is imported
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     shutil.rmtree(docs, ignore_errors=True)
     with folder_written_beside(docs) as beside:
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        _add_site(context, beside)
+        context = _context(gx, beside)
         source = context.data_sources.add_pandas("cohort")
         definitions = [
             _definition(gx, context, source, table, [one for one in expected if one.table == table])
@@ -78,19 +75,28 @@ def run_suites(expected: Sequence[Expected], frames: Frames, docs: Path) -> list
     return outcomes
 
 
-def _add_site(context: Any, folder: Path) -> None:
-    """The one site of this run; the context's own, in a temporary folder, goes."""
-    for name in list(context.get_site_names()):
-        context.delete_data_docs_site(name)
-    context.add_data_docs_site(
-        site_name=SITE,
-        site_config={
-            "class_name": "SiteBuilder",
-            "show_how_to_buttons": False,
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        },
+def _context(gx: Any, docs: Path) -> Any:
+    """A context that keeps everything in memory but its one Data Docs site in `docs`."""
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
     )
+
+    site = {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+    configuration = DataContextConfig(
+        # Without this, a folder for another site stays behind in the system's temporary folder.
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        data_docs_sites={SITE: site},
+        progress_bars=ProgressBarsConfig(globally=False),
+        analytics_enabled=False,
+    )
+    return gx.get_context(mode="ephemeral", project_config=configuration)
 
 
 def _definition(gx: Any, context: Any, source: Any, table: str, expected: Sequence[Expected]) -> Any:

@@ -83,7 +83,7 @@ def test_a_gate_lets_through_what_its_coefficients_say():
     )
     skip, coefficients, gated = (np.asarray(value) for value in probe(image(1, 20, 24, 1)))
     assert coefficients.shape == (1, 20, 24, 1)
-    assert 0.0 <= coefficients.min() and coefficients.max() <= 1.0
+    assert coefficients.min() >= 0.0 and coefficients.max() <= 1.0
     np.testing.assert_allclose(gated, skip * coefficients, rtol=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_any_height_and_width(architecture, size):
     answer = np.asarray(models.inference_model(network)(image(1, *size, 2)))
     assert answer.shape == (1, *size, 1)
     assert answer.dtype == np.float32
-    assert 0.0 <= answer.min() and answer.max() <= 1.0
+    assert answer.min() >= 0.0 and answer.max() <= 1.0
 
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)

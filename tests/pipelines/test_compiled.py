@@ -11,11 +11,11 @@ from pipelines.compiling import COMPILED, compile_pipeline
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     path = compile_pipeline(tmp_path_factory.mktemp("compiled") / "training.yaml")
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))[0]
+    return next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
 def test_committed_yaml_is_up_to_date(compiled):
-    committed = list(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))[0]
+    committed = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
     assert committed == compiled, "run `make compile` and commit the result"
 
 

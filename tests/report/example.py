@@ -29,8 +29,8 @@ def patient_masks(seed: int, skill: float) -> tuple[np.ndarray, np.ndarray]:
         radius = float(rng.choice([1.1, 1.7, 2.6, 4.0, 6.5]))
         centre = [rng.uniform(3, SHAPE[0] - 3), rng.uniform(22, 72), rng.uniform(25, 70)]
         truth |= sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)) <= radius**2
+        moved = [c + rng.normal(0, 0.5) for c in centre]
         if rng.random() < skill * min(1.0, 0.3 + radius / 4):
-            moved = [c + rng.normal(0, 0.5) for c in centre]
             prediction |= sum((a - c) ** 2 for a, c in zip(axes, moved, strict=True)) <= (radius * 0.95) ** 2
     if rng.random() < 0.5:
         prediction[5:7, 50:52, 30:33] = True

@@ -145,13 +145,17 @@ def test_a_killed_training_goes_on_to_the_same_weights(records, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):
     with pytest.raises(TrainingDiverged, match="learning_rate"):
-        train_network(records, 0, replace(CONFIGURATION, learning_rate=1e30, normalization="none"), tmp_path / "s", quiet)
+        train_network(
+            records, 0, replace(CONFIGURATION, learning_rate=1e30, normalization="none"), tmp_path / "s", quiet
+        )
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["2D", "context"])
 def exported(request, tmp_path_factory):
     specification = replace(SPECIFICATION, context_slices=request.param)
-    network = last_head(build_network(replace(CONFIGURATION, architecture="nested_unet"), specification.network_channels))
+    network = last_head(
+        build_network(replace(CONFIGURATION, architecture="nested_unet"), specification.network_channels)
+    )
     folder = tmp_path_factory.mktemp("export") / "model"
     export(folder, network, specification, 0.3, {"channels": list(specification.channels), "threshold": 0.3})
     return folder, specification, tf.saved_model.load(str(saved_model_of(folder)))
@@ -228,5 +232,3 @@ def test_settings_out_of_range_are_refused():
     for wrong in ({"epochs": 0}, {"lesion_share": 1.5}, {"normalization": "layer"}, {"learning_rate": 0.0}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             replace(CONFIGURATION, **wrong)
-
-

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.imaging.volume import Geometry
+from metseg.scoring.contacts import label_components
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def _longest_axial_diameter(voxels: NDArray[np.int64], spacing: tuple[float, flo
     return longest
 
 
-def lesion_table(
-    mask: NDArray[np.generic], probability: NDArray[np.float32], geometry: Geometry
-) -> list[LesionRow]:
+def lesion_table(mask: NDArray[np.generic], probability: NDArray[np.float32], geometry: Geometry) -> list[LesionRow]:
     """Measure every lesion.
 
     Args:
@@ -59,7 +57,7 @@ def lesion_table(
     Returns:
         One row a lesion, largest first.
     """
-    labels = cc3d.connected_components(np.asarray(mask) > 0, connectivity=26)
+    labels = label_components(np.asarray(mask) > 0)
     affine = np.asarray(geometry.affine)
     rows = []
     for label in range(1, int(labels.max()) + 1):

@@ -1,0 +1,70 @@
+"""Versions and aliases in a real MLflow registry on SQLite."""
+
+from __future__ import annotations
+
+import pytest
+
+from metseg.errors import MetsegError
+from metseg.settings import Settings
+from metseg.tracking import registry, runs
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tracking")
+    return Settings(
+        workspace=folder,
+        data=folder / "data",
+        runs=folder / "runs",
+        model_base_path=folder / "serving",
+        state=folder / "state",
+        tracking_uri=f"sqlite:///{folder}/deep/mlflow.db",
+        artifact_root=(folder / "artifacts").as_uri(),
+    )
+
+
+@pytest.fixture(scope="module")
+def tracking(settings):
+    return runs.client(settings)
+
+
+def new_run(tracking, settings, tmp_path) -> str:
+    run = runs.start_run(tracking, settings, "r", {"epochs": 3}, {"architecture": "unet"})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "MLmodel").write_text("flavors: {}\n")
+    tracking.log_artifacts(run, str(tmp_path / "model"), "model")
+    return run
+
+
+def test_registering_twice_gives_one_version(tracking, settings, tmp_path):
+    run = new_run(tracking, settings, tmp_path)
+    first = registry.register(tracking, "once", run, "model", {"gate": "passed"}, "d")
+    assert registry.register(tracking, "once", run, "model", {"gate": "passed"}, "d") == first == 1
+    (version,) = registry.versions(tracking, "once")
+    assert version.tags["gate"] == "passed" and version.run == run
+    assert (registry.download(tracking, "once", 1, tmp_path / "down") / "MLmodel").exists()
+
+
+def test_previous_follows_the_champion(tracking, settings, tmp_path):
+    for number in (1, 2, 3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert registry.register(tracking, "crown", new_run(tracking, settings, folder), "model", {}, "") == number
+        registry.move_champion(tracking, "crown", number)
+    aliases = {version.number: version.aliases for version in registry.versions(tracking, "crown")}
+    assert aliases == {1: (), 2: ("previous",), 3: ("champion",)}
+    registry.move_champion(tracking, "crown", 3)
+    assert registry.version_of_alias(tracking, "crown", registry.PREVIOUS).number == 2
+
+
+def test_a_model_that_is_not_there_has_no_versions(tracking):
+    assert registry.versions(tracking, "nobody") == []
+    assert registry.version_of_alias(tracking, "nobody", registry.CHAMPION) is None
+
+
+def test_a_server_that_is_not_there_is_named(settings, monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(MetsegError, match=r"127\.0\.0\.1:9.*MLFLOW_TRACKING_URI"):
+        runs.client(replace(settings, tracking_uri="http://127.0.0.1:9"))
