@@ -38,7 +38,12 @@ def executing(step: str, folder: str) -> Iterator[Path]:
     """
     apply_defaults()
     shape = LOG_TAG + "%(message)s" if tagged_lines() else "%(message)s"
-    logging.basicConfig(level=logging.INFO, format=shape, stream=sys.stdout, force=True)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(shape))
+    for ours in ("metseg", "components"):
+        logger = logging.getLogger(ours)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
     logging.captureWarnings(True)
     warnings.filterwarnings("ignore", module="keras.*")
     for noisy in ("absl", "alembic", "great_expectations", "mlflow", "matplotlib", "py.warnings", "tensorflow"):

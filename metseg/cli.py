@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 
 PHANTOM_MODEL = "brain-mets-segmentation"
-PHANTOM_BUDGET: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 40}
+LOG_WIDTH = 120
+
+PHANTOM_BUDGET: dict[str, Any] = {"epochs": 10, "steps_per_epoch": 40}
 """The embedded run's budget: both networks in minutes on two cores."""
 
 
@@ -127,7 +129,8 @@ def run(
     arguments |= parameters
     _check_training(arguments)
     # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
-    local.run(arguments, settings, Console(file=sys.stdout))
+    width = None if sys.stdout.isatty() else LOG_WIDTH
+    local.run(arguments, settings, Console(file=sys.stdout, width=width))
 
 
 @app.command(name="compile", epilog=_examples("metseg compile", "metseg compile --out training.yaml"))

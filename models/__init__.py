@@ -18,6 +18,8 @@ ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
 }
 """Builders by name; each takes `channels` and keyword arguments that its docstring names."""
 
+INFERENCE_HEADS = ("last", "average")
+
 
 def build(architecture: str, **arguments: Any) -> keras.Model:
     """Build an untrained network.
@@ -30,6 +32,20 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
     return ARCHITECTURES[architecture](**arguments)
 
 
-def inference_model(model: keras.Model) -> keras.Model:
-    """The network with its last head alone, sharing all weights."""
-    return keras.Model(model.inputs[0], model.outputs[-1], name=model.name)
+def inference_model(model: keras.Model, inference_head: str = "last") -> keras.Model:
+    """The single-output network inside one with several heads, sharing all weights; also of a reloaded network.
+
+    Args:
+        model: what `build` gave; a network with one head is answered as it is.
+        inference_head: `last`, or `average` for the mean probability of all heads. The average is not always the
+            better one (Zhou et al. 2020): compare on validation patients.
+
+    Raises:
+        ValueError: there is no such choice.
+    """
+    if inference_head not in INFERENCE_HEADS:
+        raise ValueError(f"inference_head must be one of {', '.join(INFERENCE_HEADS)}, not {inference_head!r}")
+    output = model.outputs[-1]
+    if inference_head == "average" and len(model.outputs) > 1:
+        output = keras.layers.Average(dtype="float32", name="average")(model.outputs)
+    return keras.Model(model.inputs[0], output, name=model.name)

@@ -12,7 +12,8 @@ def attention_gate(skip: Tensor, gating: Tensor, filters: int, name: str) -> Ten
     """Weigh a skip connection by where the coarser gating signal looks (Oktay et al. 2018, eq. 1 and 2, fig. 2).
 
     The gating signal and the coefficients are resized to the actual size of what they meet, so sizes that are not
-    multiples of each other cannot clash.
+    multiples of each other cannot clash. Left out of the reference implementation (`grid_attention_layer.py`): the 1×1
+    convolution after the product, which the first convolution of the block that follows can take over.
 
     Args:
         skip: x, `(batch, height, width, channels)`.
@@ -62,7 +63,7 @@ def attention_unet(
     Raises:
         ValueError: an argument is out of range.
     """
-    check_choices(filters, depth, normalization, dropout, upsampling, prior)
+    check_choices(channels, classes, filters, depth, normalization, dropout, upsampling, prior)
     image = keras.Input((None, None, channels), name="image")
     tensor = PadToMultiple(2**depth, name="pad")(image)
     skips = []

@@ -76,14 +76,24 @@ class ResizeLike(layers.Layer):  # type: ignore[misc]
         return keras.KerasTensor((*reference.shape[:3], tensor.shape[3]), dtype=tensor.dtype)
 
 
-def check_choices(filters: int, depth: int, normalization: str, dropout: float, upsampling: str, prior: float) -> None:
+def check_choices(
+    channels: int,
+    classes: int,
+    filters: int,
+    depth: int,
+    normalization: str,
+    dropout: float,
+    upsampling: str,
+    prior: float,
+) -> None:
     """Refuse arguments that no network can be built with.
 
     Raises:
         ValueError: names the argument, its value and what is allowed.
     """
-    if filters < 1:
-        raise ValueError(f"filters must be at least 1, not {filters}")
+    for name, count in (("channels", channels), ("classes", classes), ("filters", filters)):
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, not {count}")
     if not 1 <= depth <= 6:
         raise ValueError(f"depth must be between 1 and 6, not {depth}")
     if normalization not in NORMALIZATIONS:

@@ -44,7 +44,7 @@ def nested_unet(
     Raises:
         ValueError: an argument is out of range.
     """
-    check_choices(filters, depth, normalization, dropout, upsampling, prior)
+    check_choices(channels, classes, filters, depth, normalization, dropout, upsampling, prior)
     if prune is not None and not 1 <= prune <= depth:
         raise ValueError(f"prune must be between 1 and the depth {depth}, not {prune}")
     last = depth if prune is None else prune

@@ -37,7 +37,7 @@ def unet(
     Raises:
         ValueError: an argument is out of range.
     """
-    check_choices(filters, depth, normalization, dropout, upsampling, prior)
+    check_choices(channels, classes, filters, depth, normalization, dropout, upsampling, prior)
     image = keras.Input((None, None, channels), name="image")
     tensor = PadToMultiple(2**depth, name="pad")(image)
     skips = []

@@ -142,17 +142,17 @@ def overlay_figure(cases: Sequence[OverlayCase], path: Path) -> None:
     """Write one overview picture: a row a case, with image, truth, prediction and difference."""
     with _styled(grid=False):
         rows = max(len(cases), 1)
-        figure = Figure(figsize=(10, 0.4 + 2.95 * rows), dpi=120, layout="constrained")
+        figure = Figure(figsize=(10, 0.4 + 3.2 * rows), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
-        grid = figure.subplots(rows, 4, squeeze=False)
-        for axes in grid.ravel():
-            axes.axis("off")
-        for row, case in zip(grid, cases, strict=False):
+        bands = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+        for band, case in zip(bands, cases, strict=False):
+            row = band.subplots(1, 4)
             for axes, (name, png) in zip(row, overlay_panels(case).items(), strict=True):
                 axes.imshow(matplotlib.image.imread(io.BytesIO(png)), interpolation="none")
-                axes.text(0.5, -0.03, name, transform=axes.transAxes, ha="center", va="top", fontsize=9, color=MUTED)
+                axes.axis("off")
+                axes.set_title(name, y=-0.11, fontsize=9, fontweight="normal", color=MUTED, loc="center")
             caption = f"{case.title.capitalize()}: {case.patient}, {name_of(case.architecture)}, Dice {case.dice:.2f}"
-            row[0].set_title(f"{caption}, slice {case.slice_index}", in_layout=False)
+            band.suptitle(f"{caption}, slice {case.slice_index}", x=0.01, ha="left", fontsize=11, fontweight="bold")
         legend = [Patch(color=TRUTH, label="truth, missed"), Patch(color=PREDICTION, label="prediction, invented")]
         agreed = Patch(facecolor=AGREED, edgecolor=MUTED, label="both agree")
         figure.legend(handles=[*legend, agreed], loc="outside lower center", ncols=3)

@@ -38,7 +38,7 @@ class TrainingConfiguration:
     upsampling: str = "transpose"
     dropout: float = 0.0
     loss: str = "dice_bce"
-    epochs: int = 10
+    epochs: int = 20
     steps_per_epoch: int = 50
     batch_size: int = 8
     learning_rate: float = 2e-3

@@ -61,7 +61,9 @@ def load_network(model: Path) -> keras.Model:
     """The trained network of an exported model; nothing is unpickled and no code is loaded from the file."""
     import models.blocks  # noqa: F401  registers the layers that the file names
 
-    return keras.saving.load_model(model / "model.keras", compile=False, safe_mode=True)
+    network = keras.saving.load_model(model / "model.keras", compile=False, safe_mode=True)
+    network.compile(jit_compile=False)
+    return network
 
 
 def independent_probability(

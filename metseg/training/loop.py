@@ -57,7 +57,10 @@ def last_head(network: keras.Model) -> keras.Model:
     """The single-output network inside one whose heads are stacked, sharing all weights."""
     stacked = network.outputs[0]._keras_history.operation
     output = stacked.input[-1] if stacked.name == "heads" else network.outputs[0]
-    return keras.Model(network.inputs[0], output, name=network.name)
+    single = keras.Model(network.inputs[0], output, name=network.name)
+    # XLA contracts floating-point operations: the answers would no longer be those of the served graph.
+    single.compile(jit_compile=False)
+    return single
 
 
 def compile_network(network: keras.Model, configuration: TrainingConfiguration) -> None:
@@ -94,11 +97,8 @@ def validation_sample(store: SliceStore, count: int = VALIDATION_SLICES) -> tupl
 
 def predict(network: keras.Model, slices: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probability of lesion float32 `(slices, side, side)` of preprocessed slices `(slices, side, side, channels)`."""
-    parts = [
-        np.asarray(network(slices[start : start + INFERENCE_BLOCK], training=False))
-        for start in range(0, len(slices), INFERENCE_BLOCK)
-    ]
-    return np.concatenate(parts)[..., 0]
+    answer: NDArray[np.float32] = network.predict(slices, batch_size=INFERENCE_BLOCK, verbose=0)
+    return answer[..., 0]
 
 
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
@@ -142,14 +142,8 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         self.progress.update(len(self.history) * self.configuration.steps_per_epoch + batch + 1, detail)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        probability = np.concatenate(
-            [
-                np.asarray(self.inference(self.images[start : start + 32], training=False))[..., 0]
-                for start in range(0, len(self.images), 32)
-            ]
-        )
         dice = GlobalDice()
-        dice.update_state(self.masks.astype(np.float32), probability)
+        dice.update_state(self.masks.astype(np.float32), predict(self.inference, self.images))
         rate = float(self.model.optimizer.learning_rate)
         entry = {"loss": float((logs or {})["loss"]), "val_dice": float(dice.result()), "learning_rate": rate}
         best = max((earlier["val_dice"] for earlier in self.history), default=-1.0)
