@@ -15,7 +15,7 @@ from pathlib import Path
 
 from metseg.errors import MetsegError
 from metseg.files import write_json
-from metseg.progress import LOG_TAG, tagged_lines
+from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
 from metseg.settings import apply_defaults
 
 ERROR_TAG = "::error "
@@ -48,6 +48,8 @@ def executing(step: str, folder: str) -> Iterator[Path]:
     warnings.filterwarnings("ignore", module="keras.*")
     for noisy in ("absl", "alembic", "great_expectations", "mlflow", "matplotlib", "py.warnings", "tensorflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    if tagged_lines():
+        print(STEP_TAG + step, flush=True)
     path = Path(folder)
     try:
         yield path

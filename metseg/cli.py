@@ -121,13 +121,13 @@ def run(
     parameters = _parameters(param or [])
     arguments: dict[str, Any] = {"promotion": "automatic", "accelerator_count": 0}
     if data is None:
-        if not settings.data.is_dir():
-            phantom(settings.data)
         arguments |= {"reference": str(settings.data), "model_name": PHANTOM_MODEL, **PHANTOM_BUDGET}
     else:
         arguments |= {"reference": str(data.resolve()), "model_name": _model_name(data)}
     arguments |= parameters
     _check_training(arguments)
+    if data is None and not settings.data.is_dir():
+        phantom(settings.data)
     # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
     width = None if sys.stdout.isatty() else LOG_WIDTH
     local.run(arguments, settings, Console(file=sys.stdout, width=width))

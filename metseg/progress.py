@@ -20,6 +20,7 @@ Item = TypeVar("Item")
 
 TAG = "::progress "
 LOG_TAG = "::log "
+STEP_TAG = "::step "
 LOG_EVERY_SECONDS = 10.0
 LINES_EVERY_SECONDS = 0.25
 

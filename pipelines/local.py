@@ -20,11 +20,10 @@ from rich.table import Table
 from components.execution import ERROR_TAG
 from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json
-from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, TAG
+from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
 from metseg.report.run import OVERLAY, REPORT, SUMMARY
 from metseg.settings import Settings, apply_defaults
 
-TASK_STARTED = re.compile(r"Executing task .*?'([\w-]+)'")
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -67,10 +66,9 @@ class StepConsole(io.TextIOBase):
         if line.startswith(ERROR_TAG):
             self.error = json.loads(line.removeprefix(ERROR_TAG))
             return
-        started = TASK_STARTED.search(line)
-        if started:
+        if line.startswith(STEP_TAG):
             self._close()
-            self.console.print(f"[bold]▸ {started[1].replace('-', ' ')}[/bold]", highlight=False)
+            self.console.print(f"[bold]▸ {line.removeprefix(STEP_TAG)}[/bold]", highlight=False)
             return
         self.tail = line
         if line.startswith(LOG_TAG):

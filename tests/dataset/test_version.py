@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from metseg.dataset.version import data_version
+from metseg.imaging.phantom import generate_cohort
 
 
 def test_version_is_what_dvc_add_writes(tmp_path: Path) -> None:
@@ -53,3 +56,9 @@ def test_progress_counts_files(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     data_version(tmp_path, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_phantom_cohort_is_the_one_that_data_dvc_pins(tmp_path):
+    pinned = yaml.safe_load((Path(__file__).resolve().parents[2] / "data.dvc").read_text(encoding="utf-8"))
+    generate_cohort(tmp_path / "data")
+    assert data_version(tmp_path / "data") == pinned["outs"][0]["md5"]
