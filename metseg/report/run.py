@@ -96,7 +96,8 @@ def _network(fields: dict[str, Any]) -> NetworkContent:
 
 
 def _overlays(evaluation: Path, fields: dict[str, Any], manifest: Manifest) -> list[OverlayCase]:
-    """Slices of the best, the median and the worst test patient, on the last channel."""
+    """Slices of the best, the median and the worst test patient, on the channel that tells lesions best by itself."""
+    channel = fields["channels"].index(fields["threshold_baseline"]["channel"])
     shown = []
     for title, patient in telling_patients(fields["patients"]).items():
         case = next(entry.case for entry in manifest.cases if entry.patient == patient)
@@ -107,7 +108,7 @@ def _overlays(evaluation: Path, fields: dict[str, Any], manifest: Manifest) -> l
                     patient=patient,
                     architecture=fields["architecture"],
                     dice=fields["patients"][patient]["dice"],
-                    image=stored["image"][..., -1],
+                    image=stored["image"][..., channel],
                     truth=stored["truth"],
                     prediction=stored["prediction"],
                     slice_index=int(stored["slice"]),

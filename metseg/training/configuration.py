@@ -43,7 +43,7 @@ class TrainingConfiguration:
     batch_size: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
-    lesion_share: float = 0.7
+    lesion_share: float = 0.5
     augmentation: bool = True
     seed: int = 2023
 
