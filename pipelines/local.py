@@ -91,6 +91,9 @@ class StepConsole(io.TextIOBase):
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[detail]}"),
                 console=self.console,
+                # Else rich takes `sys.stdout`, which is this very object, away from the steps.
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
             self._bar.start()
             self._task = self._bar.add_task(label, total=total, detail=detail)
