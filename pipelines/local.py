@@ -23,6 +23,7 @@ from metseg.files import read_json
 from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
 from metseg.report.run import OVERLAY, REPORT, SUMMARY
 from metseg.settings import Settings, apply_defaults
+from metseg.tracking import runs
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -235,7 +236,11 @@ def run(arguments: dict[str, Any], settings: Settings, console: Console) -> dict
     os.environ["PYTHONUNBUFFERED"] = "1"
     folder = _new_run_folder(settings.runs)
     console.print(f"Run {folder.name}: {arguments['reference']} → {arguments['model_name']}", highlight=False)
-    _execute(folder, {"run_name": folder.name, **arguments}, console)
+    try:
+        _execute(folder, {"run_name": folder.name, **arguments}, console)
+    except MetsegError:
+        runs.fail_unfinished(runs.client(settings), folder.name)
+        raise
     summary = _collect(folder)
     _point_latest(folder)
     print_summary(summary, folder, settings, console)

@@ -88,6 +88,18 @@ def set_tags(tracking: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
         tracking.set_tag(run, key, value)
 
 
+def fail_unfinished(tracking: MlflowClient, name: str) -> None:
+    """Mark the pipeline's run of that name, and what is nested in it, failed where they were left running."""
+    experiment = tracking.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return
+    places = [experiment.experiment_id]
+    for run in tracking.search_runs(places, f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"):
+        nested = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+        for child in [*tracking.search_runs(places, nested), run]:
+            finish(tracking, child.info.run_id, failed=True)
+
+
 def finish(tracking: MlflowClient, run: str, failed: bool = False) -> None:
     """Close a run."""
     tracking.set_terminated(run, "FAILED" if failed else "FINISHED")

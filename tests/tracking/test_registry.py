@@ -68,3 +68,12 @@ def test_a_server_that_is_not_there_is_named(settings, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(MetsegError, match=r"127\.0\.0\.1:9.*MLFLOW_TRACKING_URI"):
         runs.client(replace(settings, tracking_uri="http://127.0.0.1:9"))
+
+
+def test_what_a_broken_run_left_running_is_marked_failed(tracking, settings):
+    broken = runs.start_run(tracking, settings, "broken", {}, {})
+    child = runs.start_run(tracking, settings, "unet", {}, {}, parent=broken)
+    other = runs.start_run(tracking, settings, "other", {}, {})
+    runs.fail_unfinished(tracking, "broken")
+    states = [tracking.get_run(run).info.status for run in (broken, child, other)]
+    assert states == ["FAILED", "FAILED", "RUNNING"]
