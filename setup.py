@@ -46,7 +46,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["metseg*", "models*", "components*", "pipelines*"]),
     package_data={"pipelines": ["compiled/*.yaml"], "metseg.report": ["*.html.j2"]},
-    install_requires=["numpy", "pydantic", "pydantic-settings", "rich", "typer"],
+    install_requires=["numpy", "psutil", "rich", "typer"],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["metseg=metseg.cli:main"]},
 )
