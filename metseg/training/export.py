@@ -75,8 +75,9 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         probability = tf.reshape(probability, tf.shape(image)[:4])
         return {"probability": probability, "mask": tf.cast(probability >= self.threshold, tf.uint8)}
 
-    def serving_default(self, image: Tensor) -> dict[str, Tensor]:
-        """Signature `serving_default`."""
+    @tf.function  # type: ignore[untyped-decorator]
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        """Signature `serving_default`; a call, so that MLflow's pyfunc finds it."""
         probability = tf.map_fn(
             lambda volume: self.volume_probability(volume, graph.volume_window(volume, self.specification_)),
             image,
@@ -113,7 +114,7 @@ def signatures(module: ServedSegmentation) -> dict[str, Any]:
     window = tf.TensorSpec([None, channels, 2], tf.float32, name="window")
     request = tf.TensorSpec([None], tf.int32, name="request")
     return {
-        "serving_default": tf.function(module.serving_default).get_concrete_function(image),
+        "serving_default": module.__call__.get_concrete_function(image),
         "windowed": tf.function(module.windowed).get_concrete_function(image, window),
         "describe": tf.function(module.describe).get_concrete_function(request),
     }
