@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,22 +11,18 @@ from typing import Any, BinaryIO, cast
 
 import nibabel
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.files import written_beside
+from metseg.imaging.claims import gzip_errors, read_claimed, require_file, require_finite, require_possible
+from metseg.imaging.orientation import from_canonical, geometry_of, require_spanning, to_canonical
 from metseg.imaging.volume import Geometry
-
-MAX_BYTES = 4 << 30
-"""Voxels of one file, in bytes: a 512³ volume of doubles takes a quarter of it."""
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _HEADER_BYTES = {348: 352, 540: 544}
 _MAX_VOX_OFFSET = 64 << 20
-_DEFLATE_LIMIT = 1032  # a byte of deflate gives no more than this many
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
-_UNREADABLE = (gzip.BadGzipFile, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -81,27 +76,13 @@ def read_nifti(path: Path, *, finite: bool = True) -> NiftiVolume:
     """
     header, voxels = _read_voxels(path)
     affine = _affine(header, path)
-    start = io_orientation(affine)  # type: ignore[no-untyped-call]
-    transform = ornt_transform(start, axcodes2ornt(("L", "P", "S")))  # type: ignore[no-untyped-call]
-    array = np.transpose(apply_orientation(voxels, transform), (2, 1, 0))  # type: ignore[no-untyped-call]
+    array, canonical, transform = to_canonical(voxels, affine)
     if finite:
         require_finite(array, path)
-    canonical = affine @ inv_ornt_aff(transform, voxels.shape)  # type: ignore[no-untyped-call]
-    original = NiftiOriginal(path, tuple(int(n) for n in header.get_data_shape()), affine, header, transform)
-    return NiftiVolume(np.ascontiguousarray(array), _geometry(canonical, header), original)
-
-
-def require_finite(array: NDArray[np.generic], path: Path) -> None:
-    """Raise a `DataError` that names the file and the first place where `array` is NaN or infinite."""
-    if not np.issubdtype(array.dtype, np.floating):
-        return
-    wrong = ~np.isfinite(cast("NDArray[np.floating[Any]]", array))
-    if wrong.any():
-        place = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), array.shape))
-        raise DataError(
-            f"{path}: {int(wrong.sum())} of {array.size} values are NaN or infinite, the first at {place} of "
-            f"{array.shape} in canonical order (slice, row, column). Replace them, by 0 outside the head."
-        )
+    shape = tuple(int(n) for n in header.get_data_shape())
+    unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    original = NiftiOriginal(path, shape, affine, header, transform)
+    return NiftiVolume(array, geometry_of(canonical, unit, True), original)
 
 
 def write_nifti_mask(path: Path, mask: NDArray[np.uint8], original: NiftiOriginal) -> None:
@@ -118,8 +99,7 @@ def write_nifti_mask(path: Path, mask: NDArray[np.uint8], original: NiftiOrigina
     if not is_nifti(path):
         raise DataError(f"{path}: a mask of {original.path.name} is written as .nii or .nii.gz; name it so.")
     shape = (*original.shape, 1, 1)[:3]
-    inverse = _inverse(original.orientation)
-    voxels = apply_orientation(np.transpose(mask, (2, 1, 0)), inverse)  # type: ignore[no-untyped-call]
+    voxels = from_canonical(mask, original.orientation)
     if voxels.shape != shape:
         raise DataError(f"{path}: the mask has {voxels.shape} voxels, {original.path} has {shape}; both must agree.")
     header = original.header.copy()
@@ -127,7 +107,7 @@ def write_nifti_mask(path: Path, mask: NDArray[np.uint8], original: NiftiOrigina
     header.set_slope_inter(1.0, 0.0)
     header["cal_min"], header["cal_max"] = 0.0, 1.0
     # Free text may hold names; a mask carries none of its input's.
-    for field in ("descrip", "aux_file", "intent_name"):
+    for field in {"descrip", "aux_file", "intent_name", "db_name", "data_type"} & set(header.keys()):
         header[field] = b""
     header["magic"] = header.single_magic
     header["vox_offset"] = _HEADER_BYTES[int(header["sizeof_hdr"])]
@@ -137,42 +117,20 @@ def write_nifti_mask(path: Path, mask: NDArray[np.uint8], original: NiftiOrigina
         beside.write_bytes(packed)
 
 
-def _inverse(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The orientation transform that undoes `orientation`."""
-    inverse = np.empty_like(orientation)
-    for axis, (target, flip) in enumerate(orientation):
-        inverse[int(target)] = (axis, flip)
-    return inverse
-
-
 def _read_voxels(path: Path) -> tuple[Any, NDArray[np.generic]]:
     """Header and voxels `(i, j, k)` of the file, after its claims have been held against its size."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
-    size = path.stat().st_size
-    if size == 0:
-        raise DataError(f"{path}: the file is empty. Copy it again from its source.")
+    size = require_file(path)
     packed = path.name.lower().endswith(".gz")
-    try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as opened:
-            stream = cast(BinaryIO, opened)
-            head = stream.read(544)
-            header = _header(head, path)
-            shape = _shape(header, path)
-            offset, claimed = _offset(header, path), math.prod(shape) * header.get_data_dtype().itemsize
-            _check_claim(path, shape, offset + claimed, size, packed)
-            raw = head + stream.read(max(0, offset + claimed - len(head)))
-            if packed:  # gzip checks its sum at the end of the stream only
-                stream.read(1 << 20)
-    except _UNREADABLE as error:
-        raise DataError(f"{path}: the gzip stream is broken ({error}). Copy the file again from its source.") from error
-    if len(raw) < offset + claimed:
-        raise DataError(
-            f"{path}: the file is truncated: {len(raw)} bytes, while its header claims {shape} voxels of "
-            f"{header.get_data_dtype()}, {offset + claimed} bytes. Copy it again from its source."
-        )
-    stored = np.frombuffer(raw, header.get_data_dtype(), math.prod(shape), offset).reshape(shape, order="F")
-    return header, _scaled(stored, header)
+    with gzip_errors(path), gzip.open(path, "rb") if packed else path.open("rb") as opened:
+        stream = cast(BinaryIO, opened)
+        header = _header(stream.read(544), path)
+        shape = _shape(header, path)
+        offset, claimed = _offset(header, path), math.prod(shape) * header.get_data_dtype().itemsize
+        require_possible(path, shape, offset + claimed, size, packed)
+        stream.seek(offset)
+        raw = read_claimed(stream, claimed, path, shape)
+    stored = np.frombuffer(raw, header.get_data_dtype()).reshape(shape, order="F")
+    return header, _scaled(stored, header, path)
 
 
 def _header(head: bytes, path: Path) -> Any:
@@ -182,11 +140,18 @@ def _header(head: bytes, path: Path) -> Any:
         raise DataError(f"{path}: this is no NIfTI file: it begins with {head[:4]!r}. Convert it, or remove it.")
     kind: Any = nibabel.Nifti1Header if 348 in lengths else nibabel.Nifti2Header
     try:
-        header = kind.from_fileobj(BytesIO(head), check=False)
+        # The four bytes after it announce extensions, which hold free text, and lie beyond what was read.
+        header = kind.from_fileobj(BytesIO(head[: min(lengths)] + bytes(4)), check=False)
         header.get_data_dtype()
         header.get_data_shape()
+        header.get_xyzt_units()
     except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: the NIfTI header is broken ({error}). Write the file anew.") from error
+    if header["magic"].item() != header.single_magic:
+        raise DataError(
+            f"{path}: this is no NIfTI file in one piece: its magic is {header['magic'].item()!r}, expected "
+            f"{header.single_magic!r}. Convert Analyze files and .hdr/.img pairs to .nii."
+        )
     if header.get_data_dtype().kind not in "iuf" or header.get_data_dtype().itemsize > 8:
         raise DataError(f"{path}: voxels are {header.get_data_dtype()}; real numbers of up to 64 bits are read.")
     return header
@@ -209,29 +174,18 @@ def _offset(header: Any, path: Path) -> int:
     return int(offset)
 
 
-def _check_claim(path: Path, shape: tuple[int, ...], claimed: int, size: int, packed: bool) -> None:
-    """Refuse a header that claims more than the file can hold, before memory is taken for it."""
-    if claimed > MAX_BYTES:
-        raise DataError(
-            f"{path}: the header claims {shape} voxels, {claimed / 2**30:.1f} GiB; up to {MAX_BYTES >> 30} GiB are "
-            "read. Where that is its true size, resample it or cut it to the head."
-        )
-    if claimed > (size * _DEFLATE_LIMIT if packed else size):
-        raise DataError(
-            f"{path}: the file is truncated or its header is wrong: it claims {shape} voxels, {claimed} bytes, "
-            f"and the file has {size}{' compressed' if packed else ''}. Copy it again from its source."
-        )
-
-
-def _scaled(stored: NDArray[Any], header: Any) -> NDArray[np.generic]:
+def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.generic]:
     """Voxels in native byte order, with the header's slope and intercept applied where they change anything."""
     try:
         slope, intercept = header.get_slope_inter()
-    except nibabel.spatialimages.HeaderDataError:
-        slope, intercept = None, None
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise DataError(
+            f"{path}: the header's scaling is broken ({error}). Correct scl_slope and scl_inter."
+        ) from error
     if slope is None or (slope, intercept) == (1.0, 0.0):
-        return cast("NDArray[np.generic]", stored.astype(stored.dtype.newbyteorder("=")))
-    return cast("NDArray[np.generic]", (stored.astype(np.float64) * slope + (intercept or 0.0)).astype(np.float32))
+        return cast("NDArray[np.generic]", stored.astype(stored.dtype.newbyteorder("="), copy=False))
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by name later
+        return cast("NDArray[np.generic]", (stored.astype(np.float64) * slope + (intercept or 0.0)).astype(np.float32))
 
 
 def _affine(header: Any, path: Path) -> NDArray[np.float64]:
@@ -240,20 +194,5 @@ def _affine(header: Any, path: Path) -> NDArray[np.float64]:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except (nibabel.spatialimages.HeaderDataError, ValueError) as error:
         raise DataError(f"{path}: the header's orientation is broken ({error}). Correct its qform or sform.") from error
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
-        raise DataError(
-            f"{path}: the affine {affine[:3].round(4).tolist()} does not span space (a spacing of zero, axes that "
-            "coincide, or no numbers). Correct the header's sform, qform and pixdim."
-        )
+    require_spanning(affine, path, "sform, qform and pixdim")
     return affine
-
-
-def _geometry(canonical: NDArray[np.float64], header: Any) -> Geometry:
-    """Geometry of canonical `(x, y, z)` → RAS+, turned into LPS+ millimetres."""
-    unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ canonical
-    affine[:3] *= unit
-    width, height, depth = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-    # A zero turned by -1 is -0.0: the same number, another text.
-    return Geometry(tuple(tuple(float(v) + 0.0 for v in row) for row in affine), (depth, height, width), True)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from metseg.errors import DataError, UsageError
 from metseg.files import write_json
 from metseg.imaging.contours import write_outlines
-from metseg.imaging.formats import Original, mask_suffix, read_image, write_mask_like
-from metseg.imaging.nifti import is_nifti
-from metseg.imaging.picture import is_picture
+from metseg.imaging.formats import Original, is_image, is_volume, mask_suffix, read_image, write_mask_like
+from metseg.imaging.grids import require_same_grid
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.volume import Geometry
 from metseg.imaging.window import apply_window, volume_window
@@ -58,10 +57,10 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [item for item in sorted(path.rglob("*")) if is_nifti(item) or is_picture(item)]
+            inside = [item for item in sorted(path.rglob("*")) if is_image(item)]
             images = [item for item in inside if not MASK_NAME.search(bare_name(item))]
             if not images:
-                raise UsageError(f"{path}: the folder holds no image (.nii, .nii.gz, .png, .jpg, .tif)")
+                raise UsageError(f"{path}: the folder holds no image (.nii, .nii.gz, .nrrd, .png, .jpg, .tif)")
             found += images
         elif path.is_file():
             found.append(path)
@@ -95,7 +94,7 @@ def group_files(files: Sequence[Path], wanted: Sequence[str], given: Sequence[st
         if match and match[2] in wanted:
             case = cases.setdefault((path.parent, match[1]), PredictCase(match[1]))
             case.files[match[2]] = path
-        elif match and is_nifti(path) and len(wanted) > 1:
+        elif match and is_volume(path) and len(wanted) > 1:
             logger.info("%s: %s is no channel of the model (%s); left out", path, match[2], ",".join(wanted))
         else:
             cases[path.parent, name] = PredictCase(name, {"": path})
@@ -138,11 +137,9 @@ def read_case(case: PredictCase, wanted: Sequence[str]) -> ReadCase:
         array, geometry, original = read_image(path)
         if first is None:
             first = (path, array, geometry, original)
-        elif array.shape != first[1].shape or not np.allclose(geometry.affine, first[2].affine, atol=1e-2):
-            raise DataError(
-                f"{path} and {first[0]} lie on different grids ({array.shape} and {first[1].shape} voxels as slices, "
-                "height, width): resample one to the other"
-            )
+        else:
+            remedy = "Files on different grids are not stacked: resample one onto the other."
+            require_same_grid(first[0], first[1].shape, first[2], path, array.shape, geometry, remedy)
         planes.append(array)
     if first is None:
         raise DataError(f"{case.name}: no channel was given")

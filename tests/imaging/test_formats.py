@@ -6,6 +6,7 @@ import gzip
 import itertools
 from pathlib import Path
 
+import cv2
 import nibabel
 import numpy as np
 import pytest
@@ -140,6 +141,11 @@ def broken(case: str, path: Path) -> None:
         "singular affine": whole[:280] + bytes(48) + whole[328:],
         "bad dtype": whole[:70] + b"\xff\x7f" + whole[72:],
         "complex": whole[:70] + b"\x20\x00" + whole[72:],
+        "RGB": whole[:70] + b"\x80\x00" + whole[72:],
+        "unknown unit": whole[:123] + b"\x80" + whole[124:],
+        "header of a pair": whole[:344] + b"ni1\0" + whole[348:],
+        "scale of no number": whole[:112] + np.array([2, np.nan], "<f4").tobytes() + whole[120:],
+        "more than announced": whole + bytes(5000),
         "bad offset": whole[:108] + np.float32("nan").tobytes() + whole[112:],
     }
     if case == "two volumes":
@@ -159,6 +165,8 @@ def broken(case: str, path: Path) -> None:
         packed = bytearray(gzip.compress(whole))
         packed[-8] ^= 255  # the checksum
         path.write_bytes(bytes(packed))
+    elif case == "gz bomb":
+        path.write_bytes(gzip.compress(whole + bytes(1 << 28), 1))
     elif case == "gz of nothing":
         path.write_bytes(b"plain text")
     else:
@@ -176,6 +184,12 @@ def broken(case: str, path: Path) -> None:
         ("singular affine", "does not span space"),
         ("bad dtype", "header is broken"),
         ("complex", "real numbers"),
+        ("RGB", "real numbers"),
+        ("unknown unit", "header is broken"),
+        ("header of a pair", "no NIfTI file in one piece"),
+        ("scale of no number", "scaling is broken"),
+        ("more than announced", "holds more than"),
+        ("gz bomb", "holds more than"),
         ("bad offset", "byte nan"),
         ("huge", "GiB"),
         ("huge gz", "GiB"),
@@ -251,6 +265,51 @@ def test_mask_of_a_picture_is_a_png_of_its_size(tmp_path: Path) -> None:
         write_mask_like(tmp_path / "m.jpg", (GREY > 9).astype(np.uint8), original)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f4"])
+def test_tiff_keeps_values_of_every_type(tmp_path: Path, dtype: str) -> None:
+    kind = np.dtype(dtype)
+    extremes = [0, 1, 1.5, -2.5e30] if kind.kind == "f" else [np.iinfo(kind).min, 0, 1, np.iinfo(kind).max]
+    plane = np.array([extremes, extremes[::-1]], kind)
+    cv2.imwrite(str(tmp_path / "x.tif"), plane)
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.tif").array, plane)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colours_of_sixteen_bits_are_refused_rather_than_cut(tmp_path: Path, suffix: str) -> None:
+    cv2.imwrite(str(tmp_path / f"x{suffix}"), COLOUR.astype(np.uint16) * 300)
+    with pytest.raises(DataError, match=rf"x\{suffix}: colours of 16 bits"):
+        read_picture(tmp_path / f"x{suffix}")
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_pages_of_a_tiff_are_slices_and_come_back_as_pages(tmp_path: Path, colours: tuple[int, ...]) -> None:
+    stack = np.arange(4 * 5 * 7 * max(colours, default=1), dtype=np.uint8).reshape(4, 5, 7, *colours)
+    first, *rest = map(Image.fromarray, stack)
+    first.save(tmp_path / "x.tif", save_all=True, append_images=rest)
+    array, _, original = read_image(tmp_path / "x.tif")
+    np.testing.assert_array_equal(array, stack)
+    assert mask_suffix(original) == ".tif"
+    marked = (np.arange(140).reshape(4, 5, 7) % 3 == 0).astype(np.uint8)
+    write_mask_like(tmp_path / "m.tif", marked, original)
+    _, pages = cv2.imreadmulti(str(tmp_path / "m.tif"), flags=cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(np.stack(pages), marked * 255)
+    with pytest.raises(DataError, match="both must agree"):
+        write_mask_like(tmp_path / "m.tif", marked[:3], original)
+
+
+@pytest.mark.parametrize(
+    "second, said",
+    [
+        (Image.fromarray(GREY[:4]), "pages differ in size"),
+        (Image.fromarray(GREY.astype(np.float32)), "pages differ in"),
+    ],
+)
+def test_pages_that_differ_are_refused(tmp_path: Path, second: Image.Image, said: str) -> None:
+    Image.fromarray(GREY).save(tmp_path / "x.tif", save_all=True, append_images=[second])
+    with pytest.raises(DataError, match=rf"x\.tif: the {said}"):
+        read_image(tmp_path / "x.tif")
+
+
 def bomb() -> bytes:
     """A PNG whose header claims 60000 × 60000 pixels."""
     import struct
@@ -279,5 +338,5 @@ def test_broken_pictures_are_named(tmp_path: Path, case: str) -> None:
 
 
 def test_other_formats_are_refused_with_those_that_are_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"\.nii, \.nii\.gz, \.png"):
+    with pytest.raises(DataError, match=r"\.nii, \.nii\.gz, \.nrrd, \.nhdr, \.png"):
         read_image(tmp_path / "x.mha")

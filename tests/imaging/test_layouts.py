@@ -133,11 +133,11 @@ def test_brats_files_on_other_grids_are_refused(tmp_path: Path) -> None:
     path = tmp_path / case / f"{case}-seg.nii.gz"
     grid = np.diag([-1.0, -1.0, 2.0, 1.0])
     nibabel.save(nibabel.Nifti1Image(labels[:-1], grid), path)
-    with pytest.raises(DataError, match=r"size 6×8×8, while .* has 6×8×9"):
+    with pytest.raises(DataError, match=r"seg.*shape 6×8×8, .*t1n.*shape 6×8×9"):
         open_cohort(tmp_path).cases[0].load()
     grid[0, 3] = 1.0
     nibabel.save(nibabel.Nifti1Image(labels, grid), path)
-    with pytest.raises(DataError, match=r"seg\.nii\.gz: lies up to 1\.00 mm away"):
+    with pytest.raises(DataError, match=r"up to 1\.00 mm away.*origin \(-1, 0, 0\).*origin \(0, 0, 0\)"):
         open_cohort(tmp_path).cases[0].load()
 
 
@@ -178,6 +178,7 @@ def test_tcga_slices_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert loaded.image[:, 0, 0, 0].tolist() == [2, 3, 10, 11]
     assert loaded.mask.sum(axis=(1, 2)).tolist() == [0, 6, 6, 6]
     assert cohort.channels == ("t1n", "t2f", "t1c")
+    assert len(cohort.notes) == 1 and cohort.notes[0].endswith("neighbours: TCGA_CS_4941_19960909 lacks 4-9")
     flair = open_cohort(tmp_path, options=LayoutOptions(channels=("t2f",))).cases[0].load().image
     np.testing.assert_array_equal(flair, loaded.image[..., 1:2])
 
@@ -277,10 +278,17 @@ def test_pictures_that_do_not_pair_up_are_named(tmp_path: Path) -> None:
         open_cohort(tmp_path / "d")
 
 
-def test_labels_do_not_apply_to_pictures(tmp_path: Path) -> None:
-    picture_pair(tmp_path, "x")
-    with pytest.raises(UsageError, match="labels=whole"):
-        open_cohort(tmp_path, options=LayoutOptions(labels="whole"))
+@pytest.mark.parametrize("labels", ["whole", "enhancing", "2,3"])
+def test_labels_do_not_apply_to_pictures_and_the_notes_say_so(tmp_path: Path, labels: str) -> None:
+    picture_pair(tmp_path / "a", "x", value=1)
+    tcga_patient(tmp_path / "b", "TCGA_CS_4941_19960909", (1, 2))
+    for folder, lesion in (("a", 6), ("b", 6)):
+        cohort = open_cohort(tmp_path / folder, options=LayoutOptions(labels=labels))
+        assert cohort.notes[0].startswith(f"labels={labels} was not applied")
+        assert cohort.labels == ("lesion",)
+        assert int(cohort.cases[0].load().mask.sum()) == lesion
+        with pytest.raises(UsageError, match="labels='tumour'"):
+            open_cohort(tmp_path / folder, options=LayoutOptions(labels="tumour"))
 
 
 def test_real_tcga_cohort_is_complete(shared_data: Path) -> None:

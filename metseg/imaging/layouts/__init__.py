@@ -5,13 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from metseg.errors import DataError, UsageError
+from metseg.imaging.layouts.brainmetshare import BrainMetShare
 from metseg.imaging.layouts.brats_mets import BratsMets
+from metseg.imaging.layouts.case_folders import CaseFolders
+from metseg.imaging.layouts.dicom import Dicom
 from metseg.imaging.layouts.image_mask_folders import ImageMaskFolders
+from metseg.imaging.layouts.nnunet import NnUnet
+from metseg.imaging.layouts.pseudonymous import cover, under_pseudonyms
 from metseg.imaging.layouts.source import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
+from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
+from metseg.privacy import Pseudonyms, pseudonyms_everywhere
 
 AUTO = "auto"
-LAYOUTS: tuple[Layout, ...] = (BratsMets(), TcgaLgg(), ImageMaskFolders())
+LAYOUTS: tuple[Layout, ...] = (
+    BratsMets(),
+    TcgaLgg(),
+    BrainMetShare(),
+    UcsfBmsr(),
+    NnUnet(),
+    ImageMaskFolders(),
+    CaseFolders(),
+    Dicom(),
+)
 
 __all__ = [
     "AUTO",
@@ -33,6 +49,8 @@ def recognise(root: Path) -> Layout:
         DataError: it has none of the layouts, or several; the message lists what was looked for.
     """
     found = [layout for layout in LAYOUTS if layout.recognise(root)]
+    # Several layouts are folders of volumes too: the general one is meant only where none of them is.
+    found = [layout for layout in found if layout.name != CaseFolders.name] or found
     if len(found) == 1:
         return found[0]
     looked_for = "; ".join(f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS)
@@ -63,5 +81,12 @@ def open_cohort(root: Path, layout: str = AUTO, options: LayoutOptions | None = 
     names = {known.name: known for known in LAYOUTS}
     if layout != AUTO and layout not in names:
         raise UsageError(f"layout={layout}: expected {AUTO}, {', '.join(names)}.")
-    chosen = recognise(root) if layout == AUTO else names[layout]
-    return chosen.open(root, options or LayoutOptions())
+    if not pseudonyms_everywhere():
+        chosen = recognise(root) if layout == AUTO else names[layout]
+        return chosen.open(root, options or LayoutOptions())
+    covering = cover(root, Pseudonyms.from_environment(), (known.looks_for for known in LAYOUTS))
+    with covering.over_errors():
+        chosen = recognise(root) if layout == AUTO else names[layout]
+        cohort = chosen.open(root, options or LayoutOptions())
+    # DICOM has its pseudonyms from the patient's number, whatever folders are called.
+    return cohort if chosen.name == Dicom.name else under_pseudonyms(cohort, covering)

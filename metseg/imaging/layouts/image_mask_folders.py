@@ -1,4 +1,4 @@
-"""Pictures with masks: `images/x.png` with `masks/x.png`, or `x.png` beside `x_mask.png`."""
+"""Images with masks of the same names: `images/x.png` with `masks/x.png`, or `x.png` beside `x_mask.png`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.layouts import brats_mets
-from metseg.imaging.layouts.masks import read_mask_picture, require_no_labels
+from metseg.imaging.formats import bare_stem, is_image, is_volume
+from metseg.imaging.layouts.masks import labels_note, lesion_of_greys
+from metseg.imaging.layouts.names import patient_and_timepoint
 from metseg.imaging.layouts.source import (
     CaseSource,
     LayoutOptions,
@@ -25,7 +26,8 @@ from metseg.imaging.layouts.source import (
     require_same_size,
     visible,
 )
-from metseg.imaging.picture import is_grey, is_picture, read_picture
+from metseg.imaging.layouts.volumes import VolumeCase, volume_cohort
+from metseg.imaging.picture import is_grey, is_stack, read_picture, read_stack
 from metseg.imaging.volume import Geometry
 
 GREY = ("image",)
@@ -43,24 +45,56 @@ class _Pair:
 
 
 class ImageMaskFolders:
-    """Single pictures; a trailing `_<number>` is the slice, what comes before it the case."""
+    """Single volumes, or pictures whose trailing `_<number>` is the slice and what comes before it the case."""
 
     name = "image-mask-folders"
-    looks_for = "images/ and masks/ with pictures of the same names, or x_mask.png beside x.png"
+    looks_for = "images/ and masks/ with pictures or volumes of the same names, or x_mask.png beside x.png"
 
     def recognise(self, root: Path) -> bool:
-        """Whether both folders hold pictures, or a mask lies beside an image."""
+        """Whether both folders hold images, or a mask lies beside an image."""
         images, masks = _found(root)
         return any(stem in masks for stem in images) or (
             (root / "images").is_dir() and (root / "masks").is_dir() and bool(images) and bool(masks)
         )
 
     def open(self, root: Path, options: LayoutOptions) -> SourceCohort:
-        """Find the cases; every picture needs its mask."""
-        require_no_labels(options.labels, self.name)
+        """Find the cases; every image needs its mask."""
         images, masks = _found(root)
         if not images and not masks:
-            raise DataError(f"{root}: no picture of the layout {self.name} in it; expected {self.looks_for}.")
+            raise DataError(f"{root}: no image of the layout {self.name} in it; expected {self.looks_for}.")
+        volumes = [path for path in (*images.values(), *masks.values()) if is_volume(path)]
+        if volumes and len(volumes) < len(images) + len(masks):
+            raise DataError(
+                f"{root}: holds volumes ({listed(path.name for path in volumes)}) and pictures; keep one kind, or keep "
+                "each in a folder of its own."
+            )
+        return (
+            self._of_volumes(root, images, masks, options)
+            if volumes
+            else self._of_pictures(root, images, masks, options)
+        )
+
+    def _of_volumes(
+        self, root: Path, images: dict[str, Path], masks: dict[str, Path], options: LayoutOptions
+    ) -> SourceCohort:
+        if len(options.channels) > 1:
+            raise UsageError(f"channels={','.join(options.channels)}: the volumes are one channel; name one.")
+        channel = (options.channels or GREY)[0]
+        cases = [
+            VolumeCase(
+                name,
+                *patient_and_timepoint(name),
+                root,
+                {channel: images[name]} if name in images else {},
+                masks.get(name),
+            )
+            for name in sorted({*images, *masks})
+        ]
+        return volume_cohort(root, self.name, cases, options, file_of=lambda case, _: case, notes=_notes(root))
+
+    def _of_pictures(
+        self, root: Path, images: dict[str, Path], masks: dict[str, Path], options: LayoutOptions
+    ) -> SourceCohort:
         require_pairs(
             root,
             [path.name for stem, path in images.items() if stem not in masks],
@@ -76,7 +110,8 @@ class ImageMaskFolders:
         sources = tuple(
             _source(root, case, members, chosen, options.mask_threshold) for case, members in sorted(cases.items())
         )
-        return SourceCohort(self.name, channels, ("lesion",), sources, tuple(_notes(root)))
+        notes = [*labels_note(options.labels, self.name), *_notes(root)]
+        return SourceCohort(self.name, channels, ("lesion",), sources, tuple(notes))
 
 
 def _found(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -92,9 +127,9 @@ def _found(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
 def _by_stem(folder: Path, masks: bool) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in visible(folder):
-        if not path.is_file() or not is_picture(path):
+        if not path.is_file() or not is_image(path):
             continue
-        stem = path.stem.removesuffix(MASK_ENDING) if masks else path.stem
+        stem = bare_stem(path).removesuffix(MASK_ENDING) if masks else bare_stem(path)
         if stem in found:
             raise DataError(f"{path}: {found[stem].name} has the same name in another format; remove one of the two.")
         found[stem] = path
@@ -104,18 +139,16 @@ def _by_stem(folder: Path, masks: bool) -> dict[str, Path]:
 def _notes(root: Path) -> list[str]:
     folders = [root / "images", root / "masks"] if (root / "images").is_dir() else [root]
     passed_over = [
-        path.relative_to(root).as_posix() for folder in folders for path in visible(folder) if not is_picture(path)
+        path.relative_to(root).as_posix() for folder in folders for path in visible(folder) if not is_image(path)
     ]
-    return [f"{len(passed_over)} entries are no pictures and were passed over: {listed(passed_over)}"] * bool(
-        passed_over
-    )
+    return [f"{len(passed_over)} entries are no images and were passed over: {listed(passed_over)}"] * bool(passed_over)
 
 
 def _channels(pairs: list[_Pair], wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names of the channels and their planes; a sample of the pictures tells grey from colour."""
     sample = pairs[:: max(1, len(pairs) // SAMPLED)]
     grey = len(wanted) == 1 and wanted[0] not in COLOURS
-    if grey or all(is_grey(read_picture(pair.image, finite=False).array) for pair in sample):
+    if grey or all(is_grey(_first_page(pair.image)) for pair in sample):
         if len(wanted) > 1:
             raise UsageError(f"channels={','.join(wanted)}: the pictures are grey, one channel; name one.")
         return wanted or GREY, ()
@@ -126,15 +159,19 @@ def _channels(pairs: list[_Pair], wanted: tuple[str, ...]) -> tuple[tuple[str, .
 
 
 def _source(root: Path, case: str, pairs: list[_Pair], chosen: tuple[int, ...], threshold: int | None) -> CaseSource:
-    named = brats_mets.CASE.fullmatch(case)
     numbers = [NUMBERED.fullmatch(pair.name) for pair in pairs]
+    patient, timepoint = patient_and_timepoint(case)
+    stack = len(pairs) == 1 and is_stack(pairs[0].image)
+    names = tuple(n["slice"] if n else pair.name for n, pair in zip(numbers, pairs, strict=True))
     return CaseSource(
         case=case,
-        patient=named["patient"] if named else case,
-        timepoint=named["timepoint"] if named else "",
-        slice_names=tuple(n["slice"] if n else pair.name for n, pair in zip(numbers, pairs, strict=True)),
+        patient=patient,
+        timepoint=timepoint,
+        slice_names=() if stack else names,
         sources=tuple(path.relative_to(root).as_posix() for pair in pairs for path in (pair.image, pair.mask)),
-        load=partial(_load, root, pairs, chosen, threshold),
+        load=partial(_load_stack, root, pairs[0], chosen, threshold)
+        if stack
+        else partial(_load, root, pairs, chosen, threshold),
     )
 
 
@@ -143,8 +180,8 @@ def _load(root: Path, pairs: list[_Pair], chosen: tuple[int, ...], threshold: in
     masks = []
     thresholded = []
     for pair in pairs:
-        image = _planes(pair.image, chosen)
-        mask, cut = read_mask_picture(pair.mask, threshold)
+        image = _planes(read_picture(pair.image, finite=False).array, pair.image, chosen)
+        mask, cut = lesion_of_greys(read_picture(pair.mask).array, pair.mask, threshold)
         require_same_size(pair.image, image.shape[:2], pair.mask, mask.shape)
         if images and images[0].shape[:2] != image.shape[:2]:
             raise DataError(
@@ -159,9 +196,22 @@ def _load(root: Path, pairs: list[_Pair], chosen: tuple[int, ...], threshold: in
     return LoadedCase(np.stack(images), np.stack(masks), Geometry.unknown(), tuple(thresholded))
 
 
-def _planes(path: Path, chosen: tuple[int, ...]) -> NDArray[np.generic]:
+def _load_stack(root: Path, pair: _Pair, chosen: tuple[int, ...], threshold: int | None) -> LoadedCase:
+    """A TIFF of several pages is a case by itself, one slice a page, as its mask must be."""
+    images = [_planes(page, pair.image, chosen) for page in read_stack(pair.image, finite=False).array]
+    lesion = [lesion_of_greys(page, pair.mask, threshold) for page in read_stack(pair.mask).array]
+    require_same_size(pair.image, (len(images), *images[0].shape[:2]), pair.mask, (len(lesion), *lesion[0][0].shape))
+    cut = (pair.mask.relative_to(root).as_posix(),) if any(was_cut for _, was_cut in lesion) else ()
+    return LoadedCase(np.stack(images), np.stack([mask for mask, _ in lesion]), Geometry.unknown(), cut)
+
+
+def _first_page(path: Path) -> NDArray[np.generic]:
+    pages: NDArray[np.generic] = read_stack(path, finite=False).array[0]
+    return pages
+
+
+def _planes(array: NDArray[np.generic], path: Path, chosen: tuple[int, ...]) -> NDArray[np.generic]:
     """Planes `(height, width, channels)` of a picture: the chosen colours, or the one grey where none is chosen."""
-    array = read_picture(path, finite=False).array
     if chosen:
         return (array if array.ndim == 3 else np.repeat(array[..., None], len(COLOURS), axis=2))[..., list(chosen)]
     if not is_grey(array):

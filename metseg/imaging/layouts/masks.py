@@ -32,7 +32,11 @@ def read_mask_picture(path: Path, threshold: int | None) -> tuple[NDArray[np.uin
     Raises:
         DataError: the picture has colours, or grey values and no threshold.
     """
-    array = read_picture(path).array
+    return lesion_of_greys(read_picture(path).array, path, threshold)
+
+
+def lesion_of_greys(array: NDArray[np.generic], path: Path, threshold: int | None) -> tuple[NDArray[np.uint8], bool]:
+    """What `read_mask_picture` gives, from the pixels `(height, width[, 3])` of the picture or page at `path`."""
     if not is_grey(array):
         raise DataError(f"{path}: a mask is grey; this picture has colours. Write the lesions as 255 on 0.")
     plane = array if array.ndim == 2 else array[..., 0]
@@ -64,7 +68,7 @@ def lesion_labels(labels: str) -> tuple[int, ...]:
 
 
 def select_labels(
-    segmentation: NDArray[np.generic], lesion: Iterable[int], path: Path, known: Iterable[int] = KNOWN_LABELS
+    segmentation: NDArray[np.generic], lesion: Iterable[int], path: Path, known: Iterable[int] | None = KNOWN_LABELS
 ) -> NDArray[np.uint8]:
     """Mask of the voxels whose label is one of `lesion`.
 
@@ -72,7 +76,7 @@ def select_labels(
         segmentation: label values, whole numbers in any dtype.
         lesion: values that count.
         path: the file, for the message.
-        known: values that may occur besides.
+        known: values that may occur besides; None for any whole number.
 
     Returns:
         uint8 of the same shape, 0 and 1.
@@ -81,17 +85,30 @@ def select_labels(
         DataError: a label is neither in `lesion` nor in `known`.
     """
     values = [float(value) for value in np.unique(segmentation).tolist()]
-    strange = sorted(set(values) - {float(value) for value in (*lesion, *known)})
+    if known is None:
+        strange = [value for value in values if value < 0 or not value.is_integer()]
+        expected = "whole numbers are expected"
+    else:
+        strange = sorted(set(values) - {float(value) for value in (*lesion, *known)})
+        expected = "BraTS has 1 necrotic core, 2 oedema, 3 enhancing, 4 resection cavity"
     if strange:
         shown = ", ".join(f"{value:g}" for value in strange[:6]) + (", …" if len(strange) > 6 else "")
         raise DataError(
-            f"{path}: labels {shown} are unknown; BraTS has 1 necrotic core, 2 oedema, 3 enhancing, 4 resection "
-            "cavity. Name what is lesion, such as labels=1,3, and export the segmentation without resampled values."
+            f"{path}: labels {shown} are unknown; {expected}. Name what is lesion, such as labels=1,3, and export the "
+            "segmentation without resampled values."
         )
     return np.isin(segmentation, list(lesion)).astype(np.uint8)
 
 
-def require_no_labels(labels: str, layout: str) -> None:
-    """Raise a `UsageError` where label values were chosen for masks that have none."""
-    if labels not in ("", "core"):
-        raise UsageError(f"labels={labels}: masks of the layout {layout} are lesion or not; leave labels at core.")
+def labels_note(labels: str, layout: str) -> list[str]:
+    """A note that label values were named for masks that have none; a `UsageError` where they are no labels at all."""
+    if labels in ("", "core"):
+        return []
+    lesion_labels(labels)
+    return [f"labels={labels} was not applied: masks of {layout} are lesion or not, and all that is not 0 is lesion"]
+
+
+def is_binary(segmentation: NDArray[np.generic]) -> bool:
+    """Whether a mask holds nothing but 0 and 1, or nothing but 0 and 255."""
+    found = {float(value) for value in np.unique(segmentation).tolist()}
+    return found <= {0.0, 1.0} or found <= {0.0, 255.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -25,11 +26,13 @@ class LayoutOptions:
         channels: channels to use, in order; empty for the layout's default.
         labels: which label values are lesion: `core`, `whole`, `enhancing`, or comma-separated numbers.
         mask_threshold: grey value above which a mask that is not binary counts as lesion; None refuses such masks.
+        resample_masks: bring a mask on another grid than its image onto it (nearest neighbour) instead of refusing it.
     """
 
     channels: tuple[str, ...] = ()
     labels: str = "core"
     mask_threshold: int | None = None
+    resample_masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class LoadedCase:
         mask: uint8 `(slices, height, width)` of 0 and 1.
         geometry: where both lie in the patient.
         thresholded: lossy masks that were cut at a grey value, relative to the cohort's root.
+        resampled: masks that were brought onto their image's grid, relative to the cohort's root.
     """
 
     image: NDArray[np.generic]
     mask: NDArray[np.uint8]
     geometry: Geometry
     thresholded: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,21 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that takes runs of digits as numbers: `x_2` before `x_10`."""
     parts = re.split(r"(\d+)", name)
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def gaps(numbers: Iterable[int]) -> str:
+    """Numbers missing within a run of slice numbers, such as `3-5, 9`; empty where there is none."""
+    there = sorted(set(numbers))
+    ends = [(before + 1, after - 1) for before, after in pairwise(there) if after - before > 1]
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
+
+
+def gaps_note(skipping: list[str]) -> str:
+    """A note on cases whose slice numbers have gaps, such as `TCGA_CS_4941_19960909 lacks 3-5`."""
+    return (
+        f"WARNING: the slice numbers of {len(skipping)} cases have gaps; the slices that are there are taken as "
+        f"neighbours: {listed(skipping)}"
+    )
 
 
 def listed(names: Iterable[str]) -> str:

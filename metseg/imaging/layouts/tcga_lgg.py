@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.layouts.masks import read_mask_picture, require_no_labels
+from metseg.imaging.layouts.masks import labels_note, read_mask_picture
 from metseg.imaging.layouts.source import (
     CaseSource,
     LayoutOptions,
     LoadedCase,
     SourceCohort,
     chosen_channels,
+    gaps,
+    gaps_note,
     listed,
     require_pairs,
     require_same_size,
@@ -52,7 +54,6 @@ class TcgaLgg:
 
     def open(self, root: Path, options: LayoutOptions) -> SourceCohort:
         """Find the cases; every slice needs its image and its mask."""
-        require_no_labels(options.labels, self.name)
         chosen = chosen_channels(options.channels, CHANNELS, self.name)
         folders = {path: _slices(path) for path in visible(root) if path.is_dir()}
         passed_over = [path.name for path, slices in folders.items() if not slices]
@@ -65,12 +66,17 @@ class TcgaLgg:
             [found.image.name for found in everything if found.image and not found.mask],
             [found.mask.name for found in everything if found.mask and not found.image],
         )
-        notes = [f"{len(passed_over)} folders hold no slices and were passed over: {listed(passed_over)}"]
+        notes = labels_note(options.labels, self.name)
+        skipping = [f"{path.name} lacks {missing}" for path, slices in folders.items() if (missing := gaps(slices))]
+        if skipping:
+            notes.append(gaps_note(skipping))
+        if passed_over:
+            notes.append(f"{len(passed_over)} folders hold no slices and were passed over: {listed(passed_over)}")
         cases = tuple(
             _source(root, path, slices, chosen, options.mask_threshold) for path, slices in sorted(folders.items())
         )
         names = tuple(CHANNELS[position] for position in chosen)
-        return SourceCohort(self.name, names, ("lesion",), cases, tuple(notes if passed_over else ()))
+        return SourceCohort(self.name, names, ("lesion",), cases, tuple(notes))
 
 
 def _slices(folder: Path) -> dict[int, _Slice]:

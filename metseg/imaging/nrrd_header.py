@@ -1,0 +1,265 @@
+"""The header of a NRRD file: text that says how the voxels are stored and where they lie."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import DataError
+
+HEADER_LIMIT = 1 << 20
+"""Bytes in which a header must end; Slicer's segmentations take some kilobytes."""
+
+_MAX_AXES = 8
+_MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
+_TO_RAS = {
+    "right-anterior-superior": (1.0, 1.0, 1.0),
+    "ras": (1.0, 1.0, 1.0),
+    "left-anterior-superior": (-1.0, 1.0, 1.0),
+    "las": (-1.0, 1.0, 1.0),
+    "left-posterior-superior": (-1.0, -1.0, 1.0),
+    "lps": (-1.0, -1.0, 1.0),
+}
+_UNNAMED_SPACE = _TO_RAS["lps"]  # as ITK takes it
+_DTYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_ENCODINGS = {"raw": False, "gzip": True, "gz": True}
+_SPATIAL_KINDS = ("domain", "space", "none", "???")
+_MILLIMETRES = {"mm": 1.0, "um": 0.001, "µm": 0.001, "m": 1000.0, "cm": 10.0}
+_ALIASES = {
+    "blocksize": "block size",
+    "datafile": "data file",
+    "lineskip": "line skip",
+    "byteskip": "byte skip",
+    "oldmin": "old min",
+    "oldmax": "old max",
+    "axismins": "axis mins",
+    "axismaxs": "axis maxs",
+    "sampleunits": "sample units",
+    "centers": "centerings",
+}
+_OTHER_FIELDS = (
+    *("type", "block size", "encoding", "endian", "content", "min", "max", "old min", "old max", "data file"),
+    *("line skip", "byte skip", "number", "thicknesses", "labels", "units", "measurement frame", "sample units"),
+)
+_GRID_FIELDS = (
+    "dimension",
+    "space",
+    "space dimension",
+    "sizes",
+    "space directions",
+    "kinds",
+    "centerings",
+    "spacings",
+    "axis mins",
+    "axis maxs",
+    "space units",
+    "space origin",
+)
+
+
+@dataclass(frozen=True)
+class NrrdHeader:
+    """What a NRRD header says.
+
+    Attributes:
+        fields: its fields as written, by name.
+        length: bytes until the voxels, where they are in the same file.
+        shape: the three extents, fastest axis first; axes that hold one value a voxel are left out.
+        dtype: of the stored voxels, in their byte order.
+        packed: whether they are compressed by gzip.
+        data_file: name of the file beside that holds them; empty where they follow the header.
+        byte_skip: bytes before them in that file.
+        affine: 4×4, voxel index → RAS+ in the header's unit.
+        millimetres: that unit.
+        spacing_known: False where the header has neither directions nor spacings.
+    """
+
+    fields: dict[str, str]
+    length: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype[np.generic]
+    packed: bool
+    data_file: str
+    byte_skip: int
+    affine: NDArray[np.float64]
+    millimetres: float
+    spacing_known: bool
+
+    def grid_lines(self) -> list[str]:
+        """Lines of the header that place the grid, as written; free text, which may hold names, is not among them."""
+        return [f"{name}: {self.fields[name]}" for name in _GRID_FIELDS if name in self.fields]
+
+
+def parse_header(head: bytes, path: Path) -> NrrdHeader:
+    """Parse the header of the file that begins with `head`.
+
+    Raises:
+        DataError: it is no NRRD header, or it says something that is not read; the message names the field.
+    """
+    fields, length = _fields(head, path)
+    try:
+        sizes, spatial = _axes(fields, path)
+        affine = _affine(fields, spatial, path)
+        byte_skip = int(fields.get("byte skip", "0"))
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{path}: the NRRD header is broken ({error}). Write the file anew.") from error
+    data_file = _data_file(fields, path)
+    encoding = fields.get("encoding", "").lower()
+    if encoding not in _ENCODINGS:
+        raise DataError(f"{path}: encoding {encoding!r}; raw and gzip are read. Write the file anew in one of them.")
+    if int(byte_skip) < 0 or (byte_skip and not data_file) or fields.get("line skip", "0") != "0":
+        raise DataError(f"{path}: line skip or byte skip is used; write the voxels right behind the header.")
+    if byte_skip and _ENCODINGS[encoding]:
+        raise DataError(f"{path}: byte skip into a gzip stream is not read; write the file anew.")
+    units = set(re.findall(r'"([^"]*)"', fields.get("space units", "")))
+    return NrrdHeader(
+        fields=fields,
+        length=length,
+        shape=_three(tuple(sizes[axis] for axis in spatial)),
+        dtype=_dtype(fields, path),
+        packed=_ENCODINGS[encoding],
+        data_file=data_file,
+        byte_skip=byte_skip,
+        affine=affine,
+        millimetres=_MILLIMETRES.get(units.pop(), 1.0) if len(units) == 1 else 1.0,
+        spacing_known="space directions" in fields or "spacings" in fields,
+    )
+
+
+def _fields(head: bytes, path: Path) -> tuple[dict[str, str], int]:
+    """Fields of the header, and its length; `key:=value` pairs and comments are passed over."""
+    if not _MAGIC.match(head):
+        raise DataError(f"{path}: this is no NRRD file: it begins with {head[:8]!r}. Convert it, or remove it.")
+    end = re.search(rb"\n\r?\n", head)
+    if end is None and (path.suffix.lower() != ".nhdr" or len(head) == HEADER_LIMIT):
+        raise DataError(f"{path}: the NRRD header does not end; the file is truncated. Copy it again from its source.")
+    text = head[: end.start()] if end else head
+    fields: dict[str, str] = {}
+    for line in text.decode("latin-1").replace("\r", "").split("\n")[1:]:
+        if not line or line.startswith("#") or re.match(r"[^:]*:=", line):
+            continue
+        name, colon, value = line.partition(": ")
+        name = _ALIASES.get(name, name)
+        # A name that the format does not know is refused: a damaged one would take the grid with it unseen.
+        if not colon or name in fields or name not in (*_GRID_FIELDS, *_OTHER_FIELDS):
+            raise DataError(f"{path}: the NRRD header is broken at {line[:40]!r}. Write the file anew.")
+        fields[name] = value.strip()
+    missing = [name for name in ("type", "dimension", "sizes", "encoding") if name not in fields]
+    if missing:
+        raise DataError(f"{path}: the NRRD header lacks {', '.join(missing)}. Write the file anew.")
+    return fields, end.end() if end else len(head)
+
+
+def _axes(fields: dict[str, str], path: Path) -> tuple[tuple[int, ...], list[int]]:
+    """Extents of all axes, and which two or three of them lie in space; the others must have length 1."""
+    sizes = tuple(int(size) for size in fields["sizes"].split())
+    if len(sizes) != int(fields["dimension"]) or not 2 <= len(sizes) <= _MAX_AXES or min(sizes) < 1:
+        raise DataError(
+            f"{path}: the header claims dimension {fields['dimension']} and sizes {fields['sizes']}; two or three "
+            "positive extents are expected."
+        )
+    if "space directions" in fields:
+        vectors = _vectors(fields["space directions"])
+        if len(vectors) != len(sizes):
+            raise ValueError(f"{len(vectors)} vectors for {len(sizes)} axes")
+        spatial = [axis for axis, vector in enumerate(vectors) if vector is not None][:3]
+    else:
+        kinds = fields.get("kinds", "").lower().split() or ["domain"] * len(sizes)
+        spatial = [axis for axis, kind in enumerate(kinds) if kind in _SPATIAL_KINDS][:3]
+    kinds = fields.get("kinds", "domain " * len(sizes)).lower().split()
+    if len(kinds) != len(sizes) or any(kinds[axis] not in _SPATIAL_KINDS for axis in spatial):
+        raise ValueError(f"kinds {fields['kinds']!r} do not fit the axes")
+    if len(spatial) not in (2, 3) or spatial[-1] >= len(sizes):
+        raise DataError(f"{path}: {len(spatial)} axes lie in space, of sizes {fields['sizes']}; three are expected.")
+    if any(size != 1 for axis, size in enumerate(sizes) if axis not in spatial):
+        raise DataError(
+            f"{path}: the file holds sizes {fields['sizes']}, more than one value a voxel or more than one volume. "
+            "Write each volume to its own file."
+        )
+    return sizes, spatial
+
+
+def _affine(fields: dict[str, str], spatial: list[int], path: Path) -> NDArray[np.float64]:
+    """Voxel index → RAS+; without directions, axes run along those of the space, as ITK takes it."""
+    space = fields.get("space", "").lower()
+    if space not in _TO_RAS and "space" in fields:
+        raise DataError(
+            f"{path}: the space {space!r} says nothing about the patient; left-posterior-superior, "
+            "right-anterior-superior and left-anterior-superior are read."
+        )
+    affine = np.eye(4)
+    if "space directions" in fields:
+        vectors = _vectors(fields["space directions"])
+        for column, axis in enumerate(spatial):
+            affine[:3, column] = _in_space(vectors[axis] or ())
+        if len(spatial) == 2:
+            normal = np.cross(affine[:3, 0], affine[:3, 1])
+            affine[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12)
+    elif "spacings" in fields:
+        spacings = [float(length) for length in fields["spacings"].split()]
+        for column, axis in enumerate(spatial):
+            affine[column, column] = 1.0 if math.isnan(spacings[axis]) else spacings[axis]
+    if "space origin" in fields:
+        (origin,) = _vectors(fields["space origin"])
+        affine[:3, 3] = _in_space(origin or ())
+    return np.diag([*_TO_RAS.get(space, _UNNAMED_SPACE), 1.0]) @ affine
+
+
+def _vectors(text: str) -> list[tuple[float, ...] | None]:
+    """Vectors such as `none (1,0,0) (0,1,0)`, None for `none`."""
+    parts = re.findall(r"none|\([^()]*\)", text)
+    if re.sub(r"none|\([^()]*\)|\s", "", text) or not parts:
+        raise ValueError(f"{text[:60]!r} is no list of vectors")
+    return [None if part == "none" else tuple(float(v) for v in part[1:-1].split(",")) for part in parts]
+
+
+def _in_space(vector: tuple[float, ...]) -> tuple[float, float, float]:
+    """The vector in three components; a series of one volume gives it a fourth, which must be 0."""
+    if len(vector) < 2 or any(component != 0 for component in vector[3:]):
+        raise ValueError(f"the vector {vector} is none of space, which takes two or three components")
+    return (vector[0], vector[1], vector[2] if len(vector) > 2 else 0.0)
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
+
+
+def _dtype(fields: dict[str, str], path: Path) -> np.dtype[np.generic]:
+    named = fields["type"].lower()
+    codes = [code for code, names in _DTYPES.items() if named in names]
+    if not codes:
+        raise DataError(f"{path}: voxels are of type {named!r}; whole and real numbers of up to 64 bits are read.")
+    dtype = np.dtype(codes[0])
+    endian = fields.get("endian", "").lower()
+    if dtype.itemsize > 1 and endian not in ("little", "big"):
+        raise DataError(f"{path}: endian is {endian!r}; little or big is expected. Write the file anew.")
+    return dtype.newbyteorder(">" if endian == "big" else "<")
+
+
+def _data_file(fields: dict[str, str], path: Path) -> str:
+    """Name of the detached data file, which must lie beside the header or below it."""
+    name = fields.get("data file", "")
+    place = PurePosixPath(name)
+    if name and (place.is_absolute() or ".." in place.parts or name.startswith("LIST") or "%" in name):
+        raise DataError(
+            f"{path}: its voxels lie in {name!r}; one file beside the header is read. Write both into one .nrrd."
+        )
+    if path.suffix.lower() == ".nhdr" and not name:
+        raise DataError(f"{path}: a detached header names its data file; this one does not. Write a .nrrd.")
+    return name
