@@ -58,6 +58,11 @@ def volume_window(image: NDArray[np.float32], specification: PreprocessingSpecif
 
 def apply_window(image: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Map intensities `(…, channels)` linearly from the window `(channels, 2)` to 0–255, rounding half to even."""
-    low, high = window[:, 0], window[:, 1]
-    unit = np.clip((image - low) / (high - low), np.float32(0.0), np.float32(1.0))
-    return np.rint(unit * np.float32(255.0)).astype(np.uint8)
+    grey = np.empty(image.shape, dtype=np.uint8)
+    # Channel by channel: NumPy is slow where the last axis is short.
+    for channel, (low, high) in enumerate(window):
+        unit = (image[..., channel] - low) / (high - low)
+        np.clip(unit, np.float32(0.0), np.float32(1.0), out=unit)
+        unit *= np.float32(255.0)
+        grey[..., channel] = np.rint(unit, out=unit)
+    return grey

@@ -1,0 +1,121 @@
+"""Which channel an MR series is: t1n, t1c, t2f or t2w, from its sequence parameters and its description.
+
+The description is matched against patterns and never kept: it is free text, and may hold a name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+CHANNELS = ("t1n", "t1c", "t2f", "t2w")
+
+_NO_ANATOMY = re.compile(
+    r"loc(ali[sz]er)?\b|scout|survey|3.?plane|dwi|diff|adc|trace|b-?value|swi\b|swan|perf|dsc\b|dce\b|asl\b|rcbv|bold|fmri"
+    r"|tof\b|angio|mra\b|mip\b|subtr"
+)
+_NO_ANATOMY_TYPES = {
+    "LOCALIZER", "ADC", "DIFFUSION", "TRACEW", "FA", "PERFUSION", "ASL", "PROJECTION IMAGE", "MIP", "SUBTRACT",
+}  # fmt: skip
+_FLAIR = re.compile(r"flair|dark.?fluid")
+_T1 = re.compile(r"(?<![a-z0-9])t1|mp-?rage|bravo|spgr|vibe|tfl")
+_T2 = re.compile(r"(?<![a-z0-9])t2(?!\s*(\*|star|_star|gre))")
+_CONTRAST = re.compile(r"post|gado|contrast|\+\s*c(?![a-z])|(?<![a-z])c\s*\+|(?<![a-z])(gd|ce|km|mdc)(?![a-z])|t1c")
+_NATIVE = re.compile(
+    r"(?<![a-z])pre(?![a-z])|without|w/o|non.?contrast|nativ|unenhanced|(?<![a-z])no\s+(gd|contrast)|t1n"
+)
+_NO_AGENT = {"", "no", "none", "n", "n/a", "na", "without", "unknown", "0"}
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How a series was taken, as far as its channel depends on it; times in ms, None where the header is silent.
+
+    Attributes:
+        description: SeriesDescription, ProtocolName and SequenceName, in small letters. Never in a message.
+        types: values of ImageType.
+        echo, repetition, inversion: times in ms.
+        gradient_echo: whether ScanningSequence says GR and not SE or IR.
+        agent: whether the header names a contrast agent.
+    """
+
+    description: str = ""
+    types: frozenset[str] = frozenset()
+    echo: float | None = None
+    repetition: float | None = None
+    inversion: float | None = None
+    gradient_echo: bool = False
+    agent: bool = False
+
+
+def acquisition_of(dataset: Dataset) -> Acquisition:
+    """Read an `Acquisition` from a header, of an MR image or an enhanced MR image."""
+    groups = list(dataset.get("SharedFunctionalGroupsSequence") or ())
+    groups += list(dataset.get("PerFrameFunctionalGroupsSequence") or ())[:1]
+    agents = [str(dataset.get("ContrastBolusAgent") or "")]
+    agents += ["yes" for _ in dataset.get("ContrastBolusAgentSequence") or ()]
+    scanning = dataset.get("ScanningSequence") or ()
+    names = {scanning} if isinstance(scanning, str) else set(scanning)
+    described = (str(dataset.get(name) or "") for name in ("SeriesDescription", "ProtocolName", "SequenceName"))
+    return Acquisition(
+        description=" ".join(described).lower(),
+        types=frozenset(str(value).upper() for value in dataset.get("ImageType") or ()),
+        echo=_time(dataset, "EchoTime", groups, "MREchoSequence", "EffectiveEchoTime"),
+        repetition=_time(dataset, "RepetitionTime", groups, "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+        inversion=_time(dataset, "InversionTime", groups, "MRModifierSequence", "InversionTimes"),
+        gradient_echo="GR" in names and not names & {"SE", "IR"},
+        agent=any(agent.strip().lower() not in _NO_AGENT for agent in agents),
+    )
+
+
+def _time(dataset: Dataset, plain: str, groups: list[Any], sequence: str, nested: str) -> float | None:
+    """A time in ms from where a plain or an enhanced image keeps it."""
+    values = [dataset.get(plain)]
+    values += [item.get(nested) for group in groups for item in group.get(sequence) or ()]
+    for value in values:
+        if value is not None and value != "":
+            first = value if isinstance(value, int | float) else (value if isinstance(value, str) else value[0])
+            return float(first)
+    return None
+
+
+def channel_of(taken: Acquisition) -> str | None:
+    """The channel of a series, or None where it is none of the four.
+
+    In this order:
+
+    1. localisers, diffusion, perfusion, angiography, projections and differences are none;
+    2. `t2f`: the description says FLAIR (or dark fluid) and not T1, or the inversion time is at least 1500 ms and the
+       echo time at least 60 ms;
+    3. T1: the description says so (T1, MPRAGE, BRAVO, SPGR, VIBE), or it says nothing, the echo time is at most 30 ms
+       (12 ms of a gradient echo, for longer ones weigh iron), and the repetition time is below 1000 ms or the inversion
+       time between 500 and 1500 ms. It is `t1n` where the description says pre or without; else `t1c` where a contrast
+       agent is named or the description says post; else `t1n`;
+    4. `t2w`: the description says T2 (T2* is none), or it says nothing and echo and repetition time are at least 70 and
+       2000 ms; a gradient echo is none.
+    """
+    text, echo, repetition, inversion = taken.description, taken.echo, taken.repetition, taken.inversion
+    if _NO_ANATOMY.search(text) or taken.types & _NO_ANATOMY_TYPES:
+        return None
+    says_t1, says_t2 = bool(_T1.search(text)), bool(_T2.search(text))
+    silent = not says_t1 and not says_t2
+    long_inversion = inversion is not None and inversion >= 1500 and echo is not None and echo >= 60
+    if (_FLAIR.search(text) and not says_t1) or (long_inversion and not says_t1):
+        return "t2f"
+    short = echo is not None and echo <= (12 if taken.gradient_echo else 30)
+    fast = (repetition is not None and repetition < 1000) or (inversion is not None and 500 <= inversion < 1500)
+    if says_t1 or (silent and short and fast):
+        if _NATIVE.search(text):
+            return "t1n"
+        return "t1c" if taken.agent or _CONTRAST.search(text) else "t1n"
+    late = echo is not None and echo >= 70 and repetition is not None and repetition >= 2000
+    return "t2w" if (says_t2 or (silent and late)) and not taken.gradient_echo else None
+
+
+def matches(taken: Acquisition, pattern: str) -> bool:
+    """Whether the description fits a shell pattern (`*post*`), letters' case aside."""
+    return fnmatchcase(taken.description, f"*{pattern.lower()}*")

@@ -1,0 +1,109 @@
+"""Any layout under pseudonyms: names of patients, cases and files hashed, in cases and in messages alike."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from metseg.errors import DataError, UsageError
+from metseg.imaging.layouts.source import CaseSource, LoadedCase, SourceCohort, natural
+from metseg.privacy import Pseudonyms
+
+SHORTEST = 3
+"""Letters of a name that is replaced in a message: shorter ones occur in any word."""
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What stands for the names below a cohort's root in a message.
+
+    Attributes:
+        root: the cohort's folder; its own path is the user's word and stays.
+        pseudonyms: where handles come from.
+        vocabulary: names that belong to the layouts, such as `images` and `masks`.
+    """
+
+    root: Path
+    pseudonyms: Pseudonyms
+    vocabulary: frozenset[str]
+
+    def handle(self, name: str) -> str:
+        """What a path relative to the root is called; as everywhere, so that `--find` knows it."""
+        return self.pseudonyms.handle("file", name)
+
+    def text(self, message: str, more: Iterable[str] = ()) -> str:
+        """`message` with the names of files and folders below the root, and `more`, replaced by handles."""
+        names = {name: self.handle(name) for name in more}
+        for path in self.root.rglob("*"):
+            relative = path.relative_to(self.root)
+            handle = self.handle(relative.as_posix())
+            names[relative.as_posix()] = handle
+            for part in (path.name, path.name.split(".")[0]):
+                names.setdefault(part, handle)
+        told = [name for name in names if len(name) >= SHORTEST and name not in self.vocabulary]
+        if not told:
+            return message
+        # The longest first, in one pass: a handle is not searched for names again.
+        pattern = "|".join(map(re.escape, sorted(told, key=len, reverse=True)))
+        return re.sub(pattern, lambda match: names[match[0]], message)
+
+    @contextmanager
+    def over_errors(self, more: Iterable[str] = ()) -> Iterator[None]:
+        """Let an error of ours out with its names replaced; its first text goes nowhere."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(self.text(str(error), more)) from None
+        except UsageError as error:
+            raise UsageError(self.text(str(error), more)) from None
+
+
+def cover(root: Path, pseudonyms: Pseudonyms, descriptions: Iterable[str]) -> Cover:
+    """The `Cover` of a cohort; `descriptions` say what the layouts look for, and so hold their own words."""
+    words = (word for text in descriptions for word in re.findall(r"[A-Za-z0-9_]+", text))
+    return Cover(root, pseudonyms, frozenset(words))
+
+
+def under_pseudonyms(cohort: SourceCohort, covering: Cover) -> SourceCohort:
+    """The same cohort with hashed names; timepoints become 000, 001, … in the order of their names."""
+    by_patient: dict[str, list[CaseSource]] = defaultdict(list)
+    for case in cohort.cases:
+        by_patient[case.patient].append(case)
+    hidden = []
+    for patient, cases in by_patient.items():
+        ordered = sorted(cases, key=lambda case: (natural(case.timepoint), natural(case.case)))
+        hidden += [_hidden(case, patient, number, covering) for number, case in enumerate(ordered)]
+    own = [name for case in cohort.cases for name in (case.case, case.patient)]
+    notes = tuple(covering.text(note, own) for note in cohort.notes)
+    return replace(
+        cohort,
+        cases=tuple(sorted(hidden, key=lambda case: case.case)),
+        notes=(*notes, "patients, cases and files are called by pseudonyms"),
+    )
+
+
+def _hidden(case: CaseSource, patient: str, number: int, covering: Cover) -> CaseSource:
+    pseudonym = covering.pseudonyms.patient(patient)
+    timepoint = f"{number:03d}"
+
+    def load() -> LoadedCase:
+        with covering.over_errors((case.case, patient)):
+            loaded = case.load()
+        return replace(
+            loaded,
+            thresholded=tuple(map(covering.handle, loaded.thresholded)),
+            resampled=tuple(map(covering.handle, loaded.resampled)),
+        )
+
+    return CaseSource(
+        case=f"{pseudonym}-{timepoint}",
+        patient=pseudonym,
+        timepoint=timepoint,
+        slice_names=tuple(map(str, range(len(case.slice_names)))),
+        sources=tuple(map(covering.handle, case.sources)),
+        load=load,
+    )

@@ -1,0 +1,119 @@
+"""Pseudonyms: what stands in our outputs where a patient's name, number or UID stood in what came in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import stat
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from metseg.errors import UsageError
+from metseg.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+KEY_VARIABLE = "METSEG_PSEUDONYM_KEY"
+EVERYWHERE_VARIABLE = "METSEG_PSEUDONYMS"
+KEY_FILE = "pseudonym.key"
+SHORT_KEY = 16
+STANDARD_UID = "1.2.840.10008."
+"""Root of the UIDs that the DICOM standard itself gives out: SOP classes, transfer syntaxes. They name nobody."""
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Pseudonyms by HMAC-SHA256: the same key gives the same ones, and without it none can be computed or undone.
+
+    Attributes:
+        key: the secret.
+    """
+
+    key: bytes = field(repr=False)
+
+    @classmethod
+    def from_environment(cls, settings: Settings | None = None) -> Pseudonyms:
+        """Pseudonyms under `METSEG_PSEUDONYM_KEY`, or under a random key that is made once in the state folder.
+
+        Raises:
+            UsageError: other users of the machine may read the key's file, or it is empty.
+        """
+        given = os.environ.get(KEY_VARIABLE, "")
+        if given:
+            if len(given) < SHORT_KEY:
+                logger.warning("%s is shorter than %d characters: it can be guessed", KEY_VARIABLE, SHORT_KEY)
+            return cls(given.encode())
+        return cls(_kept_key((settings or Settings.from_environment()).state / KEY_FILE))
+
+    def patient(self, identifier: str, issuer: str = "") -> str:
+        """Pseudonym of a patient: `P` and 16 hexadecimal digits, from the number and who issued it."""
+        return "P" + self._digest("patient", identifier.strip(), issuer.strip())[:16]
+
+    def uid(self, uid: str) -> str:
+        """UID under `2.25.` that stands for `uid`; a UID of the DICOM standard itself stays."""
+        if not uid or uid.startswith(STANDARD_UID):
+            return uid
+        # PS3.5 B.2: a UUID as one decimal number. 122 of its bits are ours, the rest say that it is one.
+        return f"2.25.{uuid.UUID(self._digest('uid', uid)[:32], version=4).int}"
+
+    def handle(self, kind: str, name: str) -> str:
+        """Name for a message: `kind` and 12 hexadecimal digits, such as `file-1c9b0d6e55aa`."""
+        return f"{kind}-{self._digest(kind, name)[:12]}"
+
+    def _digest(self, purpose: str, *parts: str) -> str:
+        return hmac.new(self.key, "\0".join((purpose, *parts)).encode(), hashlib.sha256).hexdigest()
+
+
+def pseudonyms_everywhere() -> bool:
+    """Whether `METSEG_PSEUDONYMS` asks that every layout's names be hashed, not DICOM's alone.
+
+    Raises:
+        UsageError: it is neither on nor off.
+    """
+    value = os.environ.get(EVERYWHERE_VARIABLE, "off").strip().lower()
+    if value in ("on", "1", "true"):
+        return True
+    if value in ("off", "0", "false", ""):
+        return False
+    raise UsageError(f"{EVERYWHERE_VARIABLE}={value}: expected on or off.")
+
+
+def naming(settings: Settings | None = None) -> str:
+    """What names come out of the same data depends on besides: 16 hexadecimal digits of the key and the switch.
+
+    Before a key was ever needed there is none, and none is made.
+    """
+    path = (settings or Settings.from_environment()).state / KEY_FILE
+    given = os.environ.get(KEY_VARIABLE, "").encode()
+    key = given or (path.read_bytes().strip() if path.exists() else b"")
+    return hashlib.sha256(b"naming\0" + key + bytes([pseudonyms_everywhere()])).hexdigest()[:16]
+
+
+def _kept_key(path: Path) -> bytes:
+    """The key in the file `path`; made where there is none."""
+    if not path.exists():
+        _make_key(path)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise UsageError(f"{path}: others may read the key for pseudonyms. Type `chmod 600 {path}`.")
+    key = path.read_text(encoding="utf-8").strip()
+    if not key:
+        raise UsageError(f"{path}: the key for pseudonyms is empty. Restore it, or remove the file to make a new one.")
+    return key.encode()
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+    # A link fails where another process was first: both then read the one key that is there.
+    with contextlib.suppress(FileExistsError):
+        os.link(beside, path)
+        # A warning, which is seen where a command sets up no log: who loses the key loses the names.
+        logger.warning("%s is not set: a random key for pseudonyms was made in %s; keep it", KEY_VARIABLE, path)
+    beside.unlink()
