@@ -12,6 +12,8 @@ def ingest(
     channels: str,
     labels: str,
     mask_threshold: int,
+    resample_masks: bool,
+    model_name: str,
     run_name: str,
     cohort: dsl.Output[dsl.Dataset],  # type: ignore[valid-type]
 ) -> str:
@@ -28,6 +30,8 @@ def ingest(
             channels=channels,
             labels=labels,
             mask_threshold=mask_threshold,
+            resample_masks=resample_masks,
+            model_name=model_name,
             run_name=run_name,
         )
     return run

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from metseg.dataset.cache import DataCache
+from metseg.dataset.ingest import MANIFEST
 from metseg.dataset.ingest import ingest as ingest_cohort
+from metseg.dataset.manifest import Manifest
 from metseg.progress import Progress
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.code_version import git_commit
+from metseg.tracking.data_lineage import MODEL_TAG, earlier_splits, log_data
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
 
@@ -22,17 +32,21 @@ def ingest(
     channels: str = "",
     labels: str = "core",
     mask_threshold: int = -1,
+    resample_masks: bool = False,
+    model_name: str = "",
     run_name: str = "",
 ) -> str:
     """Read the data and open the pipeline's MLflow run.
 
     Args:
-        reference: folder with images and masks in a supported layout.
+        reference: folder, archive, `s3://` prefix, or Git repository with revision and path under DVC.
         cohort: folder to write `cases/`, `manifest.json` and `statistics.parquet` to.
         layout: name of the layout, or `auto`.
         channels: comma-separated channel names to use, in order; empty for the layout's default.
         labels: which label values are lesion.
         mask_threshold: grey value above which a mask that is not binary counts as lesion; -1 refuses such masks.
+        resample_masks: bring a mask on another grid than its image onto it instead of refusing it.
+        model_name: registered model; patients stay in the split that its champion or its last run had them in.
         run_name: name of the run in MLflow.
 
     Returns:
@@ -40,11 +54,14 @@ def ingest(
     """
     settings = Settings.from_environment()
     tracking = runs.client(settings)
-    with Progress("reading cases", 1) as progress:
+    earlier = earlier_splits(tracking, model_name)
+    with ExitStack() as shown:
+        bars: list[Progress] = []
 
         def report(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
+            if not bars:  # until here, fetching shows its own
+                bars.append(shown.enter_context(Progress("reading cases", total)))
+            bars[0].update(done)
 
         manifest = ingest_cohort(
             reference,
@@ -53,12 +70,23 @@ def ingest(
             channels=channels,
             labels=labels,
             mask_threshold=None if mask_threshold < 0 else mask_threshold,
+            resample_masks=resample_masks,
+            earlier=earlier,
+            cache=DataCache.of(settings),
             progress=report,
         )
+    _tell(manifest, earlier)
+    run = _start_run(tracking, settings, manifest, model_name, run_name)
+    log_data(tracking, run, manifest, cohort / MANIFEST)
+    return run
+
+
+def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
+    """Say in the log what was read."""
     patients = {split: len(manifest.patients(split)) for split in ("train", "validation", "test")}
     logger.info(
         "%s: layout %s, %d cases of %d patients (%s), channels %s, data version %s",
-        reference,
+        manifest.resolved,
         manifest.layout,
         len(manifest.cases),
         sum(patients.values()),
@@ -68,10 +96,24 @@ def ingest(
     )
     for note in manifest.notes:
         logger.info("note: %s", note)
-    return runs.start_run(
-        tracking,
-        settings,
-        run_name or "pipeline",
-        {"data.reference": reference, "layout": manifest.layout, "channels": ",".join(manifest.channels)},
-        {"data.version": manifest.version, "git.commit": git_commit(), "metseg.kind": "pipeline"},
-    )
+    kept = len(earlier.keys() & set(manifest.patients()))
+    if kept:
+        logger.info("%d patients keep the split they had in an earlier run", kept)
+
+
+def _start_run(tracking: MlflowClient, settings: Settings, manifest: Manifest, model_name: str, run_name: str) -> str:
+    """Open the pipeline's run, with the data's version in its tags, and return its id."""
+    parameters = {
+        "data.reference": manifest.reference,
+        "data.resolved": manifest.resolved,
+        "layout": manifest.layout,
+        "channels": ",".join(manifest.channels),
+    }
+    tags = {
+        "data.version": manifest.version,
+        "data.commit": manifest.commit,
+        "git.commit": git_commit(),
+        "metseg.kind": "pipeline",
+        MODEL_TAG: model_name,
+    }
+    return runs.start_run(tracking, settings, run_name or "pipeline", parameters, tags)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
-from metseg.dataset.manifest import Manifest
+from metseg.dataset.manifest import CaseEntry, Manifest
+from metseg.dataset.parallel import in_threads, usable_cores
 from metseg.dataset.records import write_case_records
 from metseg.files import folder_written_beside
 from metseg.imaging.fit import fit_mask
@@ -37,11 +39,10 @@ def preprocess(
         for split in ("train", "validation", "test"):
             (beside / split).mkdir()
         specification.write(beside / "preprocessing.json")
-        for entry in track(manifest.cases, "preprocessing cases"):
-            folder = cohort / "cases" / entry.case
-            images = preprocess_volume(load_image(folder), specification)
-            masks = fit_mask(load_mask(folder), image_size)
-            write_case_records(beside / entry.split / f"{entry.case}.tfrecord", images, masks)
+        work = partial(_preprocess_case, cohort, beside, specification)
+        done = in_threads(work, manifest.cases, usable_cores())
+        for _ in track(done, "preprocessing cases", len(manifest.cases)):
+            pass
     logger.info(
         "%d cases at %d×%d, CLAHE %s, specification %s",
         len(manifest.cases),
@@ -50,3 +51,10 @@ def preprocess(
         "on" if clahe else "off",
         specification.digest()[:12],
     )
+
+
+def _preprocess_case(cohort: Path, records: Path, specification: PreprocessingSpecification, entry: CaseEntry) -> None:
+    folder = cohort / "cases" / entry.case
+    images = preprocess_volume(load_image(folder), specification)
+    masks = fit_mask(load_mask(folder), specification.image_size)
+    write_case_records(records / entry.split / f"{entry.case}.tfrecord", images, masks)

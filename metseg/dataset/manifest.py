@@ -11,7 +11,7 @@ from typing import Any
 from metseg.errors import DataError
 from metseg.files import write_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Manifest:
         labels: what the mask marks: label values, or `lesion`.
         notes: what a person should know about how it was read.
         cases: by name in rising order.
+        resolved: the reference with what moves replaced by what does not: a commit, or the hash of a listing.
+        commit: full Git commit of data under DVC; empty for other references.
     """
 
     reference: str
@@ -67,6 +69,8 @@ class Manifest:
     notes: list[str]
     cases: list[CaseEntry]
     schema: int = SCHEMA
+    resolved: str = ""
+    commit: str = ""
 
     def patients(self, split: str | None = None) -> tuple[str, ...]:
         """Patients of a split, or of all of them, by name in rising order."""
@@ -100,13 +104,14 @@ class Manifest:
         if schema != SCHEMA:
             raise DataError(f"{path}: the manifest has schema {schema}, this metseg reads {SCHEMA}. Run ingest again.")
         try:
-            content["cases"] = [_entry(case) for case in content["cases"]]
+            content["cases"] = [entry_from_json(case) for case in content["cases"]]
             return cls(**{field.name: content[field.name] for field in fields(cls)})
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: the manifest is incomplete ({error!r}). Run ingest again.") from error
 
 
-def _entry(content: dict[str, Any]) -> CaseEntry:
+def entry_from_json(content: dict[str, Any]) -> CaseEntry:
+    """The entry that `dataclasses.asdict` and JSON made `content` of."""
     spacing = content["spacing"]
     known = {field.name: content[field.name] for field in fields(CaseEntry)}
     known["spacing"] = None if spacing is None else (float(spacing[0]), float(spacing[1]), float(spacing[2]))

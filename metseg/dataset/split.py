@@ -76,7 +76,7 @@ def split_patients(patients: Iterable[str], earlier: Mapping[str, str] | None = 
         if not movable:
             raise DataError(
                 f"No patient is in {empty[0]}, and earlier assignments leave none that could move there. Add patients, "
-                "or drop the earlier assignments."
+                "or drop the earlier assignments (a run under another model_name has none)."
             )
         chosen = min(movable, key=lambda name: (distance(name, empty[0]), name))
         splits[chosen] = empty[0]

@@ -5,10 +5,29 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import cv2
 import numpy as np
+import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
+from metseg.imaging.skull import looks_skull_stripped
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.volume import Geometry
+from metseg.imaging.window import BRIGHT_PERCENTILE, channel_window, order_statistic
+from metseg.scoring.contacts import label_components
+
 PERCENTILES = {"p01": 1.0, "p50": 50.0, "p99": 99.0}
+HASH_SIDE = 16
+HASH_PICTURE = 64
+FAINT = 4.0
+"""Standard deviation, of 255 grey levels, below which a slice shows next to nothing."""
+
+SAMPLED = 200_000
+"""About how many voxels of a channel tell its background and its window: order statistics of so many are near enough,
+and selecting them among all is what would take longest."""
+
+LARGE_PART = 0.05
+"""Parts of the head smaller than this share of its largest part, such as specks of noise, do not count as head."""
 
 
 def slice_statistics(
@@ -17,6 +36,7 @@ def slice_statistics(
     slice_names: tuple[str, ...],
     image: NDArray[np.generic],
     mask: NDArray[np.uint8],
+    geometry: Geometry | None = None,
 ) -> list[dict[str, Any]]:
     """One row for each slice and channel of a case.
 
@@ -26,29 +46,44 @@ def slice_statistics(
         slice_names: one name a slice.
         image: `(slices, height, width, channels)`.
         mask: uint8 `(slices, height, width)` of 0 and 1.
+        geometry: where the case lies in the patient; None where nothing is known of it.
 
     Returns:
         Rows with `case`, `slice` (from 0), `slice_name`, `channel`; `min`, `max`, `mean`, `std`, `p01`, `p50`, `p99`
-        and `fraction_zero` of the finite pixels (NaN where there is none); `nonfinite`, their number; `voxels` and
-        `lesion_voxels` of the slice; and `digest`, which is the same for the same pixels.
+        and `fraction_zero` of the finite pixels (NaN where there is none); `nonfinite`, their number; `digest`, the
+        same for the same pixels; and `perceptual`, close in bits for pictures that look alike. The same in all
+        channels of a slice are `voxels`, `lesion_voxels` and `mask_max` of the mask, `head_fraction`, `lesion_outside`
+        (lesion voxels outside the head) and `lesion_sizes` (voxels of each lesion that begins in the slice). The same
+        in all slices of a channel are `window_low` and `window_high`; in the whole case, `tilt_degrees` (NaN where
+        unknown) and `skull_stripped`.
     """
-    lesion = mask.reshape(len(mask), -1).sum(axis=1, dtype=np.int64)
+    lesion = mask.reshape(len(mask), -1)
+    of_slices = {
+        "lesion_voxels": (lesion > 0).sum(axis=1, dtype=np.int64),
+        "mask_max": lesion.max(axis=1),
+        "lesion_sizes": _lesion_sizes(mask),
+    }
+    heads = head_hulls(image)
+    windows = [_finite_window(image[..., position]) for position in range(len(channels))]
+    of_case = {"tilt_degrees": tilt_degrees(geometry), "skull_stripped": bool(looks_skull_stripped(image))}
     rows = []
     for number, name in enumerate(slice_names):
+        inside = heads[number]
+        of_slice = {
+            "voxels": int(mask[number].size),
+            "head_fraction": float(inside.mean()),
+            "lesion_outside": int(np.count_nonzero((mask[number] > 0) & ~inside)),
+            "lesion_voxels": int(of_slices["lesion_voxels"][number]),
+            "mask_max": int(of_slices["mask_max"][number]),
+            "lesion_sizes": of_slices["lesion_sizes"][number],
+        }
         for position, channel in enumerate(channels):
             plane = np.ascontiguousarray(image[number, ..., position])
-            rows.append(
-                {
-                    "case": case,
-                    "slice": number,
-                    "slice_name": name,
-                    "channel": channel,
-                    **_plane_statistics(plane),
-                    "voxels": plane.size,
-                    "lesion_voxels": int(lesion[number]),
-                    "digest": plane_digest(plane),
-                }
-            )
+            low, high = windows[position]
+            where = {"case": case, "slice": number, "slice_name": name, "channel": channel}
+            prints = {"digest": plane_digest(plane), "perceptual": perceptual_hash(plane, low, high)}
+            window = {"window_low": low, "window_high": high}
+            rows.append({**where, **_plane_statistics(plane), **of_slice, **window, **of_case, **prints})
     return rows
 
 
@@ -57,6 +92,87 @@ def plane_digest(plane: NDArray[np.generic]) -> str:
     digest = hashlib.blake2b(f"{plane.shape}{plane.dtype.str}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()
+
+
+def perceptual_hash(plane: NDArray[np.generic], low: float, high: float) -> str:
+    """256 bits, as 64 hexadecimal digits, that small changes of a picture hardly touch; empty if there is none.
+
+    It is the `phash` of the library imagehash with `hash_size=16`: of the 16 × 16 lowest frequencies of the picture at
+    64 × 64 pixels, which lie above their median.
+
+    Args:
+        plane: `(height, width)`; values that are no numbers count as `low`.
+        low, high: intensities that become black and white.
+    """
+    finite = np.nan_to_num(np.asarray(plane, dtype=np.float32), nan=low, posinf=low, neginf=low)
+    grey = np.clip((finite - low) / max(high - low, 1e-6), 0.0, 1.0) * 255.0
+    small = cv2.resize(grey.astype(np.float32), (HASH_PICTURE, HASH_PICTURE), interpolation=cv2.INTER_AREA)
+    if small.std() < FAINT:
+        return ""
+    lowest = cv2.dct(small)[:HASH_SIDE, :HASH_SIDE].ravel()
+    return np.packbits(lowest > np.median(lowest)).tobytes().hex()
+
+
+def head_hulls(image: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Where each slice's head lies: the convex hull of what is not background in any channel.
+
+    Args:
+        image: `(slices, height, width, channels)`.
+
+    Returns:
+        `(slices, height, width)`; a slice without a head is False everywhere. Background is what the intensity window
+        takes for it (`PreprocessingSpecification.head_fraction`).
+    """
+    share = PreprocessingSpecification(channels=()).head_fraction
+    foreground = np.zeros(image.shape[:3], np.uint8)
+    for position in range(image.shape[3]):
+        voxels = np.asarray(image[..., position], dtype=np.float32)
+        finite = voxels[np.isfinite(voxels)]
+        if finite.size:
+            finite = finite[:: 1 + finite.size // SAMPLED]
+            floor, bright = finite.min(), order_statistic(finite, BRIGHT_PERCENTILE)
+            foreground |= (voxels > floor + np.float32(share) * (bright - floor)).astype(np.uint8)
+    return np.stack([_hull(plane) for plane in foreground])
+
+
+def tilt_degrees(geometry: Geometry | None) -> float:
+    """Largest angle between an axis of the volume and the patient's axis it stands for; NaN where unknown."""
+    if geometry is None or not geometry.spacing_known:
+        return float("nan")
+    axes = np.asarray(geometry.affine)[:3, :3]
+    cosines = np.abs(np.diag(axes)) / np.linalg.norm(axes, axis=0)
+    return float(np.degrees(np.arccos(np.clip(cosines, 0.0, 1.0))).max())
+
+
+def _hull(foreground: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
+    if count < 2:
+        return np.zeros(foreground.shape, bool)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    parts = (areas >= LARGE_PART * areas.max())[labels].astype(np.uint8)
+    outlines, _ = cv2.findContours(parts, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    corners = cv2.convexHull(np.concatenate(outlines))
+    return cv2.fillConvexPoly(np.zeros(foreground.shape, np.uint8), corners, 1).astype(bool)
+
+
+def _lesion_sizes(mask: NDArray[np.uint8]) -> list[list[int]]:
+    """For each slice, the voxels of every 26-connected lesion whose first slice it is."""
+    labels = label_components(mask > 0)
+    voxels = np.bincount(labels.ravel())
+    begun: list[list[int]] = [[] for _ in range(len(mask))]
+    for lesion, box in enumerate(ndi.find_objects(labels), 1):
+        if box is not None:
+            begun[box[0].start].append(int(voxels[lesion]))
+    return begun
+
+
+def _finite_window(voxels: NDArray[np.generic]) -> tuple[float, float]:
+    """Ends of the intensity window of a channel, from about `SAMPLED` of its finite voxels; 0 and 1 without any."""
+    values = np.asarray(voxels, dtype=np.float32)
+    finite = values[np.isfinite(values)]
+    sample = finite[:: 1 + finite.size // SAMPLED]
+    return channel_window(sample, PreprocessingSpecification(channels=())) if sample.size else (0.0, 1.0)
 
 
 def _plane_statistics(plane: NDArray[np.generic]) -> dict[str, float | int]:

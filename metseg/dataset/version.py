@@ -5,11 +5,103 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
+from types import TracebackType
 
 PASSED_OVER = (".dvc", ".git", ".hg")
 _BLOCK = 1 << 20
+_SETTLED_SECONDS = 2.0
+_Stat = tuple[int, int, int]
+
+
+class HashTable:
+    """MD5 of files that were hashed before; one whose size, time and inode are the same is not read again.
+
+    A file changed within the last two seconds is hashed but not remembered: another change could leave the same time.
+
+    Args:
+        path: SQLite file, made where it does not exist; None remembers nothing. A broken file is made anew.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[bytes, tuple[_Stat, str]] = {}
+        self._learnt: dict[bytes, tuple[_Stat, str]] = {}
+
+    def __enter__(self) -> HashTable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.save()
+
+    def load(self, root: Path) -> None:
+        """Bring what is known of the files below `root` into memory."""
+        if self._path is None or not self._path.exists():
+            return
+        first = _hidden_name(root) + b"/"
+        try:
+            with closing(sqlite3.connect(self._path, timeout=30)) as table:
+                # The digit 0 follows the separator in ASCII: these are the paths below the folder.
+                rows = table.execute(
+                    "SELECT path, size, mtime_ns, inode, md5 FROM files WHERE path >= ? AND path < ?",
+                    (first, first[:-1] + b"0"),
+                ).fetchall()
+        except sqlite3.OperationalError:
+            return
+        except sqlite3.DatabaseError:
+            self._path.unlink(missing_ok=True)
+            return
+        self._known.update({path: ((size, mtime, inode), md5) for path, size, mtime, inode, md5 in rows})
+
+    def md5(self, path: Path) -> str:
+        """MD5 of the file at `path`, which is read only where it is not known or has changed."""
+        name = _hidden_name(path)
+        before = _stat(path)
+        known = self._known.get(name)
+        if known is not None and known[0] == before:
+            return known[1]
+        digest = file_md5(path)
+        if _stat(path) == before and time.time_ns() - before[1] > _SETTLED_SECONDS * 1e9:
+            self._known[name] = self._learnt[name] = (before, digest)
+        return digest
+
+    def learn(self, path: Path, md5: str) -> None:
+        """Take the MD5 of a file that this process wrote and checked, and that nobody else writes."""
+        name = _hidden_name(path)
+        self._known[name] = self._learnt[name] = (_stat(path), md5)
+
+    def save(self) -> None:
+        """Write what was learnt."""
+        if self._path is None or not self._learnt:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self._path, timeout=30)) as table, table:
+            table.execute(
+                "CREATE TABLE IF NOT EXISTS files "
+                "(path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, md5 TEXT) WITHOUT ROWID"
+            )
+            table.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                [(name, *stat, digest) for name, (stat, digest) in self._learnt.items()],
+            )
+        self._learnt.clear()
+
+
+def _hidden_name(path: Path) -> bytes:
+    """A file's path with each part hashed: files and folders may be called after patients, and the table is kept."""
+    parts = Path(os.path.realpath(path)).parts
+    return b"/".join(hashlib.sha256(os.fsencode(part)).hexdigest()[:24].encode() for part in parts)
+
+
+def _stat(path: Path) -> _Stat:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def data_files(root: Path) -> list[Path]:
@@ -30,21 +122,30 @@ def file_md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def data_version(root: Path, progress: Callable[[int, int], None] | None = None) -> str:
-    """Version of the folder `root`: 32 hexadecimal digits and `.dir`, as in the `.dvc` file that `dvc add` writes.
+def listing_version(files: Iterable[tuple[str, str]]) -> str:
+    """Version of a folder that holds `files`, each a path with `/` relative to it and the md5 of its bytes.
 
     It is the MD5 of the JSON list `[{"md5": …, "relpath": …}, …]`, sorted by path (dvc-data, `hashfile/tree.py`).
+    """
+    entries = [{"md5": md5, "relpath": path} for path, md5 in sorted(files)]
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def data_version(root: Path, progress: Callable[[int, int], None] | None = None, table: HashTable | None = None) -> str:
+    """Version of the folder `root`: 32 hexadecimal digits and `.dir`, as in the `.dvc` file that `dvc add` writes.
 
     Args:
         root: the folder.
         progress: called with the number of files done and of all files.
+        table: files that were hashed before.
     """
     files = data_files(root)
-    entries = []
+    known = table or HashTable(None)
+    known.load(root)
+    hashed = []
     for done, path in enumerate(files, 1):
-        entries.append({"md5": file_md5(path), "relpath": path.relative_to(root).as_posix()})
+        hashed.append((path.relative_to(root).as_posix(), known.md5(path)))
         if progress:
             progress(done, len(files))
-    entries.sort(key=lambda entry: entry["relpath"])
-    listing = json.dumps(entries, sort_keys=True).encode()
-    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+    return listing_version(hashed)

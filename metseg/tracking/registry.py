@@ -115,6 +115,22 @@ def download(registry: MlflowClient, name: str, number: int, folder: Path) -> Pa
     return path
 
 
+def download_from_run(registry: MlflowClient, run: str, artifact: str, folder: Path) -> Path | None:
+    """Fetch one file among the artifacts of a run into `folder`; None where the run has no such file.
+
+    Args:
+        registry: MLflow client.
+        run: id of the run.
+        artifact: path of the file inside the run.
+        folder: where to put it.
+    """
+    inside = artifact.rpartition("/")[0]
+    if artifact not in {entry.path for entry in registry.list_artifacts(run, inside or None)}:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(registry.download_artifacts(run, artifact, str(folder)))
+
+
 def move_champion(registry: MlflowClient, name: str, number: int) -> None:
     """Point `champion` at a version and `previous` at the one that was champion before."""
     reigning = version_of_alias(registry, name, CHAMPION)

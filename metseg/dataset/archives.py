@@ -1,0 +1,303 @@
+"""Archives of data: unpacked only where every name stays inside, and never to more than is allowed."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from metseg.errors import DataError, UsageError
+from metseg.files import folder_written_beside
+
+SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
+LEFT_OUT = ("__MACOSX",)
+"""Folders that only describe the files beside them to the system that packed them."""
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_BLOCK = 1 << 20
+_FREE_BYTES = 64 << 20
+_HEADER_BYTES = 4 << 20
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    OSError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold.
+
+    Attributes:
+        files: number of files and folders (`METSEG_ARCHIVE_FILES`, 500 000).
+        file_bytes: size of one of them (`METSEG_ARCHIVE_FILE_GB`, 8).
+        total_bytes: size of all (`METSEG_ARCHIVE_TOTAL_GB`, 500).
+        ratio: unpacked size over the archive's own, once 64 MiB are unpacked (`METSEG_ARCHIVE_RATIO`, 200).
+    """
+
+    files: int = 500_000
+    file_bytes: int = 8 << 30
+    total_bytes: int = 500 << 30
+    ratio: float = 200.0
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """Read the environment.
+
+        Raises:
+            UsageError: a variable is no positive number.
+        """
+        default = cls()
+        return cls(
+            files=int(_number("METSEG_ARCHIVE_FILES", default.files)),
+            file_bytes=int(_number("METSEG_ARCHIVE_FILE_GB", default.file_bytes / 2**30) * 2**30),
+            total_bytes=int(_number("METSEG_ARCHIVE_TOTAL_GB", default.total_bytes / 2**30) * 2**30),
+            ratio=_number("METSEG_ARCHIVE_RATIO", default.ratio),
+        )
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise UsageError(f"{name}={text}: expected a positive number.")
+    return value
+
+
+def is_archive(name: str) -> bool:
+    """Whether the name ends like that of an archive that is read."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def inside(name: str) -> PurePosixPath | None:
+    """The relative path that a name from elsewhere stands for; None where it would lead out of its folder.
+
+    Refused are absolute names, drive letters, `..`, backslashes (a separator elsewhere) and control characters.
+    """
+    if not name or "\\" in name or _DRIVE.match(name) or any(ord(character) < 32 for character in name):
+        return None
+    path = PurePosixPath(name)
+    return None if path.is_absolute() or ".." in path.parts or not path.parts else path
+
+
+@dataclass
+class _Member:
+    """One file or folder of an archive, before it is unpacked."""
+
+    name: str
+    kind: str
+    size: int
+    open: Callable[[], IO[bytes] | None]
+
+
+class _Allowance:
+    """Counts what an archive gives and refuses it beyond its limits, whatever its headers claim."""
+
+    def __init__(self, archive: Path, limits: Limits) -> None:
+        self._archive = archive
+        self._limits = limits
+        self._packed = archive.stat().st_size
+        self._entries = 0
+        self._total = 0
+        self._names: set[PurePosixPath] = set()
+
+    def place(self, member: _Member) -> PurePosixPath:
+        """Where the member belongs, relative to the folder; raises a `DataError` where it may not be there."""
+        path = inside(member.name)
+        if path is None:
+            raise self._refused(f"the name {member.name!r} leads out of the folder")
+        if member.kind not in ("file", "folder"):
+            raise self._refused(f"{member.name!r} is a {member.kind}; an archive of data holds files and folders")
+        self._entries += 1
+        if self._entries > self._limits.files:
+            raise self._refused(f"it holds more than {self._limits.files} files", "METSEG_ARCHIVE_FILES")
+        if member.kind == "file":
+            if path in self._names:
+                raise self._refused(f"the name {member.name!r} is there twice")
+            self._names.add(path)
+            self._check_file(member.name, member.size)
+        return path
+
+    def take(self, name: str, size: int, written: int) -> None:
+        """Count `size` more bytes of the file `name`, of which `written` are there with them."""
+        self._check_file(name, written)
+        self._total += size
+        if self._total > self._limits.total_bytes:
+            raise self._refused(
+                f"it unpacks to more than {self._limits.total_bytes / 2**30:g} GB", "METSEG_ARCHIVE_TOTAL_GB"
+            )
+        if self._total > max(_FREE_BYTES, self._limits.ratio * self._packed):
+            raise self._refused(
+                f"it unpacks to more than {self._limits.ratio:g} times its size, as decompression bombs do",
+                "METSEG_ARCHIVE_RATIO",
+            )
+
+    def _check_file(self, name: str, size: int) -> None:
+        if size > self._limits.file_bytes:
+            raise self._refused(
+                f"{name!r} is larger than {self._limits.file_bytes / 2**30:g} GB", "METSEG_ARCHIVE_FILE_GB"
+            )
+
+    def _refused(self, why: str, setting: str = "") -> DataError:
+        remedy = f"If it is what you expect, raise {setting}" if setting else "Pack the data anew"
+        return DataError(f"{self._archive}: {why}. {remedy}, or unpack it yourself and name the folder.")
+
+
+def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
+    """Unpack an archive into `folder`, which appears whole or not at all.
+
+    Args:
+        archive: a `.zip`, `.tar`, `.tar.gz` or `.tgz`.
+        folder: folder to write, absent or empty.
+        limits: what the archive may hold; the environment's where None.
+
+    Raises:
+        DataError: the archive is broken or encrypted, a name leads out of the folder or is there twice, it holds
+            links or devices, or more than the limits allow.
+    """
+    allowance = _Allowance(archive, limits or Limits.from_environment())
+    with folder_written_beside(folder) as beside:
+        with _members(archive) as members:
+            for member in members:
+                _unpack_member(member, allowance, beside)
+        if not any(beside.iterdir()):
+            raise DataError(f"{archive}: the archive is empty. Pack the folder with images and masks.")
+
+
+def top_folder(folder: Path) -> Path:
+    """`folder`, or the folder that it holds and nothing beside it, however deep."""
+    while True:
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        folder = entries[0]
+
+
+def _unpack_member(member: _Member, allowance: _Allowance, folder: Path) -> None:
+    path = allowance.place(member)
+    if path.parts[0] in LEFT_OUT:
+        return
+    target = folder / path
+    try:
+        if member.kind == "folder":
+            target.mkdir(parents=True, exist_ok=True)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("xb")
+    except OSError as error:
+        raise DataError(
+            f"{member.name!r} cannot be unpacked ({error.strerror}): another entry of the archive takes its place, or "
+            "the name does not fit this file system. Pack the data anew."
+        ) from error
+    source = member.open()
+    assert source is not None
+    written = 0
+    with source, file:
+        while block := source.read(_BLOCK):
+            written += len(block)
+            allowance.take(member.name, len(block), written)
+            file.write(block)
+    if written != member.size:
+        raise EOFError(f"{member.name!r} has {written} of {member.size} bytes")
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[Iterator[_Member]]:
+    """The entries of an archive in order; what its format cannot make sense of becomes a `DataError`."""
+    try:
+        if archive.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(archive) as packed:
+                yield _zip_members(packed, archive)
+        else:
+            with archive.open("rb") as file:
+                plain = archive.name.lower().endswith(".tar")
+                stream = _HeaderGuard(file if plain else gzip.GzipFile(fileobj=file))
+                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as tar:  # type: ignore[call-overload]
+                    yield _tar_members(tar, stream)
+    except _BROKEN as error:
+        raise DataError(
+            f"{archive}: the archive cannot be unpacked ({error}). Copy it again from its source; a full disk is the "
+            "other reason."
+        ) from error
+
+
+def _zip_members(packed: zipfile.ZipFile, archive: Path) -> Iterator[_Member]:
+    for entry in packed.infolist():
+        if entry.flag_bits & 1:
+            raise DataError(f"{archive}: {entry.filename!r} is encrypted. Unpack it yourself and name the folder.")
+        mode = entry.external_attr >> 16
+        kind = "folder" if entry.is_dir() else "file"
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            kind = "link" if stat.S_ISLNK(mode) else "device"
+        # The name as it is written: `filename` ends at the first zero byte.
+        yield _Member(entry.orig_filename, kind, entry.file_size, lambda entry=entry: packed.open(entry))  # type: ignore[misc]
+
+
+def _tar_members(tar: tarfile.TarFile, stream: _HeaderGuard) -> Iterator[_Member]:
+    stream.allow(_HEADER_BYTES)
+    while (entry := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]
+        kind = "file" if entry.isreg() else "folder" if entry.isdir() else "device"
+        if entry.issym() or entry.islnk():
+            kind = "link"
+        stream.allow(entry.size + _HEADER_BYTES)
+        yield _Member(entry.name, kind, entry.size, lambda entry=entry: tar.extractfile(entry))  # type: ignore[misc]
+        stream.allow(_HEADER_BYTES)
+    while stream.read(_BLOCK):  # gzip checks its sum at the end of the stream only
+        pass
+
+
+class _Entry(tarfile.TarInfo):
+    """A tar header; where tarfile takes a broken one for the end of the archive, this raises."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _Entry:
+        """The next header of the archive."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from error  # type: ignore[attr-defined]
+
+
+class _HeaderGuard:
+    """A stream that gives so many bytes until it is allowed more: a header may claim gigabytes for a name.
+
+    Args:
+        source: the unpacked stream.
+    """
+
+    def __init__(self, source: IO[bytes] | gzip.GzipFile) -> None:
+        self._source = source
+        self._left = _HEADER_BYTES
+
+    def allow(self, count: int) -> None:
+        """Let `count` bytes be read from here on."""
+        self._left = count
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes, fewer at the end."""
+        block = self._source.read(count)
+        self._left -= len(block)
+        if self._left < 0:
+            raise tarfile.ReadError("a header claims more than any name or attribute takes")
+        return block

@@ -1,0 +1,103 @@
+"""Where fetched data and canonical cases are kept between runs, bounded in size."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from metseg.errors import UsageError
+from metseg.settings import Settings
+
+LIMIT_GB = 50.0
+IN_USE_SECONDS = 3600.0
+"""An entry used this recently is never removed: another run may be reading it."""
+
+
+@dataclass(frozen=True)
+class DataCache:
+    """A folder that holds `fetched/<key>`, `cases/<key>` and the table of hashed files.
+
+    Attributes:
+        root: the folder.
+        limit_bytes: size beyond which the entries that were unused for longest are removed (`METSEG_CACHE_GB`, 50).
+    """
+
+    root: Path
+    limit_bytes: int = int(LIMIT_GB * 2**30)
+
+    @classmethod
+    def of(cls, settings: Settings) -> DataCache:
+        """The cache below the settings' state folder.
+
+        Raises:
+            UsageError: `METSEG_CACHE_GB` is no number, or negative.
+        """
+        text = os.environ.get("METSEG_CACHE_GB", str(LIMIT_GB))
+        try:
+            gigabytes = float(text)
+        except ValueError:
+            gigabytes = -1.0
+        if not 0 <= gigabytes < float("inf"):
+            raise UsageError(f"METSEG_CACHE_GB={text}: expected a number of gigabytes, 0 or more.")
+        return cls(settings.state / "data", int(gigabytes * 2**30))
+
+    @property
+    def hashes(self) -> Path:
+        """The table of files that were hashed before."""
+        return self.root / "hashes.sqlite"
+
+    @property
+    def fetched(self) -> Path:
+        """Data brought here from elsewhere, one folder a version."""
+        return self.root / "fetched"
+
+    @property
+    def cases(self) -> Path:
+        """Canonical cases, one folder for each version of data, options and code."""
+        return self.root / "cases"
+
+    def use(self, entry: Path) -> None:
+        """Note that an entry was used now."""
+        os.utime(entry)
+
+    @contextmanager
+    def only_one(self, entry: Path) -> Iterator[None]:
+        """Keep other processes from writing the same entry meanwhile; they wait."""
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with (entry.parent / f".{entry.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def prune(self) -> list[Path]:
+        """Remove the entries that were unused for longest until the rest fits; gives what was removed.
+
+        Entries used within the last hour stay.
+        """
+        entries = [path for kind in (self.fetched, self.cases) if kind.is_dir() for path in _entries(kind)]
+        sizes = {path: folder_bytes(path) for path in entries}
+        total = sum(sizes.values())
+        removed = []
+        for path in sorted(entries, key=lambda path: path.stat().st_mtime):
+            if total <= self.limit_bytes or time.time() - path.stat().st_mtime < IN_USE_SECONDS:
+                break
+            shutil.rmtree(path)
+            for beside in path.parent.glob(f".{path.name}.*"):
+                beside.unlink()
+            total -= sizes[path]
+            removed.append(path)
+        return removed
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]

@@ -1,0 +1,57 @@
+"""A folder that was made anew, where a `.dvc` file beside it already says what it must be."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from metseg.dataset.version import data_version
+
+logger = logging.getLogger(__name__)
+
+
+def pinned_version(folder: Path) -> str | None:
+    """The version that the `.dvc` file beside `folder` pins; None where there is no such file or it says nothing."""
+    pointer = folder.with_name(f"{folder.name}.dvc")
+    if not pointer.is_file():
+        return None
+    import yaml
+
+    try:
+        content: Any = yaml.safe_load(pointer.read_text(encoding="utf-8"))
+        return str(content["outs"][0]["md5"])
+    except (OSError, yaml.YAMLError, KeyError, IndexError, TypeError):
+        return None
+
+
+def record_pinned(folder: Path) -> bool:
+    """Put a folder that is what its `.dvc` file pins into DVC's cache, so that `dvc status` finds it in order.
+
+    The `.dvc` file stays as it is; a folder of another version is left alone, for `dvc status` to say so.
+
+    Returns:
+        Whether DVC's cache holds the folder now.
+    """
+    folder = folder.resolve()
+    pinned = pinned_version(folder)
+    if pinned is None:
+        return False
+    found = data_version(folder)
+    if found != pinned:
+        logger.info("%s is version %s, while %s.dvc pins %s", folder, found, folder.name, pinned)
+        return False
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from scmrepo.exceptions import SCMError
+
+    try:
+        with Repo(str(folder.parent)) as repo:
+            target = f"{folder}.dvc"
+            outs = [out for stage in repo.stage.collect(target) for out in stage.outs]
+            if any(out.changed_cache() for out in outs):
+                repo.commit(target, force=True)
+    except (DvcException, SCMError) as error:
+        logger.info("%s is not in DVC's cache (%s)", folder, error)
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Data references: a folder, an archive, an S3 prefix or a revision under DVC, brought here at one pinned version."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from metseg.dataset.archives import top_folder, unpack
+from metseg.dataset.cache import DataCache
+from metseg.dataset.references.grammar import GRAMMAR, Archive, Folder, GitRevision, Reference, S3Prefix, parse
+from metseg.dataset.version import HashTable, data_version
+from metseg.errors import DataError
+
+__all__ = ["GRAMMAR", "Archive", "Folder", "GitRevision", "Pinned", "Reference", "S3Prefix", "parse", "resolve"]
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A data reference, resolved.
+
+    Attributes:
+        root: folder that holds the data.
+        version: DVC's md5 of the folder, `….dir`.
+        resolved: the reference with what moves replaced by what does not: the commit, or the listing's hash.
+        commit: full commit of a revision under DVC; empty for other references.
+    """
+
+    root: Path
+    version: str
+    resolved: str
+    commit: str = ""
+
+
+def resolve(reference: str, cache: DataCache, table: HashTable) -> Pinned:
+    """Bring what a reference names to this machine, at one version.
+
+    Args:
+        reference: see `GRAMMAR`.
+        cache: where fetched and unpacked data are kept.
+        table: files that were hashed before.
+
+    Raises:
+        UsageError: the reference is of no kind that is read.
+        DataError: what it names cannot be read, or is not what was recorded.
+    """
+    parsed = parse(reference)
+    if isinstance(parsed, Folder):
+        return Pinned(parsed.path, data_version(parsed.path, table=table), reference)
+    if isinstance(parsed, Archive):
+        return _unpacked(parsed, cache, table)
+    if isinstance(parsed, S3Prefix):
+        from metseg.dataset.references.s3 import fetch_prefix
+
+        folder, resolved = fetch_prefix(parsed, cache, table)
+        cache.use(folder)
+        return Pinned(folder, data_version(folder, table=table), resolved)
+    from metseg.dataset.references.dvc_revision import fetch_revision
+
+    folder, pinned = fetch_revision(parsed, cache, table)
+    cache.use(folder)
+    version = data_version(folder, table=table)
+    if version != pinned.version:
+        raise DataError(
+            f"{folder}: holds version {version} of the data; commit {pinned.commit} pins {pinned.version}. "
+            "Remove the folder and run again."
+        )
+    return Pinned(folder, version, f"git+{parsed.url}@{pinned.commit}#{parsed.path}", pinned.commit)
+
+
+def _unpacked(archive: Archive, cache: DataCache, table: HashTable) -> Pinned:
+    """The archive's content: unpacked once, and anew where what was unpacked has changed since."""
+    table.load(archive.path.parent)
+    packed = table.md5(archive.path)
+    folder = cache.fetched / f"archive-{packed}"
+    record = folder.with_name(f".{folder.name}.version")
+    with cache.only_one(folder):
+        if folder.is_dir():
+            version = data_version(top_folder(folder), table=table)
+            if not record.is_file() or record.read_text(encoding="utf-8") != version:
+                shutil.rmtree(folder)
+        if not folder.is_dir():
+            unpack(archive.path, folder)
+            version = data_version(top_folder(folder), table=table)
+            record.write_text(version, encoding="utf-8")
+        cache.use(folder)
+    return Pinned(top_folder(folder), version, f"{archive.path}?md5={packed}")

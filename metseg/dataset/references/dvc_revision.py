@@ -1,0 +1,134 @@
+"""A folder under DVC at one commit of a Git repository."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from metseg.dataset.cache import DataCache
+from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
+from metseg.dataset.references.grammar import GitRevision
+from metseg.dataset.version import HashTable, listing_version
+from metseg.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a revision stands for.
+
+    Attributes:
+        commit: full SHA-1.
+        version: the `.dir` md5 that the `.dvc` file has at that commit.
+    """
+
+    commit: str
+    version: str
+
+
+def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -> tuple[Path, Pinned]:
+    """Bring a folder here as it was at one commit, every file checked by its md5.
+
+    Returns:
+        The folder, and what the revision was resolved to.
+
+    Raises:
+        DataError: repository, revision, path or the DVC remote cannot be read, or hold something else than recorded.
+    """
+    where = f"git+{reference.url}@{reference.revision}#{reference.path}"
+    with _opened(reference, where) as repository:
+        commit = str(repository.repo.scm.resolve_rev(reference.revision))
+        logger.info("%s is commit %s", where, commit)
+        info = repository.info(reference.path)
+        pinned = Pinned(commit, _version(info, where))
+        files = _listing(repository, reference.path, info, pinned, where)
+        folder = cache.fetched / f"dvc-{pinned.version.removesuffix('.dir')}"
+
+        def get(file: RemoteFile, path: Path) -> None:
+            repository.get_file(file.source, str(path))
+
+        with cache.only_one(folder):
+            fetch(files, get, folder, table, transient)
+    return folder, pinned
+
+
+@contextmanager
+def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
+    """DVC's view of the repository at the revision; its errors become a `DataError`."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.repo.open_repo import clean_repos
+    from dvc_objects.fs.errors import ConfigError as RemoteError
+    from scmrepo.exceptions import SCMError
+
+    parsed = urlparse(reference.url)
+    # DVC opens a repository on this machine in place, with the cache that lies beside it.
+    repository = unquote(parsed.path) if parsed.scheme == "file" else reference.url
+    try:
+        yield DVCFileSystem(repository, rev=reference.revision)
+    except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, OSError) as error:
+        raise DataError(
+            f"{where}: {_reason(error)}. See to the repository's URL, the revision, the path and the DVC remote that "
+            "the repository names at that revision (`dvc remote list`), with the credentials it needs, and that the "
+            "data were pushed (`dvc push`)."
+        ) from error
+    finally:
+        clean_repos()
+
+
+def _reason(error: BaseException) -> str:
+    """The messages of an error and of what caused it, in one line."""
+    messages: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(messages) < 3:
+        text = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        if text not in messages:
+            messages.append(text)
+        cause = cause.__cause__
+    return ": ".join(messages)
+
+
+def _version(info: dict[str, Any], where: str) -> str:
+    """The `.dir` md5 of a tracked folder, from what DVC says of its path."""
+    version = info.get("md5")
+    if info.get("type") != "directory" or not version or not str(version).endswith(".dir"):
+        raise DataError(
+            f"{where}: the path is no folder that DVC tracks as a whole at this commit. Name the folder that was given "
+            "to `dvc add`, such as #data where there is a data.dvc."
+        )
+    return str(version)
+
+
+def _listing(repository: Any, path: str, info: dict[str, Any], pinned: Pinned, where: str) -> list[RemoteFile]:
+    """The files of the folder; a `DataError` where they are not those that the commit pins."""
+    for attempt in attempts(f"listing {where}", transient):
+        with attempt:
+            found = repository.find(path, detail=True)
+    start = len(path) + 1
+    files = [RemoteFile(name[start:], name, entry.get("size"), entry["md5"]) for name, entry in found.items()]
+    version = listing_version((file.path, str(file.md5)) for file in files)
+    expected = info["dvc_info"]["entry"].meta.nfiles
+    if version != pinned.version or expected not in (None, len(files)):
+        raise DataError(
+            f"{where}: commit {pinned.commit} pins {pinned.version} with {expected} files, the DVC remote lists "
+            f"{version} with {len(files)}. Push the data again from where they are whole (`dvc push`)."
+        )
+    return files
+
+
+def transient(error: Exception) -> bool:
+    """Whether an error of DVC's file systems may pass."""
+    import aiohttp
+
+    from metseg.dataset.references import s3
+
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
+        return False
+    return isinstance(error, aiohttp.ClientError) or s3.transient(error)

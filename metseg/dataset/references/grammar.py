@@ -1,0 +1,109 @@
+"""What a data reference may be, and how it is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from metseg.dataset.archives import SUFFIXES, inside, is_archive
+from metseg.errors import UsageError
+
+GRAMMAR = """a data reference is one of
+  FOLDER                           a folder on this machine
+  FILE.zip|.tar|.tar.gz|.tgz       an archive on this machine
+  s3://BUCKET/PREFIX               everything below a prefix (AWS_ENDPOINT_URL for a server other than Amazon's)
+  git+URL@REVISION#PATH            a folder under DVC in a Git repository, at a branch, tag or commit; URL begins with
+                                   https://, http://, ssh:// or file://"""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_GIT = re.compile(
+    r"git\+(?P<url>(?P<scheme>https|http|ssh|file)://(?P<host>[^/#]*)/(?P<path>[^@#]+))@(?P<revision>[^#]+)#(?P<inside>.+)"
+)
+_S3 = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<prefix>.*)")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class S3Prefix:
+    """All objects of a bucket whose keys begin with `prefix` and a slash; with none, the whole bucket."""
+
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class GitRevision:
+    """A folder under DVC.
+
+    Attributes:
+        url: of the repository, as Git takes it.
+        revision: branch, tag or commit.
+        path: the folder, relative to the repository's root.
+    """
+
+    url: str
+    revision: str
+    path: str
+
+
+Reference = Folder | Archive | S3Prefix | GitRevision
+
+
+def parse(reference: str) -> Reference:
+    """What a data reference names.
+
+    Raises:
+        UsageError: it is none of the kinds that are read, or what it names is not there; the message has the grammar.
+    """
+    if reference.startswith("git+"):
+        return _git(reference)
+    if reference.startswith("s3:"):
+        return _s3(reference)
+    path = Path(reference).expanduser()
+    if reference and path.is_dir():
+        return Folder(path)
+    if reference and path.is_file():
+        if is_archive(path.name):
+            return Archive(path)
+        raise UsageError(
+            f"data reference {reference}: this file is no archive that is read ({', '.join(SUFFIXES)}); {GRAMMAR}"
+        )
+    if _SCHEME.match(reference):
+        raise UsageError(f"data reference {reference!r} is of a kind that is not read; {GRAMMAR}")
+    raise UsageError(f"data reference {reference!r}: there is no such folder or file here; {GRAMMAR}")
+
+
+def _s3(reference: str) -> S3Prefix:
+    match = _S3.fullmatch(reference)
+    if match is None:
+        raise UsageError(f"data reference {reference!r} names no bucket and prefix; {GRAMMAR}")
+    return S3Prefix(match["bucket"], match["prefix"].strip("/"))
+
+
+def _git(reference: str) -> GitRevision:
+    match = _GIT.fullmatch(reference)
+    if match is None:
+        raise UsageError(f"data reference {reference!r}: URL, revision and path are not all there; {GRAMMAR}")
+    if ":" in match["host"].rpartition("@")[0]:
+        raise UsageError(
+            "data reference git+…: it holds a password, and a reference goes on record. Leave it out, and give it to "
+            "Git itself (a credential helper, or SSH)."
+        )
+    folder = inside(match["inside"])
+    if folder is None:
+        raise UsageError(f"data reference {reference!r}: the path leads out of the repository; {GRAMMAR}")
+    return GitRevision(match["url"], match["revision"], str(folder))

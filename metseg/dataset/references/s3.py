@@ -1,0 +1,141 @@
+"""Data below a prefix of an S3 bucket: the listing is pinned, then every object is fetched as it was listed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metseg.dataset.cache import DataCache
+from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
+from metseg.dataset.references.grammar import S3Prefix
+from metseg.dataset.version import PASSED_OVER, HashTable
+from metseg.errors import DataError
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_PERMANENT = {"400", "401", "403", "404", "412", "AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "NoSuchKey"}
+_PERMANENT |= {"PreconditionFailed", "SignatureDoesNotMatch", "InvalidBucketName", "PermanentRedirect"}
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object as it was listed: another content has another ETag."""
+
+    key: str
+    etag: str
+    size: int
+
+
+def fetch_prefix(reference: S3Prefix, cache: DataCache, table: HashTable) -> tuple[Path, str]:
+    """Bring what lies below a prefix here.
+
+    Returns:
+        The folder, and the reference pinned to the listing that was fetched: `s3://bucket/prefix?listing=SHA-256`.
+
+    Raises:
+        DataError: the bucket cannot be listed, holds nothing there, or an object changed meanwhile.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = _client()
+    where = f"s3://{reference.bucket}/{reference.prefix}"
+    objects = _listing(client, reference, where)
+    pin = hashlib.sha256(json.dumps([[o.key, o.etag, o.size] for o in objects]).encode()).hexdigest()
+    folder = cache.fetched / f"s3-{hashlib.sha256(f'{where}?{pin}'.encode()).hexdigest()[:32]}"
+    etags = {o.key: o.etag for o in objects}
+
+    def get(file: RemoteFile, path: Path) -> None:
+        _download(client, reference.bucket, file, etags[file.source], path)
+
+    start = len(reference.prefix) + 1 if reference.prefix else 0
+    files = [RemoteFile(o.key[start:], o.key, o.size, None) for o in objects]
+    try:
+        with cache.only_one(folder):
+            fetch(files, get, folder, table, transient)
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise DataError(
+            f"{where}: not everything could be fetched ({error}). Run again: what arrived is kept, and only what is "
+            "missing is fetched."
+        ) from error
+    return folder, f"{where}?listing={pin}"
+
+
+def _client() -> Any:
+    """A client for whatever server and credentials the environment names; without credentials it asks as anyone."""
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    session = boto3.session.Session()
+    options: dict[str, Any] = {"retries": {"total_max_attempts": 1}}  # `attempts` does it, also for what breaks midway
+    if session.get_credentials() is None:
+        options["signature_version"] = UNSIGNED
+    if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        # A server of one's own rarely has a host name for each bucket.
+        options["s3"] = {"addressing_style": "path"}
+    return session.client("s3", region_name=session.region_name or "us-east-1", config=Config(**options))
+
+
+def _listing(client: Any, reference: S3Prefix, where: str) -> list[_Object]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    prefix = f"{reference.prefix}/" if reference.prefix else ""
+    try:
+        for attempt in attempts(f"listing {where}", transient):
+            with attempt:
+                pages = client.get_paginator("list_objects_v2").paginate(Bucket=reference.bucket, Prefix=prefix)
+                found = [
+                    _Object(entry["Key"], entry["ETag"].strip('"'), int(entry["Size"]))
+                    for page in pages
+                    for entry in page.get("Contents", [])
+                ]
+    except (BotoCoreError, ClientError) as error:
+        raise DataError(
+            f"{where}: the bucket cannot be listed ({error}). See to the name, AWS_ENDPOINT_URL and the credentials "
+            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)."
+        ) from error
+    # A key that ends in a slash stands for a folder; DVC's and Git's own folders are no data.
+    objects = [
+        entry
+        for entry in found
+        if not entry.key.endswith("/") and not set(entry.key[len(prefix) :].split("/")) & set(PASSED_OVER)
+    ]
+    if not objects:
+        raise DataError(f"{where}: there is no object below it. Name the prefix that holds the images and masks.")
+    return sorted(objects, key=lambda entry: entry.key)
+
+
+def _download(client: Any, bucket: str, file: RemoteFile, etag: str, path: Path) -> None:
+    """Fetch one object, if it is still the one that was listed, and check it by its ETag where that is an MD5."""
+    from botocore.exceptions import ClientError
+
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        answer = client.get_object(Bucket=bucket, Key=file.source, IfMatch=etag)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
+            raise DataError(
+                f"s3://{bucket}/{file.source}: the object changed while the data were fetched. Run again."
+            ) from error
+        raise
+    with path.open("wb") as out:
+        for block in answer["Body"].iter_chunks(1 << 20):
+            digest.update(block)
+            out.write(block)
+    encrypted = answer.get("ServerSideEncryption") not in (None, "AES256") or answer.get("SSECustomerAlgorithm")
+    if _MD5.fullmatch(etag) and not encrypted and digest.hexdigest() != etag:
+        raise OSError(f"md5 {digest.hexdigest()} arrived, the listing says {etag}")
+
+
+def transient(error: Exception) -> bool:
+    """Whether an error of boto3 may pass."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        return error.response.get("Error", {}).get("Code") not in _PERMANENT
+    passing = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.FlexibleChecksumError)
+    return isinstance(error, (OSError, *passing))

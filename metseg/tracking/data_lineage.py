@@ -1,0 +1,96 @@
+"""Which data a run read, on record in MLflow: the version as a dataset, and the manifest with everybody's split."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metseg.dataset.manifest import Manifest
+from metseg.errors import DataError
+from metseg.tracking import registry
+from metseg.tracking.runs import EXPERIMENT
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+ARTIFACTS = "data"
+MODEL_TAG = "metseg.model_name"
+NAME_LENGTH = 500
+
+
+def log_data(tracking: MlflowClient, run: str, manifest: Manifest, path: Path) -> None:
+    """Put a cohort on record: the run's dataset input, whose digest is the data version, and its manifest.
+
+    Args:
+        tracking: MLflow client.
+        run: id of the run.
+        manifest: of the cohort.
+        path: the manifest's file.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    scheme = manifest.resolved.partition("://")[0] if "://" in manifest.resolved else ""
+    kind = "s3" if scheme == "s3" else "git" if scheme.startswith("git+") else "local"
+    source = {"uri": manifest.resolved, "reference": manifest.reference, "commit": manifest.commit}
+    patients = {split: len(manifest.patients(split)) for split in ("train", "validation", "test")}
+    profile = {"cases": len(manifest.cases), "slices": sum(case.slices for case in manifest.cases), **patients}
+    name = Path(manifest.reference.rpartition("#")[2]).name or manifest.layout
+    dataset = Dataset(
+        name=name[:NAME_LENGTH],
+        digest=manifest.version,
+        source_type=kind,
+        source=json.dumps(source),
+        profile=json.dumps(profile),
+    )
+    tracking.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "pipeline")])])
+    tracking.log_artifact(run, str(path), ARTIFACTS)
+
+
+def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
+    """Split of every patient that the reigning champion, or else the last finished run, of a model name knew.
+
+    Args:
+        tracking: MLflow client.
+        model_name: registered model; empty for none.
+    """
+    if not model_name:
+        return {}
+    splits: dict[str, str] = {}
+    champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+    reigning = champion.tags.get("pipeline.run_id", "") if champion else ""
+    for run in dict.fromkeys(run for run in (reigning, _last_run(tracking, model_name)) if run):
+        for patient, split in _splits_of(tracking, run).items():
+            splits.setdefault(patient, split)
+    return splits
+
+
+def _last_run(tracking: MlflowClient, model_name: str) -> str:
+    """Id of the last finished pipeline run for a model name; empty where there is none."""
+    experiment = tracking.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return ""
+    quoted = model_name.replace("'", "''")
+    found = tracking.search_runs(
+        [experiment.experiment_id],
+        f"tags.`{MODEL_TAG}` = '{quoted}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    return str(found[0].info.run_id) if found else ""
+
+
+def _splits_of(tracking: MlflowClient, run: str) -> dict[str, str]:
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = Path(tracking.download_artifacts(run, f"{ARTIFACTS}/manifest.json", folder))
+            return Manifest.read(path).assignments()
+        except (MlflowException, OSError, DataError) as error:
+            logger.info("splits of run %s cannot be read (%s): patients go where their hash puts them", run, error)
+            return {}

@@ -1,0 +1,86 @@
+"""An S3 server on this machine (moto), with a log of what was asked and faults on demand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+BUCKET = "scans"
+Environment = dict[str, Any]
+
+
+class S3Server:
+    """What a test says to the server and learns from it.
+
+    Attributes:
+        url: endpoint.
+        asked: method and path of every request, in order.
+        fault: called with method and path; `error`, `cut` (half of the body) and `damage` (other bytes) spoil the
+            answer, None lets it pass.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked: list[tuple[str, str]] = []
+        self.fault: Callable[[str, str], str | None] = lambda method, path: None
+
+    def wrap(self, app: Any) -> Any:
+        """The application behind a log and faults."""
+
+        def wrapped(environ: Environment, start: Callable[..., Any]) -> Iterable[bytes]:
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            self.asked.append((method, path))
+            fault = self.fault(method, path)
+            if fault == "error":
+                start("503 Slow Down", [("Content-Length", "0")])
+                return [b""]
+            body = app(environ, start)
+            if fault is None:
+                return body  # type: ignore[no-any-return]
+            whole = b"".join(body)
+            return [whole[: len(whole) // 2] if fault == "cut" else bytes(255 - byte for byte in whole)]
+
+        return wrapped
+
+    def client(self) -> Any:
+        import boto3
+
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1")
+
+    def upload(self, folder: Path, prefix: str, acl: str = "private") -> None:
+        """Put every file of a folder below a prefix."""
+        client = self.client()
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            key = f"{prefix}/{path.relative_to(folder).as_posix()}"
+            client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes(), ACL=acl)
+
+    def fetched(self, part: str = "") -> list[str]:
+        """Paths of the objects that were read since `asked` was last cleared."""
+        return [path for method, path in self.asked if method == "GET" and part in path and path.count("/") > 1]
+
+
+@contextmanager
+def running() -> Iterator[S3Server]:
+    """A server with one empty bucket."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    server = S3Server()
+    app = server.wrap(DomainDispatcherApplication(create_backend_app))
+    listening = make_server("127.0.0.1", 0, app, threaded=True)
+    server.url = f"http://127.0.0.1:{listening.port}"
+    thread = threading.Thread(target=listening.serve_forever, daemon=True)
+    thread.start()
+    try:
+        server.client().create_bucket(Bucket=BUCKET)
+        yield server
+    finally:
+        client = server.client()
+        for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+            client.delete_object(Bucket=BUCKET, Key=entry["Key"])
+        client.delete_bucket(Bucket=BUCKET)
+        listening.shutdown()
+        thread.join()

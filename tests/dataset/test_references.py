@@ -1,0 +1,240 @@
+"""Every kind of reference becomes a folder at one version, or an error that says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metseg.dataset.cache import DataCache
+from metseg.dataset.ingest import ingest
+from metseg.dataset.references import Archive, Folder, GitRevision, Pinned, S3Prefix, parse, resolve
+from metseg.dataset.version import HashTable, data_version
+from metseg.errors import DataError, UsageError
+from metseg.settings import Settings
+from tests.dataset.cohorts import brats_cohort
+from tests.dataset.s3_server import BUCKET, S3Server
+
+
+def resolved(reference: str, root: Path) -> Pinned:
+    cache = DataCache(root)
+    with HashTable(cache.hashes) as table:
+        return resolve(reference, cache, table)
+
+
+@pytest.mark.parametrize(
+    "reference, expected",
+    [
+        ("s3://scans/cohort/v1/", S3Prefix("scans", "cohort/v1")),
+        ("s3://scans/", S3Prefix("scans", "")),
+        (
+            "git+https://host.example/group/data.git@v1.2#data",
+            GitRevision("https://host.example/group/data.git", "v1.2", "data"),
+        ),
+        ("git+https://host.example/r@feature/x#a/b", GitRevision("https://host.example/r", "feature/x", "a/b")),
+        ("git+ssh://git@host.example/r.git@main#data/", GitRevision("ssh://git@host.example/r.git", "main", "data")),
+        ("git+file:///srv/r@0a1b2c#data", GitRevision("file:///srv/r", "0a1b2c", "data")),
+    ],
+)
+def test_references_are_written_in_one_grammar(reference: str, expected: object) -> None:
+    assert parse(reference) == expected
+
+
+def test_folders_and_archives_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.TAR.GZ").touch()
+    assert parse(str(tmp_path)) == Folder(tmp_path)
+    assert parse(str(tmp_path / "a.TAR.GZ")) == Archive(tmp_path / "a.TAR.GZ")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "",
+        "nowhere",
+        "a.rar",
+        "gs://bucket/data",
+        "https://host.example/data.zip",
+        "s3://",
+        "s3:bucket/data",
+        "git+https://host.example/r.git#data",
+        "git+https://host.example/r.git@main",
+        "git+https://host.example/r.git@main#../x",
+        "git+ftp://host.example/r.git@main#data",
+        "git@host.example:r.git",
+    ],
+)
+def test_what_is_no_reference_is_refused_with_the_grammar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.rar").touch()
+    with pytest.raises(UsageError, match=r"git\+URL@REVISION#PATH") as error:
+        parse(reference)
+    assert repr(reference) in str(error.value) or reference in str(error.value)
+
+
+def test_a_password_in_a_reference_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="password") as error:
+        parse("git+https://me:hunter2@host.example/r.git@main#data")
+    assert "hunter2" not in str(error.value)
+
+
+def test_an_archive_has_the_version_of_its_folder_and_is_unpacked_once(tmp_path: Path) -> None:
+    data = brats_cohort(tmp_path / "scans")
+    archive = shutil.make_archive(str(tmp_path / "scans"), "zip", tmp_path, "scans")
+    first = resolved(archive, tmp_path / "cache")
+    assert first.version == data_version(data) and first.root.name == "scans"
+    inode = first.root.stat().st_ino
+    assert resolved(archive, tmp_path / "cache").root.stat().st_ino == inode
+    damaged = next(first.root.rglob("*-seg.nii.gz"))
+    damaged.write_bytes(b"damaged")
+    assert resolved(archive, tmp_path / "cache") == first and damaged.read_bytes() != b"damaged"
+
+
+def test_a_prefix_has_the_version_of_the_folder_that_was_uploaded(tmp_path: Path, s3: S3Server) -> None:
+    data = brats_cohort(tmp_path / "scans")
+    s3.upload(data, "cohort/v1")
+    s3.client().put_object(Bucket=BUCKET, Key="cohort/v10/other", Body=b"not below the prefix")
+    s3.client().put_object(Bucket=BUCKET, Key="cohort/v1/", Body=b"")
+    first = resolved(f"s3://{BUCKET}/cohort/v1", tmp_path / "cache")
+    assert first.version == data_version(data)
+    s3.asked.clear()
+    assert resolved(f"s3://{BUCKET}/cohort/v1/", tmp_path / "cache") == first
+    assert s3.fetched() == []
+    s3.client().put_object(Bucket=BUCKET, Key="cohort/v1/new.txt", Body=b"new")
+    (data / "new.txt").write_bytes(b"new")
+    second = resolved(f"s3://{BUCKET}/cohort/v1", tmp_path / "cache")
+    assert second.version == data_version(data) and second.resolved != first.resolved
+
+
+def test_a_public_bucket_is_read_without_credentials(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans", 1), "x", acl="public-read")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert resolved(f"s3://{BUCKET}/x", tmp_path / "cache").version == data_version(tmp_path / "scans")
+
+
+@pytest.mark.parametrize("fault", ["error", "cut", "damage"])
+def test_faults_that_pass_are_survived(tmp_path: Path, s3: S3Server, fault: str) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans", 2), "x")
+    spoilt: set[str] = set()
+
+    def once(method: str, path: str) -> str | None:
+        if method != "GET" or path.count("/") < 2 or path in spoilt:
+            return None
+        spoilt.add(path)
+        return fault
+
+    s3.fault = once
+    assert resolved(f"s3://{BUCKET}/x", tmp_path / "cache").version == data_version(tmp_path / "scans")
+    assert len(spoilt) == 8
+
+
+@pytest.mark.parametrize("fault", ["error", "cut"])
+def test_what_is_missing_after_a_failure_is_all_that_is_fetched_again(tmp_path: Path, s3: S3Server, fault: str) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans"), "x")
+    s3.fault = lambda method, path: fault if path.endswith("00003-000-t2f.nii.gz") else None
+    with pytest.raises(DataError, match="only what is missing"):
+        resolved(f"s3://{BUCKET}/x", tmp_path / "cache")
+    there = {path.name for path in (tmp_path / "cache/fetched").rglob("*.nii.gz") if not path.name.startswith(".")}
+    assert 0 < len(there) < 16
+    s3.fault = lambda method, path: None
+    s3.asked.clear()
+    assert resolved(f"s3://{BUCKET}/x", tmp_path / "cache").version == data_version(tmp_path / "scans")
+    again = {Path(path).name for path in s3.fetched()}
+    assert again.isdisjoint(there) and len(again) == 16 - len(there)
+
+
+def test_a_run_that_is_killed_is_taken_up_where_it_was(tmp_path: Path, s3: S3Server) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans"), "x")
+
+    def stall(method: str, path: str) -> None:
+        if len(s3.fetched()) > 9:
+            time.sleep(0.5 if killed else 60)
+
+    killed: list[int] = []
+    s3.fault = stall
+    script = (
+        "from tests.dataset.test_references import resolved; from pathlib import Path; "
+        f"resolved('s3://{BUCKET}/x', Path({str(tmp_path / 'cache')!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).resolve().parents[2])
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "cache").rglob("*.nii.gz"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed.append(1)
+    there = {path.name for path in (tmp_path / "cache/fetched").rglob("PHANTOM*.nii.gz")}
+    assert 5 <= len(there) < 16
+    s3.fault = lambda method, path: None
+    s3.asked.clear()
+    assert resolved(f"s3://{BUCKET}/x", tmp_path / "cache").version == data_version(tmp_path / "scans")
+    assert sorted(Path(path).name for path in s3.fetched()) == sorted(
+        path.name for path in (tmp_path / "scans").rglob("*.gz") if path.name not in there
+    )
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])
+def test_a_damaged_cache_is_mended(tmp_path: Path, s3: S3Server, harm: Callable[[Path], None]) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans", 2), "x")
+    first = resolved(f"s3://{BUCKET}/x", tmp_path / "cache")
+    harm(next(first.root.rglob("*-seg.nii.gz")))
+    (first.root / "stranger").write_text("not from the bucket")
+    s3.asked.clear()
+    assert resolved(f"s3://{BUCKET}/x", tmp_path / "cache") == first
+    assert len(s3.fetched()) == 1
+
+
+def test_an_object_that_changes_meanwhile_ends_the_run(tmp_path: Path, s3: S3Server) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans", 1), "x")
+
+    def change(method: str, path: str) -> None:
+        if method == "GET" and path.endswith("seg.nii.gz"):
+            s3.fault = lambda method, path: None
+            s3.client().put_object(Bucket=BUCKET, Key=path.removeprefix(f"/{BUCKET}/"), Body=b"newer")
+
+    s3.fault = change
+    with pytest.raises(DataError, match="changed while"):
+        resolved(f"s3://{BUCKET}/x", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("prefix, said", [("empty", "no object"), ("evil", "leads out")])
+def test_a_prefix_that_cannot_be_read_is_named(tmp_path: Path, s3: S3Server, prefix: str, said: str) -> None:
+    s3.client().put_object(Bucket=BUCKET, Key="evil/../../x", Body=b"x")
+    with pytest.raises(DataError, match=said):
+        resolved(f"s3://{BUCKET}/{prefix}", tmp_path / "cache")
+    with pytest.raises(DataError, match="cannot be listed"):
+        resolved("s3://no-such-bucket/x", tmp_path / "cache")
+
+
+def test_ingest_reads_a_prefix(tmp_path: Path, s3: S3Server) -> None:
+    data = brats_cohort(tmp_path / "scans")
+    s3.upload(data, "x")
+    manifest = ingest(f"s3://{BUCKET}/x", tmp_path / "out", cache=DataCache(tmp_path / "cache"))
+    assert manifest.version == data_version(data) and len(manifest.cases) == 4
+    assert manifest.resolved.startswith(f"s3://{BUCKET}/x?listing=")
+
+
+def test_the_cache_lies_in_the_state_folder_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("METSEG_CACHE_GB", "1e-6")
+    cache = DataCache.of(Settings.from_environment())
+    assert cache == DataCache(tmp_path / "var/state/data", 1073)
+    for age, name in enumerate(("new", "old", "older")):
+        (cache.fetched / name).mkdir(parents=True)
+        (cache.fetched / name / "x").write_bytes(bytes(500))
+        os.utime(cache.fetched / name, (time.time() - 7200 * age, time.time() - 7200 * age))
+    assert [path.name for path in cache.prune()] == ["older"]
+    monkeypatch.setenv("METSEG_CACHE_GB", "much")
+    with pytest.raises(UsageError, match="METSEG_CACHE_GB"):
+        DataCache.of(Settings.from_environment())
