@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metseg.commands import looking
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import Settings, apply_defaults
 
@@ -41,6 +42,7 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 2023,
 ) -> None:
     """Make the phantom cohort: heads with metastases, in the BraTS-METS layout."""
+    from metseg.dataset.pinned import record_pinned
     from metseg.imaging.phantom import generate_cohort
     from metseg.progress import Progress
 
@@ -51,11 +53,22 @@ def phantom(
             progress.update(done)
 
         generate_cohort(folder, patients, seed, report)
+    record_pinned(folder)
 
 
-def _model_name(folder: Path) -> str:
-    """Registered model of a run on a folder of the user's own."""
-    return f"{PHANTOM_MODEL}-{re.sub(r'[^A-Za-z0-9]+', '-', folder.resolve().name).strip('-').lower()}"
+def _named(data: str) -> tuple[str, str]:
+    """The reference as any process of the run can read it, and the registered model of a run on data of one's own."""
+    from metseg.dataset.references.grammar import Archive, Folder, GitRevision, parse
+
+    parsed = parse(data)
+    if isinstance(parsed, Folder | Archive):
+        path = parsed.path.resolve()
+        reference, name = str(path), path.name.partition(".")[0] if isinstance(parsed, Archive) else path.name
+    elif isinstance(parsed, GitRevision):
+        reference, name = data, parsed.url.rpartition("/")[2].removesuffix(".git")
+    else:
+        reference, name = data, parsed.prefix.rpartition("/")[2] or parsed.bucket
+    return reference, f"{PHANTOM_MODEL}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-').lower()}"
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:
@@ -99,20 +112,24 @@ def _check_training(parameters: dict[str, Any]) -> None:
     epilog=_examples(
         "metseg run",
         "metseg run --data ~/scans",
+        "metseg run --data s3://bucket/scans",
+        "metseg run --data git+https://host/repository.git@v2#data",
         "metseg run --data ~/scans --param epochs=40 --param clahe=false",
     )
 )
 def run(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of images and masks; the phantom cohort where none is given.")
+        str | None,
+        typer.Option(
+            help="Images and masks: folder, archive, s3://BUCKET/PREFIX or git+URL@REVISION#PATH; "
+            "the phantom cohort where none is given."
+        ),
     ] = None,
     param: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of a pipeline parameter; may be repeated.")
     ] = None,
 ) -> None:
     """Run the training pipeline on this machine, from images to a served model."""
-    if data is not None and not data.is_dir():
-        raise UsageError(f"--data {data}: there is no such folder; name a folder with images and masks")
     from rich.console import Console
 
     from pipelines import local
@@ -123,7 +140,8 @@ def run(
     if data is None:
         arguments |= {"reference": str(settings.data), "model_name": PHANTOM_MODEL, **PHANTOM_BUDGET}
     else:
-        arguments |= {"reference": str(data.resolve()), "model_name": _model_name(data)}
+        reference, name = _named(data)
+        arguments |= {"reference": reference, "model_name": name}
     arguments |= parameters
     _check_training(arguments)
     if data is None and not settings.data.is_dir():
@@ -131,6 +149,14 @@ def run(
     # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
     width = None if sys.stdout.isatty() else LOG_WIDTH
     local.run(arguments, settings, Console(file=sys.stdout, width=width))
+
+
+app.command(epilog=_examples("metseg inspect ~/scans", "metseg inspect ~/scans --labels whole --out look"))(
+    looking.inspect
+)
+app.command(
+    epilog=_examples("metseg validate ~/scans", "metseg validate ~/scans --reference reference_statistics.json")
+)(looking.validate)
 
 
 @app.command(name="compile", epilog=_examples("metseg compile", "metseg compile --out training.yaml"))
@@ -185,6 +211,33 @@ def predict(
 
     apply_defaults()
     predict_files(images, out, server, model_name, label, [name for name in channels.split(",") if name])
+
+
+@app.command(
+    epilog=_examples(
+        "metseg deidentify export/2024 clean",
+        "METSEG_PSEUDONYM_KEY=$(cat key) metseg deidentify export/2024 clean",
+        "metseg deidentify export/2024 --find file-1c9b0d6e55aa",
+    )
+)
+def deidentify(
+    source: Annotated[Path, typer.Argument(help="Folder of DICOM files, in any arrangement.")],
+    target: Annotated[Path | None, typer.Argument(help="Folder to write; absent or empty.")] = None,
+    find: Annotated[str, typer.Option(help="Print which file a message called so, instead of writing.")] = "",
+) -> None:
+    """Write copies of DICOM images and masks without what names the patient (PS3.15, basic profile)."""
+    import logging
+
+    from metseg.imaging.deidentification import deidentify_folder, find_file
+
+    apply_defaults()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if find:
+        print(find_file(source, find))
+    elif target is None:
+        raise UsageError("deidentify: name the folder to write after the source, or a file's handle with --find")
+    else:
+        print(f"{deidentify_folder(source, target)} files written to {target}")
 
 
 def _serve_command(context: typer.Context) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
@@ -14,6 +14,11 @@ from metseg.scoring.verdict import Rules, Verdict
 from metseg.settings import Settings
 from metseg.tracking import registry, runs
 from metseg.tracking.code_version import git_commit
+from metseg.validation.reference import FILE as REFERENCE
+from metseg.validation.reference import FOLDER as REFERENCE_FOLDER
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,17 @@ def _description(winner: dict[str, Any], verdict: Verdict, manifest: Manifest) -
     )
 
 
+def keep_reference(tracking: MlflowClient, run: str, cohort: Path, manifest: Manifest, folder: Path) -> None:
+    """Put the statistics of the training data beside the model, so that a later run notices when data change."""
+    import pandas
+
+    from metseg.validation.reference import describe
+
+    reference = describe(manifest, pandas.read_parquet(cohort / "statistics.parquet"))
+    reference.write(folder / REFERENCE)
+    tracking.log_artifact(run, str(folder / REFERENCE), REFERENCE_FOLDER)
+
+
 def register(
     cohort: Path,
     validation: Path,
@@ -67,7 +83,8 @@ def register(
         run: MLflow run of the pipeline.
         model_name: registered model.
         floor_dice, floor_lesion_f1: floors of the gate.
-        registration: folder to write `verdict.json` and `registration.json` to.
+        registration: folder to write `verdict.json` and `registration.json` to, and `reference_statistics.json` of
+            the training data where a version is registered; the winner's run keeps that too.
     """
     manifest = Manifest.read(cohort / "manifest.json")
     found = [read_json(folder / "evaluation.json") for folder in evaluations]
@@ -84,7 +101,9 @@ def register(
     tracking = runs.client(settings)
     winner = by_architecture[verdict.winner]
     registered = None
+    registration.mkdir(parents=True, exist_ok=True)
     if verdict.passed:
+        keep_reference(tracking, winner["run"], cohort, manifest, registration)
         tags = {
             "architecture": verdict.winner,
             "data.version": manifest.version,
@@ -103,7 +122,6 @@ def register(
         tracking.set_registered_model_alias(model_name, registry.CHALLENGER, str(number))
         registered = {"name": model_name, "version": number, "run": winner["run"]}
         logger.info("registered %s version %d as challenger", model_name, number)
-    registration.mkdir(parents=True, exist_ok=True)
     write_json(registration / "verdict.json", verdict.to_dict())
     write_json(registration / "registration.json", {"run": run, "registered": registered})
     tracking.log_artifact(run, str(registration / "verdict.json"))

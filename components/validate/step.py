@@ -4,23 +4,68 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import registry, runs
+from metseg.validation.reference import FILE, FOLDER, Reference
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from metseg.validation.judge import Verdict
 
 logger = logging.getLogger(__name__)
 
 
-def validate(cohort: Path, run: str, validation: Path, page: Path) -> None:
-    """Judge a cohort with Great Expectations.
+def champions_reference(tracking: MlflowClient, model_name: str) -> Reference | None:
+    """Statistics of the data that the reigning champion was trained on; None where there is none, or it has none."""
+    champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+    if champion is None:
+        logger.info("%s has no champion yet: drift is not judged", model_name)
+        return None
+    with tempfile.TemporaryDirectory(prefix="metseg-reference-") as folder:
+        path = registry.download_from_run(tracking, champion.run, f"{FOLDER}/{FILE}", Path(folder))
+        if path is None:
+            logger.warning(
+                "%s version %d has no %s/%s in its run: drift is not judged",
+                model_name, champion.number, FOLDER, FILE,
+            )  # fmt: skip
+            return None
+        return Reference.read(path)
+
+
+def _metrics(verdict: Verdict) -> dict[str, float]:
+    """What MLflow keeps of a verdict."""
+    metrics = {f"validation.{name}": float(count) for name, count in verdict.counts().items()}
+    if verdict.drift:
+        metrics["validation.largest_psi"] = max(float(row["psi"]) for row in verdict.drift)
+        metrics["validation.smallest_ks_p"] = min(float(row["ks_p"]) for row in verdict.drift)
+    return metrics
+
+
+def validate(
+    cohort: Path,
+    run: str,
+    model_name: str,
+    validation: Path,
+    page: Path,
+    *,
+    patient_pictures_in_mlflow: bool = True,
+) -> None:
+    """Judge a cohort with Great Expectations, also beside the data that the reigning champion was trained on.
 
     Args:
-        cohort: output of ingest; only its manifest and statistics are read.
+        cohort: output of ingest; its manifest and statistics are read, and of its cases the few slices that the page
+            shows.
         run: MLflow run of the pipeline.
+        model_name: registered model, whose champion's training data these are compared with.
         validation: folder for `verdict.json`, `validation.html` and the Data Docs.
         page: file for a copy of `validation.html`, which the Kubeflow UI shows.
+        patient_pictures_in_mlflow: whether MLflow keeps `validation.html` too, which shows slices of patients.
 
     Raises:
         ValidationFailed: a critical expectation does not hold; the message names the cases.
@@ -30,13 +75,19 @@ def validate(cohort: Path, run: str, validation: Path, page: Path) -> None:
     from metseg.validation.judge import require
     from metseg.validation.judge import validate as judge
 
-    settings = Settings.from_environment()
-    manifest = Manifest.read(cohort / "manifest.json")
-    verdict = judge(manifest, pandas.read_parquet(cohort / "statistics.parquet"), validation)
+    tracking = runs.client(Settings.from_environment())
+    verdict = judge(
+        Manifest.read(cohort / "manifest.json"),
+        pandas.read_parquet(cohort / "statistics.parquet"),
+        validation,
+        reference=champions_reference(tracking, model_name),
+        cases=cohort / "cases",
+    )
+    page.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(validation / "validation.html", page)
-    tracking = runs.client(settings)
-    for name in ("verdict.json", "validation.html"):
+    for name in ("verdict.json", "validation.html") if patient_pictures_in_mlflow else ("verdict.json",):
         tracking.log_artifact(run, str(validation / name), "validation")
+    runs.log_metrics(tracking, run, _metrics(verdict))
     for warning in verdict.warnings:
         logger.info("warning: %s", warning)
     if not verdict.passed:

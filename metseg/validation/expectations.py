@@ -8,16 +8,28 @@ from typing import Any, Literal
 
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
+from metseg.validation.drift import LARGE, LEVEL, MODERATE
+from metseg.validation.outliers import FAR
 
 CRITICAL: Literal["critical"] = "critical"
 WARNING: Literal["warning"] = "warning"
-Table = Literal["cases", "channels", "slices"]
+Table = Literal["cases", "channels", "slices", "splits", "drift", "champion"]
 
 MAX_LESION_FRACTION = 0.5
 MAX_EXTENT = 4096
 MAX_FACTOR = 3.0
 LARGEST_INTENSITY = 1e6
 MAX_ZERO = 0.99
+MIN_PATIENTS = 5
+"""With fewer pairs no one-sided sign-flip test reaches 5 %: 1/2⁴ is above it, 1/2⁵ below."""
+
+MAX_TILT = 20.0
+MAX_OUTSIDE, MOSTLY = 0.02, 0.5
+MAX_LESIONS = 200
+MAX_SPECKS = 0.5
+MAX_LESION_CM3 = 300.0
+MAX_WINDOW_FACTOR = 20.0
+LESION_SLICES = (0.01, 0.95)
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,10 @@ class Expected:
 
 def expectations(manifest: Manifest) -> list[Expected]:
     """Everything that is expected of the cohort `manifest` describes."""
-    return [*_of_patients(), *_of_grids(), *_of_masks(), *_of_intensities(manifest), *_of_duplicates()]
+    return [
+        *_of_patients(), *_of_grids(), *_of_masks(), *_of_lesions(), *_of_intensities(manifest), *_of_windows(),
+        *_of_duplicates(), *_of_outliers(),
+    ]  # fmt: skip
 
 
 def _between(column: str, low: float | None, high: float | None, **more: Any) -> dict[str, Any]:
@@ -81,6 +96,10 @@ def _of_patients() -> list[Expected]:
         Expected(
             "case names are unique", "cases", CRITICAL, "ExpectColumnValuesToBeUnique",
             {"column": "case"}, "Rename one of the two.",
+        ),
+        Expected(
+            f"at least {MIN_PATIENTS} patients in each split", "splits", WARNING, _BETWEEN,
+            _between("patients", MIN_PATIENTS, None), "Scores on so few patients say little; add patients.",
         ),
     ]  # fmt: skip
 
@@ -113,6 +132,18 @@ def _of_grids() -> list[Expected]:
             _between("other_slices", None, MAX_FACTOR), "Look whether slices are missing.", shows="slices",
         ),
         Expected(
+            f"volumes lie along the patient's axes, to {MAX_TILT:g}°", "cases", WARNING, _BETWEEN,
+            _between("tilt_degrees", None, MAX_TILT), "Slices are not axial; resample the images on an axial grid.",
+        ),
+        Expected(
+            "every case was read", "cases", CRITICAL, _BETWEEN, _between("statistics_rows", 1, None),
+            "There are no statistics of the case; run ingest again.",
+        ),
+        Expected(
+            "slices have the size that the manifest says", "cases", CRITICAL, _BETWEEN,
+            _between("other_size", 0, 0), "Manifest and statistics are not of one ingest; run it again.",
+        ),
+        Expected(
             "statistics cover every slice and channel", "cases", CRITICAL, _BETWEEN,
             _between("unexpected_rows", 0, 0), "Manifest and statistics are not of one ingest; run it again.",
         ),
@@ -120,6 +151,37 @@ def _of_grids() -> list[Expected]:
 
 
 def _of_masks() -> list[Expected]:
+    return [
+        Expected(
+            "every slice has its mask", "cases", CRITICAL, _BETWEEN, _between("unpaired_slices", 0, 0),
+            "Add the mask, of zeros where there is no lesion, and run ingest again.",
+        ),
+        Expected(
+            "mask values are 0 and 1", "cases", CRITICAL, _BETWEEN, _between("mask_max", 0, 1),
+            "Run ingest again; it turns labels into 0 and 1.",
+        ),
+        Expected(
+            "masks are those of the manifest", "cases", CRITICAL, _BETWEEN, _between("lesion_difference", 0, 0),
+            "Manifest and statistics count other lesion voxels; run ingest again.",
+        ),
+        Expected(
+            "lesions fill less than half of the volume", "cases", CRITICAL, _BETWEEN,
+            _between("lesion_fraction", None, MAX_LESION_FRACTION, strict_max=True),
+            "The mask may be inverted, or mark the whole brain; export it again.",
+        ),
+        Expected(
+            "the mask lies on the head", "cases", CRITICAL, _BETWEEN, _between("outside_share", None, MOSTLY),
+            "Mask and image do not overlay each other: one is flipped, shifted or of another patient.",
+        ),
+        Expected(
+            "lesions lie inside the head", "cases", WARNING, _BETWEEN, _between("outside_share", None, MAX_OUTSIDE),
+            "Look whether mask and image overlay each other, and for stray marks.",
+        ),
+    ]  # fmt: skip
+
+
+def _of_lesions() -> list[Expected]:
+    low, high = LESION_SLICES
     return [
         Expected(
             "training patients have lesions", "cases", CRITICAL, _SUM,
@@ -139,9 +201,25 @@ def _of_masks() -> list[Expected]:
             _between("lesion_voxels", 1, None), "Check that the mask is not empty by mistake.",
         ),
         Expected(
-            "lesions fill less than half of the volume", "cases", CRITICAL, _BETWEEN,
-            _between("lesion_fraction", None, MAX_LESION_FRACTION, strict_max=True),
-            "The mask may be inverted, or mark the whole brain; export it again.",
+            f"at most {MAX_LESIONS} lesions in a case", "cases", WARNING, _BETWEEN,
+            _between("lesions", None, MAX_LESIONS), "Look whether the mask is full of specks.",
+        ),
+        Expected(
+            "few lesions are single voxels", "cases", WARNING, _BETWEEN,
+            _between("speck_share", None, MAX_SPECKS), "Look whether the mask is resampled or thresholded noise.",
+        ),
+        Expected(
+            f"no lesion is larger than {MAX_LESION_CM3:g} cm³", "cases", WARNING, _BETWEEN,
+            _between("largest_lesion_cm3", None, MAX_LESION_CM3), "Check the mask, and the spacing in the header.",
+        ),
+        Expected(
+            f"between {low:.0%} and {high:.0%} of a split's slices have lesion", "splits", WARNING, _BETWEEN,
+            _between("lesion_slice_share", low, high), "Crop the volumes, or add cases of the rarer kind.",
+        ),
+        Expected(
+            "splits have lesion in like shares of their slices", "splits", WARNING, _BETWEEN,
+            _between("other_balance", None, MAX_FACTOR),
+            "Scores of one split say little about another; add patients.", shows="lesion_slice_share",
         ),
     ]  # fmt: skip
 
@@ -176,6 +254,24 @@ def _of_intensities(manifest: Manifest) -> list[Expected]:
     ]  # fmt: skip
 
 
+def _of_windows() -> list[Expected]:
+    return [
+        Expected(
+            "the intensity window is like that of other cases", "channels", WARNING, _BETWEEN,
+            _between("other_window", None, MAX_WINDOW_FACTOR),
+            "The image may be scaled otherwise, or hold one very bright spot; look at it.", shows="window_width",
+        ),
+        Expected(
+            "no slice is blank in one channel alone", "slices", WARNING, _NULL, {"column": "blank_beside"},
+            "A slice of the sequence is missing, or the sequence covers less of the head.",
+        ),
+        Expected(
+            "images are skull-stripped", "cases", WARNING, _NULL, {"column": "skull"},
+            "A face can be made from a head with skull, and a model learns from what others lack; strip all, or none.",
+        ),
+    ]  # fmt: skip
+
+
 def _of_duplicates() -> list[Expected]:
     return [
         Expected(
@@ -186,5 +282,70 @@ def _of_duplicates() -> list[Expected]:
         Expected(
             "no image belongs to two patients", "slices", WARNING, _NULL,
             {"column": "same_in_split"}, "One patient goes by two names, or pictures were copied. Remove one.",
+        ),
+        Expected(
+            "no image resembles one in another split", "slices", WARNING, _NULL,
+            {"column": "near_in_other_split"},
+            "They may be one scan, saved twice: look at both; if they are, the test is leaked.",
+        ),
+        Expected(
+            "no image resembles one of another patient", "slices", WARNING, _NULL,
+            {"column": "near_in_split"}, "They may be one scan, saved twice: look at both.",
+        ),
+    ]  # fmt: skip
+
+
+_OUTLYING: dict[Table, dict[str, str]] = {
+    "cases": {
+        "slices": "the number of slices",
+        "head_fraction": "the share of head",
+        "lesions": "the number of lesions",
+        "lesion_volume": "the volume of lesions",
+    },
+    "channels": {
+        "mean": "the mean",
+        "std": "the standard deviation",
+        "p50": "the median",
+        "p99": "the 99th percentile",
+        "fraction_zero": "the share of zeros",
+        "window_width": "the width of the window",
+    },
+}
+
+
+def _of_outliers() -> list[Expected]:
+    remedy = "Look at the case; it may be of another scanner or sequence, or damaged."
+    return [
+        Expected(
+            f"{words} is no outlier of the cohort", table, WARNING, _BETWEEN,
+            _between(f"z_{name}", -FAR, FAR), remedy, shows=f"told_{name}",
+        )
+        for table, names in _OUTLYING.items()
+        for name, words in names.items()
+    ]  # fmt: skip
+
+
+def drift_expectations() -> list[Expected]:
+    """What is expected of a cohort beside the data that the reigning champion was trained on."""
+    look = "The champion may do worse on these data than on its own; look at both, and train on both."
+    return [
+        Expected(
+            "channels and labels are the champion's, else the two are incomparable", "champion", WARNING, _NULL,
+            {"column": "differs"}, "The gate will not compare the models; register under another model name.",
+        ),
+        Expected(
+            "spacings are like the champion's", "cases", WARNING, _NULL, {"column": "new_spacing"}, look,
+        ),
+        Expected(
+            f"no statistic has moved far from the champion's (population stability index up to {LARGE:g})", "drift",
+            WARNING, _NULL, {"column": "large_psi"}, look,
+        ),
+        Expected(
+            f"no statistic has moved somewhat from the champion's (population stability index up to {MODERATE:g})",
+            "drift", WARNING, _NULL, {"column": "moderate_psi"}, look,
+        ),
+        Expected(
+            "statistics are distributed as the champion's (Kolmogorov–Smirnov)", "drift", WARNING, _BETWEEN,
+            _between("ks_p", LEVEL, None), look,
         ),
     ]  # fmt: skip

@@ -5,16 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from metseg.dataset.manifest import Manifest
+from metseg.dataset.split import SPLITS
 from metseg.errors import DataError
+from metseg.validation.duplicates import near_copies, same_pixels
+from metseg.validation.outliers import score_of
 
 if TYPE_CHECKING:
     import pandas
 
 STATISTICS_COLUMNS = (
     "case", "slice", "slice_name", "channel", "min", "max", "mean", "std", "p01", "p50", "p99", "fraction_zero",
-    "nonfinite", "voxels", "lesion_voxels", "digest",
+    "nonfinite", "voxels", "lesion_voxels", "mask_max", "head_fraction", "lesion_outside", "lesion_sizes",
+    "window_low", "window_high", "tilt_degrees", "skull_stripped", "digest", "perceptual",
 )  # fmt: skip
+
+OUTLYING_CHANNEL = ("mean", "std", "p50", "p99", "fraction_zero", "window_width")
+OUTLYING_CASE = ("slices", "head_fraction", "lesions", "lesion_volume")
+WITH_SKULL = "with skull, or unclear"
+SPECK = 1
+"""Voxels of a lesion that is hardly one."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +37,13 @@ class Frames:
         cases: one row a case.
         channels: one row a case and channel.
         slices: one row a case, slice and channel.
+        splits: one row a split.
     """
 
     cases: pandas.DataFrame
     channels: pandas.DataFrame
     slices: pandas.DataFrame
+    splits: pandas.DataFrame
 
 
 def make_frames(manifest: Manifest, statistics: pandas.DataFrame) -> Frames:
@@ -44,16 +58,16 @@ def make_frames(manifest: Manifest, statistics: pandas.DataFrame) -> Frames:
     cases = _cases(manifest)
     if unknown := sorted(set(statistics["case"]) - set(cases["case"])):
         raise DataError(f"The statistics have cases that the manifest lacks: {', '.join(unknown)}. Run ingest again.")
-    rows = statistics.merge(cases[["case", "patient", "split"]], on="case", how="left")
-    present = rows.groupby("case").size()
-    cases["statistics_rows"] = cases["case"].map(present).fillna(0).astype(int)
-    cases["unexpected_rows"] = cases["statistics_rows"] - cases["slices"] * len(manifest.channels)
-    cases["other_slices"] = _factor_from_median(cases["slices"].astype(float))
-    cases["other_spacing"] = _factor_from_median(cases["largest_spacing"])
-    return Frames(cases, _channels(rows), _slices(rows))
+    owners = cases.drop_duplicates("case")[["case", "patient", "split", "height", "width"]]
+    rows = statistics.merge(owners, on="case", how="left").sort_values(["case", "slice"], kind="stable")
+    rows = rows.reset_index(drop=True)
+    cases = cases.merge(_read(rows, manifest), on="case", how="left")
+    _compare_cases(cases, manifest)
+    return Frames(cases, _channels(rows), _slices(rows), _splits(cases))
 
 
 def _cases(manifest: Manifest) -> pandas.DataFrame:
+    """What the manifest says of each case."""
     import pandas
 
     splits: dict[str, set[str]] = {}
@@ -70,17 +84,64 @@ def _cases(manifest: Manifest) -> pandas.DataFrame:
                 "height": entry.height,
                 "width": entry.width,
                 "spacing_known": entry.spacing is not None,
+                "spacing": entry.spacing,
                 "smallest_spacing": min(entry.spacing) if entry.spacing else float("nan"),
                 "largest_spacing": max(entry.spacing) if entry.spacing else float("nan"),
                 "lesion_voxels": entry.lesion_voxels,
+                "lesion_slices": entry.lesion_slices,
                 "lesion_fraction": entry.lesion_voxels / max(1, entry.slices * entry.height * entry.width),
-                "train_lesion_voxels": entry.lesion_voxels if entry.split == "train" else 0,
-                "validation_lesion_voxels": entry.lesion_voxels if entry.split == "validation" else 0,
-                "test_lesion_voxels": entry.lesion_voxels if entry.split == "test" else 0,
             }
             for entry in manifest.cases
         ]
     )
+
+
+def _read(rows: pandas.DataFrame, manifest: Manifest) -> pandas.DataFrame:
+    """What the statistics say of each case; a lesion or a head is counted once, not once a channel."""
+    import pandas
+
+    once = rows.drop_duplicates(["case", "slice"])
+    by_case = once.groupby("case")
+    sizes = once[["case", "lesion_sizes"]].explode("lesion_sizes").dropna()
+    sizes["lesion_sizes"] = sizes["lesion_sizes"].astype(np.int64)
+    lesions = sizes.groupby("case")["lesion_sizes"]
+    found = pandas.DataFrame(
+        {
+            "statistics_rows": rows.groupby("case").size(),
+            "other_size": (rows["voxels"] != rows["height"] * rows["width"]).groupby(rows["case"]).sum(),
+            "slice_lesion_voxels": by_case["lesion_voxels"].sum(),
+            "unpaired_slices": once["lesion_voxels"].isna().groupby(once["case"]).sum(),
+            "mask_max": by_case["mask_max"].max(),
+            "head_fraction": by_case["head_fraction"].mean(),
+            "lesion_outside": by_case["lesion_outside"].sum(),
+            "tilt_degrees": by_case["tilt_degrees"].first(),
+            "skull": by_case["skull_stripped"].first().map({True: None, False: WITH_SKULL}).astype(object),
+            "lesions": lesions.size(),
+            "largest_lesion": lesions.max(),
+            "specks": (sizes["lesion_sizes"] <= SPECK).groupby(sizes["case"]).sum(),
+        }
+    )
+    counts = ["lesions", "specks", "largest_lesion"]
+    return found.fillna(dict.fromkeys(counts, 0)).rename_axis("case").reset_index()
+
+
+def _compare_cases(cases: pandas.DataFrame, manifest: Manifest) -> None:
+    """Add what follows from a case's figures, and how they compare with those of the other cases."""
+    cases["statistics_rows"] = cases["statistics_rows"].fillna(0).astype(int)
+    cases["unexpected_rows"] = cases["statistics_rows"] - cases["slices"] * len(manifest.channels)
+    cases["lesion_difference"] = cases["slice_lesion_voxels"] - cases["lesion_voxels"]
+    cases["outside_share"] = cases["lesion_outside"] / cases["slice_lesion_voxels"].where(cases["lesions"] > 0)
+    cases["speck_share"] = cases["specks"] / cases["lesions"].where(cases["lesions"] > 0)
+    voxel = np.array([np.prod(entry.spacing) if entry.spacing else np.nan for entry in manifest.cases])
+    cases["largest_lesion_cm3"] = cases["largest_lesion"] * voxel / 1000
+    cases["lesion_volume"] = cases["lesion_voxels"] * np.where(np.isnan(voxel), 1.0, voxel)
+    cases["other_slices"] = _factor_from_median(cases["slices"].astype(float))
+    cases["other_spacing"] = _factor_from_median(cases["largest_spacing"])
+    for name in OUTLYING_CASE:
+        cases[f"z_{name}"] = score_of(name, cases[name].to_numpy(float))
+        cases[f"told_{name}"] = _beside_median(cases[name])
+    for split in SPLITS:
+        cases[f"{split}_lesion_voxels"] = cases["lesion_voxels"].where(cases["split"] == split, 0)
 
 
 def _factor_from_median(values: pandas.Series) -> pandas.Series:
@@ -89,52 +150,74 @@ def _factor_from_median(values: pandas.Series) -> pandas.Series:
     return ratio.where(ratio >= 1, 1 / ratio)
 
 
+def _beside_median(values: pandas.Series) -> pandas.Series:
+    """Each value in words, beside the median of all."""
+    return values.map("{:.4g}".format) + f" (median {values.median():.4g})"
+
+
 def _channels(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """One row a case and channel, with `copy_of`: an earlier channel of the case that has the same pixels."""
+    """One row a case and channel, with `copy_of`: other channels of the case that have the same pixels."""
+    grouped = rows.groupby(["case", "channel"], sort=False)
+    table = grouped.agg(
+        patient=("patient", "first"), split=("split", "first"), min=("min", "min"), max=("max", "max"),
+        mean=("mean", "mean"), std=("std", "mean"), p50=("p50", "mean"), p99=("p99", "mean"),
+        fraction_zero=("fraction_zero", "mean"), nonfinite=("nonfinite", "sum"), window_low=("window_low", "first"),
+        window_high=("window_high", "first"), pixels=("digest", "".join),
+    ).reset_index()  # fmt: skip
+    table["largest"] = np.maximum(table["min"].abs(), table["max"].abs())
+    table["range"] = table["max"] - table["min"]
+    table["window_width"] = table["window_high"] - table["window_low"]
+    by_channel = table.groupby("channel")
+    table["other_window"] = by_channel["window_width"].transform(_factor_from_median)
+    for name in OUTLYING_CHANNEL:
+        table[f"z_{name}"] = by_channel[name].transform(
+            lambda values: score_of(str(values.name), values.to_numpy(float))
+        )
+        table[f"told_{name}"] = by_channel[name].transform(_beside_median)
+    table["copy_of"] = _copies(table)
+    return table.drop(columns="pixels")
+
+
+def _copies(table: pandas.DataFrame) -> pandas.Series:
+    """The other channels of the case that have the same pixels, in words; None where there is none."""
     import pandas
 
-    found = []
-    for case, of_case in rows.groupby("case", sort=True):
-        seen: dict[tuple[str, ...], str] = {}
-        for channel, plane in of_case.groupby("channel", sort=False):
-            pixels = tuple(plane.sort_values("slice")["digest"])
-            low, high = plane["min"].min(), plane["max"].max()
-            found.append(
-                {
-                    "case": case,
-                    "patient": plane["patient"].iloc[0],
-                    "split": plane["split"].iloc[0],
-                    "channel": channel,
-                    "min": low,
-                    "max": high,
-                    "largest": max(abs(low), abs(high)),
-                    "range": high - low,
-                    "nonfinite": int(plane["nonfinite"].sum()),
-                    "fraction_zero": plane["fraction_zero"].mean(),
-                    "copy_of": seen.get(pixels) if high > low else None,
-                }
-            )
-            seen.setdefault(pixels, str(channel))
-    return pandas.DataFrame(found).astype({"copy_of": object})
+    found: list[str | None] = [None] * len(table)
+    telling = table[table["range"] > 0]
+    channels = table["channel"].tolist()
+    for rows in telling.groupby(["case", "pixels"], sort=False).indices.values():
+        alike = telling.index.to_numpy()[rows].tolist()
+        for row in alike if len(alike) > 1 else []:
+            found[row] = "the same as " + " and ".join(channels[other] for other in alike if other != row)
+    return pandas.Series(found, index=table.index, dtype=object)
 
 
 def _slices(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """One row a case, slice and channel, with another case that has the same pixels, by whether it shares the split.
+    """One row a case, slice and channel, with another patient's slice that has the same pixels, or nearly the same.
 
     Slices of one value, such as those above the head, are the same everywhere and do not count.
     """
-    slices = rows[["case", "patient", "split", "slice", "slice_name", "channel", "digest"]].copy()
+    import pandas
+
+    columns = ["case", "patient", "split", "slice", "slice_name", "channel", "digest", "perceptual", "head_fraction"]
+    slices = rows[columns].copy()
     telling = (rows["max"] > rows["min"]).to_numpy()
-    by_digest: dict[str, dict[str, tuple[str, str]]] = {}
-    for digest, patient, split, case in slices.loc[telling, ["digest", "patient", "split", "case"]].itertuples(
-        index=False
-    ):
-        by_digest.setdefault(digest, {}).setdefault(patient, (split, case))
-    across: list[str | None] = []
-    within: list[str | None] = []
-    for use, digest, patient, split in zip(telling, slices["digest"], slices["patient"], slices["split"], strict=True):
-        others = [where for name, where in by_digest[digest].items() if name != patient] if use else []
-        across.append(next((case for other, case in others if other != split), None))
-        within.append(next((case for other, case in others if other == split), None))
-    slices["same_in_other_split"], slices["same_in_split"] = across, within
-    return slices.astype({"same_in_other_split": object, "same_in_split": object})
+    slices["same_in_other_split"], slices["same_in_split"] = same_pixels(slices, telling)
+    slices["near_in_other_split"], slices["near_in_split"] = near_copies(slices)
+    beside = rows.assign(telling=telling).groupby(["case", "slice"])["telling"].transform("any").to_numpy()
+    slices["blank_beside"] = pandas.Series(~telling & beside, index=slices.index).map({True: "blank", False: None})
+    return slices.astype({"blank_beside": object})
+
+
+def _splits(cases: pandas.DataFrame) -> pandas.DataFrame:
+    """One row a split that has cases."""
+    grouped = cases.groupby("split", sort=False)
+    table = grouped.agg(
+        patients=("patient", "nunique"), cases=("case", "size"), slices=("slices", "sum"),
+        lesion_slices=("lesion_slices", "sum"), lesions=("lesions", "sum"),
+    ).reset_index()  # fmt: skip
+    table["lesion_slice_share"] = table["lesion_slices"] / table["slices"].clip(lower=1)
+    overall = cases["lesion_slices"].sum() / max(1, cases["slices"].sum())
+    ratio = table["lesion_slice_share"] / overall if overall else table["lesion_slice_share"] * np.nan
+    table["other_balance"] = ratio.where(ratio >= 1, 1 / ratio.clip(lower=1e-9))
+    return table

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.errors import ValidationFailed
 from metseg.files import read_json, write_json, written_beside
-from metseg.validation.expectations import CRITICAL, expectations
+from metseg.validation.drift import compare, new_spacings
+from metseg.validation.expectations import CRITICAL, drift_expectations, expectations
 from metseg.validation.frames import make_frames
 from metseg.validation.page import render_page
+from metseg.validation.reference import Reference
 from metseg.validation.suites import Outcome, run_suites
+from metseg.validation.thumbnails import CaseThumbnails, Place, nothing
 
 if TYPE_CHECKING:
     import pandas
@@ -21,6 +24,7 @@ DATA_DOCS = "data_docs"
 VERDICT = "verdict.json"
 PAGE = "validation.html"
 SHOWN = 8
+PLACES = 24
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Finding:
         found: what was found instead.
         cases: the cases it concerns, all of them; empty where it is the cohort as a whole.
         remedy: what to do.
+        places: the first places it concerns.
     """
 
     expectation: str
@@ -40,6 +45,7 @@ class Finding:
     found: str
     cases: tuple[str, ...]
     remedy: str
+    places: tuple[Place, ...] = ()
 
     def __str__(self) -> str:
         rest = len(self.cases) - SHOWN
@@ -57,16 +63,28 @@ class Verdict:
         critical: what stops the run.
         warnings: what a person should look at.
         expectations: everything that was judged, in words.
+        reference: version of the champion's training data that the cohort was compared with; empty if none.
+        drift: one row a statistic that was compared: medians, population stability index, Kolmogorov–Smirnov.
     """
 
     passed: bool
     critical: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     expectations: tuple[str, ...]
+    reference: str = ""
+    drift: tuple[dict[str, Any], ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """How many expectations there are, and how many of them are broken, by severity."""
+        return {
+            "expectations": len(self.expectations),
+            "critical": len(self.critical),
+            "warnings": len(self.warnings),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as plain types that JSON holds."""
-        return asdict(self)
+        return {**asdict(self), "counts": self.counts()}
 
     @classmethod
     def read(cls, path: Path) -> Verdict:
@@ -74,18 +92,39 @@ class Verdict:
         content = read_json(path)
 
         def findings(name: str) -> tuple[Finding, ...]:
-            return tuple(Finding(**{**one, "cases": tuple(one["cases"])}) for one in content[name])
+            return tuple(
+                Finding(
+                    **{**one, "cases": tuple(one["cases"]), "places": tuple(Place(**place) for place in one["places"])}
+                )
+                for one in content[name]
+            )
 
-        return cls(content["passed"], findings("critical"), findings("warnings"), tuple(content["expectations"]))
+        return cls(
+            passed=content["passed"],
+            critical=findings("critical"),
+            warnings=findings("warnings"),
+            expectations=tuple(content["expectations"]),
+            reference=content["reference"],
+            drift=tuple(content["drift"]),
+        )
 
 
-def validate(manifest: Manifest, statistics: pandas.DataFrame, out: Path) -> Verdict:
+def validate(
+    manifest: Manifest,
+    statistics: pandas.DataFrame,
+    out: Path,
+    *,
+    reference: Reference | None = None,
+    cases: Path | None = None,
+) -> Verdict:
     """Judge a cohort by its manifest and statistics alone.
 
     Args:
         manifest: from ingest.
         statistics: from ingest, one row a case, slice and channel.
         out: folder to write `verdict.json`, `validation.html` and `data_docs/` to; those there are replaced.
+        reference: statistics of the data that the reigning champion was trained on, to notice drift.
+        cases: folder of canonical cases, read only for pictures of a few slices that findings are about.
 
     Returns:
         The verdict, as written.
@@ -94,19 +133,43 @@ def validate(manifest: Manifest, statistics: pandas.DataFrame, out: Path) -> Ver
         DataError: manifest and statistics are not of one ingest.
     """
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = run_suites(expectations(manifest), make_frames(manifest, statistics), out / DATA_DOCS)
-    findings = [_finding(outcome) for outcome in outcomes if not outcome.success]
+    frames = make_frames(manifest, statistics)
+    expected, tables = expectations(manifest), vars(frames)
+    drift: tuple[dict[str, Any], ...] = ()
+    if reference is not None:
+        compared = compare(reference, manifest, frames)
+        frames.cases["new_spacing"] = pandas_objects(new_spacings(reference, manifest))
+        expected, tables = [*expected, *drift_expectations()], {**tables, **vars(compared)}
+        drift = tuple(_plain(row) for row in compared.drift.to_dict("records"))
+    outcomes = run_suites(expected, tables, out / DATA_DOCS)
+    findings = [finding_of(outcome) for outcome in outcomes if not outcome.success]
     critical = tuple(one for one in findings if one.severity == CRITICAL)
     verdict = Verdict(
         passed=not critical,
         critical=critical,
         warnings=tuple(one for one in findings if one.severity != CRITICAL),
         expectations=tuple(outcome.name for outcome in outcomes),
+        reference=reference.version if reference is not None else "",
+        drift=drift,
     )
+    pictures = CaseThumbnails(cases, statistics) if cases is not None else nothing
     with written_beside(out / PAGE) as beside:
-        beside.write_text(render_page(manifest, verdict), encoding="utf-8")
+        beside.write_text(render_page(manifest, verdict, pictures), encoding="utf-8")
     write_json(out / VERDICT, verdict.to_dict())
     return verdict
+
+
+def pandas_objects(values: list[str | None]) -> pandas.Series:
+    """A column of texts and None, which pandas would turn into NaN."""
+    import pandas
+
+    return pandas.Series(values, dtype=object)
+
+
+def _plain(row: dict[Any, Any]) -> dict[str, Any]:
+    """A row with rounded figures, without those that only expectations read."""
+    kept = {str(name): value for name, value in row.items() if name not in ("large_psi", "moderate_psi")}
+    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in kept.items()}
 
 
 def require(verdict: Verdict) -> None:
@@ -116,26 +179,26 @@ def require(verdict: Verdict) -> None:
         raise ValidationFailed(f"The data are unfit for training, {len(verdict.critical)} findings:\n{reasons}")
 
 
-def _finding(outcome: Outcome) -> Finding:
+def finding_of(outcome: Outcome) -> Finding:
     """What to say of an expectation that does not hold."""
     if outcome.error:
         return Finding(outcome.name, CRITICAL, f"could not be judged ({outcome.error})", (), outcome.remedy)
     if not outcome.rows:
         return Finding(outcome.name, outcome.severity, f"found {_text(outcome.observed)}", (), outcome.remedy)
-    cases = tuple(dict.fromkeys(str(row["case"]) for row in outcome.rows))
+    rows = [row for row in outcome.rows if "case" in row]
+    cases = tuple(dict.fromkeys(str(row["case"]) for row in rows))
+    places = dict.fromkeys(
+        Place(str(row["case"]), str(row.get("channel", "")), str(row.get("slice_name", ""))) for row in rows
+    )
     shown = [_row(row) for row in outcome.rows[:SHOWN]]
     rest = len(outcome.rows) - len(shown)
     found = f"found {'; '.join(shown)}" + (f" and {rest} more" if rest else "")
-    return Finding(outcome.name, outcome.severity, found, cases, outcome.remedy)
+    return Finding(outcome.name, outcome.severity, found, cases, outcome.remedy, tuple(places)[:PLACES])
 
 
 def _row(row: dict[str, Any]) -> str:
     """Such as `TCGA_DU_6407_19860514 t1c: t2f`."""
-    place = [str(row["case"])]
-    if "slice_name" in row:
-        place.append(f"slice {row['slice_name']}")
-    if "channel" in row:
-        place.append(str(row["channel"]))
+    place = [f"slice {value}" if name == "slice_name" else str(value) for name, value in row.items() if name != "found"]
     return f"{' '.join(place)}: {_text(row['found'])}"
 
 

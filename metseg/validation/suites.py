@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metseg.files import folder_written_beside
 from metseg.settings import apply_defaults
 from metseg.validation.expectations import Expected
-from metseg.validation.frames import Frames
+from metseg.validation.offline import make_offline
+
+if TYPE_CHECKING:
+    import pandas
 
 SITE = "metseg"
-INDEXED = {"cases": ["case"], "channels": ["case", "channel"], "slices": ["case", "slice_name", "channel"]}
+INDEXED = {
+    "cases": ["case"],
+    "channels": ["case", "channel"],
+    "slices": ["case", "slice_name", "channel"],
+    "splits": ["split"],
+    "drift": ["statistic"],
+    "champion": ["aspect"],
+}
 """Columns that name a row of each table."""
 
 
@@ -39,60 +49,73 @@ class Outcome:
     error: str
 
 
-def run_suites(expected: Sequence[Expected], frames: Frames, docs: Path) -> list[Outcome]:
-    """Hold the tables against the expectations and write the Data Docs into `docs`, which is replaced.
+def run_suites(
+    expected: Sequence[Expected], tables: Mapping[str, pandas.DataFrame], docs: Path | None = None
+) -> list[Outcome]:
+    """Hold the tables against the expectations.
 
     Args:
         expected: what should hold.
-        frames: the tables.
-        docs: folder for one fresh site; `index.html` is its entry.
+        tables: by the name that expectations give; one that none is about is left out.
+        docs: folder for one fresh site of Data Docs, which replaces what is there; `index.html` is its entry. None
+            writes no site.
     """
     apply_defaults()  # nothing phones home: Great Expectations reads this when it is imported
-    import great_expectations as gx
-
+    if docs is None:
+        return _run(_context({}), expected, tables)
     shutil.rmtree(docs, ignore_errors=True)
     with folder_written_beside(docs) as beside:
-        context = _context(gx, beside)
-        source = context.data_sources.add_pandas("cohort")
-        definitions = [
-            _definition(gx, context, source, table, [one for one in expected if one.table == table])
-            for table in INDEXED
-        ]
-        outcomes = []
-        for table, definition in zip(INDEXED, definitions, strict=True):
-            checkpoint = context.checkpoints.add(
-                gx.Checkpoint(
-                    name=f"judge {table}",
-                    validation_definitions=[definition],
-                    result_format={"result_format": "COMPLETE", "unexpected_index_column_names": INDEXED[table]},
-                )
-            )
-            result = checkpoint.run(batch_parameters={"dataframe": getattr(frames, table)})
-            for run in result.run_results.values():
-                outcomes += [_outcome(one, table, getattr(frames, table)) for one in run.results]
+        site = {
+            "class_name": "SiteBuilder",
+            "show_how_to_buttons": False,
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(beside.resolve())},
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        }
+        context = _context({SITE: site})
+        outcomes = _run(context, expected, tables)
         context.build_data_docs(site_names=[SITE])
+        make_offline(beside)
         beside.chmod(0o755)
     return outcomes
 
 
-def _context(gx: Any, docs: Path) -> Any:
-    """A context that keeps everything in memory but its one Data Docs site in `docs`."""
+def _run(context: Any, expected: Sequence[Expected], tables: Mapping[str, pandas.DataFrame]) -> list[Outcome]:
+    """The outcome of every expectation, table by table."""
+    import great_expectations as gx
+
+    source = context.data_sources.add_pandas("cohort")
+    judged = [table for table in INDEXED if table in tables and any(one.table == table for one in expected)]
+    definitions = [
+        _definition(gx, context, source, table, [one for one in expected if one.table == table]) for table in judged
+    ]
+    outcomes = []
+    for table, definition in zip(judged, definitions, strict=True):
+        checkpoint = context.checkpoints.add(
+            gx.Checkpoint(
+                name=f"judge {table}",
+                validation_definitions=[definition],
+                result_format={"result_format": "COMPLETE", "unexpected_index_column_names": INDEXED[table]},
+            )
+        )
+        result = checkpoint.run(batch_parameters={"dataframe": tables[table]})
+        for run in result.run_results.values():
+            outcomes += [_outcome(one, table, tables[table]) for one in run.results]
+    return outcomes
+
+
+def _context(sites: dict[str, Any]) -> Any:
+    """A context that keeps everything in memory but its sites of Data Docs."""
+    import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
         InMemoryStoreBackendDefaults,
         ProgressBarsConfig,
     )
 
-    site = {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.resolve())},
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
     configuration = DataContextConfig(
         # Without this, a folder for another site stays behind in the system's temporary folder.
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-        data_docs_sites={SITE: site},
+        data_docs_sites=sites,
         progress_bars=ProgressBarsConfig(globally=False),
         analytics_enabled=False,
     )

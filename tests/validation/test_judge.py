@@ -3,132 +3,93 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 
 from metseg.dataset.ingest import ingest
-from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.statistics import slice_statistics
 from metseg.errors import DataError, ValidationFailed
-from metseg.validation.expectations import expectations
-from metseg.validation.judge import Finding, Verdict, require, validate
-
-CHANNELS = ("t1n", "t1c")
-SPLIT_OF = {"a": "train", "b": "train", "c": "validation", "d": "test"}
-Cohort = tuple[Manifest, pandas.DataFrame]
-Images = dict[str, np.ndarray]
-
-
-def images() -> Images:
-    """Float images `(4, 6, 6, 2)` of the cases a to d; the last slice is empty, as above the head."""
-    made = {}
-    for seed, case in enumerate(SPLIT_OF):
-        made[case] = np.random.default_rng(seed).normal(100, 20, (4, 6, 6, 2)).astype(np.float32)
-        made[case][3] = 0
-    return made
-
-
-def cohort(of: Images) -> Cohort:
-    """A sound manifest and the statistics of `of`; every case has a lesion of 2 voxels."""
-    entries, rows = [], []
-    for case, image in of.items():
-        mask = np.zeros(image.shape[:3], np.uint8)
-        mask[1, 2, 2:4] = 1
-        rows += slice_statistics(case, CHANNELS, ("0", "1", "2", "3"), image, mask)
-        entries.append(
-            CaseEntry(case, f"patient {case}", "000", SPLIT_OF[case], False, 4, 6, 6, (3.0, 1.0, 1.0), 2, 1, ())
-        )
-    manifest = Manifest("data", "0.dir", "brats-mets", list(CHANNELS), ["1", "3"], ["a <note>"], entries)
-    return manifest, pandas.DataFrame(rows)
-
-
-def with_entry(case: str, **changes: Any) -> Callable[[], Cohort]:
-    """A sound cohort whose manifest says something else of one case."""
-
-    def make() -> Cohort:
-        manifest, rows = cohort(images())
-        entries = [replace(entry, **changes) if entry.case == case else entry for entry in manifest.cases]
-        return replace(manifest, cases=entries), rows
-
-    return make
-
-
-def with_entries(**changes: Any) -> Callable[[], Cohort]:
-    """A sound cohort whose manifest says something else of all cases."""
-
-    def make() -> Cohort:
-        manifest, rows = cohort(images())
-        return replace(manifest, cases=[replace(entry, **changes) for entry in manifest.cases]), rows
-
-    return make
-
-
-def with_images(change: Callable[[Images], None]) -> Callable[[], Cohort]:
-    """A cohort with other pixels."""
-
-    def make() -> Cohort:
-        of = images()
-        change(of)
-        return cohort(of)
-
-    return make
-
-
-def put(case: str, where: Any, value: Any) -> Callable[[Images], None]:
-    def change(of: Images) -> None:
-        of[case][where] = value
-
-    return change
-
-
-def copy_slice(source: str, target: str) -> Callable[[Images], None]:
-    def change(of: Images) -> None:
-        of[target][2] = of[source][1]
-
-    return change
+from metseg.validation.drift import compare, new_spacings
+from metseg.validation.expectations import drift_expectations, expectations
+from metseg.validation.frames import make_frames
+from metseg.validation.judge import Finding, Verdict, finding_of, require, validate
+from metseg.validation.reference import Reference, describe
+from metseg.validation.suites import run_suites
+from tests.validation.cohorts import (
+    Cohort,
+    Images,
+    cohort,
+    copy_slice,
+    images,
+    put,
+    sound,
+    with_entries,
+    with_entry,
+    with_images,
+    with_statistics,
+)
 
 
 def doubled() -> Cohort:
-    manifest, rows = cohort(images())
+    manifest, rows = sound()
     return replace(manifest, cases=[*manifest.cases, manifest.cases[0]]), rows
 
 
 def two_patients() -> Cohort:
-    manifest, rows = cohort(images())
-    names = {"a": "x", "b": "x", "c": "y", "d": "y"}
-    return replace(manifest, cases=[replace(one, patient=names[one.case]) for one in manifest.cases]), rows
+    manifest, rows = sound()
+    cases = [replace(one, patient="x" if one.split == "train" else "y") for one in manifest.cases]
+    return replace(manifest, cases=cases), rows
+
+
+def four_training_patients() -> Cohort:
+    manifest, rows = sound()
+    return replace(manifest, cases=manifest.cases[1:]), rows[rows["case"] != "a"]
 
 
 def without_statistics_of_a_slice() -> Cohort:
-    manifest, rows = cohort(images())
-    return manifest, rows[~((rows.case == "b") & (rows.slice == 2))]
+    manifest, rows = sound()
+    return manifest, rows[~((rows["case"] == "b") & (rows["slice"] == 2))]
+
+
+def without_statistics_of_a_case() -> Cohort:
+    manifest, rows = sound()
+    return manifest, rows[rows["case"] != "b"]
 
 
 def other_channel_name() -> Cohort:
-    manifest, rows = cohort(images())
+    manifest, rows = sound()
     return manifest, rows.assign(channel=rows.channel.where(rows.case != "c", rows.channel.replace("t1c", "t2w")))
+
+
+def huge_lesion() -> Cohort:
+    manifest, rows = with_statistics("b", lesion_sizes=[100])()
+    return replace(manifest, cases=[replace(one, spacing=(20.0, 20.0, 20.0)) for one in manifest.cases]), rows
 
 
 def nearly_empty(of: Images) -> None:
     of["b"][:] = 0
-    of["b"][1, 2, 2] = 90, 95
+    of["b"][1, 12, 12] = 90, 95
 
 
 def copied_channel(of: Images) -> None:
     of["b"][..., 1] = of["b"][..., 0]
 
 
+black = with_statistics("b", "t1c", fraction_zero=0.95)
+wide = with_statistics("b", "t1c", window_high=9e3)
+
 TRIPS: list[tuple[str, str, Callable[[], Cohort], set[str]]] = [
     ("at least three patients", "critical", two_patients, set()),
-    ("every patient in one split", "critical", with_entry("c", patient="patient a"), {"a", "c"}),
-    ("splits are train, validation and test", "critical", with_entry("d", split="train"), set()),
+    ("every patient in one split", "critical", with_entry("f", patient="patient a"), {"a", "f"}),
+    ("splits are train, validation and test", "critical", with_entries(("test",), split="train"), set()),
     ("case names are unique", "critical", doubled, {"a"}),
+    ("at least 5 patients in each split", "warning", four_training_patients, set()),
     ("slices between 1 and 4096", "critical", with_entry("b", slices=0), {"b"}),
     ("height between 1 and 4096", "critical", with_entry("b", height=5000), {"b"}),
     ("width between 1 and 4096", "critical", with_entry("b", width=0), {"b"}),
@@ -136,63 +97,123 @@ TRIPS: list[tuple[str, str, Callable[[], Cohort], set[str]]] = [
     ("spacing is known for all cases or for none", "warning", with_entry("b", spacing=None), set()),
     ("spacing is like that of other cases", "warning", with_entry("b", spacing=(12.0, 1.0, 1.0)), {"b"}),
     ("as many slices as other cases", "warning", with_entry("b", slices=20), {"b"}),
+    ("volumes lie along the patient's axes, to 20°", "warning", with_statistics("b", tilt_degrees=31.0), {"b"}),
+    ("every case was read", "critical", without_statistics_of_a_case, {"b"}),
+    ("slices have the size that the manifest says", "critical", with_entry("b", height=23), {"b"}),
     ("statistics cover every slice and channel", "critical", without_statistics_of_a_slice, {"b"}),
+    ("every slice has its mask", "critical", with_statistics("b", lesion_voxels=np.nan), {"b"}),
+    ("mask values are 0 and 1", "critical", with_statistics("b", mask_max=4), {"b"}),
+    ("masks are those of the manifest", "critical", with_entry("b", lesion_voxels=3), {"b"}),
+    ("lesions fill less than half of the volume", "critical", with_entry("b", lesion_voxels=1152), {"b"}),
+    ("the mask lies on the head", "critical", with_statistics("b", lesion_outside=2), {"b"}),
+    ("lesions lie inside the head", "warning", with_images(put("b", (1, slice(8, 22)), 0)), {"b"}),
     ("training patients have lesions", "critical", with_entries(lesion_voxels=0), set()),
-    ("validation patients have lesions", "warning", with_entry("c", lesion_voxels=0), set()),
-    ("test patients have lesions", "warning", with_entry("d", lesion_voxels=0), set()),
+    ("validation patients have lesions", "warning", with_entries(("validation",), lesion_voxels=0), set()),
+    ("test patients have lesions", "warning", with_entries(("test",), lesion_voxels=0), set()),
     ("every case has a lesion", "warning", with_entry("b", lesion_voxels=0), {"b"}),
-    ("lesions fill less than half of the volume", "critical", with_entry("b", lesion_voxels=72), {"b"}),
+    ("at most 200 lesions in a case", "warning", with_statistics("b", lesion_sizes=[2] * 51), {"b"}),
+    ("few lesions are single voxels", "warning", with_statistics("b", lesion_sizes=[1, 1, 9]), {"b"}),
+    ("no lesion is larger than 300 cm³", "warning", huge_lesion, {"b"}),
+    ("between 1% and 95% of a split's slices have lesion", "warning", with_entries(("test",), lesion_slices=4), set()),
+    ("splits have lesion in like shares of their slices", "warning", with_entries(("test",), lesion_slices=0), set()),
     ("channels are those of the manifest", "critical", other_channel_name, set()),
-    ("every value is a finite number", "critical", with_images(put("b", (0, 1, 1, 1), np.nan)), {"b"}),
+    ("every value is a finite number", "critical", with_images(put("b", (0, 9, 9, 1), np.nan)), {"b"}),
     ("no channel is constant", "critical", with_images(put("b", (..., 1), 7)), {"b"}),
-    ("intensities are within the range of scanners", "warning", with_images(put("b", (0, 0, 0, 0), 1e9)), {"b"}),
-    ("intensities are within the range of scanners", "warning", with_images(put("b", (0, 0, 0, 0), -1e9)), {"b"}),
+    ("intensities are within the range of scanners", "warning", with_images(put("b", (0, 9, 9, 0), 1e9)), {"b"}),
+    ("intensities are within the range of scanners", "warning", with_images(put("b", (0, 9, 9, 0), -1e9)), {"b"}),
     ("the head fills some of the picture", "warning", with_images(nearly_empty), {"b"}),
     ("no channel is a copy of another", "warning", with_images(copied_channel), {"b"}),
-    ("no image is in two splits", "critical", with_images(copy_slice("a", "c")), {"a", "c"}),
+    ("the intensity window is like that of other cases", "warning", with_statistics("b", window_high=9e3), {"b"}),
+    ("no slice is blank in one channel alone", "warning", with_images(put("b", (1, ..., 1), 0)), {"b"}),
+    ("images are skull-stripped", "warning", with_statistics("b", skull_stripped=False), {"b"}),
+    ("no image is in two splits", "critical", with_images(copy_slice("a", "f")), {"a", "f"}),
     ("no image belongs to two patients", "warning", with_images(copy_slice("a", "b")), {"a", "b"}),
-]
+    ("no image resembles one in another split", "warning", with_images(copy_slice("a", "f", noise=1)), {"a", "f"}),
+    ("no image resembles one of another patient", "warning", with_images(copy_slice("a", "b", noise=1)), {"a", "b"}),
+    ("the number of slices is no outlier of the cohort", "warning", with_entry("b", slices=20), {"b"}),
+    ("the share of head is no outlier of the cohort", "warning", with_statistics("b", head_fraction=0.01), {"b"}),
+    ("the number of lesions is no outlier of the cohort", "warning", with_statistics("b", lesion_sizes=[2] * 3), {"b"}),
+    ("the volume of lesions is no outlier of the cohort", "warning", with_entry("b", lesion_voxels=90), {"b"}),
+    ("the mean is no outlier of the cohort", "warning", with_statistics("b", "t1c", mean=9e3), {"b"}),
+    ("the standard deviation is no outlier of the cohort", "warning", with_statistics("b", "t1c", std=9e3), {"b"}),
+    ("the median is no outlier of the cohort", "warning", with_statistics("b", "t1c", p50=9e3), {"b"}),
+    ("the 99th percentile is no outlier of the cohort", "warning", with_statistics("b", "t1c", p99=9e3), {"b"}),
+    ("the share of zeros is no outlier of the cohort", "warning", black, {"b"}),
+    ("the width of the window is no outlier of the cohort", "warning", wide, {"b"}),
+]  # fmt: skip
 
 
-def test_a_sound_cohort_passes_and_leaves_its_papers(tmp_path: Path) -> None:
-    manifest, rows = cohort(images())
+def findings_of(verdict: Verdict) -> dict[str, Finding]:
+    return {finding.expectation: finding for finding in (*verdict.critical, *verdict.warnings)}
+
+
+def test_a_sound_cohort_passes_and_its_papers_replace_earlier_ones(tmp_path: Path) -> None:
+    assert not validate(*with_entry("b", slices=0)(), tmp_path).passed
+    manifest, rows = sound()
     verdict = validate(manifest, rows, tmp_path)
-    assert verdict.passed and not verdict.critical and not verdict.warnings
+    assert not findings_of(verdict) and verdict.passed
     assert set(verdict.expectations) == {one.name for one in expectations(manifest)}
     require(verdict)
     assert Verdict.read(tmp_path / "verdict.json") == verdict
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data_docs", "validation.html", "verdict.json"]
-    assert len(list((tmp_path / "data_docs" / "validations").rglob("*.html"))) == 3
+    assert len(list((tmp_path / "data_docs" / "validations").rglob("*.html"))) == 4
     page = (tmp_path / "validation.html").read_text()
     assert "a &lt;note&gt;" in page and "://" not in page and "<script" not in page
 
 
 def test_every_expectation_has_a_cohort_that_trips_it() -> None:
-    manifest, _ = cohort(images())
+    manifest, _ = sound()
     assert {name for name, *_ in TRIPS} == {one.name for one in expectations(manifest)}
 
 
 @pytest.mark.parametrize("name, severity, make, cases", TRIPS)
-def test_expectation_is_tripped(
-    tmp_path: Path, name: str, severity: str, make: Callable[[], Cohort], cases: set[str]
-) -> None:
-    verdict = validate(*make(), tmp_path)
-    found = {finding.expectation: finding for finding in (*verdict.critical, *verdict.warnings)}
-    assert name in found, list(found)
-    assert found[name].severity == severity
-    assert set(found[name].cases) == cases
-    assert found[name].found and found[name].remedy
-    assert verdict.passed == (not verdict.critical)
-    written = json.loads((tmp_path / "verdict.json").read_text())
-    assert name in [one["expectation"] for one in written["critical" if severity == "critical" else "warnings"]]
-    assert name in (tmp_path / "validation.html").read_text()
+def test_expectation_is_tripped(name: str, severity: str, make: Callable[[], Cohort], cases: set[str]) -> None:
+    manifest, rows = make()
+    (expected,) = [one for one in expectations(manifest) if one.name == name]
+    (outcome,) = run_suites([expected], vars(make_frames(manifest, rows)))
+    assert not outcome.success and not outcome.error
+    finding = finding_of(outcome)
+    assert finding.severity == severity
+    assert set(finding.cases) == cases
+    assert finding.found and finding.remedy
 
 
-def test_what_stops_a_run_names_the_cases(tmp_path: Path) -> None:
-    verdict = validate(*with_images(put("b", (0, 1, 1, 1), np.nan))(), tmp_path)
-    assert str(verdict.critical[0]).startswith("every value is a finite number: found b t1c: 1 [b]. Replace NaN")
-    with pytest.raises(ValidationFailed, match=r"unfit for training, 1 findings:\n- every value .*\[b\]"):
+class Fetches(HTMLParser):
+    """Collects what a browser would fetch or run to show a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "link", "iframe"):
+            self.found.append(tag)
+        self.found += [str(value) for name, value in attrs if name == "src" and not str(value).startswith("data:")]
+
+
+def test_what_stops_a_run_names_the_cases_in_papers_that_open_without_a_network(tmp_path: Path) -> None:
+    of = images()
+    copied_channel(of)
+    of["c"][0, 9, 9, 1] = np.nan
+    verdict = validate(*cohort(of), tmp_path)
+    assert str(verdict.critical[0]).startswith("every value is a finite number: found c t1c: 1 [c]. Replace NaN")
+    with pytest.raises(ValidationFailed, match=r"unfit for training, 1 findings:\n- every value .*\[c\]"):
         require(verdict)
+    written = json.loads((tmp_path / "verdict.json").read_text())
+    judged, warnings = len(verdict.expectations), len(verdict.warnings)
+    assert written["counts"] == {"expectations": judged, "critical": 1, "warnings": warnings}
+    assert written["critical"][0]["places"] == [{"case": "c", "channel": "t1c", "slice_name": ""}]
+    pages = [tmp_path / "validation.html", *(tmp_path / "data_docs").rglob("*.html")]
+    assert len(pages) == 1 + 1 + 4 + 4
+    for path in pages:
+        fetches = Fetches()
+        fetches.feed(path.read_text())
+        assert fetches.found == [], path
+        assert not re.search(r"url\(\s*['\"]?(https?:)?//|@import", path.read_text()), path
+    index = (tmp_path / "data_docs" / "index.html").read_text()
+    targets = re.findall(r"href='([^']+)'", index)
+    assert len(targets) == 8 and all((tmp_path / "data_docs" / target).is_file() for target in targets)
+    assert "the same as t1n" in "".join(path.read_text() for path in pages[1:])
 
 
 def test_a_long_list_of_cases_is_cut_in_words_and_whole_in_the_file() -> None:
@@ -200,24 +221,66 @@ def test_a_long_list_of_cases_is_cut_in_words_and_whole_in_the_file() -> None:
     assert str(finding) == "x: y [0, 1, 2, 3, 4, 5, 6, 7 and 22 more]. z"
 
 
-def test_a_second_verdict_replaces_the_first(tmp_path: Path) -> None:
-    validate(*with_entry("b", slices=0)(), tmp_path)
-    verdict = validate(*cohort(images()), tmp_path)
-    assert Verdict.read(tmp_path / "verdict.json") == verdict and verdict.passed
-    assert len(list((tmp_path / "data_docs" / "validations").rglob("*.html"))) == 3
-
-
 def test_papers_of_two_ingests_are_refused(tmp_path: Path) -> None:
-    manifest, rows = cohort(images())
+    manifest, rows = sound()
     with pytest.raises(DataError, match="cases that the manifest lacks: a"):
         validate(replace(manifest, cases=manifest.cases[1:]), rows, tmp_path)
     with pytest.raises(DataError, match="lack the columns digest"):
         validate(manifest, rows.drop(columns="digest"), tmp_path)
 
 
-def test_real_copies_of_flair_are_named(tmp_path: Path, shared_data: Path) -> None:
+def drift_of(reference: Reference, moved: Cohort) -> dict[str, Finding]:
+    frames = make_frames(*moved)
+    frames.cases["new_spacing"] = pandas.Series(new_spacings(reference, moved[0]), dtype=object)
+    tables = {**vars(frames), **vars(compare(reference, moved[0], frames))}
+    outcomes = run_suites(drift_expectations(), tables)
+    return {outcome.name.split(" (")[0]: finding_of(outcome) for outcome in outcomes if not outcome.success}
+
+
+def test_the_same_data_have_not_drifted() -> None:
+    manifest, rows = sound()
+    assert drift_of(describe(manifest, rows), (manifest, rows)) == {}
+
+
+def test_brighter_images_of_another_grid_and_label_are_drift() -> None:
+    before, statistics = sound()
+    reference = describe(replace(before, cases=[replace(one, split="train") for one in before.cases]), statistics)
+    of = images()
+    for image in of.values():
+        image[..., 1] *= 3
+    manifest, rows = cohort(of)
+    entries = [replace(one, spacing=(5.0, 1.0, 1.0) if one.case == "b" else one.spacing) for one in manifest.cases]
+    found = drift_of(reference, (replace(manifest, cases=entries, labels=["3"]), rows))
+    assert {finding.severity for finding in found.values()} == {"warning"}
+    assert found["spacings are like the champion's"].cases == ("b",)
+    assert (
+        "labels: 3, the champion's are 1, 3"
+        in found["channels and labels are the champion's, else the two are incomparable"].found
+    )
+    moved = found["statistics are distributed as the champion's"].found
+    assert "t1c mean" in moved and "t1n" not in moved
+    assert "t1c mean" in found["no statistic has moved far from the champion's"].found
+
+
+def test_a_verdict_with_drift_says_what_it_was_compared_with(tmp_path: Path) -> None:
+    manifest, rows = sound()
+    verdict = validate(manifest, rows, tmp_path, reference=describe(replace(manifest, version="1.dir"), rows))
+    assert verdict.passed and verdict.reference == "1.dir" and len(verdict.drift) > 10
+    assert Verdict.read(tmp_path / "verdict.json") == verdict
+    assert "1.dir" in (tmp_path / "validation.html").read_text()
+    assert len(list((tmp_path / "data_docs" / "validations").rglob("*.html"))) == 6
+
+
+def test_real_copies_of_flair_are_named_and_shown(tmp_path: Path, shared_data: Path) -> None:
     manifest = ingest(str(shared_data / "tcga-lgg"), tmp_path / "cohort")
-    verdict = validate(manifest, pandas.read_parquet(tmp_path / "cohort" / "statistics.parquet"), tmp_path / "out")
+    statistics = pandas.read_parquet(tmp_path / "cohort" / "statistics.parquet")
+    verdict = validate(manifest, statistics, tmp_path / "out", cases=tmp_path / "cohort" / "cases")
     assert verdict.passed
-    found = {finding.expectation: set(finding.cases) for finding in verdict.warnings}
-    assert found == {"no channel is a copy of another": {"TCGA_DU_6407_19860514", "TCGA_HT_7877_19980917"}}
+    copies = findings_of(verdict)["no channel is a copy of another"]
+    assert set(copies.cases) == {"TCGA_DU_6407_19860514", "TCGA_HT_7877_19980917"}
+    assert "TCGA_DU_6407_19860514 t1c: the same as t2f" in copies.found
+    assert "TCGA_HT_7877_19980917 t2f: the same as t1n and t1c" in copies.found
+    assert not [name for name in findings_of(verdict) if name.startswith("no image")]
+    page = (tmp_path / "out" / "validation.html").read_text()
+    assert page.count("data:image/jpeg;base64,") >= 3
+    assert len(page) < 1_000_000

@@ -1,0 +1,206 @@
+"""What is there to say of one case, read once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.dataset.statistics import head_hulls
+from metseg.imaging.formats import is_image, is_volume, read_image
+from metseg.imaging.layouts import CaseSource, LoadedCase
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.window import apply_window, volume_window
+from metseg.scoring.contacts import label_components
+
+MASK_NAME = re.compile(
+    r"(^|[/_.-])(seg|segmentation|mask|masks|label|labels|labelsTr|labelsTs)([/_.-]|$)", re.IGNORECASE
+)
+PERCENTILES = (1.0, 50.0, 99.0)
+SAMPLED = 500_000
+"""About how many voxels of a channel the percentiles are taken from."""
+
+MARGIN = 4
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The slice of a case with most lesion, or its middle one where there is none, cut to the head.
+
+    Attributes:
+        image: windowed grey values uint8 `(height, width, channels)`.
+        mask: bool `(height, width)`.
+        number: which slice, from 1.
+        slices: how many there are.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    number: int
+    slices: int
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What was found in one case.
+
+    Attributes:
+        case, patient, timepoint: as the layout names them.
+        shape: `(slices, height, width)`, in canonical orientation.
+        spacing: mm along the same; None where the format carries none.
+        orientation: of the first file as it lies on disk, where its columns, rows and slices point, such as `RAS`.
+        dtype: of the voxels as they come in.
+        intensities: by channel: least, 1st, 50th and 99th percentile, greatest of the finite values.
+        nonfinite: values that are no numbers.
+        labels: voxels of each value in the mask files as they are; empty where those are no files that hold values.
+        lesion_voxels: of each 26-connected lesion, largest first.
+        lesion_slices: slices with lesion.
+        thresholded: lossy masks that were cut at a grey value.
+        resampled: masks that were brought onto their image's grid.
+    """
+
+    case: str
+    patient: str
+    timepoint: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float] | None
+    orientation: str
+    dtype: str
+    intensities: dict[str, tuple[float, ...]]
+    nonfinite: int
+    labels: dict[float, int]
+    lesion_voxels: tuple[int, ...]
+    lesion_slices: int
+    thresholded: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
+
+    @property
+    def voxel(self) -> float:
+        """Size of a voxel in mm³; 1 where the spacing is unknown."""
+        return float(np.prod(self.spacing)) if self.spacing else 1.0
+
+    @property
+    def volumes(self) -> list[float]:
+        """Volume of each lesion in mm³; in voxels where the spacing is unknown."""
+        return [count * self.voxel for count in self.lesion_voxels]
+
+    @property
+    def diameters(self) -> list[float]:
+        """Diameter of the ball of each lesion's volume, in mm; in voxels where the spacing is unknown."""
+        return [(6 * volume / np.pi) ** (1 / 3) for volume in self.volumes]
+
+
+def look_at(
+    root: Path, source: CaseSource, channels: tuple[str, ...], preview: bool
+) -> tuple[CaseFacts, Preview | None]:
+    """Read a case and say what is in it.
+
+    Args:
+        root: folder of the cohort, which `source.sources` are relative to.
+        source: the case.
+        channels: names of its channels, in order.
+        preview: whether a picture of it is wanted.
+
+    Raises:
+        DataError: it cannot be read; the message names the file.
+    """
+    loaded = source.load()
+    image, mask = loaded.image, loaded.mask > 0
+    components = label_components(mask)
+    sizes = np.sort(np.bincount(components.ravel())[1:])[::-1]
+    facts = CaseFacts(
+        case=source.case,
+        patient=source.patient,
+        timepoint=source.timepoint,
+        shape=(mask.shape[0], mask.shape[1], mask.shape[2]),
+        spacing=loaded.geometry.spacing if loaded.geometry.spacing_known else None,
+        orientation=_orientation(root, source.sources),
+        dtype=str(image.dtype),
+        intensities={name: _intensities(image[..., place]) for place, name in enumerate(channels)},
+        nonfinite=int(image.size - np.count_nonzero(np.isfinite(image))),
+        labels=_labels(root, source.sources),
+        lesion_voxels=tuple(int(size) for size in sizes),
+        lesion_slices=int(mask.any(axis=(1, 2)).sum()),
+        thresholded=loaded.thresholded,
+        resampled=loaded.resampled,
+    )
+    return facts, _preview(loaded, mask) if preview else None
+
+
+def _intensities(voxels: NDArray[np.generic]) -> tuple[float, ...]:
+    finite = voxels[np.isfinite(voxels)]
+    if not finite.size:
+        return (float("nan"),) * (len(PERCENTILES) + 2)
+    middle = np.percentile(finite[:: 1 + finite.size // SAMPLED], PERCENTILES).tolist()
+    return (float(finite.min()), *middle, float(finite.max()))
+
+
+def mask_files(root: Path, sources: tuple[str, ...]) -> list[Path]:
+    """Those of a case's files that its masks are read from; none where the sources are no files, as in DICOM."""
+    named = [name for name in sources if MASK_NAME.search(name)]
+    return [path for name in named or sources[-1:] if (path := root / name).is_file() and is_image(path)]
+
+
+def _labels(root: Path, sources: tuple[str, ...]) -> dict[float, int]:
+    """Voxels of each value in the mask files; of a coloured mask, of its first colour."""
+    counted: Counter[float] = Counter()
+    for path in mask_files(root, sources):
+        array = read_image(path)[0]
+        values, counts = np.unique(array[..., 0] if array.ndim == 4 else array, return_counts=True)
+        counted.update(dict(zip(map(float, values.tolist()), map(int, counts.tolist()), strict=True)))
+    return dict(sorted(counted.items()))
+
+
+def _orientation(root: Path, sources: tuple[str, ...]) -> str:
+    """Where the first axis, the second and the third of the first volume on disk point in the patient."""
+    path = next((root / name for name in sources if not MASK_NAME.search(name)), None)
+    if path is None or not path.is_file():
+        return UNKNOWN
+    if not is_volume(path):
+        return "picture"
+    return _axes(path)
+
+
+def _axes(path: Path) -> str:
+    """Letters of the direction cosines in the header of a volume, as SimpleITK reads it."""
+    import SimpleITK
+
+    reader: Any = SimpleITK.ImageFileReader()  # type: ignore[no-untyped-call]
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return UNKNOWN
+    if reader.GetDimension() != 3:
+        return UNKNOWN
+    to_letters: Any = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines
+    return str(to_letters(reader.GetDirection()))
+
+
+def _preview(loaded: LoadedCase, mask: NDArray[np.bool_]) -> Preview:
+    area = mask.sum(axis=(1, 2))
+    place = int(area.argmax()) if area.any() else len(mask) // 2
+    image = np.asarray(loaded.image, np.float32)
+    finite = np.isfinite(image)
+    if not finite.all():
+        image = np.where(finite, image, image[finite].min() if finite.any() else np.float32(0))
+    window = volume_window(image, PreprocessingSpecification(channels=()))
+    grey = apply_window(image[place], window)
+    shown = _box(head_hulls(image[place : place + 1])[0] | mask[place])
+    return Preview(grey[shown], mask[place][shown], place + 1, len(mask))
+
+
+def _box(used: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns that hold what is used and a margin; all of them where nothing is."""
+    sides = []
+    for axis in (0, 1):
+        hits = np.flatnonzero(used.any(axis=1 - axis))
+        first, last = (int(hits[0]), int(hits[-1])) if hits.size else (0, used.shape[axis] - 1)
+        sides.append(slice(max(0, first - MARGIN), last + 1 + MARGIN))
+    return sides[0], sides[1]

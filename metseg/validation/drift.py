@@ -1,0 +1,149 @@
+"""Whether the data of a cohort still look like those that the reigning champion was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.dataset.manifest import Manifest
+from metseg.validation.frames import Frames
+from metseg.validation.reference import Reference, bin_counts, values_by_name
+
+if TYPE_CHECKING:
+    import pandas
+
+MODERATE, LARGE = 0.1, 0.25
+"""Marks of the population stability index by custom (Siddiqi, Credit Risk Scorecards, 2006): below 0.1 little has
+changed, above 0.25 much."""
+
+LEVEL = 0.05
+"""Probability that chance alone raises any alarm of a kind in one comparison."""
+
+SAME_SPACING = 0.05
+FEWEST_CASES = 5
+
+
+@dataclass(frozen=True)
+class DriftFrames:
+    """Tables of a comparison with the champion's training data.
+
+    Attributes:
+        drift: one row a statistic: `statistic`, `reference_median`, `median`, `psi`, `psi_by_chance` (what chance alone
+            reaches), `large_psi` and `moderate_psi` (the index where it is beyond chance and that mark, else None),
+            `ks`, `ks_p` (adjusted).
+        champion: one row for `channels` and `labels`: `aspect`, `differs` (what differs in words, else None).
+    """
+
+    drift: pandas.DataFrame
+    champion: pandas.DataFrame
+
+
+def population_stability_index(
+    expected: Sequence[int] | NDArray[np.int64], found: Sequence[int] | NDArray[np.int64]
+) -> float:
+    """Σ (q − p) ln(q / p) over bins, with shares p of `expected` and q of `found`, counts a bin.
+
+    A bin that one side leaves empty counts there as half a case; one that both leave empty does not count.
+    """
+    counts = np.array([expected, found], dtype=np.float64)
+    counts = counts[:, counts.any(axis=0)]
+    shares = np.where(counts == 0, 0.5, counts)
+    p, q = shares / shares.sum(axis=1, keepdims=True)
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def index_by_chance(
+    expected: Sequence[int] | NDArray[np.int64], found: Sequence[int] | NDArray[np.int64], level: float
+) -> float:
+    """What the population stability index exceeds with probability `level` where nothing has changed.
+
+    It is near (1/n + 1/m) χ² with one degree of freedom fewer than bins (Yurdakul and Naranjo, Statistical properties
+    of the population stability index, 2020): in small cohorts far above the customary marks.
+    """
+    from scipy import stats
+
+    counts = np.array([expected, found], dtype=np.float64)
+    bins = int(counts.any(axis=0).sum())
+    if bins < 2:
+        return 0.0
+    return float((1 / counts[0].sum() + 1 / counts[1].sum()) * stats.chi2.ppf(1 - level, bins - 1))
+
+
+def compare(reference: Reference, manifest: Manifest, frames: Frames) -> DriftFrames:
+    """Hold all cases of a cohort against the champion's training data.
+
+    Statistics of channels that only one side has are left out, and of those with fewer than `FEWEST_CASES` cases on a
+    side. p-values of the Kolmogorov–Smirnov test are adjusted by Benjamini and Hochberg, which holds the share of false
+    alarms at `LEVEL` where statistics depend on one another positively, as these do.
+    """
+    import pandas
+    from scipy import stats
+
+    now = {name: values for name, values in values_by_name(frames).items() if name in reference.statistics}
+    shared = {
+        name: values
+        for name, values in now.items()
+        if min(values.size, sum(reference.statistics[name].counts)) >= FEWEST_CASES
+    }
+    rows = []
+    for name, values in shared.items():
+        before = reference.statistics[name]
+        counts = bin_counts(values, np.array(before.edges))
+        psi = population_stability_index(before.counts, counts)
+        chance = index_by_chance(before.counts, counts, LEVEL / len(shared))
+        with warnings.catch_warnings():
+            # Where the exact p-value is out of reach, scipy takes the asymptotic one, and says so.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            test = stats.ks_2samp(before.sample, values)
+        rows.append(
+            {
+                "statistic": name,
+                "reference_median": float(np.median(before.sample)),
+                "median": float(np.median(values)),
+                "psi": psi,
+                "psi_by_chance": chance,
+                "large_psi": psi if psi > max(LARGE, chance) else None,
+                "moderate_psi": psi if LARGE >= psi > max(MODERATE, chance) else None,
+                "ks": float(test.statistic),
+                "ks_p": float(test.pvalue),
+            }
+        )
+    table = pandas.DataFrame(rows, columns=list(_COLUMNS)).astype({"large_psi": object, "moderate_psi": object})
+    if rows:
+        table["ks_p"] = stats.false_discovery_control(table["ks_p"].to_numpy(float))
+    return DriftFrames(table, _aspects(reference, manifest))
+
+
+_COLUMNS = (
+    "statistic", "reference_median", "median", "psi", "psi_by_chance", "large_psi", "moderate_psi", "ks", "ks_p",
+)  # fmt: skip
+
+
+def new_spacings(reference: Reference, manifest: Manifest) -> list[str | None]:
+    """For each case of the manifest, its spacing in words where the reference has none like it (to 5 %), else None."""
+    known = np.array(reference.spacings, float).reshape(-1, 3)
+    found: list[str | None] = []
+    for entry in manifest.cases:
+        if entry.spacing is None or not len(known):
+            found.append(None)
+            continue
+        alike = (np.abs(np.array(entry.spacing) / known - 1) <= SAME_SPACING).all(axis=1).any()
+        found.append(None if alike else f"{'×'.join(f'{side:.3g}' for side in entry.spacing)} mm")
+    return found
+
+
+def _aspects(reference: Reference, manifest: Manifest) -> pandas.DataFrame:
+    """What differs in channels and labels, in words."""
+    import pandas
+
+    pairs = {"channels": (reference.channels, manifest.channels), "labels": (reference.labels, manifest.labels)}
+    differs = [
+        None if list(before) == list(now) else f"{', '.join(now)}, the champion's are {', '.join(before)}"
+        for before, now in pairs.values()
+    ]
+    return pandas.DataFrame({"aspect": list(pairs), "differs": pandas.Series(differs, dtype=object)})
