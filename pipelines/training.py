@@ -1,4 +1,4 @@
-"""The training pipeline: what runs after what, from a folder of scans to a served model.
+"""The training pipeline: what runs after what, from scans to a served model.
 
 One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelines/compiled/training.yaml`).
 """
@@ -35,6 +35,7 @@ def training(
     channels: str = "",
     labels: str = "core",
     mask_threshold: int = -1,
+    resample_masks: bool = False,
     image_size: int = 144,
     clahe: bool = True,
     context_slices: int = 0,
@@ -47,8 +48,16 @@ def training(
     epochs: int = DEFAULTS.epochs,
     steps_per_epoch: int = DEFAULTS.steps_per_epoch,
     batch_size: int = DEFAULTS.batch_size,
+    optimizer: str = DEFAULTS.optimizer,
     learning_rate: float = DEFAULTS.learning_rate,
+    schedule: str = DEFAULTS.schedule,
+    warm_up: float = DEFAULTS.warm_up,
     weight_decay: float = DEFAULTS.weight_decay,
+    clip_norm: float = DEFAULTS.clip_norm,
+    ema: float = DEFAULTS.ema,
+    patience: int = DEFAULTS.patience,
+    precision: str = DEFAULTS.precision,
+    xla: bool = DEFAULTS.xla,
     lesion_share: float = DEFAULTS.lesion_share,
     augmentation: bool = DEFAULTS.augmentation,
     seed: int = DEFAULTS.seed,
@@ -56,18 +65,20 @@ def training(
     floor_lesion_f1: float = 0.3,
     promotion: str = "manual",
     run_name: str = "",
+    patient_pictures_in_mlflow: bool = True,
     accelerator: str = "nvidia.com/gpu",
     accelerator_count: int = 1,
 ) -> None:
     """The run from images to a served model.
 
     Args:
-        reference: Folder with images and masks in a supported layout.
+        reference: Images and masks: a folder, an archive, s3://BUCKET/PREFIX, or git+URL@REVISION#PATH under DVC.
         model_name: Registered model; a champion of other channels or labels is never replaced.
         layout: Layout of the folder, or auto to recognise it.
         channels: Comma-separated channels to use, in order; empty for the layout's default.
         labels: Label values that are lesion: core, whole, enhancing, or comma-separated numbers.
         mask_threshold: Grey value above which a mask that is not binary is lesion; -1 refuses such masks.
+        resample_masks: Bring a mask on another grid than its image onto it instead of refusing it.
         image_size: Side in pixels of what the networks see.
         clahe: Contrast-limited adaptive histogram equalisation on or off.
         context_slices: Neighbouring slices on either side that the networks see.
@@ -80,8 +91,16 @@ def training(
         epochs: Passes of steps_per_epoch steps; validation follows each.
         steps_per_epoch: Optimiser steps an epoch.
         batch_size: Slices a step.
-        learning_rate: Peak of the learning rate (linear warm-up, then cosine to zero).
+        optimizer: adamw, or sgd with Nesterov momentum.
+        learning_rate: Peak of the learning rate.
+        schedule: Fall of the learning rate to zero after the warm-up: cosine or poly.
+        warm_up: Share of the steps in which the learning rate rises to its peak.
         weight_decay: Weight decay of AdamW.
+        clip_norm: Largest norm of a weight tensor's gradient; 0 turns clipping off.
+        ema: Momentum of the moving average of the weights, which is judged and exported; 0 turns it off.
+        patience: Epochs without a better validation Dice after which training ends; 0 trains all epochs.
+        precision: float32, mixed_float16, mixed_bfloat16, or auto (mixed_float16 on a GPU, else float32).
+        xla: Whether XLA compiles the training step.
         lesion_share: Share of a batch drawn from slices with lesion.
         augmentation: Whether slices are varied on the fly.
         seed: Seed of weights, sampling and augmentation.
@@ -89,6 +108,7 @@ def training(
         floor_lesion_f1: Least mean lesion F1 on test patients of a model that is registered.
         promotion: automatic moves the alias champion once the served answer was verified; manual leaves it to a person.
         run_name: Name of the run in MLflow; empty for a default.
+        patient_pictures_in_mlflow: Whether pages and pictures that show patients' images are kept in MLflow too.
         accelerator: Resource name of the accelerator for training.
         accelerator_count: Accelerators per training; 0 trains on CPUs.
     """
@@ -98,12 +118,18 @@ def training(
         channels=channels,
         labels=labels,
         mask_threshold=mask_threshold,
+        resample_masks=resample_masks,
+        model_name=model_name,
         run_name=run_name,
     )
     _resources(read, "2", "4Gi").set_caching_options(False)
     cohort, run = read.outputs["cohort"], read.outputs["Output"]
 
-    judged = _resources(validate(cohort=cohort, run=run), "1", "4Gi")
+    judged = validate(
+        cohort=cohort, run=run, model_name=model_name, patient_pictures_in_mlflow=patient_pictures_in_mlflow
+    )
+    # The champion that data are held against may be another one than last time.
+    _resources(judged, "1", "4Gi").set_caching_options(False)
     prepared = preprocess(cohort=cohort, image_size=image_size, clahe=clahe, context_slices=context_slices)
     _resources(prepared.after(judged), "2", "4Gi")
 
@@ -123,8 +149,16 @@ def training(
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             batch_size=batch_size,
+            optimizer=optimizer,
             learning_rate=learning_rate,
+            schedule=schedule,
+            warm_up=warm_up,
             weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            ema=ema,
+            patience=patience,
+            precision=precision,
+            xla=xla,
             lesion_share=lesion_share,
             augmentation=augmentation,
             seed=seed,
@@ -160,5 +194,6 @@ def training(
         champion=reigning.outputs["evaluation"],
         model_name=model_name,
         promotion=promotion,
+        patient_pictures_in_mlflow=patient_pictures_in_mlflow,
     )
     _resources(promoted, "2", "8Gi").set_caching_options(False)

@@ -18,6 +18,7 @@ def promote(
     champion: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     model_name: str,
     promotion: str,
+    patient_pictures_in_mlflow: bool,
     promoted: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
     report: dsl.Output[dsl.HTML],  # type: ignore[valid-type]
 ) -> None:
@@ -28,6 +29,7 @@ def promote(
 
     with executing("promote", promoted.path) as folder:
         from components.execution import process_age
+        from components.promote.step import log_report
         from components.promote.step import promote as step
         from metseg.report.run import RunFolders, write_run_report
 
@@ -44,3 +46,4 @@ def promote(
             promoted=folder,
         )
         write_run_report(folders, process_age(), Path(report.path))
+        log_report(folders.registration, folder, patient_pictures_in_mlflow)

@@ -203,3 +203,17 @@ def promote(
     promoted.mkdir(parents=True, exist_ok=True)
     write_json(promoted / "promotion.json", {"registered": registered, "served": served})
     runs.finish(tracking, record["run"])
+
+
+def log_report(registration: Path, promoted: Path, patient_pictures_in_mlflow: bool) -> None:
+    """Keep the run's summary in MLflow, and with `patient_pictures_in_mlflow` its report and overlays too.
+
+    Args:
+        registration: output of register, which names the run.
+        promoted: folder that holds what `write_run_report` wrote.
+        patient_pictures_in_mlflow: whether what shows slices of patients is kept there.
+    """
+    tracking = runs.client(Settings.from_environment())
+    run = read_json(registration / "registration.json")["run"]
+    for name in ("summary.json", "report.html", "overlay.png") if patient_pictures_in_mlflow else ("summary.json",):
+        tracking.log_artifact(run, str(promoted / name), "report")

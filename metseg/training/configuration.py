@@ -24,8 +24,16 @@ class TrainingConfiguration:
         epochs: passes of `steps_per_epoch` steps; validation follows each.
         steps_per_epoch: optimiser steps an epoch.
         batch_size: slices a step.
-        learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
-        weight_decay: AdamW's.
+        optimizer: `adamw`, or `sgd` with Nesterov momentum.
+        learning_rate: peak of the schedule.
+        schedule: how the rate falls to zero after the warm-up: `cosine` or `poly`.
+        warm_up: share of the steps in which the rate rises linearly to its peak.
+        weight_decay: decoupled from the gradient.
+        clip_norm: largest norm of the gradient of a weight tensor; 0: none.
+        ema: momentum of the exponential moving average of the weights, which is what is judged and exported; 0: none.
+        patience: epochs without a better validation Dice after which training ends; 0: never.
+        precision: `float32`, `mixed_float16`, `mixed_bfloat16`, or `auto` (mixed_float16 on a GPU, else float32).
+        xla: whether XLA compiles the training step; the exported graph never is.
         lesion_share: share of a batch drawn from slices with lesion; the rest is drawn from slices without.
         augmentation: whether slices are varied on the fly.
         seed: of initial weights, sampling and augmentation.
@@ -41,8 +49,16 @@ class TrainingConfiguration:
     epochs: int = 20
     steps_per_epoch: int = 50
     batch_size: int = 8
+    optimizer: str = "adamw"
     learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    warm_up: float = 0.1
     weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema: float = 0.98
+    patience: int = 0
+    precision: str = "auto"
+    xla: bool = False
     lesion_share: float = 0.5
     augmentation: bool = True
     seed: int = 2023
@@ -58,8 +74,15 @@ class TrainingConfiguration:
             "epochs": self.epochs >= 1,
             "steps_per_epoch": self.steps_per_epoch >= 1,
             "batch_size": self.batch_size >= 1,
+            "optimizer": self.optimizer in ("adamw", "sgd"),
             "learning_rate": self.learning_rate > 0.0,
+            "schedule": self.schedule in ("cosine", "poly"),
+            "warm_up": 0.0 <= self.warm_up < 1.0,
             "weight_decay": self.weight_decay >= 0.0,
+            "clip_norm": self.clip_norm >= 0.0,
+            "patience": self.patience >= 0,
+            "precision": self.precision in ("auto", "float32", "mixed_float16", "mixed_bfloat16"),
+            "ema": 0.0 <= self.ema < 1.0,
             "lesion_share": 0.0 <= self.lesion_share <= 1.0,
         }
         for name, holds in checks.items():

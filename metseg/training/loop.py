@@ -11,6 +11,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
 import models
@@ -19,12 +21,13 @@ from metseg.files import read_json, write_json
 from metseg.progress import Progress
 from metseg.training.batches import SliceStore, batches
 from metseg.training.configuration import TrainingConfiguration
+from metseg.training.fused_normalization import with_fused_normalization
+from metseg.training.optimization import make_optimizer
 from models.losses import DeepSupervision, get_loss
 from models.metrics import GlobalDice
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_SHARE = 0.1
 VALIDATION_SLICES = 96
 INFERENCE_BLOCK = 8
 """Slices that go through the network at once when it is judged; the served graph uses the same blocks."""
@@ -63,22 +66,28 @@ def last_head(network: keras.Model) -> keras.Model:
     return single
 
 
+def precision_of(configuration: TrainingConfiguration) -> str:
+    """The Keras dtype policy that a training runs under on this machine."""
+    if configuration.precision != "auto":
+        return configuration.precision
+    return "mixed_float16" if tf.config.list_physical_devices("GPU") else "float32"
+
+
+def replication() -> tf.distribute.Strategy:
+    """One replica on each accelerator of this machine where there are several; a batch is divided among them."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
 def compile_network(network: keras.Model, configuration: TrainingConfiguration) -> None:
-    """Attach AdamW with warm-up and cosine decay, gradient clipping, and the loss on every head."""
-    steps = configuration.epochs * configuration.steps_per_epoch
-    warm_up = max(1, round(WARM_UP_SHARE * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        configuration.learning_rate / 20,
-        max(1, steps - warm_up),
-        warmup_target=configuration.learning_rate,
-        warmup_steps=warm_up,
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=configuration.weight_decay, clipnorm=1.0)
-    network.compile(
-        optimizer=optimizer,
-        loss=DeepSupervision(get_loss(configuration.loss)),
-        jit_compile=False,
-    )
+    """Attach the optimiser, and the loss on every head."""
+    loss = DeepSupervision(get_loss(configuration.loss))
+
+    def each_slice(true: Any, predicted: Any) -> Any:
+        # Keras takes the mean over the replicas of what has a batch axis, and the sum of what has none.
+        return ops.repeat(ops.reshape(loss(true, predicted), (1,)), ops.shape(true)[0])
+
+    network.compile(optimizer=make_optimizer(configuration), loss=each_slice, jit_compile=configuration.xla)
 
 
 def validation_sample(store: SliceStore, count: int = VALIDATION_SLICES) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -101,11 +110,18 @@ def predict(network: keras.Model, slices: NDArray[np.float32]) -> NDArray[np.flo
     return answer[..., 0]
 
 
+def exhausted(history: list[dict[str, float]], patience: int) -> bool:
+    """Whether the last `patience` epochs brought no better validation Dice; never where patience is 0."""
+    dices = [epoch["val_dice"] for epoch in history]
+    return 0 < patience < len(dices) and max(dices[-patience:]) <= max(dices[:-patience])
+
+
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
-    """After each epoch: validate, keep the best weights, checkpoint, report."""
+    """After each epoch: average the weights into `network`, validate it, keep the best, checkpoint, report."""
 
     def __init__(
         self,
+        network: keras.Model,
         state: Path,
         history: list[dict[str, float]],
         sample: tuple[NDArray[Any], NDArray[Any]],
@@ -113,18 +129,18 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         report: EpochReport,
     ) -> None:
         super().__init__()
+        self.network = network
+        self.inference = last_head(network)
         self.state = state
         self.history = history
         self.images, self.masks = sample
         self.configuration = configuration
         self.report = report
-        self.inference: keras.Model = None
         self.progress = Progress(
             f"training {configuration.architecture}", configuration.epochs * configuration.steps_per_epoch
         )
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.inference = last_head(self.model)
         self.progress.__enter__()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -142,6 +158,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         self.progress.update(len(self.history) * self.configuration.steps_per_epoch + batch + 1, detail)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._take_weights()
         dice = GlobalDice()
         dice.update_state(self.masks.astype(np.float32), predict(self.inference, self.images))
         rate = float(self.model.optimizer.learning_rate)
@@ -149,18 +166,27 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         best = max((earlier["val_dice"] for earlier in self.history), default=-1.0)
         self.history.append(entry)
         if entry["val_dice"] >= best:
-            self._save("best.weights.h5")
+            self._save(self.network, "best.weights.h5")
         name = f"epoch-{epoch + 1:04d}.weights.h5"
-        self._save(name)
+        self._save(self.model, name)
         write_json(self.state / "state.json", {"weights": name, "history": self.history})
         for stale in self.state.glob("epoch-*.weights.h5"):
             if stale.name != name:
                 stale.unlink()
         self.report(epoch, entry)
+        if exhausted(self.history, self.configuration.patience):
+            logger.info("%s: no better validation Dice in %d epochs", self.network.name, self.configuration.patience)
+            self.model.stop_training = True
 
-    def _save(self, name: str) -> None:
+    def _take_weights(self) -> None:
+        """Bring the weights of the network in training into the one that is judged, their moving average if kept."""
+        self.network.set_weights(self.model.get_weights())
+        if self.model.optimizer.use_ema:
+            self.model.optimizer.finalize_variable_values(self.network.trainable_variables)
+
+    def _save(self, network: keras.Model, name: str) -> None:
         beside = self.state / f"beside-{os.getpid()}.weights.h5"
-        self.model.save_weights(beside)
+        network.save_weights(beside)
         beside.replace(self.state / name)
 
 
@@ -185,26 +211,27 @@ def train_network(
     """
     store = SliceStore(records / "train", context)
     sample = validation_sample(SliceStore(records / "validation", context))
-    channels = sample[0].shape[-1]
-    network = build_network(configuration, channels)
-    compile_network(network, configuration)
+    with replication().scope():
+        network = build_network(configuration, channels=sample[0].shape[-1])
+        trained = with_fused_normalization(network, precision_of(configuration))
+        compile_network(trained, configuration)
     history: list[dict[str, float]] = []
     state.mkdir(parents=True, exist_ok=True)
     if (state / "state.json").exists():
         saved = read_json(state / "state.json")
         history = saved["history"]
-        network.optimizer.build(network.trainable_variables)
-        network.load_weights(state / saved["weights"])
+        trained.optimizer.build(trained.trainable_variables)
+        trained.load_weights(state / saved["weights"])
         logger.info("resuming %s after epoch %d", configuration.architecture, len(history))
     done = len(history)
-    if done < configuration.epochs:
-        network.fit(
+    if done < configuration.epochs and not exhausted(history, configuration.patience):
+        trained.fit(
             batches(store, configuration, first_step=done * configuration.steps_per_epoch),
             steps_per_epoch=configuration.steps_per_epoch,
             epochs=configuration.epochs,
             initial_epoch=done,
             verbose=0,
-            callbacks=[_Epochs(state, history, sample, configuration, report)],
+            callbacks=[_Epochs(network, state, history, sample, configuration, report)],
         )
     network.load_weights(state / "best.weights.h5")
     return last_head(network), history

@@ -20,6 +20,7 @@ from metseg.training.batches import SliceStore, batches
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import golden_requests, independent_probability, load_network
 from metseg.training.export import export, saved_model_of
+from metseg.training.fused_normalization import with_fused_normalization
 from metseg.training.loop import TrainingDiverged, build_network, last_head, train_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +142,26 @@ def test_a_killed_training_goes_on_to_the_same_weights(records, tmp_path):
         network.load_weights(tmp_path / f"{name}.weights.h5")
     for mine, other in zip(networks[0].get_weights(), networks[1].get_weights(), strict=True):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5)
+
+
+def test_the_moving_average_of_the_weights_is_judged_and_kept(records, tmp_path):
+    configuration = replace(CONFIGURATION, epochs=4, steps_per_epoch=1, ema=0.6)
+    raw = with_fused_normalization(build_network(configuration, 3))
+    seen = []
+
+    def remember(epoch: int, figures: dict[str, float]) -> None:
+        raw.load_weights(tmp_path / "state" / f"epoch-{epoch + 1:04d}.weights.h5")
+        seen.append([np.array(weight) for weight in raw.trainable_weights])
+
+    network, history = train_network(records, 0, configuration, tmp_path / "state", remember)
+    averages = [seen[0]]
+    for weights in seen[1:]:
+        averages.append([0.6 * mean + 0.4 * weight for mean, weight in zip(averages[-1], weights, strict=True)])
+    dices = [epoch["val_dice"] for epoch in history]
+    best = max(index for index, dice in enumerate(dices) if dice == max(dices))
+    assert any(not np.array_equal(mine, other) for mine, other in zip(seen[0], seen[-1], strict=True))
+    for mine, expected in zip(network.trainable_weights, averages[best], strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):

@@ -1,0 +1,57 @@
+"""Batch normalisation by TensorFlow's fused kernel, for the time of a training: the same layer in fewer passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+    """`keras.layers.BatchNormalization` over the last axis, its training pass in one kernel.
+
+    Keras computes mean, variance and the scaled output as separate operations; on a CPU they cost a quarter of a
+    training step. Outputs and gradients agree up to rounding. The moving variance takes the unbiased estimate, as
+    Keras 2 did: for 648 values a channel, the fewest in the default networks, that is 0.2 % more.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        """Normalise `(batch, height, width, channels)`; outside of training by the layer it stands in for."""
+        if not training:
+            return super().call(inputs, training=False, mask=mask)
+        none = tf.zeros([0], tf.float32)
+        answer = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.cast(self.gamma, tf.float32),
+            offset=tf.cast(self.beta, tf.float32),
+            mean=none,
+            variance=none,
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        for moving, seen in ((self.moving_mean, answer.batch_mean), (self.moving_variance, answer.batch_variance)):
+            moving.assign(moving * self.momentum + seen * (1.0 - self.momentum))
+        return answer.y
+
+
+def with_fused_normalization(network: keras.Model, precision: str = "float32") -> keras.Model:
+    """A network of the same weights and the same graph that trains with the fused kernel.
+
+    Its weights are its own: bring them back with `network.set_weights(fused.get_weights())`.
+
+    Args:
+        network: of float32 layers.
+        precision: Keras dtype policy of the copy; what the heads give stays float32.
+    """
+
+    def clone(layer: Any) -> Any:
+        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
+        settings = layer.get_config()
+        if not layer.name.startswith("head"):
+            settings["dtype"] = precision
+        return kind.from_config(settings)
+
+    fused = keras.models.clone_model(network, clone_function=clone)
+    fused.set_weights(network.get_weights())
+    return fused

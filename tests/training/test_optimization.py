@@ -1,0 +1,89 @@
+"""Learning rate and optimiser against Keras' own schedules, and the ways to end or speed up a training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from metseg.training.configuration import TrainingConfiguration
+from metseg.training.loop import exhausted, train_network
+from metseg.training.optimization import WarmUpDecay, make_optimizer
+from tests.training.test_training import CONFIGURATION, quiet, write_records
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    write_records(folder)
+    return folder
+
+
+def test_cosine_is_that_of_keras():
+    ours = WarmUpDecay(2e-3, warm_up=40, steps=400, decay="cosine")
+    theirs = keras.optimizers.schedules.CosineDecay(1e-4, 360, warmup_target=2e-3, warmup_steps=40)
+    for step in (0, 1, 20, 39, 40, 41, 220, 399, 400, 500):
+        np.testing.assert_allclose(ours(step), theirs(step), rtol=1e-5, atol=1e-10)
+
+
+def test_poly_is_that_of_keras_after_the_warm_up():
+    ours = WarmUpDecay(0.01, warm_up=10, steps=110, decay="poly")
+    theirs = keras.optimizers.schedules.PolynomialDecay(0.01, 100, 0.0, power=0.9)
+    for step in (0, 1, 50, 99, 100):
+        np.testing.assert_allclose(ours(step + 10), theirs(step), rtol=1e-5, atol=1e-10)
+    np.testing.assert_allclose(ours(0), 0.0005, rtol=1e-5)
+    np.testing.assert_allclose(ours(5), 0.01 * (0.05 + 0.95 * 0.5), rtol=1e-5)
+
+
+def test_schedule_comes_back_from_its_configuration():
+    schedule = WarmUpDecay(0.01, 10, 110, "poly")
+    again = WarmUpDecay.from_config(schedule.get_config())
+    np.testing.assert_array_equal([schedule(step) for step in range(0, 120, 7)], [again(s) for s in range(0, 120, 7)])
+
+
+def test_optimizer_is_the_one_that_was_asked_for():
+    base = TrainingConfiguration("unet", weight_decay=0.02, clip_norm=0.5, ema=0.9)
+    adamw = make_optimizer(base)
+    sgd = make_optimizer(replace(base, optimizer="sgd", clip_norm=0.0, ema=0.0))
+    assert isinstance(adamw, keras.optimizers.AdamW) and isinstance(sgd, keras.optimizers.SGD)
+    assert (adamw.weight_decay, adamw.clipnorm, adamw.use_ema, adamw.ema_momentum) == (0.02, 0.5, True, 0.9)
+    assert sgd.nesterov and sgd.clipnorm is None and not sgd.use_ema
+
+
+@pytest.mark.parametrize(
+    ("dices", "patience", "ends"),
+    [
+        ([], 1, False),
+        ([0.1], 1, False),
+        ([0.1, 0.2], 1, False),
+        ([0.2, 0.2], 1, True),
+        ([0.3, 0.2, 0.25], 2, True),
+        ([0.3, 0.2, 0.25], 3, False),
+        ([0.3, 0.2, 0.31], 2, False),
+        ([0.3, 0.2, 0.1, 0.1], 0, False),
+    ],
+)
+def test_patience_counts_epochs_without_a_better_dice(dices, patience, ends):
+    assert exhausted([{"val_dice": dice} for dice in dices], patience) is ends
+
+
+def test_training_ends_early_and_is_not_taken_up_again(records, tmp_path):
+    configuration = replace(CONFIGURATION, learning_rate=1e-12, ema=0.0, epochs=9, steps_per_epoch=1, patience=2)
+    # The moving statistics of batch normalisation would go on changing.
+    configuration = replace(configuration, normalization="none")
+    _, history = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    assert len(history) == 3
+    _, again = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    assert again == history
+
+
+@pytest.mark.parametrize("change", [{"precision": "mixed_bfloat16"}, {"xla": True}, {"optimizer": "sgd"}], ids=str)
+def test_other_ways_to_train_learn_the_same_task(records, tmp_path, change):
+    configuration = replace(CONFIGURATION, epochs=1, steps_per_epoch=12, augmentation=False, **change)
+    network, history = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    untrained = train_network(records, 0, replace(configuration, learning_rate=1e-12), tmp_path / "zero", quiet)[1]
+    assert history[0]["loss"] < untrained[0]["loss"]
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
