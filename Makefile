@@ -23,9 +23,9 @@ $(STAMP): requirements.lock setup.py
 install: $(STAMP) ## Create .venv from the hash-pinned lock
 
 data: $(STAMP)
-	@test -d data || $(BIN)/metseg phantom data
+	@$(BIN)/metseg phantom data
 
-run: $(STAMP) ## Run the pipeline on the phantom cohort, or on your folder: make run DATA=FOLDER
+run: $(STAMP) ## Run the pipeline on the phantom cohort, or on your data: make run DATA=FOLDER|ARCHIVE|s3://…|git+…
 	@$(BIN)/metseg run $(if $(DATA),--data "$(DATA)") $(foreach p,$(PARAMS),--param $(p))
 
 test: $(STAMP) ## Lint, types and every test

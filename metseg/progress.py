@@ -73,7 +73,7 @@ class Progress:
     def update(self, done: int, detail: str = "") -> None:
         """Say that `done` of `total` parts are finished; `detail` is a figure worth watching."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, detail=detail)
+            self._bar.update(self._task, completed=done, total=self.total, detail=detail)
             return
         now = time.monotonic()
         lines = tagged_lines()

@@ -92,10 +92,10 @@ def check_choices(
         ValueError: names the argument, its value and what is allowed.
     """
     for name, count in (("channels", channels), ("classes", classes), ("filters", filters)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, not {count}")
-    if not 1 <= depth <= 6:
-        raise ValueError(f"depth must be between 1 and 6, not {depth}")
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be at least 1 and whole, not {count}")
+    if not isinstance(depth, int) or not 1 <= depth <= 6:
+        raise ValueError(f"depth must be a whole number between 1 and 6, not {depth}")
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {NORMALIZATIONS}, not {normalization!r}")
     if not 0.0 <= dropout < 1.0:

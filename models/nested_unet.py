@@ -36,7 +36,8 @@ def nested_unet(
         upsampling: `transpose` (the paper's), `bilinear` or `nearest`.
         prior: share of lesion that the untrained heads expect.
         deep_supervision: heads on `x_0_1` to `x_0_depth`, in that order, instead of on the last alone.
-        prune: L_k of the paper: only nodes with `i + j <= prune`, and the one head on `x_0_prune`.
+        prune: L_k of the paper: only nodes with `i + j <= prune`, so heads on `x_0_1` to `x_0_prune`, or on the last of
+            them alone without `deep_supervision`. To cut down a trained network instead, see `models.prune`.
 
     Returns:
         Model `(batch, height, width, channels)` → float32 `(batch, height, width, classes)`, one output a head.
@@ -64,6 +65,6 @@ def nested_unet(
             skips = [nodes[level, earlier] for earlier in range(column)]
             joined = layers.Concatenate(name=f"{name}_join")([*skips, raised])
             nodes[level, column] = convolution_block(joined, width, normalization, dropout, name)
-    supervised = range(1, depth + 1) if deep_supervision and prune is None else [last]
+    supervised = range(1, last + 1) if deep_supervision else [last]
     outputs = [head(nodes[0, column], image, classes, prior, f"head_{column}") for column in supervised]
     return keras.Model(image, outputs if len(outputs) > 1 else outputs[0], name="nested_unet")

@@ -49,7 +49,7 @@ def test_models_import_keras_alone():
     allowed = {"keras", "models", "numpy"} | set(sys.stdlib_module_names)
     foreign = [
         f"{path.name}: {name}"
-        for path in (ROOT / "models").glob("*.py")
+        for path in (ROOT / "models").rglob("*.py")
         for name in imports_of(path)
         if name.split(".")[0] not in allowed
     ]

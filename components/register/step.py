@@ -107,6 +107,7 @@ def register(
         tags = {
             "architecture": verdict.winner,
             "data.version": manifest.version,
+            **({"data.commit": manifest.commit} if manifest.commit else {}),
             "git.commit": git_commit(),
             "pipeline.run_id": run,
             "gate": "passed",

@@ -61,6 +61,8 @@ def summarise(folders: RunFolders, seconds: float) -> dict[str, Any]:
         "data": {
             "reference": manifest.reference,
             "version": manifest.version,
+            "resolved": manifest.resolved,
+            "commit": manifest.commit,
             "patients": len({entry.patient for entry in manifest.cases}),
             "slices": sum(entry.slices for entry in manifest.cases),
             "test_patients": list(evaluations[0]["patients"]),
@@ -134,8 +136,13 @@ def _content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
     if summary["served"]:
         facts["served as stable"] = f"version {summary['served']['version']}"
         facts["served answer differs by"] = f"{summary['served']['max_abs_difference']:.1e}"
+    if manifest.commit:
+        facts["data commit"] = manifest.commit
     warnings = read_json(folders.validation / "verdict.json")["warnings"]
-    facts |= {f"data warning {number}": warning["found"] for number, warning in enumerate(warnings, 1)}
+    facts |= {
+        f"data warning {number}": f"{warning['expectation']}: {warning['found']}"
+        for number, warning in enumerate(warnings, 1)
+    }
     facts |= {f"note {number}": note for number, note in enumerate(manifest.notes, 1)}
     preprocessing = {
         name: value for name, value in winner["description"]["preprocessing"].items() if name != "channels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ DATA_DOCS = "data_docs"
 VERDICT = "verdict.json"
 PAGE = "validation.html"
 SHOWN = 8
+ALIKE = 3
+"""Rows of one and the same text that are still named one by one."""
 PLACES = 24
 
 
@@ -190,10 +193,16 @@ def finding_of(outcome: Outcome) -> Finding:
     places = dict.fromkeys(
         Place(str(row["case"]), str(row.get("channel", "")), str(row.get("slice_name", ""))) for row in rows
     )
-    shown = [_row(row) for row in outcome.rows[:SHOWN]]
-    rest = len(outcome.rows) - len(shown)
-    found = f"found {'; '.join(shown)}" + (f" and {rest} more" if rest else "")
-    return Finding(outcome.name, outcome.severity, found, cases, outcome.remedy, tuple(places)[:PLACES])
+    return Finding(outcome.name, outcome.severity, _found(outcome.rows), cases, outcome.remedy, tuple(places)[:PLACES])
+
+
+def _found(rows: Sequence[dict[str, Any]]) -> str:
+    """The first rows in words; where many say the same, that and how many."""
+    texts = {_text(row["found"]) for row in rows}
+    if len(texts) == 1 and len(rows) > ALIKE:
+        return f"found {texts.pop()}, {len(rows)} times"
+    rest = len(rows) - SHOWN
+    return f"found {'; '.join(map(_row, rows[:SHOWN]))}" + (f" and {rest} more" if rest > 0 else "")
 
 
 def _row(row: dict[str, Any]) -> str:

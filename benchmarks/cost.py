@@ -1,0 +1,30 @@
+"""What the networks and the pruned sub-networks cost for one image: `python -m benchmarks.cost`."""
+
+from __future__ import annotations
+
+import argparse
+
+import models
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--width", type=int, default=240)
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--filters", type=int, default=32)
+    arguments = parser.parse_args()
+    size = {"channels": arguments.channels, "filters": arguments.filters}
+    nested = models.build("nested_unet", **size)
+    networks = {f"nested_unet, L{level}": models.prune(nested, level) for level in range(1, 5)}
+    networks["nested_unet, four heads"] = nested
+    networks.update({name: models.build(name, **size) for name in ("attention_unet", "unet")})
+    print("| network | parameters | multiply-accumulates (10⁹) |\n|---|---:|---:|")
+    for name, network in networks.items():
+        found = models.cost(network, arguments.height, arguments.width)
+        print(f"| {name} | {found.parameters:,} | {found.multiply_accumulates / 1e9:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""The sub-networks L1, L2, … inside a trained nested U-Net (Zhou et al. 2020, section III-D)."""
+
+from __future__ import annotations
+
+import keras
+
+
+def prune(network: keras.Model, level: int, *, deep_supervision: bool = False) -> keras.Model:
+    """The sub-network L_level inside a network that was built with deep supervision, sharing its weights.
+
+    Only nodes with `i + j <= level` remain; its answer is exactly that of the full network's head.
+
+    Args:
+        network: a `nested_unet` with a head on `x_0_level`, also one that was trained or reloaded.
+        level: from 1 to the depth of the network.
+        deep_supervision: keep the heads 1 to `level`, in that order, instead of the last alone.
+
+    Returns:
+        Model `(batch, height, width, channels)` → float32 `(batch, height, width, classes)`, one output a head.
+
+    Raises:
+        ValueError: a head is missing; the message says which ones there are.
+    """
+    heads = {layer.name: layer.output for layer in network.layers if _is_head(layer.name)}
+    wanted = [f"head_{column}" for column in (range(1, level + 1) if deep_supervision else [level])]
+    missing = [name for name in wanted if name not in heads]
+    if missing or not wanted:
+        raise ValueError(
+            f"level {level} of the network {network.name!r} needs {', '.join(missing) or 'a head'}, but its heads are "
+            f"{', '.join(heads) or 'not those of a nested U-Net'}; prune a nested_unet with deep_supervision=True"
+        )
+    outputs = [heads[name] for name in wanted]
+    return keras.Model(network.inputs[0], outputs if len(outputs) > 1 else outputs[0], name=network.name)
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith("head_") and name.removeprefix("head_").isdigit()
