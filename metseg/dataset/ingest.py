@@ -14,7 +14,6 @@ from metseg.dataset import case_cache
 from metseg.dataset.cache import DataCache
 from metseg.dataset.case_cache import ReadCohort
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.parallel import in_processes, usable_cores
 from metseg.dataset.references import Folder, Pinned, parse, resolve
 from metseg.dataset.split import Assignment, split_patients
 from metseg.dataset.statistics import slice_statistics
@@ -26,6 +25,7 @@ from metseg.imaging.layouts import AUTO, CaseSource, LayoutOptions, open_cohort
 from metseg.imaging.layouts.masks import LOSSY_THRESHOLD
 from metseg.imaging.layouts.source import listed
 from metseg.imaging.volume import Case
+from metseg.parallel import in_processes, usable_cores
 
 CASES = "cases"
 MANIFEST = "manifest.json"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from metseg.imaging.phantom.draws import Draws
 from metseg.imaging.phantom.lesions import draw_lesions, draw_pathology
 from metseg.imaging.phantom.scanner import draw_white_matter_spots, take_pictures
 from metseg.imaging.phantom.vessels import draw_vessels
+from metseg.parallel import FEW, usable_cores
 
 CHANNELS = ("t1n", "t2f", "t1c")
 _VERSION = 1  # raise it when a byte of any case changes
@@ -100,10 +104,19 @@ def generate_cohort(
             progress(len(cases), len(cases))
         return
     with folder_written_beside(folder) as beside:
-        for done, (patient, timepoint) in enumerate(cases, start=1):
-            _write_case(beside, phantom_case(seed, patient, timepoint), seed)
+        for done, _ in enumerate(_each(partial(_make_case, beside, seed), cases), start=1):
             if progress:
                 progress(done, len(cases))
+
+
+def _each(work: Callable[[tuple[int, int]], None], cases: list[tuple[int, int]]) -> Iterator[None]:
+    """`work` on every case: in processes of their own, where they are worth their start."""
+    if (workers := usable_cores()) == 1 or len(cases) < FEW * workers:
+        yield from map(work, cases)
+        return
+    # Not forked: a progress bar draws in a thread of this process.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(work, cases)
 
 
 def _stands(folder: Path, cases: list[tuple[int, int]], seed: int) -> bool:
@@ -127,6 +140,10 @@ def _stands(folder: Path, cases: list[tuple[int, int]], seed: int) -> bool:
             f"unexpected or from another cohort ({len(wrong)} such). Remove the folder or name another one."
         )
     return True
+
+
+def _make_case(folder: Path, seed: int, case: tuple[int, int]) -> None:
+    _write_case(folder, phantom_case(seed, *case), seed)
 
 
 def _write_case(folder: Path, case: PhantomCase, seed: int) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import pandas
 import pytest
 
-from metseg.dataset import parallel
-from metseg.dataset.parallel import in_processes, in_threads, usable_cores
+from metseg import parallel
 from metseg.dataset.statistics_file import ROWS_AT_ONCE, StatisticsFile
 from metseg.errors import DataError, UsageError
+from metseg.parallel import in_processes, in_threads, usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 Side = Callable[[Callable[[int], Any], list[int], int], Iterator[Any]]
@@ -47,7 +47,7 @@ def test_the_first_error_ends_it(side_by_side: Side) -> None:
 def test_items_are_worked_on_in_processes_unless_this_one_has_threads() -> None:
     script = """
 import os, threading
-from metseg.dataset.parallel import in_processes
+from metseg.parallel import in_processes
 where, here = (lambda item: os.getpid()), os.getpid()
 assert here not in set(in_processes(where, range(12), 2))
 assert set(in_processes(where, range(2), 2)) == {here}
@@ -63,7 +63,7 @@ stop.set()
 def test_a_killed_process_is_told_of() -> None:
     script = """
 import os, signal
-from metseg.dataset.parallel import in_processes
+from metseg.parallel import in_processes
 from metseg.errors import MetsegError
 try:
     list(in_processes(lambda item: os.kill(os.getpid(), signal.SIGKILL), range(12), 2))
@@ -122,7 +122,7 @@ import sys
 from pathlib import Path
 from benchmarks.data import peak_memory_mb
 from metseg.dataset.statistics_file import StatisticsFile
-from tests.dataset.test_parallel import rows
+from tests.test_parallel import rows
 with StatisticsFile(Path({str(tmp_path)!r}) / "x.parquet") as file:
     for start in range(0, int(sys.argv[1]), 100):
         file.add(rows(100, start))
