@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import locale
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,16 @@ def read_series(series: Series) -> SeriesVolume:
     )
 
 
+@contextmanager
+def keeping_locale() -> Iterator[None]:
+    """Restore the process's locale: GDCM leaves it at `C`, where text files are ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
 def _values(dataset: Dataset, header: Header, planes: list[Plane]) -> tuple[NDArray[Any], list[Plane]]:
     """Values `(frames, rows, columns)` of a file, and its planes with the rescaling that is still to be done."""
     syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
@@ -143,7 +155,7 @@ def _values(dataset: Dataset, header: Header, planes: list[Plane]) -> tuple[NDAr
 
     # Its warnings name the file.
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # type: ignore[no-untyped-call]
-    with refusing(header.handle, f"its pixels cannot be decoded ({syntax.name})"):
+    with refusing(header.handle, f"its pixels cannot be decoded ({syntax.name})"), keeping_locale():
         array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(header.path))
     # GDCM has rescaled already.
     return array, [replace(planes[0], slope=1.0, intercept=0.0)]

@@ -28,7 +28,7 @@ from models.metrics import GlobalDice
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_SLICES = 96
+VALIDATION_SLICES = 64
 INFERENCE_BLOCK = 8
 """Slices that go through the network at once when it is judged; the served graph uses the same blocks."""
 

@@ -199,7 +199,7 @@ def finding_of(outcome: Outcome) -> Finding:
 def _found(rows: Sequence[dict[str, Any]]) -> str:
     """The first rows in words; where many say the same, that and how many."""
     texts = {_text(row["found"]) for row in rows}
-    if len(texts) == 1 and len(rows) > ALIKE:
+    if len(texts) == 1 and len(rows) > ALIKE and all(row.keys() == {"case", "found"} for row in rows):
         return f"found {texts.pop()}, {len(rows)} times"
     rest = len(rows) - SHOWN
     return f"found {'; '.join(map(_row, rows[:SHOWN]))}" + (f" and {rest} more" if rest > 0 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from matplotlib.path import Path as Outline
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
 
 from metseg.errors import DataError
-from metseg.imaging.dicom import mask_on_planes, read_dicom_series
+from metseg.imaging.dicom import keeping_locale, mask_on_planes, read_dicom_series
 from metseg.imaging.dicom_channels import Acquisition, channel_of
 from metseg.imaging.dicom_headers import scan
 from metseg.imaging.dicom_masks import polygon, read_mask
@@ -127,14 +128,15 @@ def test_rounded_positions_are_no_gap(tmp_path: Path) -> None:
 
 def compress(path: Path, compressor: str) -> None:
     """Code a file's pixels anew with SimpleITK's GDCM: `JPEG` (lossless) or `JPEG2000`."""
-    image = SimpleITK.ReadImage(path)
-    writer = SimpleITK.ImageFileWriter()
-    writer.SetImageIO("GDCMImageIO")
-    writer.KeepOriginalImageUIDOn()
-    writer.UseCompressionOn()
-    writer.SetCompressor(compressor)
-    writer.SetFileName(str(path))
-    writer.Execute(image)
+    with keeping_locale():
+        image = SimpleITK.ReadImage(path)
+        writer = SimpleITK.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.KeepOriginalImageUIDOn()
+        writer.UseCompressionOn()
+        writer.SetCompressor(compressor)
+        writer.SetFileName(str(path))
+        writer.Execute(image)
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda uid: uid.keyword)
@@ -150,6 +152,13 @@ def test_lossless_compression_is_undone(tmp_path: Path, syntax: pydicom.uid.UID)
             dataset.save_as(path)
         assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
     np.testing.assert_array_equal(read_dicom_series(tmp_path, KEY)[0], pixels)
+    assert locale.getencoding().lower() == "utf-8"
+
+
+def test_a_locale_that_a_library_changed_is_restored() -> None:
+    with keeping_locale():
+        locale.setlocale(locale.LC_ALL, "C")
+    assert locale.getencoding().lower() == "utf-8"
 
 
 def test_lossless_jpeg_is_read_by_gdcm_with_its_rescaling(tmp_path: Path) -> None:
