@@ -32,7 +32,7 @@ test: $(STAMP) ## Lint, types and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .

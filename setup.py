@@ -36,6 +36,7 @@ EXTRAS = {
         "mypy",
         "pandas-stubs",
         "pytest",
+        "pytest-xdist",
         "ruff",
         "types-PyYAML",
         "types-grpcio",
