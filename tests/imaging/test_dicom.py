@@ -241,7 +241,7 @@ TAKEN: list[tuple[dict[str, Any], str | None]] = [
     ({"description": "t2*_gre", "gradient_echo": True}, None),
     ({"description": "t1 flair", "echo": 20, "repetition": 2000, "inversion": 800}, "t1n"),
     ({"description": "localizer t1"}, None),
-    ({"types": frozenset({"DERIVED", "ADC"}), "echo": 95, "repetition": 4500}, None),
+    ({"types": frozenset({"ADC"}), "echo": 95, "repetition": 4500}, None),
     ({}, None),
 ]
 
