@@ -18,7 +18,7 @@ from metseg.dataset.statistics_file import ROWS_AT_ONCE, StatisticsFile
 from metseg.errors import DataError, UsageError
 from metseg.parallel import in_processes, in_threads, usable_cores
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 Side = Callable[[Callable[[int], Any], list[int], int], Iterator[Any]]
 
 

@@ -80,7 +80,8 @@ def test_a_cohort_is_described_by_its_voxels(brats: Path, tmp_path: Path) -> Non
     assert cases["X-00002-000"]["intensities"]["t1c"]["max"] == 300
     assert written["unused"] == {".txt": "1: X-00001-000/notes.txt"}
     assert any("other" in note for note in written["notes"])
-    assert max(map(len, said.splitlines())) <= 100
+    # A path is never broken, whatever its length.
+    assert max(len(line) for line in said.splitlines() if str(tmp_path) not in line) <= 100
     for part in (
         "LPS (2), RAS (1)",
         "2 (1 with 1 timepoint, 1 with 2 timepoints)",
