@@ -11,9 +11,9 @@ import tensorflow as tf
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """`keras.layers.BatchNormalization` over the last axis, its training pass in one kernel.
 
-    Keras computes mean, variance and the scaled output as separate operations; on a CPU they cost a quarter of a
-    training step. Outputs and gradients agree up to rounding. The moving variance takes the unbiased estimate, as
-    Keras 2 did: for 648 values a channel, the fewest in the default networks, that is 0.2 % more.
+    Keras computes mean, variance and the scaled output as separate operations, which costs more passes over memory.
+    Outputs and gradients agree up to rounding. The moving variance takes the unbiased estimate, as Keras 2 did: of n
+    values a channel, that is n / (n - 1) times as much.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -37,9 +38,7 @@ class WarmUpDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         step = ops.cast(step, "float32")
         rising = FIRST_RATE_SHARE + (1.0 - FIRST_RATE_SHARE) * step / max(1, self.warm_up)
         gone = ops.clip((step - self.warm_up) / max(1, self.steps - self.warm_up), 0.0, 1.0)
-        falling = (
-            (1.0 + ops.cos(gone * 3.141592653589793)) / 2.0 if self.decay == "cosine" else (1.0 - gone) ** POLY_POWER
-        )
+        falling = (1.0 + ops.cos(gone * math.pi)) / 2.0 if self.decay == "cosine" else (1.0 - gone) ** POLY_POWER
         return self.peak * ops.where(step < self.warm_up, rising, falling)
 
     def get_config(self) -> dict[str, Any]:

@@ -164,6 +164,38 @@ def test_the_moving_average_of_the_weights_is_judged_and_kept(records, tmp_path)
         np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-6)
 
 
+REPLICAS = """
+import sys, json
+from pathlib import Path
+from metseg.settings import apply_defaults
+apply_defaults()
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[4]))
+from metseg.training.configuration import TrainingConfiguration
+from metseg.training.loop import replication, train_network
+_, history = train_network(
+    Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), lambda *_: None)
+print(json.dumps([replication().num_replicas_in_sync, history[0]["loss"]]))
+"""
+
+
+def test_two_devices_share_a_batch_and_mean_the_same_loss(records, tmp_path):
+    settings = replace(CONFIGURATION, normalization="none", epochs=1, steps_per_epoch=2, augmentation=False)
+    found = []
+    for devices in ("1", "2"):
+        arguments = [str(records), str(tmp_path / devices), json.dumps(asdict(settings)), devices]
+        done = subprocess.run(
+            [sys.executable, "-c", REPLICAS, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    (one, alone), (two, shared) = found
+    assert (one, two) == (1, 2)
+    # The Dice part of the loss is taken over a replica's own slices, so the two are close and not equal.
+    assert abs(shared - alone) < 0.2 * alone
+
+
 def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):
     with pytest.raises(TrainingDiverged, match="learning_rate"):
         train_network(
