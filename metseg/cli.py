@@ -58,7 +58,7 @@ def phantom(
 
 def _named(data: str) -> tuple[str, str]:
     """The reference as any process of the run can read it, and the registered model of a run on data of one's own."""
-    from metseg.dataset.references.grammar import Archive, Folder, GitRevision, parse
+    from metseg.dataset.references.grammar import Archive, Folder, GitRevision, S3Archive, parse
 
     parsed = parse(data)
     if isinstance(parsed, Folder | Archive):
@@ -66,6 +66,8 @@ def _named(data: str) -> tuple[str, str]:
         reference, name = str(path), path.name.partition(".")[0] if isinstance(parsed, Archive) else path.name
     elif isinstance(parsed, GitRevision):
         reference, name = data, parsed.url.rpartition("/")[2].removesuffix(".git")
+    elif isinstance(parsed, S3Archive):
+        reference, name = data, parsed.key.rpartition("/")[2].partition(".")[0]
     else:
         reference, name = data, parsed.prefix.rpartition("/")[2] or parsed.bucket
     return reference, f"{PHANTOM_MODEL}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-').lower()}"

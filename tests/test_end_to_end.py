@@ -18,6 +18,7 @@ import pytest
 from metseg.imaging.phantom import generate_cohort
 from metseg.serving.publish import saved_model_digest
 from metseg.tracking import registry
+from tests.privacy_search import found
 
 METSEG = str(Path(sys.executable).parent / "metseg")
 TINY = {
@@ -53,10 +54,24 @@ def run(workspace: Path) -> tuple[dict, str]:
     return json.loads((workspace / "runs/latest/summary.json").read_text()), answer.stdout
 
 
+# Fields of a NIfTI-1 header that hold free text: where each begins, and a name as long as it may be.
+HEADER_TEXTS = {14: "Xanthopoulos", 148: "Wojciechowska born 19660408", 228: "Vandevelde_t1.dcm", 328: "Zwingelstein"}
+
+
+def plant(cohort: Path) -> None:
+    """Write what identifies a patient into the header of every image and mask."""
+    for path in cohort.rglob("*.nii"):
+        with path.open("r+b") as file:
+            for place, text in HEADER_TEXTS.items():
+                file.seek(place)
+                file.write(text.encode())
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
     generate_cohort(folder / "heads", patients=5)
+    plant(folder / "heads")
     return folder
 
 
@@ -122,6 +137,13 @@ def test_run_says_what_it_did_and_what_to_type_next(first):
     for expected in ("▸ ingest", "training nested_unet", "PASSED", "summary.json", "report.html", "make serve"):
         assert expected in printed
     assert "Traceback" not in printed and "::" not in printed
+
+
+def test_what_headers_say_of_patients_comes_out_nowhere(first, workspace):
+    _, printed = first
+    assert set(found(HEADER_TEXTS.values(), [workspace / "heads"])) == set(HEADER_TEXTS.values())
+    assert list((workspace / "runs").rglob("log.txt")) and list((workspace / "var").rglob("saved_model.pb"))
+    assert found(HEADER_TEXTS.values(), [workspace / "runs", workspace / "var"], [printed]) == {}
 
 
 def test_report_and_picture_are_there(first, workspace):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-import logging
+import json
 import os
 import shutil
 import sqlite3
@@ -23,11 +23,10 @@ from pydicom.dataset import Dataset
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import ingest
-from metseg.errors import DataError, UsageError
+from metseg.errors import DataError
 from metseg.imaging.formats import write_mask_like
 from metseg.imaging.nifti import read_nifti
 from metseg.privacy import KEY_FILE, Pseudonyms
-from metseg.settings import Settings
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
 from tests.privacy_search import found
 
@@ -86,7 +85,7 @@ STEPS = textwrap.dedent("""
     cohort, broken = map(Path, sys.argv[1:])
     app(["inspect", str(cohort)], standalone_mode=False)
     with executing("ingest", "steps/cohort") as folder:
-        ingest(str(cohort), folder, layout="auto", model_name="m", run_name="r")
+        whole = ingest(str(cohort), folder, layout="auto", model_name="m", run_name="r")
     with executing("preprocess", "steps/records") as folder:
         preprocess(Path("steps/cohort"), folder, image_size=32)
     settings = Settings.from_environment()
@@ -102,6 +101,33 @@ STEPS = textwrap.dedent("""
         log_report(folder, folder, wanted)
         kept = [item.path for part in ("validation", "report") for item in tracking.list_artifacts(run, part)]
         print("kept", wanted, *sorted(kept))
+    from components.evaluate.step import evaluate, evaluate_champion
+    from components.promote.step import promote
+    from components.register.step import register
+    from components.train.step import train
+    from metseg.report.run import RunFolders, write_run_report
+    from metseg.training.configuration import TrainingConfiguration
+
+    paths = {part: Path("steps") / part for part in ("cohort", "records", "model", "evaluation", "champion")}
+    tiny = TrainingConfiguration("attention_unet", epochs=1, steps_per_epoch=2, batch_size=2, filters=2, depth=2)
+    with executing("train", "steps/model") as folder:
+        train(paths["cohort"], paths["records"], whole, folder, tiny)
+    with executing("evaluate", "steps/evaluation") as folder:
+        evaluate(paths["cohort"], paths["model"], folder)
+    with executing("evaluate champion", "steps/champion") as folder:
+        evaluate_champion(paths["cohort"], "m", folder)
+    judged = Path("steps/validation-True")
+    with executing("register", "steps/registration") as registration:
+        register(paths["cohort"], judged, [paths["evaluation"]], paths["champion"], whole, "m", 0.0, 0.0, registration)
+    with executing("promote", "steps/promoted") as promoted:
+        chosen = {"attention_unet": paths["evaluation"]}
+        promote(registration, chosen, paths["champion"], "m", "automatic", promoted)
+        folders = RunFolders(
+            cohort=paths["cohort"], validation=judged, records=paths["records"], models=[paths["model"]],
+            evaluations=[paths["evaluation"]], champion=paths["champion"], registration=registration, promoted=promoted,
+        )
+        write_run_report(folders, 1.0, Path("steps/report.html"))
+        log_report(registration, promoted, True)
     for one in sorted(broken.iterdir()):
         try:
             with executing("ingest", f"steps/{one.name}") as folder:
@@ -149,7 +175,7 @@ BREAKING = [break_pixels, break_header, burn_in, lose_slice, lose_mask, wrong_va
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], subprocess.CompletedProcess]:
-    """A run of inspect, ingest, validate and preprocess on identified DICOM, and of ingest on broken copies of it."""
+    """Inspect and a whole run, from ingest to promote, on identified DICOM; and ingest of broken copies of it."""
     folder = tmp_path_factory.mktemp("privacy")
     uids = export(folder / "in" / "export")
     for one in BREAKING:
@@ -189,6 +215,11 @@ def test_the_steps_did_their_work(steps) -> None:
     with sqlite3.connect(out / "var" / "state" / "data" / "hashes.sqlite") as table:
         assert table.execute("SELECT count(*) FROM files").fetchone()[0] >= 13 * len(PATIENTS)
     assert (out / "steps" / "validation-True" / "validation.html").exists() and (out / "var" / "mlflow.db").exists()
+    summary = json.loads((out / "steps" / "promoted" / "summary.json").read_text())
+    assert summary["registered"] == {"name": "m", "version": 1, "aliases": ["champion"]}
+    assert summary["served"]["version"] == 1 and len(summary["data"]["test_patients"]) >= 1
+    for pattern in ("var/**/saved_model.pb", "steps/model/**/model.keras", "steps/report.html", "var/**/report/*.png"):
+        assert list(out.glob(pattern)), pattern
     assert [line.split()[1] for line in answer.stdout.splitlines() if line.startswith("refused")] == sorted(
         one.__name__ for one in BREAKING
     )
@@ -315,6 +346,24 @@ def test_errors_hide_names_where_asked(tmp_path: Path, monkeypatch: pytest.Monke
     assert found(PATIENTS, [], [messages["on"]]) == {}
 
 
+def test_errors_hide_names_behind_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        folder = tmp_path / "elsewhere" / str(number)
+        folder.mkdir(parents=True)
+        image, mask = head(number, size=20)
+        for name, array in ((PATIENTS[0], image), ("seg", mask)):
+            nibabel.save(nibabel.Nifti1Image(array.astype(np.int16), np.eye(4)), folder / f"{name}.nii.gz")
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"case{number}").symlink_to(folder)
+    broken = tmp_path / "elsewhere" / "1" / f"{PATIENTS[0]}.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    monkeypatch.setenv("METSEG_PSEUDONYM_KEY", "a key of the tests, long enough")
+    monkeypatch.setenv("METSEG_PSEUDONYMS", "on")
+    with pytest.raises(DataError, match="file-") as refused:
+        ingest(str(tmp_path / "in"), tmp_path / "out")
+    assert found(PATIENTS, [], [str(refused.value)]) == {}
+
+
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 def test_a_mask_carries_nothing_of_its_images_header(tmp_path: Path, kind: type) -> None:
     image = kind(np.ones((4, 5, 6), np.int16), np.diag([-1, -1, 3, 1]))
@@ -327,38 +376,3 @@ def test_a_mask_carries_nothing_of_its_images_header(tmp_path: Path, kind: type)
     original = read_nifti(tmp_path / "in" / "a.nii.gz").original
     write_mask_like(tmp_path / "out" / "a.nii.gz", np.ones((6, 5, 4), np.uint8), original)
     assert found(["Quux"], [tmp_path / "out"]) == {}
-
-
-def test_pseudonyms_depend_on_the_key_the_number_and_its_issuer() -> None:
-    one, other = Pseudonyms(b"one key that is long enough"), Pseudonyms(b"other key that is long enough")
-    # `printf 'patient\\0004711\\000north' | openssl dgst -sha256 -hmac 'one key that is long enough'`
-    assert one.patient("4711", "north") == "P59164ead4eee1749"
-    assert one.patient(" 4711 ") == one.patient("4711")
-    assert len({one.patient("4711"), one.patient("4712"), one.patient("4711", "x"), other.patient("4711")}) == 4
-    assert one.patient("a", "b") != one.patient("ab")
-    assert pydicom.uid.UID(one.uid("1.2.3")).is_valid and one.uid("1.2.3").startswith("2.25.")
-    assert one.uid("1.2.840.10008.1.2") == "1.2.840.10008.1.2"
-    assert "key" not in repr(one).lower()
-
-
-def test_the_key_is_made_once_and_kept_from_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
-    monkeypatch.delenv("METSEG_PSEUDONYM_KEY", raising=False)
-    settings = Settings.from_environment()
-    with caplog.at_level(logging.INFO, "metseg"):
-        first = Pseudonyms.from_environment(settings)
-    path = settings.state / KEY_FILE
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and [entry.name for entry in settings.state.iterdir()] == [
-        KEY_FILE
-    ]
-    assert str(path) in caplog.text and first.key.decode() not in caplog.text
-    assert Pseudonyms.from_environment(settings) == first
-    path.chmod(0o640)
-    with pytest.raises(UsageError, match="chmod 600"):
-        Pseudonyms.from_environment(settings)
-    monkeypatch.setenv("METSEG_PSEUDONYM_KEY", "given")
-    with caplog.at_level(logging.WARNING, "metseg"):
-        assert Pseudonyms.from_environment(settings).key == b"given"
-    assert "can be guessed" in caplog.text

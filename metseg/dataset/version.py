@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 
+from metseg.errors import DataError
+
 PASSED_OVER = (".dvc", ".git", ".hg")
 _BLOCK = 1 << 20
 _SETTLED_SECONDS = 2.0
@@ -105,12 +107,37 @@ def _stat(path: Path) -> _Stat:
 
 
 def data_files(root: Path) -> list[Path]:
-    """Every file under `root` that DVC would track, sorted; folders of Git and DVC themselves are passed over."""
+    """Every file under `root`, sorted; what links lead to counts as if it were there.
+
+    Folders of Git and DVC themselves, and links to a folder that they lie in, are passed over.
+
+    Raises:
+        DataError: something in it is neither a file nor a folder, or may not be read. Its name may be a patient's, and
+            is not in the message.
+    """
     found: list[Path] = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in PASSED_OVER]
-        found += [Path(folder, name) for name in files if name not in PASSED_OVER]
+    waiting = [(root, frozenset([os.path.realpath(root)]))]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            entries = [entry for entry in os.scandir(folder) if entry.name not in PASSED_OVER]
+        except OSError as error:
+            raise _unreadable(root, error.strerror) from error
+        for entry in entries:
+            if entry.is_file():
+                found.append(Path(entry.path))
+            elif not entry.is_dir():
+                raise _unreadable(root, "a link whose target is gone, or no file at all")
+            elif (real := os.path.realpath(entry.path)) not in above:
+                waiting.append((Path(entry.path), above | {real}))
     return sorted(found)
+
+
+def _unreadable(root: Path, why: str | None) -> DataError:
+    return DataError(
+        f"{root}: something in it cannot be read ({why}). "
+        f"`find -L {root} ! -readable -o -type l -o ! -type f ! -type d` lists it: mend or remove it."
+    )
 
 
 def file_md5(path: Path) -> str:
@@ -139,13 +166,20 @@ def data_version(root: Path, progress: Callable[[int, int], None] | None = None,
         root: the folder.
         progress: called with the number of files done and of all files.
         table: files that were hashed before.
+
+    Raises:
+        DataError: a file cannot be read.
     """
     files = data_files(root)
     known = table or HashTable(None)
     known.load(root)
     hashed = []
     for done, path in enumerate(files, 1):
-        hashed.append((path.relative_to(root).as_posix(), known.md5(path)))
+        try:
+            md5 = known.md5(path)
+        except OSError as error:
+            raise _unreadable(root, error.strerror) from error
+        hashed.append((path.relative_to(root).as_posix(), md5))
         if progress:
             progress(done, len(files))
     return listing_version(hashed)

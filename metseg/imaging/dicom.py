@@ -17,9 +17,11 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEGLossless, JPEGLosslessSV1
 
 from metseg.errors import DataError
+from metseg.imaging.claims import DEFLATE_LIMIT, MAX_BYTES
 from metseg.imaging.dicom_headers import Header, read_dataset, refusing, scan
 from metseg.imaging.dicom_planes import Grid, Plane, canonical, grid_of, planes_of
 from metseg.imaging.orientation import from_canonical
+from metseg.imaging.picture import MAX_PIXELS
 from metseg.imaging.volume import Geometry
 from metseg.privacy import Pseudonyms
 
@@ -156,6 +158,7 @@ def _values(dataset: Dataset, header: Header, planes: list[Plane]) -> tuple[NDAr
     # Its warnings name the file.
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # type: ignore[no-untyped-call]
     with refusing(header.handle, f"its pixels cannot be decoded ({syntax.name})"), keeping_locale():
+        _require_possible(dataset, header.handle, packed=True)
         array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(header.path))
     # GDCM has rescaled already.
     return array, [replace(planes[0], slope=1.0, intercept=0.0)]
@@ -185,8 +188,25 @@ def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
             "by `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`."
         )
     with refusing(handle, f"its pixels cannot be decoded ({syntax.name})"):
+        _require_possible(dataset, handle, syntax.is_compressed)
         array = np.asarray(dataset.pixel_array)
     return array[None] if array.ndim == 2 else array
+
+
+def _require_possible(dataset: Dataset, handle: str, packed: bool) -> None:
+    """Refuse, before memory is taken, a header that claims more pixels than are read or than its data can hold."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    claimed = rows * columns * frames * int(dataset.BitsAllocated) // 8
+    held = len(dataset.get("PixelData") or dataset.get("FloatPixelData") or b"")
+    # A voxel of one bit takes a byte in memory.
+    taken = max(claimed, rows * columns * frames)
+    if rows * columns > MAX_PIXELS or taken > MAX_BYTES or claimed > (held * DEFLATE_LIMIT if packed else held):
+        raise DataError(
+            f"{handle}: the header claims {frames} frames of {rows}×{columns} pixels, {claimed} bytes, and the file "
+            f"has {held}{' compressed' if packed else ''}; up to {MAX_PIXELS} pixels a frame and {MAX_BYTES >> 30} GiB "
+            "are read. Export it again."
+        )
 
 
 def _has_decoder(syntax: UID) -> bool:

@@ -15,7 +15,9 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     MediaStorageDirectoryStorage,
     MRImageStorage,
@@ -23,6 +25,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from metseg.dataset.version import data_files
 from metseg.errors import DataError
 from metseg.imaging.dicom_channels import Acquisition, acquisition_of
 from metseg.privacy import Pseudonyms
@@ -34,6 +37,14 @@ SEGMENTATIONS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")
 MASKS = (*SEGMENTATIONS, RTStructureSetStorage)
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Root of the secondary capture classes: single frame, and `.1` to `.4` with many."""
+
+META_START = 144
+"""Bytes up to the end of the file meta information's length: PS3.10, 7.1."""
+
+META_LENGTH = b"\x02\0\0\0"
+"""Tag of that length."""
+
+FREE_BYTES, MAX_RATIO = 64 << 20, 200
 
 OTHER_SUFFIXES = (
     ".nii", ".gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".npz", ".nrrd", ".mha", ".mhd", ".json",
@@ -123,7 +134,29 @@ def read_dataset(path: Path, handle: str, *, pixels: bool = False) -> Dataset:
         DataError: it is broken; the message holds `handle`, not the path.
     """
     with refusing(handle):
+        _require_no_bomb(path, handle)
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
+
+
+def _require_no_bomb(path: Path, handle: str) -> None:
+    """Refuse a deflated file that unpacks to more than pydicom, which unpacks all of it at once, should be given."""
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    unpacked, allowed = 0, max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    with path.open("rb") as file:
+        tag, length = struct.unpack("<132x4s4xI", file.read(META_START))
+        if tag != META_LENGTH:
+            raise DataError(f"{handle}: it is deflated, and does not say where its header begins. Export it again.")
+        file.seek(META_START + length)
+        while block := inflate.unconsumed_tail or file.read(1 << 16):
+            unpacked += len(inflate.decompress(block, 1 << 20))
+            if unpacked > allowed:
+                raise DataError(
+                    f"{handle}: it unpacks to more than {MAX_RATIO} times its size, as decompression bombs do. Write "
+                    "it without compression, or remove it."
+                )
 
 
 def is_dicom(path: Path) -> bool:
@@ -138,9 +171,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def files_under(root: Path) -> Iterator[Path]:
-    """Every file under `root` but hidden ones, in order of their paths."""
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+    """Every file under `root` but hidden ones, in order of their paths; links are followed."""
+    for path in data_files(root):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 
 

@@ -21,6 +21,9 @@ SAME_SPACING = 1e-3
 UNEVEN = 0.1
 """Share of the slice distance by which one step may differ: scanners round positions."""
 
+MAX_VOXELS = 1 << 30
+"""Of a mask on a grid of its own: frames far apart may claim any number of planes between them."""
+
 Place = tuple[float, float, float]
 
 
@@ -35,6 +38,8 @@ class Plane:
         spacing: mm between rows, then between columns.
         size: rows, columns.
         slope, intercept: value = stored · slope + intercept.
+        step: mm to the next plane, as a multi-frame header says it (SpacingBetweenSlices, else SliceThickness); 0 where
+            it says nothing.
     """
 
     frame: int
@@ -44,6 +49,7 @@ class Plane:
     size: tuple[int, int]
     slope: float = 1.0
     intercept: float = 0.0
+    step: float = 0.0
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -75,10 +81,12 @@ class Grid:
         return through, down, across
 
     def describe(self) -> str:
-        """Its size, spacing and first voxel, for a message."""
+        """Its size, spacing, first voxel, and directions of columns, rows and planes, for a message."""
         size, spacing = "×".join(map(str, self.shape)), "×".join(f"{length:.3f}" for length in self.spacing)
         origin = ", ".join(f"{value:.2f}" for value in self.affine[:3, 3])
-        return f"{size} voxels (planes, rows, columns) of {spacing} mm, the first at LPS ({origin}) mm"
+        directions = (self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)).T
+        axes = " ".join(f"({', '.join(f'{round(float(one), 3) + 0.0:g}' for one in axis)})" for axis in directions)
+        return f"{size} voxels (planes, rows, columns) of {spacing} mm, the first at LPS ({origin}) mm, along {axes}"
 
     def shift(self, other: Grid) -> float:
         """Largest distance in mm between the same corner of both; infinite where the shapes differ."""
@@ -122,6 +130,7 @@ def planes_of(dataset: Dataset) -> list[Plane]:
                 size=size,
                 slope=_number(values.get("RescaleSlope"), 1.0),
                 intercept=_number(values.get("RescaleIntercept"), 0.0),
+                step=_number(measures.get("SpacingBetweenSlices"), 0.0) or _number(measures.get("SliceThickness"), 0.0),
             )
         )
     return found
@@ -189,6 +198,47 @@ def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
     affine[:3, 2] = step
     affine[:3, 3] = first.position
     return Grid((len(planes), *first.size), affine), order
+
+
+def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
+    """The grid of frames that may repeat a place and leave planes out, as those of a SEG do.
+
+    Args:
+        planes: of one file, in any order.
+        name: what a message calls the file.
+
+    Returns:
+        The grid; and for each of `planes` its index along the grid's first axis.
+
+    Raises:
+        DataError: planes are not parallel, differ in size or spacing, or lie at no whole multiples of one distance.
+    """
+    _require_parallel(planes, name)
+    first = min(planes, key=lambda plane: plane.height)
+    offsets = np.array([plane.position for plane in planes]) - first.position
+    heights = offsets @ first.normal
+    steps = np.diff(np.unique(heights.round(3)))
+    # Slices may be thicker than they are apart, but frames a fraction of that apart are no stack.
+    closest = float(steps.min()) if steps.size and steps.min() > first.step / 2 else 0.0
+    tried = [step for step in (first.step, closest) if 0 < step < np.inf]
+    sideways = np.abs(offsets - np.outer(heights, first.normal)).max()
+    for step in tried:
+        places = heights / step
+        if np.abs(places - places.round()).max() > UNEVEN or sideways > UNEVEN * min(first.spacing):
+            continue
+        shape = (int(places.max().round()) + 1, *first.size)
+        if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
+            break
+        affine = np.eye(4)
+        affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
+        affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
+        affine[:3, 2], affine[:3, 3] = first.normal * step, first.position
+        return Grid(shape, affine), [int(place) for place in places.round()]
+    found = ", ".join(f"{step:.2f}" for step in steps[:5])
+    raise DataError(
+        f"{name}: its {len(planes)} frames lie on other planes than the image's, and make up no grid of their own: "
+        f"they are {found} mm apart. Export the mask on the image's own planes."
+    )
 
 
 def _require_parallel(planes: list[Plane], name: str) -> None:

@@ -79,8 +79,8 @@ def running() -> Iterator[S3Server]:
         yield server
     finally:
         client = server.client()
-        for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-            client.delete_object(Bucket=BUCKET, Key=entry["Key"])
+        for entry in client.list_object_versions(Bucket=BUCKET).get("Versions", []):
+            client.delete_object(Bucket=BUCKET, Key=entry["Key"], VersionId=entry["VersionId"])
         client.delete_bucket(Bucket=BUCKET)
         listening.shutdown()
         thread.join()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pytest
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import ingest
-from metseg.dataset.references import Archive, Folder, GitRevision, Pinned, S3Prefix, parse, resolve
+from metseg.dataset.references import Archive, Folder, GitRevision, Pinned, S3Archive, S3Prefix, parse, resolve
 from metseg.dataset.version import HashTable, data_version
 from metseg.errors import DataError, UsageError
 from metseg.settings import Settings
@@ -34,6 +37,9 @@ def resolved(reference: str, root: Path) -> Pinned:
     [
         ("s3://scans/cohort/v1/", S3Prefix("scans", "cohort/v1")),
         ("s3://scans/", S3Prefix("scans", "")),
+        ("s3://scans/cohort/v1.zip", S3Archive("scans", "cohort/v1.zip")),
+        ("s3://scans/V1.TAR.GZ", S3Archive("scans", "V1.TAR.GZ")),
+        ("s3://scans/v1.zip/", S3Prefix("scans", "v1.zip")),
         (
             "git+https://host.example/group/data.git@v1.2#data",
             GitRevision("https://host.example/group/data.git", "v1.2", "data"),
@@ -223,6 +229,77 @@ def test_ingest_reads_a_prefix(tmp_path: Path, s3: S3Server) -> None:
     manifest = ingest(f"s3://{BUCKET}/x", tmp_path / "out", cache=DataCache(tmp_path / "cache"))
     assert manifest.version == data_version(data) and len(manifest.cases) == 4
     assert manifest.resolved.startswith(f"s3://{BUCKET}/x?listing=")
+
+
+@pytest.mark.parametrize("kind, suffix", [("zip", ".zip"), ("gztar", ".tar.gz"), ("tar", ".tar")])
+def test_an_archive_in_a_bucket_is_read_as_one_on_this_machine(
+    tmp_path: Path, s3: S3Server, kind: str, suffix: str
+) -> None:
+    data = brats_cohort(tmp_path / "scans")
+    archive = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path, "scans"))
+    s3.client().put_object(Bucket=BUCKET, Key=f"some/where{suffix}", Body=archive.read_bytes())
+    reference = f"s3://{BUCKET}/some/where{suffix}"
+    first = resolved(reference, tmp_path / "cache")
+    assert first.version == data_version(data) and first.root.name == "scans"
+    etag = hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest()
+    assert first.resolved == f"{reference}?etag={etag}"
+    s3.asked.clear()
+    assert resolved(reference, tmp_path / "cache") == first
+    assert s3.fetched() == []
+    manifest = ingest(reference, tmp_path / "out", cache=DataCache(tmp_path / "cache"))
+    assert manifest.version == first.version and len(manifest.cases) == 4
+
+
+def test_another_archive_under_the_same_key_is_another_version(tmp_path: Path, s3: S3Server) -> None:
+    s3.client().put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    found, versions = [], []
+    for patients in (2, 3):
+        data = brats_cohort(tmp_path / str(patients) / "scans", patients)
+        archive = Path(shutil.make_archive(str(tmp_path / str(patients)), "zip", data.parent, "scans"))
+        answer = s3.client().put_object(Bucket=BUCKET, Key="a.zip", Body=archive.read_bytes())
+        versions.append(answer["VersionId"])
+        found.append(resolved(f"s3://{BUCKET}/a.zip", tmp_path / "cache"))
+        assert found[-1].version == data_version(data)
+    assert [one.resolved for one in found] == [f"s3://{BUCKET}/a.zip?versionId={version}" for version in versions]
+
+
+def test_an_evil_archive_in_a_bucket_is_refused(tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def uploaded(*entries: tuple[zipfile.ZipInfo | str, bytes]) -> None:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in entries:
+                archive.writestr(name, text)
+        s3.client().put_object(Bucket=BUCKET, Key="evil.zip", Body=content.getvalue())
+
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    cases = {"leads out": ("../evil", b"x"), "link": (link, b"/etc"), "200 times": ("zeros", bytes(70 << 20))}
+    for said, entry in cases.items():
+        uploaded(entry)
+        with pytest.raises(DataError, match=said):
+            resolved(f"s3://{BUCKET}/evil.zip", tmp_path / "cache")
+    monkeypatch.setenv("METSEG_ARCHIVE_FILES", "2")
+    uploaded(*((name, b"x") for name in "abc"))
+    with pytest.raises(DataError, match="METSEG_ARCHIVE_FILES"):
+        resolved(f"s3://{BUCKET}/evil.zip", tmp_path / "cache")
+    assert not list(tmp_path.rglob("evil")) and not list((tmp_path / "cache/fetched").glob("archive-*"))
+
+
+def test_an_archive_that_is_not_there_or_changes_meanwhile_is_named(tmp_path: Path, s3: S3Server) -> None:
+    with pytest.raises(DataError, match=rf"s3://{BUCKET}/no.zip: there is no such archive"):
+        resolved(f"s3://{BUCKET}/no.zip", tmp_path / "cache")
+    s3.client().put_object(Bucket=BUCKET, Key="a.zip", Body=b"one")
+
+    def change(method: str, path: str) -> None:
+        if method == "GET" and path.endswith("a.zip"):
+            s3.fault = lambda method, path: None
+            s3.client().put_object(Bucket=BUCKET, Key="a.zip", Body=b"other")
+
+    s3.fault = change
+    with pytest.raises(DataError, match="changed while"):
+        resolved(f"s3://{BUCKET}/a.zip", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"a\.zip: the archive cannot be unpacked"):
+        resolved(f"s3://{BUCKET}/a.zip", tmp_path / "cache")
 
 
 def test_the_cache_lies_in_the_state_folder_and_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
-from metseg.dataset.version import data_version
+from metseg.dataset.version import data_files, data_version
+from metseg.errors import DataError
 from metseg.imaging.phantom import generate_cohort
 
 
@@ -48,6 +50,41 @@ def test_folders_of_git_and_dvc_do_not_count(tmp_path: Path) -> None:
     assert data_version(tmp_path) == before
     (tmp_path / "sub" / "y").write_text("y")
     assert data_version(tmp_path) != before
+
+
+def test_what_links_lead_to_counts_as_if_it_were_there(tmp_path: Path) -> None:
+    for folder in ("plain/case", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "image.nii").write_bytes(b"voxels")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "case").symlink_to(tmp_path / "elsewhere")
+    assert data_version(tmp_path / "linked") == data_version(tmp_path / "plain")
+    (tmp_path / "elsewhere" / "image.nii").write_bytes(b"others")
+    assert data_version(tmp_path / "linked") != data_version(tmp_path / "plain")
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "loop").symlink_to(tmp_path / other)
+        (tmp_path / name / "up").symlink_to("..")
+        (tmp_path / name / "x").write_text("x")
+    assert {path.name for path in data_files(tmp_path)} == {"x"}
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_cannot_be_read_is_said_and_how_to_find_it(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "x").write_text("x")
+    if kind == "link":
+        (tmp_path / "Zwingelstein.nii").symlink_to(tmp_path / "gone")
+    else:
+        os.mkfifo(tmp_path / "Zwingelstein.nii")
+    with pytest.raises(DataError, match="mend or remove") as refused:
+        data_version(tmp_path)
+    assert "Zwingelstein" not in str(refused.value)
+    command = str(refused.value).split("`")[1]
+    listed = subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
+    assert listed.splitlines() == [str(tmp_path / "Zwingelstein.nii")]
 
 
 def test_progress_counts_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 from metseg.errors import DataError
 from metseg.imaging.dicom import keeping_locale, mask_on_planes, read_dicom_series
@@ -284,4 +293,40 @@ def test_highdicom_gives_the_same_mask(tmp_path: Path) -> None:
     theirs = highdicom.seg.segread(tmp_path / "seg").get_pixels_by_source_instance(
         [dataset.SOPInstanceUID for dataset in series], combine_segments=True, assert_missing_frames_are_empty=True
     )
-    np.testing.assert_array_equal(read_mask(header, (1,), grid), theirs)
+    np.testing.assert_array_equal(read_mask(header, (1,), grid)[0], theirs)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1], ids=lambda uid: uid.name)
+def test_a_header_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+    for dataset in write_series(tmp_path, Study(), volume(1)):
+        dataset.file_meta.TransferSyntaxUID = syntax
+        if syntax != ExplicitVRLittleEndian:
+            dataset.PixelData = pydicom.encaps.encapsulate([b"\0" * 400])
+            dataset["PixelData"].is_undefined_length = True
+        dataset.Rows = dataset.Columns = 8000
+        dataset.save_as(tmp_path / f"IM{dataset.ImagePositionPatient[2]}")
+    for path in tmp_path.glob("IM0*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"claims 1 frames of 8000×8000 pixels, 128000000 bytes, and the file has 4?"):
+        read_dicom_series(tmp_path, KEY)
+
+
+def test_a_deflated_file_is_read_and_a_bomb_refused(tmp_path: Path) -> None:
+    pixels = volume(2)
+    for number, dataset in enumerate(write_series(tmp_path, Study(), pixels)):
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.save_as(tmp_path / f"D{number}", enforce_file_format=True)
+    for path in tmp_path.glob("IM*"):
+        path.unlink()
+    np.testing.assert_array_equal(read_dicom_series(tmp_path, KEY)[0], pixels)
+    whole = (tmp_path / "D0").read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = (
+        packer.compress(zlib.decompressobj(-15).decompress(whole[start:]))
+        + packer.compress(bytes(80 << 20))
+        + packer.flush()
+    )
+    (tmp_path / "D0").write_bytes(whole[:start] + bomb)
+    with pytest.raises(DataError, match="200 times its size"):
+        read_dicom_series(tmp_path, KEY)

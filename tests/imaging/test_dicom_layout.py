@@ -57,6 +57,14 @@ def test_a_cohort_is_read_under_pseudonyms(tmp_path: Path) -> None:
         assert not any(text in repr(case) for text in (f"ID{number}", "Name", "seg.dcm", str(tmp_path)))
 
 
+def test_linked_folders_are_read(tmp_path: Path) -> None:
+    cohort(tmp_path / "elsewhere", channels=("t1c",))
+    (tmp_path / "in").mkdir()
+    for folder in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "in" / folder.name).symlink_to(folder)
+    assert len(open_cohort(tmp_path / "in").cases) == 3
+
+
 def test_an_oblique_mask_turns_with_its_image(tmp_path: Path) -> None:
     image, mask = head(0, size=16)
     series = write_series(tmp_path / "a", Study(), image, orientation=SAGITTAL)
@@ -168,7 +176,7 @@ def test_a_mask_on_other_planes_or_of_another_frame_of_reference_is_refused(tmp_
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         frame.PlanePositionSequence[0].ImagePositionPatient[2] += 2
     segmentation.save_as(tmp_path / "seg")
-    with pytest.raises(DataError, match="none of the image's planes"):
+    with pytest.raises(DataError, match="another grid than its image"):
         opened(tmp_path).cases[0].load()
 
 

@@ -316,3 +316,11 @@ def test_real_volumes_are_turned_to_canonical_axes(shared_data: Path) -> None:
     assert volume.geometry.spacing == pytest.approx((1.0, 1.0, 1.0))
     turned = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()
     np.testing.assert_array_equal(volume.array, turned[::-1, ::-1].transpose(2, 1, 0))
+
+
+def test_gaps_between_numbered_pictures_are_said(tmp_path: Path) -> None:
+    for name in ("a_1", "a_2", "a_6", "b_3", "c_09", "c_11", "single"):
+        picture_pair(tmp_path, name)
+    found = open_cohort(tmp_path, "image-mask-folders")
+    said = [note for note in found.notes if "gaps" in note]
+    assert len(said) == 1 and "a lacks 3-5, c lacks 10" in said[0] and "b lacks" not in said[0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +17,10 @@ from scipy import stats
 
 from metseg.errors import DataError
 from metseg.validation.drift import LEVEL, compare, index_by_chance, new_spacings, population_stability_index
+from metseg.validation.expectations import drift_expectations
 from metseg.validation.frames import make_frames
 from metseg.validation.reference import Distribution, Reference, bin_counts, describe, values_by_name
+from metseg.validation.suites import run_suites
 from tests.validation.cohorts import cohort, images, sound
 
 Counts = st.lists(st.integers(0, 200), min_size=2, max_size=10)
@@ -135,3 +139,42 @@ def test_a_spacing_is_new_beyond_five_per_cent() -> None:
 def test_reference_statistics_hold_numbers_alone() -> None:
     reference = describe(*sound())
     json.dumps([vars(one) for one in reference.statistics.values()], allow_nan=False)
+
+
+SOMEWHAT = "no statistic has moved somewhat from the champion's (population stability index up to "
+FAR = "no statistic has moved far from the champion's (population stability index up to "
+
+
+def counted(counts: tuple[int, ...], edges: tuple[float, ...]) -> Distribution:
+    """A distribution with so many cases in each bin, each value in the middle of its bin."""
+    middles = [edges[0] - 0.5, *((low + high) / 2 for low, high in pairwise(edges)), edges[-1] + 0.5]
+    sample = tuple(middle for middle, count in zip(middles, counts, strict=True) for _ in range(count))
+    return Distribution(edges, counts, sample)
+
+
+@pytest.mark.parametrize(
+    ("few", "column"),
+    # Half of the champion's 400 cases had 1 lesion, half 3. By hand, the index (q − ½) ln(q / (1 − q)) is 0.099 at 138,
+    # 0.103 at 137, 0.245 at 105 and 0.257 at 103 of 400; chance alone reaches some 0.02.
+    [(138, ""), (137, "moderate_psi"), (105, "moderate_psi"), (103, "large_psi")],
+)
+def test_drift_is_none_moderate_or_large_by_its_index(few: int, column: str) -> None:
+    manifest, rows = sound()
+    frames = make_frames(manifest, rows)
+    cases = pandas.concat([frames.cases.iloc[:1]] * 400, ignore_index=True)
+    cases["lesions"] = [1] * few + [3] * (400 - few)
+    frames = replace(frames, cases=cases)
+    reference = Reference(
+        "1.dir", ("t1n", "t1c"), ("1", "3"), 400, ((3.0, 1.0, 1.0),), {"lesions": counted((200, 200), (2.0,))}
+    )
+    drift = compare(reference, manifest, frames)
+    table = drift.drift.set_index("statistic")
+    q = few / 400
+    by_hand = (q - 0.5) * math.log(q / 0.5) + (0.5 - q) * math.log((1 - q) / 0.5)
+    assert table.loc["lesions", "psi"] == pytest.approx(by_hand)
+    for name in ("moderate_psi", "large_psi"):
+        assert table.loc["lesions", name] == (pytest.approx(by_hand) if name == column else None)
+    tables = {"drift": table.reset_index(), "champion": drift.champion, "cases": frames.cases.assign(new_spacing=None)}
+    broken = [outcome.name for outcome in run_suites(drift_expectations(), tables) if not outcome.success]
+    moved = [name for name in broken if "population stability index" in name]
+    assert moved == ([] if not column else [{"m": f"{SOMEWHAT}0.1)", "l": f"{FAR}0.25)"}[column[0]]])

@@ -8,11 +8,31 @@ from pathlib import Path
 
 from metseg.dataset.archives import top_folder, unpack
 from metseg.dataset.cache import DataCache
-from metseg.dataset.references.grammar import GRAMMAR, Archive, Folder, GitRevision, Reference, S3Prefix, parse
+from metseg.dataset.references.grammar import (
+    GRAMMAR,
+    Archive,
+    Folder,
+    GitRevision,
+    Reference,
+    S3Archive,
+    S3Prefix,
+    parse,
+)
 from metseg.dataset.version import HashTable, data_version
 from metseg.errors import DataError
 
-__all__ = ["GRAMMAR", "Archive", "Folder", "GitRevision", "Pinned", "Reference", "S3Prefix", "parse", "resolve"]
+__all__ = [
+    "GRAMMAR",
+    "Archive",
+    "Folder",
+    "GitRevision",
+    "Pinned",
+    "Reference",
+    "S3Archive",
+    "S3Prefix",
+    "parse",
+    "resolve",
+]
 
 
 @dataclass(frozen=True)
@@ -22,7 +42,7 @@ class Pinned:
     Attributes:
         root: folder that holds the data.
         version: DVC's md5 of the folder, `….dir`.
-        resolved: the reference with what moves replaced by what does not: the commit, or the listing's hash.
+        resolved: the reference with what moves replaced by what does not: the commit, the listing's hash, the ETag.
         commit: full commit of a revision under DVC; empty for other references.
     """
 
@@ -48,7 +68,15 @@ def resolve(reference: str, cache: DataCache, table: HashTable) -> Pinned:
     if isinstance(parsed, Folder):
         return Pinned(parsed.path, data_version(parsed.path, table=table), reference)
     if isinstance(parsed, Archive):
-        return _unpacked(parsed, cache, table)
+        root, version, packed = _unpacked(parsed.path, cache, table)
+        return Pinned(root, version, f"{parsed.path}?md5={packed}")
+    if isinstance(parsed, S3Archive):
+        from metseg.dataset.references.s3 import fetch_archive
+
+        archive, resolved = fetch_archive(parsed, cache, table)
+        cache.use(archive.parent)
+        root, version, _ = _unpacked(archive, cache, table)
+        return Pinned(root, version, resolved)
     if isinstance(parsed, S3Prefix):
         from metseg.dataset.references.s3 import fetch_prefix
 
@@ -68,10 +96,14 @@ def resolve(reference: str, cache: DataCache, table: HashTable) -> Pinned:
     return Pinned(folder, version, f"git+{parsed.url}@{pinned.commit}#{parsed.path}", pinned.commit)
 
 
-def _unpacked(archive: Archive, cache: DataCache, table: HashTable) -> Pinned:
-    """The archive's content: unpacked once, and anew where what was unpacked has changed since."""
-    table.load(archive.path.parent)
-    packed = table.md5(archive.path)
+def _unpacked(archive: Path, cache: DataCache, table: HashTable) -> tuple[Path, str, str]:
+    """The archive's content: unpacked once, and anew where what was unpacked has changed since.
+
+    Returns:
+        Folder and version of the data, and the archive's own md5.
+    """
+    table.load(archive.parent)
+    packed = table.md5(archive)
     folder = cache.fetched / f"archive-{packed}"
     record = folder.with_name(f".{folder.name}.version")
     with cache.only_one(folder):
@@ -80,8 +112,8 @@ def _unpacked(archive: Archive, cache: DataCache, table: HashTable) -> Pinned:
             if not record.is_file() or record.read_text(encoding="utf-8") != version:
                 shutil.rmtree(folder)
         if not folder.is_dir():
-            unpack(archive.path, folder)
+            unpack(archive, folder)
             version = data_version(top_folder(folder), table=table)
             record.write_text(version, encoding="utf-8")
         cache.use(folder)
-    return Pinned(top_folder(folder), version, f"{archive.path}?md5={packed}")
+    return top_folder(folder), version, packed

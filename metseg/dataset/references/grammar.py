@@ -13,6 +13,7 @@ GRAMMAR = """a data reference is one of
   FOLDER                           a folder on this machine
   FILE.zip|.tar|.tar.gz|.tgz       an archive on this machine
   s3://BUCKET/PREFIX               everything below a prefix (AWS_ENDPOINT_URL for a server other than Amazon's)
+  s3://BUCKET/KEY.zip|.tar|…       an archive in a bucket
   git+URL@REVISION#PATH            a folder under DVC in a Git repository, at a branch, tag or commit; URL begins with
                                    https://, http://, ssh:// or file://"""
 
@@ -46,6 +47,14 @@ class S3Prefix:
 
 
 @dataclass(frozen=True)
+class S3Archive:
+    """One object of a bucket that is an archive, by its key's ending."""
+
+    bucket: str
+    key: str
+
+
+@dataclass(frozen=True)
 class GitRevision:
     """A folder under DVC.
 
@@ -60,7 +69,7 @@ class GitRevision:
     path: str
 
 
-Reference = Folder | Archive | S3Prefix | GitRevision
+Reference = Folder | Archive | S3Prefix | S3Archive | GitRevision
 
 
 def parse(reference: str) -> Reference:
@@ -87,10 +96,12 @@ def parse(reference: str) -> Reference:
     raise UsageError(f"data reference {reference!r}: there is no such folder or file here; {GRAMMAR}")
 
 
-def _s3(reference: str) -> S3Prefix:
+def _s3(reference: str) -> S3Prefix | S3Archive:
     match = _S3.fullmatch(reference)
     if match is None:
         raise UsageError(f"data reference {reference!r} names no bucket and prefix; {GRAMMAR}")
+    if is_archive(match["prefix"]):
+        return S3Archive(match["bucket"], match["prefix"].lstrip("/"))
     return S3Prefix(match["bucket"], match["prefix"].strip("/"))
 
 

@@ -1,4 +1,4 @@
-"""Data below a prefix of an S3 bucket: the listing is pinned, then every object is fetched as it was listed."""
+"""Data in an S3 bucket, below a prefix or in an archive: what is there is pinned, then fetched as it was pinned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
-from metseg.dataset.references.grammar import S3Prefix
+from metseg.dataset.references.grammar import S3Archive, S3Prefix
 from metseg.dataset.version import PASSED_OVER, HashTable
 from metseg.errors import DataError
 
@@ -39,20 +39,67 @@ def fetch_prefix(reference: S3Prefix, cache: DataCache, table: HashTable) -> tup
     Raises:
         DataError: the bucket cannot be listed, holds nothing there, or an object changed meanwhile.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     client = _client()
     where = f"s3://{reference.bucket}/{reference.prefix}"
     objects = _listing(client, reference, where)
     pin = hashlib.sha256(json.dumps([[o.key, o.etag, o.size] for o in objects]).encode()).hexdigest()
-    folder = cache.fetched / f"s3-{hashlib.sha256(f'{where}?{pin}'.encode()).hexdigest()[:32]}"
-    etags = {o.key: o.etag for o in objects}
+    start = len(reference.prefix) + 1 if reference.prefix else 0
+    resolved = f"{where}?listing={pin}"
+    return _fetched(client, reference.bucket, objects, start, f"{where}?{pin}", where, cache, table), resolved
+
+
+def fetch_archive(reference: S3Archive, cache: DataCache, table: HashTable) -> tuple[Path, str]:
+    """Bring an archive here.
+
+    Returns:
+        The file, and the reference pinned to what it was: `s3://bucket/key?versionId=…` in a bucket with versions, else
+        `?etag=…`.
+
+    Raises:
+        DataError: there is no such object, it cannot be read, or it changed meanwhile.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = _client()
+    where = f"s3://{reference.bucket}/{reference.key}"
+    try:
+        for attempt in attempts(f"looking for {where}", transient):
+            with attempt:
+                found = client.head_object(Bucket=reference.bucket, Key=reference.key)
+    except (BotoCoreError, ClientError) as error:
+        raise DataError(
+            f"{where}: there is no such archive, or it may not be read ({error}). See to the key (one that ends in a "
+            "slash names a prefix), AWS_ENDPOINT_URL and the credentials (AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)."
+        ) from error
+    archive = _Object(reference.key, found["ETag"].strip('"'), int(found["ContentLength"]))
+    version = found.get("VersionId") or "null"
+    pin = f"etag={archive.etag}" if version == "null" else f"versionId={version}"
+    start = reference.key.rfind("/") + 1
+    folder = _fetched(client, reference.bucket, [archive], start, f"{where}?{pin}", where, cache, table)
+    return folder / reference.key[start:], f"{where}?{pin}"
+
+
+def _fetched(
+    client: Any,
+    bucket: str,
+    objects: list[_Object],
+    start: int,
+    pinned: str,
+    where: str,
+    cache: DataCache,
+    table: HashTable,
+) -> Path:
+    """The folder that holds `objects`, called by what follows the first `start` letters of their keys."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    folder = cache.fetched / f"s3-{hashlib.sha256(pinned.encode()).hexdigest()[:32]}"
+    etags = {one.key: one.etag for one in objects}
 
     def get(file: RemoteFile, path: Path) -> None:
-        _download(client, reference.bucket, file, etags[file.source], path)
+        _download(client, bucket, file, etags[file.source], path)
 
-    start = len(reference.prefix) + 1 if reference.prefix else 0
-    files = [RemoteFile(o.key[start:], o.key, o.size, None) for o in objects]
+    files = [RemoteFile(one.key[start:], one.key, one.size, None) for one in objects]
     try:
         with cache.only_one(folder):
             fetch(files, get, folder, table, transient)
@@ -61,7 +108,7 @@ def fetch_prefix(reference: S3Prefix, cache: DataCache, table: HashTable) -> tup
             f"{where}: not everything could be fetched ({error}). Run again: what arrived is kept, and only what is "
             "missing is fetched."
         ) from error
-    return folder, f"{where}?listing={pin}"
+    return folder
 
 
 def _client() -> Any:

@@ -64,10 +64,17 @@ class Dicom:
         regions = [regions_of(study.masks[0]) for study in studies]
         labels, wanted = _labels(regions, options.labels)
         cases = tuple(
-            _source(study, [named[study.case][name] for name in channels], wanted[held.header.handle], pseudonyms)
+            _source(
+                study,
+                [named[study.case][name] for name in channels],
+                wanted[held.header.handle],
+                pseudonyms,
+                options,
+            )
             for study, held in zip(studies, regions, strict=True)
         )
-        return SourceCohort(self.name, channels, labels, cases, _notes(found, studies, channels))
+        notes = (*_notes(found, studies, channels), *_threshold_notes(regions, options.mask_threshold))
+        return SourceCohort(self.name, channels, labels, cases, notes)
 
 
 def _notes(found: Scan, studies: list[_Study], channels: tuple[str, ...]) -> tuple[str, ...]:
@@ -85,6 +92,19 @@ def _notes(found: Scan, studies: list[_Study], channels: tuple[str, ...]) -> tup
     if undated:
         notes.append(f"{len(undated)} patients have studies without a date, in no order of time: {listed(undated)}")
     return tuple(notes)
+
+
+def _threshold_notes(regions: list[Regions], threshold: int | None) -> list[str]:
+    """What a person should know of masks that hold shares, or of a threshold that none needed."""
+    fractional = [held.header.handle for held in regions if held.fractional]
+    if fractional and threshold is None:
+        return [
+            f"WARNING: {len(fractional)} masks are FRACTIONAL; lesion is half of their maximum and more, where no "
+            f"mask_threshold is named: {listed(fractional)}"
+        ]
+    if threshold is not None and not fractional:
+        return [f"mask_threshold={threshold} was not applied: it cuts FRACTIONAL segmentations, and there are none"]
+    return []
 
 
 def _studies(headers: tuple[Header, ...], pseudonyms: Pseudonyms) -> list[_Study]:
@@ -244,7 +264,9 @@ def _labels(regions: list[Regions], labels: str) -> tuple[tuple[str, ...], dict[
     return ("lesion",), {held.header.handle: held.numbers for held in regions}
 
 
-def _source(study: _Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms) -> CaseSource:
+def _source(
+    study: _Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms, options: LayoutOptions
+) -> CaseSource:
     mask = study.masks[0]
     return CaseSource(
         case=study.case,
@@ -252,11 +274,13 @@ def _source(study: _Study, series: list[Series], wanted: tuple[int, ...], pseudo
         timepoint=study.timepoint,
         slice_names=(),
         sources=(*(one.name for one in series), mask.handle),
-        load=partial(_load, study, series, wanted, pseudonyms),
+        load=partial(_load, study, series, wanted, pseudonyms, options),
     )
 
 
-def _load(study: _Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms) -> LoadedCase:
+def _load(
+    study: _Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms, options: LayoutOptions
+) -> LoadedCase:
     _require_agreement(study, series, pseudonyms)
     first = read_series(series[0])
     planes = [first.array]
@@ -268,11 +292,19 @@ def _load(study: _Study, series: list[Series], wanted: tuple[int, ...], pseudony
                 "The channels of a study must lie on one grid: register and resample them, or name fewer channels."
             )
         planes.append(volume.array)
-    mask = read_mask(study.masks[0], wanted, first.grid)
+    drawn = study.masks[0]
+    mask, resampled = read_mask(
+        drawn,
+        wanted,
+        first.grid,
+        threshold=options.mask_threshold,
+        resample=options.resample_masks,
+        drawn_on=lambda: (read_grid(one) for one in study.series if one.uid in drawn.referenced_series),
+    )
     # Channels may come in several dtypes: the smallest that holds them all.
     image = np.stack([canonical(plane, first.grid)[0] for plane in planes], axis=-1)
     turned, geometry, _ = canonical(mask, first.grid)
-    return LoadedCase(image, turned, geometry)
+    return LoadedCase(image, turned, geometry, resampled=(drawn.handle,) if resampled else ())
 
 
 def _require_agreement(study: _Study, series: list[Series], pseudonyms: Pseudonyms) -> None:

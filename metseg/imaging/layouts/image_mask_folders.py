@@ -20,6 +20,8 @@ from metseg.imaging.layouts.source import (
     LoadedCase,
     SourceCohort,
     chosen_channels,
+    gaps,
+    gaps_note,
     listed,
     natural,
     require_pairs,
@@ -110,7 +112,7 @@ class ImageMaskFolders:
         sources = tuple(
             _source(root, case, members, chosen, options.mask_threshold) for case, members in sorted(cases.items())
         )
-        notes = [*labels_note(options.labels, self.name), *_notes(root)]
+        notes = [*labels_note(options.labels, self.name), *_gaps_note(cases), *_notes(root)]
         return SourceCohort(self.name, channels, ("lesion",), sources, tuple(notes))
 
 
@@ -142,6 +144,16 @@ def _notes(root: Path) -> list[str]:
         path.relative_to(root).as_posix() for folder in folders for path in visible(folder) if not is_image(path)
     ]
     return [f"{len(passed_over)} entries are no images and were passed over: {listed(passed_over)}"] * bool(passed_over)
+
+
+def _gaps_note(cases: dict[str, list[_Pair]]) -> list[str]:
+    """A note on cases whose slice numbers have gaps."""
+    skipping = []
+    for case, members in sorted(cases.items()):
+        numbered = [NUMBERED.fullmatch(pair.name) for pair in members]
+        if missing := gaps(int(one["slice"]) for one in numbered if one):
+            skipping.append(f"{case} lacks {missing}")
+    return [gaps_note(skipping)] if skipping else []
 
 
 def _channels(pairs: list[_Pair], wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from metseg.dataset.version import data_files
 from metseg.errors import DataError, UsageError
 from metseg.imaging.layouts.source import CaseSource, LoadedCase, SourceCohort, natural
 from metseg.privacy import Pseudonyms
@@ -38,11 +39,14 @@ class Cover:
     def text(self, message: str, more: Iterable[str] = ()) -> str:
         """`message` with the names of files and folders below the root, and `more`, replaced by handles."""
         names = {name: self.handle(name) for name in more}
-        for path in self.root.rglob("*"):
-            relative = path.relative_to(self.root)
+        # Files behind links lie in folders that `rglob` does not enter.
+        files = [path.relative_to(self.root) for path in data_files(self.root)]
+        folders = {folder for path in files for folder in path.parents if folder.name}
+        empty = {path.relative_to(self.root) for path in self.root.rglob("*")} - folders - set(files)
+        for relative in (*sorted(folders), *files, *sorted(empty)):
             handle = self.handle(relative.as_posix())
             names[relative.as_posix()] = handle
-            for part in (path.name, path.name.split(".")[0]):
+            for part in (relative.name, relative.name.split(".")[0]):
                 names.setdefault(part, handle)
         told = [name for name in names if len(name) >= SHORTEST and name not in self.vocabulary]
         if not told:
