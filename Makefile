@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .bench-peers
 CONFIG := var/serving/models.config
 export PYTHONDONTWRITEBYTECODE =
 
@@ -34,6 +35,16 @@ test: $(STAMP) ## Lint, types and every test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# PyTorch and medicai, for comparison alone. PyTorch's wheels for processors are not on PyPI: they come from a folder or page
+# that PIP_FIND_LINKS names, else from PyTorch's own index.
+$(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(PEERS) --no-deps \
+		$(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--torch-backend cpu) -r benchmarks/requirements.txt \
+		&& touch $@ || echo "PyTorch and medicai could not be installed: the comparison with them is left out"
+
+bench: $(STAMP) $(if $(ONLY),$(if $(findstring training,$(ONLY)),$(PEERS)/.installed),$(PEERS)/.installed) ## Measure what the documents quote: make bench [ONLY='data training']
+	@$(BIN)/python -m benchmarks $(ONLY)
+
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -57,4 +68,4 @@ lock: $(STAMP) ## Resolve requirements.lock anew from setup.py
 clean: ## Remove what runs left (data, runs, var), but not the environment
 	rm -rf data runs var
 
-.PHONY: help install data run test format serve predict ui compile lock clean
+.PHONY: help install data run test bench format serve predict ui compile lock clean

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import models
+from benchmarks.figures import OUT, Figure, table, write_figures
 from models.losses import LOSSES, DeepSupervision, get_loss
 
 BATCH = 8
@@ -62,18 +63,26 @@ def overfit(architecture: str, loss: str, *, side: int = 48, most_steps: int = 4
 
 
 def main() -> None:
-    """Print one line of JSON a network and loss."""
+    """Print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", choices=models.ARCHITECTURES, action="append")
     parser.add_argument("--loss", choices=LOSSES, action="append")
+    parser.add_argument("--out", type=Path, default=OUT / "overfit.json")
     arguments = parser.parse_args()
+    figures = []
     for architecture in arguments.architecture or models.ARCHITECTURES:
         for loss in arguments.loss or LOSSES:
             started = time.perf_counter()
             found = overfit(architecture, loss)
-            seconds = round(time.perf_counter() - started, 1)
-            line = {"architecture": architecture, "loss": loss, "dice": round(found.dice, 4), "steps": found.steps}
-            print(json.dumps({**line, "seconds": seconds}), flush=True)
+            seconds = time.perf_counter() - started
+            print(
+                f"  {architecture}, {loss}: Dice {found.dice:.4f} after {found.steps} steps, {seconds:.1f} s",
+                flush=True,
+            )
+            name = f"Dice of one batch of {BATCH} learnt by heart, {architecture}, {loss}"
+            figures.append(Figure(name, found.dice, at_least=ENOUGH, note=f"{found.steps} steps"))
+    print(table(figures))
+    write_figures(arguments.out, figures)
 
 
 if __name__ == "__main__":

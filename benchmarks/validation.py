@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -12,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from benchmarks.figures import OUT, Figure, table, write_figures
+from benchmarks.processes import peak_memory_mb
 from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.dataset.split import split_patients
 
 SLICES_A_CASE = 155
 CHANNELS = ("t1n", "t2f", "t1c")
 SEED = 2023
+MOST_SECONDS = 30.0
 
 
 def made_up_cohort(slices: int, channels: tuple[str, ...]) -> tuple[Manifest, pandas.DataFrame]:
@@ -129,23 +130,27 @@ def measure(slices: int, channels: tuple[str, ...]) -> dict[str, float | int]:
         "rows": len(statistics),
         "seconds": round(wall, 2),
         "cpu_seconds": round(cpu, 2),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mb": round(peak_memory_mb()),
         **verdict.counts(),
     }
 
 
 def main() -> None:
-    """Print the measurement and write it as JSON."""
+    """Print the table, write the measurement as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=100_000)
     parser.add_argument("--channels", type=int, default=1, choices=(1, 2, 3))
-    parser.add_argument("--out", type=Path, default=Path("var/benchmarks/validation.json"))
+    parser.add_argument("--out", type=Path, default=OUT / "validation.json")
     given = parser.parse_args()
     measured = measure(given.slices, CHANNELS[: given.channels])
-    text = json.dumps(measured, indent=1)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    name = f"validation of {measured['slices']:,} slices of {measured['cases']} cases after imports"
+    figures = [
+        Figure(name, measured["seconds"], at_most=MOST_SECONDS, unit="s"),
+        Figure("  the same in CPU seconds", measured["cpu_seconds"], unit="s"),
+        Figure("  peak memory", measured["peak_memory_mb"], unit="MB"),
+    ]
+    print(table(figures))
+    write_figures(given.out, figures, measured=measured)
 
 
 if __name__ == "__main__":

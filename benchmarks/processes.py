@@ -1,0 +1,31 @@
+"""Measurements in processes of their own: what one has loaded or allocated must not count for the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process; `ru_maxrss` would count that of the process it was started by."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
+
+
+def answered(module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The JSON object that `python -m module …` prints as its last line.
+
+    Raises:
+        RuntimeError: the process failed; holds the end of what it said.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, text=True)
+    if done.returncode:
+        said = "\n".join(done.stderr.splitlines()[-8:])
+        raise RuntimeError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{said}")
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
