@@ -9,11 +9,21 @@ import keras
 
 from models.attention_unet import attention_unet
 from models.cost import Cost, cost
+from models.folding import fold_normalization
 from models.nested_unet import nested_unet
 from models.pruning import prune
 from models.unet import unet
 
-__all__ = ["ARCHITECTURES", "INFERENCE_HEADS", "Cost", "build", "cost", "inference_model", "prune"]
+__all__ = [
+    "ARCHITECTURES",
+    "INFERENCE_HEADS",
+    "Cost",
+    "build",
+    "cost",
+    "fold_normalization",
+    "inference_model",
+    "prune",
+]
 
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "nested_unet": nested_unet,

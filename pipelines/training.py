@@ -6,6 +6,7 @@ One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelin
 from kfp import dsl
 
 from components.evaluate.component import evaluate, evaluate_champion
+from components.images import TRAIN_IMAGE
 from components.ingest.component import ingest
 from components.preprocess.component import preprocess
 from components.promote.component import promote
@@ -44,6 +45,7 @@ def training(
     normalization: str = DEFAULTS.normalization,
     upsampling: str = DEFAULTS.upsampling,
     dropout: float = DEFAULTS.dropout,
+    inference_head: str = DEFAULTS.inference_head,
     loss: str = DEFAULTS.loss,
     epochs: int = DEFAULTS.epochs,
     steps_per_epoch: int = DEFAULTS.steps_per_epoch,
@@ -87,6 +89,7 @@ def training(
         normalization: batch, group or none (the papers').
         upsampling: transpose (the papers'), bilinear or nearest.
         dropout: Share of feature maps dropped in training.
+        inference_head: Answer of a network with deep supervision: average of heads, last, or sub-network L1, L2, …
         loss: dice_bce, batch_dice, tversky or focal_tversky.
         epochs: Passes of steps_per_epoch steps; validation follows each.
         steps_per_epoch: Optimiser steps an epoch.
@@ -145,6 +148,7 @@ def training(
             normalization=normalization,
             upsampling=upsampling,
             dropout=dropout,
+            inference_head=inference_head,
             loss=loss,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
@@ -162,7 +166,9 @@ def training(
             lesion_share=lesion_share,
             augmentation=augmentation,
             seed=seed,
+            patient_pictures_in_mlflow=patient_pictures_in_mlflow,
         ).set_display_name(f"train {architecture}")
+        trained.set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
         _resources(trained, "4", "16Gi").set_accelerator_type(accelerator).set_accelerator_limit(accelerator_count)
         scored = evaluate(cohort=cohort, model=trained.outputs["model"], architecture=architecture)
         _resources(scored, "2", "8Gi").set_display_name(f"evaluate {architecture}")

@@ -16,6 +16,7 @@ def train(
     normalization: str,
     upsampling: str,
     dropout: float,
+    inference_head: str,
     loss: str,
     epochs: int,
     steps_per_epoch: int,
@@ -33,6 +34,7 @@ def train(
     lesion_share: float,
     augmentation: bool,
     seed: int,
+    patient_pictures_in_mlflow: bool,
     model: dsl.Output[dsl.Model],  # type: ignore[valid-type]
     metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
 ) -> None:
@@ -53,6 +55,7 @@ def train(
             normalization=normalization,
             upsampling=upsampling,
             dropout=dropout,
+            inference_head=inference_head,
             loss=loss,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
@@ -71,7 +74,7 @@ def train(
             augmentation=augmentation,
             seed=seed,
         )
-        step(Path(cohort.path), Path(records.path), run, folder, chosen)
+        step(Path(cohort.path), Path(records.path), run, folder, chosen, patient_pictures_in_mlflow)
         training = read_json(folder / "training.json")
         metrics.log_metric("parameters", training["parameters"])
         metrics.log_metric("validation_dice", training["operating_point"]["dice"])

@@ -11,6 +11,36 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class HeadContent:
+    """One network that a trained one can be exported as, as `training.json` describes it.
+
+    Attributes:
+        inference_head: `L1`, `L2`, … for the sub-network of a level, `average` of all heads, `last` of a single head.
+        parameters: number of its weights.
+        multiply_accumulates: of its convolutions, for one slice.
+        threshold: probability from which a voxel is lesion, chosen for it.
+        minimum_volume_mm3: volume under which a predicted component is dropped, chosen for it.
+        dice: mean over validation patients.
+        lesion_f1: mean over validation patients.
+        exported: whether the run exported it.
+    """
+
+    inference_head: str
+    parameters: int
+    multiply_accumulates: int
+    threshold: float
+    minimum_volume_mm3: float
+    dice: float
+    lesion_f1: float
+    exported: bool
+
+    @property
+    def name(self) -> str:
+        """What a reader calls it beside the network's name; nothing for the whole of it."""
+        return "" if self.inference_head == "last" else self.inference_head
+
+
+@dataclass(frozen=True)
 class NetworkContent:
     """One network of the run, as `evaluation.json` describes it.
 
@@ -22,6 +52,7 @@ class NetworkContent:
         mean: means over test patients, by field of `PatientScores`.
         patients: `PatientScores.to_dict()` of each test patient.
         history: figures of each epoch, with `loss` and `val_dice`.
+        heads: what it could have been exported as, from the smallest on.
     """
 
     architecture: str
@@ -31,6 +62,7 @@ class NetworkContent:
     mean: Mapping[str, float | None]
     patients: Mapping[str, Mapping[str, Any]]
     history: Sequence[Mapping[str, float]] = ()
+    heads: Sequence[HeadContent] = ()
 
 
 @dataclass(frozen=True)

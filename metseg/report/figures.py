@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from metseg.files import written_beside
-from metseg.report.content import NetworkContent, OverlayCase
+from metseg.report.content import HeadContent, NetworkContent, OverlayCase
 from metseg.report.style import (
     AGREED,
     INK,
@@ -113,6 +113,56 @@ def size_figure(networks: Sequence[NetworkContent], unit: str = "mm") -> bytes:
         axes.set_title("True lesions found, by equivalent diameter")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(networks))
         return _png(figure)
+
+
+def cost_figure(networks: Sequence[NetworkContent]) -> bytes:
+    """Dice on validation patients against multiply-adds for one slice, of all that the networks can be exported as."""
+    with _styled():
+        figure, axes = _canvas(5.2, 3.4)
+        for network in networks:
+            colour, marker = colour_of(network.architecture), marker_of(network.architecture)
+            levels = [head for head in network.heads if head.inference_head != "average"]
+            axes.plot(
+                [head.multiply_accumulates / 1e9 for head in levels],
+                [head.dice for head in levels],
+                color=colour,
+                linewidth=1.4,
+                marker=marker,
+                markeredgecolor="white",
+                markersize=7,
+                label=name_of(network.architecture),
+            )
+            for head in network.heads:
+                place = head.multiply_accumulates / 1e9, head.dice
+                if head.inference_head == "average":
+                    axes.plot(*place, marker, color=colour, markerfacecolor="white", markersize=7)
+                if len(network.heads) > 1:
+                    _label_head(axes, head, levels[-1].dice)
+        top = max(head.multiply_accumulates for network in networks for head in network.heads) / 1e9
+        axes.set_xlim(0, 1.22 * top)
+        low, high = axes.get_ylim()
+        room = max(0.18 * (high - low), 0.01)
+        axes.set_ylim(max(low - room, -0.02), high + room)
+        axes.set_title("Validation Dice against cost")
+        axes.set_xlabel("GMACs a slice (hollow: average of all heads; bold: exported)")
+        axes.legend(loc="best")
+        return _png(figure)
+
+
+def _label_head(axes: Axes, head: HeadContent, last: float) -> None:
+    """The level above its mark; the average, which costs as much as the last level, beside its own."""
+    average = head.inference_head == "average"
+    axes.annotate(
+        head.inference_head,
+        (head.multiply_accumulates / 1e9, head.dice),
+        xytext=(10, 5 if head.dice >= last else -5) if average else (-10, 6),
+        textcoords="offset points",
+        ha="left" if average else "right",
+        va="center",
+        fontsize=8.5,
+        fontweight="bold" if head.exported else "normal",
+        color=INK,
+    )
 
 
 def size_bins(network: NetworkContent) -> tuple[SizeBin, ...]:

@@ -12,7 +12,7 @@ import jinja2
 
 from metseg.files import written_beside
 from metseg.report.content import NetworkContent, ReportContent
-from metseg.report.figures import overlay_panels, patients_figure, size_bins, size_figure, training_figure
+from metseg.report.figures import cost_figure, overlay_panels, patients_figure, size_bins, size_figure, training_figure
 from metseg.report.style import AGREED, PREDICTION, TRUTH, colour_of, name_of
 
 NOTICE = (
@@ -72,6 +72,8 @@ def render(content: ReportContent) -> str:
         rows=_comparison(content, unit),
         patients=_patient_rows(content.networks),
         sizes=_size_rows(content.networks, unit),
+        costs=_cost_rows(content.networks),
+        levelled=any(len(network.heads) > 1 for network in content.networks),
         figures=_figures(content.networks, unit),
         overlays=[{"case": case, "panels": overlay_panels(case)} for case in content.overlays],
         colours={"truth": TRUTH, "prediction": PREDICTION, "agreed": AGREED},
@@ -89,6 +91,11 @@ def number(value: Any, digits: int = 3) -> str:
         return str(value)
     shown = f"{value:.1e}" if value and abs(value) < 10**-digits else f"{value:.{digits}f}"
     return shown.replace("-", "\N{MINUS SIGN}")
+
+
+def grouped(count: int) -> str:
+    """A count for reading, its digits in groups of three."""
+    return f"{count:,}".replace(",", "\u202f")
 
 
 def duration(seconds: float) -> str:
@@ -154,7 +161,7 @@ def _comparison(content: ReportContent, unit: str) -> list[dict[str, Any]]:
         *rows,
         plain("Threshold", lambda network: f"{network.threshold:.2f}"),
         plain(f"Minimum lesion volume, {_cubic(unit)}", lambda network: f"{network.minimum_volume_mm3:g}"),
-        plain("Parameters", lambda network: f"{network.parameters:,}".replace(",", "\u202f")),
+        plain("Parameters", lambda network: grouped(network.parameters)),
     ]
 
 
@@ -191,6 +198,28 @@ def _size_rows(networks: Sequence[NetworkContent], unit: str) -> list[dict[str, 
     ]
 
 
+def _cost_rows(networks: Sequence[NetworkContent]) -> list[dict[str, Any]]:
+    """For each network the rows of what it could have been exported as."""
+    return [
+        {
+            **_network_view(network),
+            "rows": [
+                {
+                    "name": head.name,
+                    "exported": head.exported and len(network.heads) > 1,
+                    "parameters": grouped(head.parameters),
+                    "gmacs": number(head.multiply_accumulates / 1e9, 2),
+                    "dice": head.dice,
+                    "lesion_f1": head.lesion_f1,
+                }
+                for head in network.heads
+            ],
+        }
+        for network in networks
+        if network.heads
+    ]
+
+
 def _figures(networks: Sequence[NetworkContent], unit: str) -> dict[str, tuple[bytes, str]]:
     """Every figure with the words for those who do not see it."""
     figures: dict[str, tuple[bytes, str]] = {}
@@ -199,6 +228,10 @@ def _figures(networks: Sequence[NetworkContent], unit: str) -> dict[str, tuple[b
         dice = training_figure(networks, "val_dice", "Dice on validation slices")
         figures["loss"] = (loss, "Training loss of each network by epoch")
         figures["val_dice"] = (dice, "Validation Dice of each network by epoch")
+    if any(network.heads for network in networks):
+        shown = [network for network in networks if network.heads]
+        words = "Validation Dice of each network and sub-network against its multiply-adds"
+        figures["cost"] = (cost_figure(shown), words)
     if networks and networks[0].patients:
         figures["dice"] = (patients_figure(networks, "dice", "Dice"), "Dice of each test patient and network")
         lesion_f1 = patients_figure(networks, "lesion_f1", f"Lesion F1, lesions ≥ 4 {unit}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
-from metseg.report.content import NetworkContent, OverlayCase, ReportContent, telling_patients
+from metseg.report.content import HeadContent, NetworkContent, OverlayCase, ReportContent, telling_patients
 from metseg.report.figures import overlay_figure
 from metseg.report.page import write_report
 
@@ -83,8 +83,8 @@ def summarise(folders: RunFolders, seconds: float) -> dict[str, Any]:
     }
 
 
-def _network(fields: dict[str, Any]) -> NetworkContent:
-    """What the report shows of one network."""
+def _network(fields: dict[str, Any], training: dict[str, Any]) -> NetworkContent:
+    """What the report shows of one network, from `evaluation.json` and `training.json`."""
     point = fields["operating_point"]
     return NetworkContent(
         architecture=fields["architecture"],
@@ -94,6 +94,7 @@ def _network(fields: dict[str, Any]) -> NetworkContent:
         mean=fields["mean"],
         patients=fields["patients"],
         history=fields["history"],
+        heads=[HeadContent(**head) for head in training["heads"]],
     )
 
 
@@ -127,6 +128,8 @@ def _content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
         for folder in folders.evaluations
         for fields in [read_json(folder / "evaluation.json")]
     }
+    trainings = [read_json(model / "training.json") for model in folders.models]
+    by_run = {training["run"]: training for training in trainings}
     folder, winner = by_architecture[summary["winner"]]
     facts: dict[str, Any] = {"slices": summary["data"]["slices"], "layout": manifest.layout}
     if summary["registered"]:
@@ -153,7 +156,7 @@ def _content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
         reference=manifest.reference,
         version=manifest.version,
         splits={split: manifest.patients(split) for split in ("train", "validation", "test")},
-        networks=[_network(fields) for _, fields in by_architecture.values()],
+        networks=[_network(fields, by_run[fields["run"]]) for _, fields in by_architecture.values()],
         verdict=summary["verdict"],
         overlays=_overlays(folder, winner, manifest),
         baseline=winner["threshold_baseline"],

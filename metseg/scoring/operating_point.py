@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,21 @@ def choose(
     grids: dict[str, list[NDArray[np.float64]]] = {}
     for index, (probability, truth, spacing) in enumerate(probabilities):
         patient = patients[index] if patients is not None else str(index)
-        grids.setdefault(patient, []).append(_score_case(probability, truth, spacing, thresholds, minimum_volumes_mm3))
+        grid = score_settings(probability, truth, spacing, thresholds, minimum_volumes_mm3)
+        grids.setdefault(patient, []).append(grid)
+    return choose_scored(grids, thresholds, minimum_volumes_mm3)
+
+
+def choose_scored(
+    grids: Mapping[str, Sequence[NDArray[np.float64]]],
+    thresholds: Sequence[float] = THRESHOLDS,
+    minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
+) -> OperatingPoint:
+    """`choose` for cases that `score_settings` has scored: the grids of the cases of each patient.
+
+    Raises:
+        DataError: there is no case.
+    """
     if not grids:
         raise DataError(
             "No validation case was given to choose the threshold on. Expected at least one patient in the validation "
@@ -97,6 +111,36 @@ def choose(
     )
 
 
+def score_settings(
+    probability: NDArray[np.float32],
+    truth: NDArray[np.generic],
+    spacing: Spacing,
+    thresholds: Sequence[float] = THRESHOLDS,
+    minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
+) -> NDArray[np.float64]:
+    """Lesion-wise F1 and Dice of one case at every setting, float64 `(thresholds, volumes, 2)`.
+
+    Args:
+        probability: `(slices, height, width)` in 0–1.
+        truth: of the same shape.
+        spacing: in mm.
+        thresholds: a voxel is lesion where its probability is at least this.
+        minimum_volumes_mm3: predicted components under this volume are dropped.
+
+    Raises:
+        DataError: shapes differ.
+    """
+    mask, candidate = overlap.as_masks(truth, probability >= np.float32(min(thresholds)))
+    box = bounding_box(mask | candidate)
+    probability, labelled = probability[box], label_truth(mask[box])
+    scores = np.empty((len(thresholds), len(minimum_volumes_mm3), 2))
+    for row, threshold in enumerate(thresholds):
+        contacts = find_contacts(labelled, probability >= np.float32(threshold))
+        for column, volume in enumerate(minimum_volumes_mm3):
+            scores[row, column] = _score_setting(labelled, contacts, spacing, volume)
+    return scores
+
+
 def apply(
     probability: NDArray[np.float32], threshold: float, minimum_volume_mm3: float, spacing: Spacing
 ) -> NDArray[np.bool_]:
@@ -113,25 +157,6 @@ def _best(curve: Sequence[Setting], f1: NDArray[np.float64]) -> Setting:
     equal = behind.mean(axis=0) <= np.maximum(error, F1_TOLERANCE) + 1e-12
     near = [setting for setting, same in zip(curve, equal, strict=True) if same]
     return max(near, key=lambda s: (round(s.dice, 12), -round(abs(s.threshold - 0.5), 9), -s.minimum_volume_mm3))
-
-
-def _score_case(
-    probability: NDArray[np.float32],
-    truth: NDArray[np.generic],
-    spacing: Spacing,
-    thresholds: Sequence[float],
-    minimum_volumes_mm3: Sequence[float],
-) -> NDArray[np.float64]:
-    """Lesion-wise F1 and Dice of one case, `(thresholds, volumes, 2)`; labels once a threshold."""
-    mask, candidate = overlap.as_masks(truth, probability >= np.float32(min(thresholds)))
-    box = bounding_box(mask | candidate)
-    probability, labelled = probability[box], label_truth(mask[box])
-    scores = np.empty((len(thresholds), len(minimum_volumes_mm3), 2))
-    for row, threshold in enumerate(thresholds):
-        contacts = find_contacts(labelled, probability >= np.float32(threshold))
-        for column, volume in enumerate(minimum_volumes_mm3):
-            scores[row, column] = _score_setting(labelled, contacts, spacing, volume)
-    return scores
 
 
 def _score_setting(

@@ -22,6 +22,11 @@ def git_commit() -> str:
     return answer.stdout.strip()
 
 
+def container_image() -> str | None:
+    """Name or digest of the container image that this process runs in (`METSEG_IMAGE`); None where none is named."""
+    return os.environ.get("METSEG_IMAGE") or None
+
+
 def package_version() -> str:
     """Version of the installed distribution."""
     try:

@@ -20,6 +20,8 @@ class TrainingConfiguration:
         normalization: `batch`, `group` or `none`.
         upsampling: `transpose`, `bilinear` or `nearest`.
         dropout: share of features dropped in training.
+        inference_head: what of a network with deep supervision is judged and exported: the `average` of its heads, the
+            `last`, or the smaller sub-network of a level, `L1` to the depth.
         loss: a name in `models.losses`.
         epochs: passes of `steps_per_epoch` steps; validation follows each.
         steps_per_epoch: optimiser steps an epoch.
@@ -45,6 +47,7 @@ class TrainingConfiguration:
     normalization: str = "batch"
     upsampling: str = "transpose"
     dropout: float = 0.0
+    inference_head: str = "average"
     loss: str = "dice_bce"
     epochs: int = 20
     steps_per_epoch: int = 50
@@ -65,12 +68,14 @@ class TrainingConfiguration:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, naming the parameter."""
+        levels = [f"L{level}" for level in range(1, self.depth + 1)]
         checks = {
             "filters": self.filters >= 1,
             "depth": 1 <= self.depth <= 6,
             "normalization": self.normalization in ("batch", "group", "none"),
             "upsampling": self.upsampling in ("transpose", "bilinear", "nearest"),
             "dropout": 0.0 <= self.dropout < 1.0,
+            "inference_head": self.inference_head in ("average", "last", *levels),
             "epochs": self.epochs >= 1,
             "steps_per_epoch": self.steps_per_epoch >= 1,
             "batch_size": self.batch_size >= 1,

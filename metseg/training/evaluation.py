@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.files import write_json
 from metseg.imaging.fit import unfit_slices
-from metseg.imaging.phantom import phantom_case
 from metseg.imaging.preprocessing import preprocess, stack_context
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.volume import Case, load_image, load_mask
@@ -28,6 +27,7 @@ from metseg.scoring.patient import PatientScores, mean_score, per_patient, score
 from metseg.serving.publish import saved_model_digest
 from metseg.training.export import saved_model_of
 from metseg.training.loop import predict
+from metseg.training.phantom_requests import golden_requests
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,6 @@ Volume = NDArray[np.float32]
 
 SERVED_CASES = 2
 """Test cases whose answer by the served graph is compared, beside the golden requests."""
-
-GOLDEN_PATIENTS = (9001, 9002)
-"""Phantom patients, in no cohort, that the golden requests are cut from."""
-GOLDEN_SLICES = 5
 
 MEAN_SCORES = (
     "dice",
@@ -72,24 +68,6 @@ def independent_probability(
     """Probability `(slices, height, width)` of a raw volume by the NumPy and OpenCV path."""
     slices = stack_context(preprocess(image, specification), specification.context_slices)
     return unfit_slices(predict(network, slices), image.shape[1], image.shape[2])
-
-
-def golden_requests(channels: tuple[str, ...]) -> list[Volume]:
-    """Raw volumes float32 `(slices, height, width, channels)` cut from phantoms, one of them of odd size.
-
-    A channel that the phantom does not have is stood in for by its contrast-enhanced one.
-    """
-    requests = []
-    for number, patient in enumerate(GOLDEN_PATIENTS):
-        case = phantom_case(2023, patient)
-        stack = [getattr(case, name, None) for name in channels]
-        images = [image if isinstance(image, np.ndarray) and image.ndim == 3 else case.t1c for image in stack]
-        volume = np.stack([image.transpose(2, 1, 0)[:, ::-1] for image in images], axis=-1).astype(np.float32)
-        first = int(np.argmax((case.seg > 0).sum(axis=(0, 1)))) - GOLDEN_SLICES // 2
-        first = int(np.clip(first, 0, volume.shape[0] - GOLDEN_SLICES))
-        volume = volume[first : first + GOLDEN_SLICES]
-        requests.append(np.ascontiguousarray(volume[:, 3:, 5:] if number else volume))
-    return requests
 
 
 class _ServedCheck:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.training import graph
 from metseg.training.loop import INFERENCE_BLOCK
+from metseg.training.phantom_requests import input_example
 
 Tensor = Any
 
@@ -127,7 +128,7 @@ def export(
     threshold: float,
     description: dict[str, Any],
 ) -> None:
-    """Write an MLflow model to `folder`: the SavedModel in `tf2model/`, `model.keras` beside it.
+    """Write an MLflow model to `folder`: the SavedModel in `tf2model/`, `model.keras` and an input example beside it.
 
     This is the only export: what is registered, checked and published are these bytes.
 
@@ -155,6 +156,7 @@ def export(
         module,
         path=str(folder),
         signature=signature,
+        input_example=input_example(specification.channels),
         saved_model_kwargs={"signatures": signatures(module)},
         pip_requirements=[f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}"],
     )

@@ -22,7 +22,7 @@ from metseg.progress import Progress
 from metseg.training.batches import SliceStore, batches
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
-from metseg.training.optimization import make_optimizer
+from metseg.training.optimization import learning_rate, make_optimizer
 from models.losses import DeepSupervision, get_loss
 from models.metrics import GlobalDice
 
@@ -56,14 +56,30 @@ def build_network(configuration: TrainingConfiguration, channels: int) -> keras.
     return keras.Model(network.inputs[0], keras.layers.Concatenate(name="heads")(network.outputs), name=network.name)
 
 
-def last_head(network: keras.Model) -> keras.Model:
-    """The single-output network inside one whose heads are stacked, sharing all weights."""
+def inference_network(network: keras.Model, inference_head: str) -> keras.Model:
+    """The single-output network inside one whose heads are stacked as channels, sharing all weights.
+
+    Args:
+        network: what `build_network` gave; one with a single head is answered as it is.
+        inference_head: `average` of the heads, the `last`, or `L1`, `L2`, … for the sub-network of that level, which
+            `models.prune` cuts out.
+    """
     stacked = network.outputs[0]._keras_history.operation
-    output = stacked.input[-1] if stacked.name == "heads" else network.outputs[0]
-    single = keras.Model(network.inputs[0], output, name=network.name)
+    if stacked.name == "heads" and inference_head in sub_networks(network):
+        single = models.prune(network, sub_networks(network).index(inference_head) + 1)
+    else:
+        heads = stacked.input if stacked.name == "heads" else network.outputs
+        choice = "average" if inference_head == "average" else "last"
+        single = models.inference_model(keras.Model(network.inputs[0], heads, name=network.name), choice)
     # XLA contracts floating-point operations: the answers would no longer be those of the served graph.
     single.compile(jit_compile=False)
     return single
+
+
+def sub_networks(network: keras.Model) -> list[str]:
+    """`L1`, `L2`, … for the heads of a network whose heads are stacked as channels; none where there is one head."""
+    stacked = network.outputs[0]._keras_history.operation
+    return [f"L{level}" for level in range(1, len(stacked.input) + 1)] if stacked.name == "heads" else []
 
 
 def precision_of(configuration: TrainingConfiguration) -> str:
@@ -88,6 +104,8 @@ def compile_network(network: keras.Model, configuration: TrainingConfiguration) 
         return ops.repeat(ops.reshape(loss(true, predicted), (1,)), ops.shape(true)[0])
 
     network.compile(optimizer=make_optimizer(configuration), loss=each_slice, jit_compile=configuration.xla)
+    # Else TensorFlow makes its variables inside the first step, and traces that step twice.
+    network.optimizer.build(network.trainable_variables)
 
 
 def validation_sample(store: SliceStore, count: int = VALIDATION_SLICES) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -130,7 +148,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.network = network
-        self.inference = last_head(network)
+        self.inference = inference_network(network, configuration.inference_head)
         self.state = state
         self.history = history
         self.images, self.masks = sample
@@ -145,6 +163,10 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self.progress.__exit__(None, None, None)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        step = len(self.history) * self.configuration.steps_per_epoch + batch
+        self.model.optimizer.learning_rate = learning_rate(self.configuration, step)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
@@ -161,7 +183,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         self._take_weights()
         dice = GlobalDice()
         dice.update_state(self.masks.astype(np.float32), predict(self.inference, self.images))
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         entry = {"loss": float((logs or {})["loss"]), "val_dice": float(dice.result()), "learning_rate": rate}
         best = max((earlier["val_dice"] for earlier in self.history), default=-1.0)
         self.history.append(entry)
@@ -197,6 +219,18 @@ def train_network(
     state: Path,
     report: EpochReport,
 ) -> tuple[keras.Model, list[dict[str, float]]]:
+    """`train_heads`, and of the network what `inference_head` names."""
+    network, history = train_heads(records, context, configuration, state, report)
+    return inference_network(network, configuration.inference_head), history
+
+
+def train_heads(
+    records: Path,
+    context: int,
+    configuration: TrainingConfiguration,
+    state: Path,
+    report: EpochReport,
+) -> tuple[keras.Model, list[dict[str, float]]]:
     """Train a network, going on from `state` where an earlier attempt was stopped.
 
     Args:
@@ -207,7 +241,8 @@ def train_network(
         report: called after each epoch with its number from 0 and its figures.
 
     Returns:
-        The single-output network with the weights of the best validation epoch, and the figures of each epoch.
+        The network with the weights of the best validation epoch, its batch normalisations folded away and its heads
+        stacked as channels, and the figures of each epoch.
     """
     store = SliceStore(records / "train", context)
     sample = validation_sample(SliceStore(records / "validation", context))
@@ -220,7 +255,6 @@ def train_network(
     if (state / "state.json").exists():
         saved = read_json(state / "state.json")
         history = saved["history"]
-        trained.optimizer.build(trained.trainable_variables)
         trained.load_weights(state / saved["weights"])
         logger.info("resuming %s after epoch %d", configuration.architecture, len(history))
     done = len(history)
@@ -234,7 +268,7 @@ def train_network(
             callbacks=[_Epochs(network, state, history, sample, configuration, report)],
         )
     network.load_weights(state / "best.weights.h5")
-    return last_head(network), history
+    return models.fold_normalization(network), history
 
 
 def forget(state: Path) -> None:

@@ -1,41 +1,100 @@
-"""The operating point of a trained network, chosen on validation patients in original geometry."""
+"""What a trained network reaches on validation patients in original geometry, and at what cost, head by head."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+import models
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.records import RecordFile
 from metseg.imaging.fit import unfit_slices
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.volume import Case, load_mask
 from metseg.progress import track
-from metseg.scoring.operating_point import OperatingPoint, choose
+from metseg.scoring.operating_point import OperatingPoint, choose_scored, score_settings
 from metseg.training.batches import all_slices
-from metseg.training.loop import predict
+from metseg.training.loop import INFERENCE_BLOCK, inference_network, sub_networks
 
 
-def choose_on_validation(
+@dataclass(frozen=True)
+class JudgedHead:
+    """One network that can be exported from a trained one.
+
+    Attributes:
+        inference_head: the parameter's value that exports it: `L1`, `L2`, …, `average`; `last` of a single head.
+        parameters: its weights.
+        multiply_accumulates: of its convolutions, for one slice of the preprocessing's size.
+        point: its own threshold and minimum lesion volume, with its scores on validation patients.
+    """
+
+    inference_head: str
+    parameters: int
+    multiply_accumulates: int
+    point: OperatingPoint
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types that JSON holds; of the operating point what was chosen, not what was tried."""
+        fields = dataclasses.asdict(self)
+        point = fields.pop("point")
+        return fields | {name: point[name] for name in ("threshold", "minimum_volume_mm3", "dice", "lesion_f1")}
+
+
+def judge_heads(
     network: keras.Model,
     cohort: Path,
     records: Path,
     manifest: Manifest,
     specification: PreprocessingSpecification,
-) -> OperatingPoint:
-    """Threshold and minimum lesion volume that serve validation patients best; test patients are not touched."""
+) -> list[JudgedHead]:
+    """Judge every network that can be exported from a trained one, each at the operating point that serves it best.
 
-    def predictions() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_], tuple[float, float, float]]]:
-        for entry in track(manifest.cases_in("validation"), "choosing the operating point"):
-            folder = cohort / "cases" / entry.case
-            record = RecordFile(records / "validation" / f"{entry.case}.tfrecord")
-            square = predict(network, all_slices(record, specification.context_slices))
-            truth = np.asarray(load_mask(folder)) > 0
-            probability = unfit_slices(square, truth.shape[1], truth.shape[2])
-            yield probability, truth, Case.read(folder).geometry.spacing
+    Validation patients go through the network once for all heads; test patients are not touched.
 
-    return choose(predictions(), patients=[entry.patient for entry in manifest.cases_in("validation")])
+    Args:
+        network: what `train_heads` gave.
+        cohort: output of ingest.
+        records: output of preprocess.
+        manifest: of the cohort.
+        specification: the frozen preprocessing.
+
+    Returns:
+        The sub-networks from the smallest on and the average of all heads, or the whole network where it has one head.
+
+    Raises:
+        DataError: there is no validation patient.
+    """
+    levels = sub_networks(network)
+    single = {name: inference_network(network, name) for name in ([*levels, "average"] if levels else ["last"])}
+    together = keras.Model(network.inputs[0], {name: choice.outputs[0] for name, choice in single.items()})
+    # XLA contracts floating-point operations: the answers would no longer be those of the served graph.
+    together.compile(jit_compile=False)
+    grids: dict[str, dict[str, list[NDArray[np.float64]]]] = {name: {} for name in single}
+    for entry in track(manifest.cases_in("validation"), "choosing the operating point"):
+        folder = cohort / "cases" / entry.case
+        record = RecordFile(records / "validation" / f"{entry.case}.tfrecord")
+        slices = all_slices(record, specification.context_slices)
+        answers = together.predict(slices, batch_size=INFERENCE_BLOCK, verbose=0)
+        truth = np.asarray(load_mask(folder)) > 0
+        spacing = Case.read(folder).geometry.spacing
+        for name, square in answers.items():
+            probability = unfit_slices(square[..., 0], truth.shape[1], truth.shape[2])
+            grids[name].setdefault(entry.patient, []).append(score_settings(probability, truth, spacing))
+    side = specification.image_size
+    costs = {name: models.cost(choice, side, side) for name, choice in single.items()}
+    return [
+        JudgedHead(name, costs[name].parameters, costs[name].multiply_accumulates, choose_scored(grids[name]))
+        for name in single
+    ]
+
+
+def exported_head(heads: list[JudgedHead], inference_head: str) -> JudgedHead:
+    """The one that a training's `inference_head` exports; `last` is the largest level, any value a single head."""
+    levels = [head for head in heads if head.inference_head != "average"]
+    return next((head for head in heads if head.inference_head == inference_head), levels[-1])

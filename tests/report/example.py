@@ -8,11 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from metseg.report.content import NetworkContent, OverlayCase, ReportContent, telling_patients
+from metseg.report.content import HeadContent, NetworkContent, OverlayCase, ReportContent, telling_patients
 from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
 from metseg.scoring.gate import decide
 from metseg.scoring.patient import PatientScores, mean_score, score_patient
 
+HEADS = {
+    "nested_unet": [
+        HeadContent("L1", 6_761, 72_990_720, 0.6, 5.0, 0.412, 0.502, False),
+        HeadContent("L2", 32_833, 179_822_592, 0.55, 10.0, 0.655, 0.721, False),
+        HeadContent("L3", 139_641, 349_028_352, 0.45, 10.0, 0.768, 0.801, False),
+        HeadContent("L4", 568_881, 592_551_936, 0.45, 10.0, 0.779, 0.812, False),
+        HeadContent("average", 568_908, 593_049_600, 0.45, 10.0, 0.791, 0.808, True),
+    ],
+    "attention_unet": [HeadContent("last", 504_717, 431_308_800, 0.5, 10.0, 0.752, 0.79, True)],
+}
 SHAPE = (12, 96, 96)
 SCORES = (
     "dice", "iou", "sensitivity", "precision", "lesion_f1", "lesion_f1_all", "lesion_sensitivity", "lesion_wise_dice",
@@ -66,7 +76,8 @@ def example(
         ]  # fmt: skip
         mean = {score: mean_score(scores, score) for score in SCORES}
         plain = {name: entry.to_dict() for name, entry in scores.items()}
-        networks.append(NetworkContent(architecture, 2_267_205 - 400_000 * offset, 0.45, 10.0, mean, plain, history))
+        networks.append(NetworkContent(architecture, 2_267_205 - 400_000 * offset, 0.45, 10.0, mean, plain, history,
+            HEADS[architecture]))  # fmt: skip
         evaluations[architecture] = Evaluation(
             architecture, ("t1c", "flair"), ("lesion",), ValidationScores(0.8 - offset / 20, 0.8), scores, (),
             ServedCheck(2.4e-6, True),

@@ -56,7 +56,7 @@ def test_the_file_is_small_and_refers_to_nothing_outside(html, tmp_path):
 
 def test_every_picture_decodes(html):
     pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html)
-    assert len(pictures) == 5 + 3 * 4
+    assert len(pictures) == 6 + 3 * 4
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture))).verify()
 
@@ -76,6 +76,25 @@ def test_the_page_says_what_a_reader_asks_for(html):
         "Best: ", "Median: ", "Worst: ", "6–10 mm", "BraTS-MET-00086", "git@example:cohorts.git",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_every_sub_network_is_told_with_its_cost(html):
+    section = html[html.index('id="cost"') : html.index('id="training"')]
+    rows = [" ".join(Page(row).text.split()) for row in section.split("<tr>")[2:]]
+    assert rows[0] == "UNet++, L1 6 761 0.07 0.412 0.502"
+    assert rows[4] == "average exported 568 908 0.59 0.791 0.808"
+    assert rows[5].startswith("Attention U-Net 504 717 0.43 0.752 0.790")
+    assert "means over the 10 validation patients" in Page(section).text
+    assert "inference_head=L" in Page(section).text
+
+
+def test_single_headed_networks_are_told_without_levels():
+    content = example(3)
+    single = dataclasses.replace(content, networks=content.networks[1:])
+    text = Page(render(single)).text
+    assert "Accuracy against cost" in text and "inference_head=L" not in text and "exported" not in text
+    none = dataclasses.replace(content, networks=[dataclasses.replace(n, heads=()) for n in content.networks])
+    assert "Accuracy against cost" not in render(none)
 
 
 def test_the_verdict_stands_before_everything_else(html):

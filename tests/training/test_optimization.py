@@ -10,7 +10,7 @@ import pytest
 
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.loop import exhausted, train_network
-from metseg.training.optimization import WarmUpDecay, make_optimizer
+from metseg.training.optimization import learning_rate, make_optimizer
 from tests.training.test_training import CONFIGURATION, quiet, write_records
 
 
@@ -22,25 +22,28 @@ def records(tmp_path_factory):
 
 
 def test_cosine_is_that_of_keras():
-    ours = WarmUpDecay(2e-3, warm_up=40, steps=400, decay="cosine")
+    ours = TrainingConfiguration("unet", epochs=4, steps_per_epoch=100, learning_rate=2e-3, schedule="cosine")
     theirs = keras.optimizers.schedules.CosineDecay(1e-4, 360, warmup_target=2e-3, warmup_steps=40)
     for step in (0, 1, 20, 39, 40, 41, 220, 399, 400, 500):
-        np.testing.assert_allclose(ours(step), theirs(step), rtol=1e-5, atol=1e-10)
+        np.testing.assert_allclose(learning_rate(ours, step), theirs(step), rtol=1e-5, atol=1e-10)
 
 
 def test_poly_is_that_of_keras_after_the_warm_up():
-    ours = WarmUpDecay(0.01, warm_up=10, steps=110, decay="poly")
+    ours = TrainingConfiguration(
+        "unet", epochs=11, steps_per_epoch=10, learning_rate=0.01, warm_up=1 / 11, schedule="poly"
+    )
     theirs = keras.optimizers.schedules.PolynomialDecay(0.01, 100, 0.0, power=0.9)
     for step in (0, 1, 50, 99, 100):
-        np.testing.assert_allclose(ours(step + 10), theirs(step), rtol=1e-5, atol=1e-10)
-    np.testing.assert_allclose(ours(0), 0.0005, rtol=1e-5)
-    np.testing.assert_allclose(ours(5), 0.01 * (0.05 + 0.95 * 0.5), rtol=1e-5)
+        np.testing.assert_allclose(learning_rate(ours, step + 10), theirs(step), rtol=1e-5, atol=1e-10)
+    np.testing.assert_allclose(learning_rate(ours, 0), 0.0005, rtol=1e-5)
+    np.testing.assert_allclose(learning_rate(ours, 5), 0.01 * (0.05 + 0.95 * 0.5), rtol=1e-5)
 
 
-def test_schedule_comes_back_from_its_configuration():
-    schedule = WarmUpDecay(0.01, 10, 110, "poly")
-    again = WarmUpDecay.from_config(schedule.get_config())
-    np.testing.assert_array_equal([schedule(step) for step in range(0, 120, 7)], [again(s) for s in range(0, 120, 7)])
+def test_rate_of_an_epoch_is_that_of_its_last_step(records, tmp_path):
+    configuration = replace(CONFIGURATION, filters=2, depth=1, epochs=3, steps_per_epoch=2, warm_up=0.0)
+    _, history = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    expected = [configuration.learning_rate * (1 + np.cos(np.pi * step / 6)) / 2 for step in (1, 3, 5)]
+    np.testing.assert_allclose([epoch["learning_rate"] for epoch in history], expected, rtol=1e-6)
 
 
 def test_optimizer_is_the_one_that_was_asked_for():

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import models
 from metseg.dataset.records import write_case_records
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.window import volume_window
 from metseg.training.batches import SliceStore, batches
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.evaluation import golden_requests, independent_probability, load_network
+from metseg.training.evaluation import independent_probability, load_network
 from metseg.training.export import export, saved_model_of
 from metseg.training.fused_normalization import with_fused_normalization
-from metseg.training.loop import TrainingDiverged, build_network, last_head, train_network
+from metseg.training.loop import TrainingDiverged, build_network, inference_network, sub_networks, train_network
+from metseg.training.phantom_requests import golden_requests, input_example
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 32
@@ -137,7 +139,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(records, tmp_path):
     resumed = start(records, tmp_path / "killed")
     printed = resumed.communicate(timeout=300)[0]
     assert "epoch 0" not in printed and "epoch 2" in printed
-    networks = [last_head(build_network(CONFIGURATION, 3)) for _ in range(2)]
+    networks = [models.fold_normalization(build_network(CONFIGURATION, 3)) for _ in range(2)]
     for network, name in zip(networks, ("whole", "killed"), strict=True):
         network.load_weights(tmp_path / f"{name}.weights.h5")
     for mine, other in zip(networks[0].get_weights(), networks[1].get_weights(), strict=True):
@@ -153,7 +155,9 @@ def test_the_moving_average_of_the_weights_is_judged_and_kept(records, tmp_path)
         raw.load_weights(tmp_path / "state" / f"epoch-{epoch + 1:04d}.weights.h5")
         seen.append([np.array(weight) for weight in raw.trainable_weights])
 
-    network, history = train_network(records, 0, configuration, tmp_path / "state", remember)
+    _, history = train_network(records, 0, configuration, tmp_path / "state", remember)
+    network = build_network(configuration, 3)
+    network.load_weights(tmp_path / "state" / "best.weights.h5")
     averages = [seen[0]]
     for weights in seen[1:]:
         averages.append([0.6 * mean + 0.4 * weight for mean, weight in zip(averages[-1], weights, strict=True)])
@@ -206,8 +210,9 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):
 @pytest.fixture(scope="module", params=[0, 1], ids=["2D", "context"])
 def exported(request, tmp_path_factory):
     specification = replace(SPECIFICATION, context_slices=request.param)
-    network = last_head(
-        build_network(replace(CONFIGURATION, architecture="nested_unet"), specification.network_channels)
+    configuration = replace(CONFIGURATION, architecture="nested_unet")
+    network = inference_network(
+        build_network(configuration, specification.network_channels), configuration.inference_head
     )
     folder = tmp_path_factory.mktemp("export") / "model"
     export(folder, network, specification, 0.3, {"channels": list(specification.channels), "threshold": 0.3})
@@ -272,6 +277,45 @@ def test_exported_model_loads_by_mlflow(exported):
     np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-6)
 
 
+def test_the_input_example_is_answered_by_mlflow_as_it_is_served(exported):
+    import mlflow
+
+    folder, specification, served = exported
+    model = mlflow.pyfunc.load_model(str(folder))
+    example = model.input_example
+    np.testing.assert_array_equal(example, input_example(specification.channels))
+    assert example.dtype == np.float32 and example.shape[:2] == (1, 3)
+    answer = model.predict(example)
+    expected = served.signatures["serving_default"](image=tf.constant(example))
+    np.testing.assert_allclose(answer["probability"], expected["probability"].numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(answer["mask"], expected["mask"].numpy())
+    assert sum(path.stat().st_size for path in folder.glob("*input_example.json")) < 1_000_000
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_sub_network_is_exported_as_the_head_of_the_whole(level, tmp_path):
+    configuration = replace(CONFIGURATION, architecture="nested_unet", inference_head=f"L{level}")
+    whole = build_network(configuration, 3)
+    assert sub_networks(whole) == ["L1", "L2"]
+    folder = tmp_path / "model"
+    export(folder, inference_network(whole, configuration.inference_head), SPECIFICATION, 0.3, {})
+    reloaded = load_network(folder)
+    image = np.random.default_rng(6).random((2, SIDE, SIDE, 3)).astype(np.float32)
+    np.testing.assert_array_equal(reloaded(image)[..., 0], whole(image)[..., level - 1])
+    if level == 1:
+        assert reloaded.count_params() < whole.count_params() / 3
+        assert not [layer.name for layer in reloaded.layers if layer.name.startswith("x_0_2")]
+
+
+def test_a_sub_network_is_judged_while_it_trains(records, tmp_path):
+    configuration = replace(CONFIGURATION, architecture="nested_unet", inference_head="L1", epochs=1)
+    network, _ = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    whole = build_network(configuration, 3)
+    whole.load_weights(tmp_path / "state" / "best.weights.h5")
+    image = np.random.default_rng(7).random((2, SIDE, SIDE, 3)).astype(np.float32)
+    np.testing.assert_allclose(network(image)[..., 0], whole(image)[..., 0], rtol=0, atol=1e-5)
+
+
 def test_golden_requests_are_real_heads_of_two_sizes():
     first, second = golden_requests(("t1n", "t2f", "t1c"))
     assert first.shape[1:3] != second.shape[1:3]
@@ -282,6 +326,12 @@ def test_golden_requests_are_real_heads_of_two_sizes():
 def test_settings_out_of_range_are_refused():
     from metseg.errors import UsageError
 
-    for wrong in ({"epochs": 0}, {"lesion_share": 1.5}, {"normalization": "layer"}, {"learning_rate": 0.0}):
+    for wrong in (
+        {"epochs": 0},
+        {"lesion_share": 1.5},
+        {"normalization": "layer"},
+        {"learning_rate": 0.0},
+        {"inference_head": "L3"},
+    ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             replace(CONFIGURATION, **wrong)
