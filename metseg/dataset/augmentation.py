@@ -41,12 +41,15 @@ def _spatial(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image,
     return warped.reshape(image.shape).astype(np.float32), labels.astype(np.uint8)
 
 
-def _intensity(image: Image, rng: np.random.Generator) -> Image:
-    """Brightness, contrast and gamma a channel by itself; noise, blur and low resolution for all channels."""
+def _intensity(image: Image, rng: np.random.Generator, slices: int) -> Image:
+    """Brightness, contrast and gamma a channel by itself; noise, blur and low resolution for all channels.
+
+    A channel varies alike in a slice and its neighbours: between them, its intensities are to be compared.
+    """
     channels = image.shape[-1]
 
     def drawn(low: float, high: float) -> Image:
-        return np.asarray(rng.uniform(low, high, channels), dtype=np.float32)
+        return np.tile(np.asarray(rng.uniform(low, high, channels // slices), dtype=np.float32), slices)
 
     if rng.random() < 0.5:
         image = np.clip(image, 0.0, 1.0) ** drawn(0.7, 1.5)
@@ -67,16 +70,17 @@ def _intensity(image: Image, rng: np.random.Generator) -> Image:
     return np.clip(image, 0.0, 1.0).astype(np.float32)
 
 
-def augment(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image, Mask]:
+def augment(image: Image, mask: Mask, rng: np.random.Generator, slices: int = 1) -> tuple[Image, Mask]:
     """One random variant of a slice.
 
     Args:
-        image: float32 `(height, width, channels)` in 0–1.
+        image: float32 `(height, width, slices * channels)` in 0–1.
         mask: uint8 `(height, width)`.
         rng: source of all randomness; the same state gives the same variant.
+        slices: the slice and its neighbours, stacked as `metseg.imaging.preprocessing.stack_context` does.
 
     Returns:
         Image and mask of the same shapes; the mask is moved with the image and stays binary.
     """
     image, mask = _spatial(image, mask, rng)
-    return _intensity(image, rng), mask
+    return _intensity(image, rng, slices), mask

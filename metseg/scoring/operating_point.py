@@ -23,7 +23,7 @@ MINIMUM_VOLUMES_MM3 = (0.0, 5.0, 10.0, 20.0, 33.0)
 """Minimum lesion volumes that are tried; the largest lies under the 33.5 mm³ of a 4 mm lesion."""
 
 F1_TOLERANCE = 0.01
-"""Settings this close to the best lesion-wise F1 always count as equal to it."""
+"""Settings this close to the best lesion-wise F1 count as equal to it."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,8 @@ def choose(
 ) -> OperatingPoint:
     """Choose threshold and minimum lesion volume on validation patients.
 
-    The best mean lesion-wise F1 (lesions of 4 mm and more) wins. Few patients with few lesions make it a coarse
-    measure, so settings behind it by no more than one standard error of the paired difference over patients (or 0.01)
-    count as equal (the one-standard-error rule of Breiman et al. 1984, section 3.4.3); among them the best mean Dice,
-    then the threshold nearest 0.5, then the smaller volume.
+    The best mean lesion-wise F1 (lesions of 4 mm and more) wins. Settings behind it by at most 0.01 count as equal;
+    among them the best mean Dice, then the threshold nearest 0.5, then the smaller volume.
 
     Args:
         probabilities: per case, float32 `(slices, height, width)` in 0–1, the true mask of the same shape and the
@@ -105,7 +103,7 @@ def choose_scored(
         for row, threshold in enumerate(thresholds)
         for column, volume in enumerate(minimum_volumes_mm3)
     )
-    best = _best(curve, by_patient[..., 0].reshape(len(grids), -1))
+    best = _best(curve)
     return OperatingPoint(
         best.threshold, best.minimum_volume_mm3, best.lesion_f1, best.dice, patients=len(grids), curve=curve
     )
@@ -148,14 +146,10 @@ def apply(
     return remove_small(probability >= np.float32(threshold), spacing, minimum_volume_mm3)
 
 
-def _best(curve: Sequence[Setting], f1: NDArray[np.float64]) -> Setting:
-    """The setting that the rule of `choose` picks; `f1` is the lesion-wise F1 `(patients, settings)`."""
-    top = max(range(len(curve)), key=lambda index: curve[index].lesion_f1)
-    behind = f1[:, top, None] - f1
-    patients = len(f1)
-    error = behind.std(axis=0, ddof=1) / math.sqrt(patients) if patients > 1 else np.zeros(len(curve))
-    equal = behind.mean(axis=0) <= np.maximum(error, F1_TOLERANCE) + 1e-12
-    near = [setting for setting, same in zip(curve, equal, strict=True) if same]
+def _best(curve: Sequence[Setting]) -> Setting:
+    """The setting that the rule of `choose` picks."""
+    enough = max(setting.lesion_f1 for setting in curve) - F1_TOLERANCE - 1e-12
+    near = [setting for setting in curve if setting.lesion_f1 >= enough]
     return max(near, key=lambda s: (round(s.dice, 12), -round(abs(s.threshold - 0.5), 9), -s.minimum_volume_mm3))
 
 

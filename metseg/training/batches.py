@@ -87,7 +87,7 @@ def batches(store: SliceStore, configuration: TrainingConfiguration, first_step:
         rng = np.random.default_rng([configuration.seed, step, 7])
         pairs = [store.read(index) for index in drawn]
         if configuration.augmentation:
-            pairs = [augment(image, mask, rng) for image, mask in pairs]
+            pairs = [augment(image, mask, rng, 2 * store.context + 1) for image, mask in pairs]
         images = np.stack([image for image, _ in pairs])
         masks = np.stack([mask for _, mask in pairs]).astype(np.float32)[..., None]
         yield images, masks

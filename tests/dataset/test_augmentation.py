@@ -48,3 +48,17 @@ def test_variants_differ():
     image, mask = picture()
     variants = {augment(image, mask, np.random.default_rng(seed))[1].tobytes() for seed in range(20)}
     assert len(variants) > 10
+
+
+def test_neighbouring_slices_vary_alike():
+    """A slice and copies of it as its neighbours, two channels each: the copies stay alike, the channels do not."""
+    rng = np.random.default_rng(8)
+    image = np.concatenate([rng.uniform(0.3, 0.6, (40, 40, 2)).astype(np.float32)] * 3, axis=-1)
+    apart = []
+    for seed in range(30):
+        moved, _ = augment(image, np.zeros((40, 40), np.uint8), np.random.default_rng(seed), slices=3)
+        means = moved.reshape(-1, 3, 2).mean(axis=0)
+        # Noise is drawn for every pixel: of 1,600 of them at most 0.06 strong, the mean moves by 0.0015.
+        np.testing.assert_allclose(means, np.broadcast_to(means[:1], (3, 2)), rtol=0, atol=0.01)
+        apart.append(abs(means[0, 0] - means[0, 1]))
+    assert max(apart) > 0.05

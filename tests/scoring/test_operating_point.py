@@ -55,8 +55,8 @@ def test_dice_decides_among_settings_of_nearly_the_same_f1():
     assert 0.4 < point.threshold <= 0.7 and point.dice == 1.0
 
 
-def test_a_lead_within_one_standard_error_is_no_lead():
-    """Four patients: at 0.5 one of them has a false positive; at 0.8 none has, but Dice is worse in all."""
+def test_f1_goes_before_dice():
+    """At 0.5 one of four patients has a false positive; at 0.8 none has, but Dice is worse in all."""
     truth = np.zeros((6, 20, 20), np.uint8)
     truth[1:5, 4:8, 4:8] = 1
     probability = np.where(truth, 0.7, 0.0).astype(np.float32)
@@ -64,11 +64,11 @@ def test_a_lead_within_one_standard_error_is_no_lead():
     noisy = probability.copy()
     noisy[2, 15, 15] = 0.6
     cases = [(noisy, truth, UNIT)] + [(probability, truth, UNIT)] * 3
-    # Lesion F1 at 0.5: 2/3, 1, 1, 1; the lead of 0.8 is 1/12, its standard error 1/12.
     point = operating_point.choose(cases, thresholds=(0.5, 0.8), minimum_volumes_mm3=(0.0,))
-    assert point.threshold == 0.5
-    # Were all four to lose by it, the lead would be certain.
-    assert operating_point.choose([cases[0]] * 4, None, (0.5, 0.8), (0.0,)).threshold == 0.8
+    assert point.threshold == 0.8 and point.lesion_f1 == 1.0 and point.dice < point.curve[0].dice
+    # Of a hundred patients, the one with a false positive costs 1/300.
+    cases = [cases[0]] + cases[1:2] * 99
+    assert operating_point.choose(cases, thresholds=(0.5, 0.8), minimum_volumes_mm3=(0.0,)).threshold == 0.5
 
 
 def test_the_threshold_itself_belongs_to_the_lesion():
