@@ -43,6 +43,12 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         self.specification_ = specification
         self.threshold = threshold
         self.description = json.dumps(description, sort_keys=True)
+        channels = len(specification.channels)
+        volume = tf.TensorSpec([None, None, None, channels], tf.float32)
+        # Traced once, so that the network lies in the graph once, whichever signature is called.
+        self.volume_probability = tf.function(
+            self._volume_probability, input_signature=[volume, tf.TensorSpec([channels, 2], tf.float32)]
+        )
 
     def _block(self, volume: Tensor, window: Tensor, start: Tensor, stop: Tensor) -> Tensor:
         """Probability `[stop - start, height, width]` of some slices of a volume."""
@@ -56,7 +62,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         shape = tf.shape(volume)
         return graph.unfit_slices(square, shape[1], shape[2])
 
-    def volume_probability(self, volume: Tensor, window: Tensor) -> Tensor:
+    def _volume_probability(self, volume: Tensor, window: Tensor) -> Tensor:
         """Probability `[slices, height, width]` of a raw volume `[slices, height, width, channels]`."""
         count = tf.shape(volume)[0]
         blocks = (count + INFERENCE_BLOCK - 1) // INFERENCE_BLOCK
