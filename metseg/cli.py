@@ -38,7 +38,7 @@ def _examples(*lines: str) -> str:
 @app.command(epilog=_examples("metseg phantom data", "metseg phantom /tmp/heads --patients 6 --seed 1"))
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Folder to write; a complete cohort there is left alone.")],
-    patients: Annotated[int, typer.Option(help="Number of patients.", min=3)] = 36,
+    patients: Annotated[int, typer.Option(help="Number of patients.", min=3)] = 60,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 2023,
 ) -> None:
     """Make the phantom cohort: heads with metastases, in the BraTS-METS layout."""

@@ -54,7 +54,7 @@ class Finding:
         rest = len(self.cases) - SHOWN
         more = f" and {rest} more" if rest > 0 else ""
         where = f" [{', '.join(self.cases[:SHOWN])}{more}]" if self.cases else ""
-        return f"{self.expectation}: {self.found}{where}. {self.remedy}"
+        return f"expected: {self.expectation}; {self.found}{where}. {self.remedy}"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ h3 { font-size: 1rem; margin: 0; } p { margin: .35rem 0; } code { font-size: .85
 .tile span, .muted { color: #5b6875; font-size: .88rem; }
 .card { background: #fff; border: 1px solid #dde3e9; border-left: .3rem solid #c98a00; border-radius: .5rem;
 padding: .8rem 1.1rem; margin: .7rem 0; } .card.critical { border-left-color: #b3261e; }
+.card .expected { color: #5b6b7a; font-weight: normal; }
 .card .found { overflow-wrap: anywhere; } .card .remedy { color: #0b4f8a; }
 .pictures { display: flex; flex-wrap: wrap; gap: .7rem; margin-top: .7rem; }
 figure { margin: 0; width: 150px; } 
@@ -138,7 +139,8 @@ def _card(severity: str, finding: Finding, pictures: Thumbnails) -> str:
         for one in pictures(finding.places)
     )
     return (
-        f"<section class='card {severity}'><h3>{escape(finding.expectation)}</h3>"
+        f"<section class='card {severity}'>"
+        f"<h3><span class='expected'>expected:</span> {escape(finding.expectation)}</h3>"
         f"<p class='found'>{escape(finding.found)}</p><p class='remedy'>{escape(finding.remedy)}</p>"
         + (f"<p class='muted'>cases: {escape(cases)}</p>" if cases else "")
         + (f"<div class='pictures'>{shown}</div>" if shown else "")

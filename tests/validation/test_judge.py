@@ -196,8 +196,10 @@ def test_what_stops_a_run_names_the_cases_in_papers_that_open_without_a_network(
     copied_channel(of)
     of["c"][0, 9, 9, 1] = np.nan
     verdict = validate(*cohort(of), tmp_path)
-    assert str(verdict.critical[0]).startswith("every value is a finite number: found c t1c: 1 [c]. Replace NaN")
-    with pytest.raises(ValidationFailed, match=r"unfit for training, 1 findings:\n- every value .*\[c\]"):
+    assert str(verdict.critical[0]).startswith(
+        "expected: every value is a finite number; found c t1c: 1 [c]. Replace NaN"
+    )
+    with pytest.raises(ValidationFailed, match=r"unfit for training, 1 findings:\n- expected: every value .*\[c\]"):
         require(verdict)
     written = json.loads((tmp_path / "verdict.json").read_text())
     judged, warnings = len(verdict.expectations), len(verdict.warnings)
@@ -218,7 +220,7 @@ def test_what_stops_a_run_names_the_cases_in_papers_that_open_without_a_network(
 
 def test_a_long_list_of_cases_is_cut_in_words_and_whole_in_the_file() -> None:
     finding = Finding("x", "warning", "y", tuple(map(str, range(30))), "z")
-    assert str(finding) == "x: y [0, 1, 2, 3, 4, 5, 6, 7 and 22 more]. z"
+    assert str(finding) == "expected: x; y [0, 1, 2, 3, 4, 5, 6, 7 and 22 more]. z"
 
 
 def test_papers_of_two_ingests_are_refused(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def cohort_cases(patients: int) -> list[tuple[int, int]]:
 
 
 def generate_cohort(
-    folder: Path, patients: int = 36, seed: int = 2023, progress: Callable[[int, int], None] | None = None
+    folder: Path, patients: int = 60, seed: int = 2023, progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Write the cohort into `folder`, whole or not at all; leave it alone where it is already there.
 
