@@ -31,15 +31,18 @@ def learning_rate(configuration: TrainingConfiguration, step: int) -> float:
     return configuration.learning_rate * share
 
 
-def make_optimizer(configuration: TrainingConfiguration) -> keras.optimizers.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; clipped gradients, and the moving average of the weights beside them."""
+def make_optimizer(configuration: TrainingConfiguration, precision: str = "float32") -> keras.optimizers.Optimizer:
+    """AdamW, or SGD with Nesterov momentum, with clipped gradients; under half precision the loss is scaled.
+
+    Args:
+        configuration: of the training.
+        precision: Keras dtype policy that the network trains under.
+    """
     rate = learning_rate(configuration, 0)
-    shared = {
-        "weight_decay": configuration.weight_decay,
-        "clipnorm": configuration.clip_norm or None,
-        "use_ema": configuration.ema > 0.0,
-        "ema_momentum": configuration.ema,
-    }
+    shared = {"weight_decay": configuration.weight_decay, "clipnorm": configuration.clip_norm or None}
     if configuration.optimizer == "adamw":
-        return keras.optimizers.AdamW(rate, **shared)
-    return keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
+        optimizer = keras.optimizers.AdamW(rate, **shared)
+    else:
+        optimizer = keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
+    # Keras asks the network for its policy, but ours has one for each layer.
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
