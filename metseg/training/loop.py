@@ -15,7 +15,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 import models
-from metseg.errors import MetsegError
+from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
 from metseg.progress import Progress
 from metseg.training.averaging import NetworkAverage
@@ -100,8 +100,16 @@ def replication() -> tf.distribute.Strategy:
 
 
 def compile_network(network: keras.Model, configuration: TrainingConfiguration) -> None:
-    """Attach the optimiser, and the loss on every head."""
-    loss = DeepSupervision(get_loss(configuration.loss))
+    """Attach the optimiser, and the loss on every head.
+
+    Raises:
+        UsageError: there is no such loss.
+    """
+    weights = configuration.supervision_weights() if network.outputs[0].shape[-1] > 1 else None
+    try:
+        loss = DeepSupervision(get_loss(configuration.loss), weights)
+    except ValueError as error:
+        raise UsageError(f"parameter {error}") from error
 
     def each_slice(true: Any, predicted: Any) -> Any:
         # Keras takes the mean over the replicas of what has a batch axis, and the sum of what has none.

@@ -252,6 +252,37 @@ def test_two_devices_share_a_batch_and_mean_the_same_loss(records, tmp_path):
     assert abs(shared - alone) < 0.2 * alone
 
 
+def test_heads_weigh_in_the_loss_as_asked_for(records, tmp_path):
+    """A head that weighs nothing stays as it was drawn; the deepest nodes serve it alone and stay so too."""
+    configuration = replace(
+        CONFIGURATION, architecture="nested_unet", epochs=1, head_weights="2,0", weight_decay=0.0, inference_head="L2"
+    )
+    train_network(records, 0, configuration, tmp_path / "state", quiet)
+    before, after = (build_network(configuration, 3) for _ in range(2))
+    restore_checkpoint(tmp_path / "state" / "best.npz", after.weights)
+
+    def moved(name: str) -> bool:
+        pair = [network.get_layer(name).get_weights()[0] for network in (before, after)]
+        return not np.allclose(*pair, rtol=0, atol=1e-7)
+
+    assert [moved(f"head_{level}_conv") for level in (1, 2)] == [True, False]
+    assert moved("x_1_0_conv1") and not moved("x_2_0_conv1") and not moved("x_0_2_conv1")
+
+
+def test_weights_of_heads_leave_a_network_of_one_head_alone(records, tmp_path):
+    configuration = replace(CONFIGURATION, architecture="unet", epochs=1, steps_per_epoch=1)
+    alike, weighed = (
+        train_network(records, 0, replace(configuration, head_weights=weights), tmp_path / weights, quiet)[1]
+        for weights in ("", "3,1")
+    )
+    assert alike == weighed
+
+
+def test_an_unknown_loss_is_refused(records, tmp_path):
+    with pytest.raises(UsageError, match="loss must be one of dice_bce"):
+        train_network(records, 0, replace(CONFIGURATION, loss="hinge"), tmp_path / "state", quiet)
+
+
 def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):
     with pytest.raises(TrainingDiverged, match="learning_rate"):
         train_network(
@@ -382,6 +413,13 @@ def test_settings_out_of_range_are_refused():
         {"normalization": "layer"},
         {"learning_rate": 0.0},
         {"inference_head": "L3"},
+        {"architecture": "segnet"},
+        {"head_weights": "1"},
+        {"head_weights": "1,-1"},
+        {"head_weights": "0,0"},
+        {"head_weights": "1,nan"},
+        {"head_weights": "1,inf"},
+        {"head_weights": "1;1"},
     ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             replace(CONFIGURATION, **wrong)
