@@ -100,7 +100,7 @@ def training(
         batch_size: Slices a step.
         optimizer: adamw, or sgd with Nesterov momentum.
         learning_rate: Peak of the learning rate.
-        schedule: Fall of the learning rate to zero after the warm-up: cosine or poly.
+        schedule: Learning rate after the warm-up: cosine or poly, which fall to zero, or constant.
         warm_up: Share of the steps in which the learning rate rises to its peak.
         weight_decay: Weight decay of AdamW.
         clip_norm: Largest norm of a weight tensor's gradient; 0 turns clipping off.

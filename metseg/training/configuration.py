@@ -51,7 +51,7 @@ class TrainingConfiguration:
         batch_size: slices a step.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
         learning_rate: peak of the schedule.
-        schedule: how the rate falls to zero after the warm-up: `cosine` or `poly`.
+        schedule: the rate after the warm-up: `cosine` and `poly` fall to zero, `constant` stays.
         warm_up: share of the steps in which the rate rises linearly to its peak.
         weight_decay: decoupled from the gradient.
         clip_norm: largest norm of the gradient of a weight tensor; 0: none.
@@ -109,7 +109,7 @@ class TrainingConfiguration:
             "batch_size": self.batch_size >= 1,
             "optimizer": self.optimizer in ("adamw", "sgd"),
             "learning_rate": self.learning_rate > 0.0,
-            "schedule": self.schedule in ("cosine", "poly"),
+            "schedule": self.schedule in ("cosine", "poly", "constant"),
             "warm_up": 0.0 <= self.warm_up < 1.0,
             "weight_decay": self.weight_decay >= 0.0,
             "clip_norm": self.clip_norm >= 0.0,

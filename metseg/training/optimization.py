@@ -19,13 +19,16 @@ SGD_MOMENTUM = 0.99
 def learning_rate(configuration: TrainingConfiguration, step: int) -> float:
     """Learning rate of a step counted from 0: a linear rise to the peak, then a decay to zero at the last step.
 
-    The decay is half a period of a `cosine`, or `poly`: what is left of the way, to the power of 0.9. It is given to
-    the optimiser step by step: Keras writes a schedule of its own into the graph once for every weight tensor.
+    The decay is half a period of a `cosine`, or `poly`: what is left of the way, to the power of 0.9; under `constant`
+    the peak stays. The rate is given to the optimiser step by step: Keras writes a schedule of its own into the graph
+    once for every weight tensor.
     """
     steps = configuration.epochs * configuration.steps_per_epoch
     warm_up = round(configuration.warm_up * steps)
     if step < warm_up:
         return configuration.learning_rate * (FIRST_RATE_SHARE + (1.0 - FIRST_RATE_SHARE) * step / warm_up)
+    if configuration.schedule == "constant":
+        return configuration.learning_rate
     left = 1.0 - min(1.0, (step - warm_up) / max(1, steps - warm_up))
     share = (1.0 - math.cos(math.pi * left)) / 2.0 if configuration.schedule == "cosine" else left**POLY_POWER
     return configuration.learning_rate * share

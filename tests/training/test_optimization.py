@@ -40,6 +40,12 @@ def test_poly_is_that_of_keras_after_the_warm_up():
     np.testing.assert_allclose(learning_rate(ours, 5), 0.01 * (0.05 + 0.95 * 0.5), rtol=1e-5)
 
 
+def test_a_constant_rate_stays_after_the_warm_up():
+    ours = TrainingConfiguration("unet", epochs=2, steps_per_epoch=10, learning_rate=0.01, schedule="constant")
+    assert [learning_rate(ours, step) for step in (2, 3, 10, 19, 20)] == [0.01] * 5
+    assert learning_rate(ours, 0) == pytest.approx(0.0005)
+
+
 def test_rate_of_an_epoch_is_that_of_its_last_step(records, tmp_path):
     configuration = replace(CONFIGURATION, filters=2, depth=1, epochs=3, steps_per_epoch=2, warm_up=0.0)
     _, history = train_network(records, 0, configuration, tmp_path / "state", quiet)
