@@ -45,6 +45,10 @@ $(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
 bench: $(STAMP) $(if $(ONLY),$(if $(findstring training,$(ONLY)),$(PEERS)/.installed),$(PEERS)/.installed) ## Measure what the documents quote: make bench [ONLY='data training']
 	@$(BIN)/python -m benchmarks $(ONLY)
 
+contest: $(STAMP) ## Compare recipes on a TCGA-LGG folder for hours, in pieces: make contest DATA=FOLDER [JOBS=2]
+	@test -n "$(DATA)" || { echo "make contest DATA=FOLDER: name a folder in the layout of TCGA-LGG"; exit 2; }
+	@nice -n 19 $(BIN)/python -m benchmarks.contest "$(DATA)" $(if $(JOBS),--jobs $(JOBS))
+
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -68,4 +72,4 @@ lock: $(STAMP) ## Resolve requirements.lock anew from setup.py
 clean: ## Remove what runs left (data, runs, var), but not the environment
 	rm -rf data runs var
 
-.PHONY: help install data run test bench format serve predict ui compile lock clean
+.PHONY: help install data run test bench contest format serve predict ui compile lock clean

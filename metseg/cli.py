@@ -104,8 +104,9 @@ def _check_training(parameters: dict[str, Any]) -> None:
     """Refuse a training that cannot be, before anything is read."""
     from dataclasses import fields
 
-    from metseg.training.configuration import TrainingConfiguration
+    from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, asked_for
 
+    asked_for(parameters.get("architectures", DEFAULT_ARCHITECTURES))
     names = {field.name for field in fields(TrainingConfiguration)}
     TrainingConfiguration(architecture="nested_unet", **{k: v for k, v in parameters.items() if k in names})
 
@@ -117,6 +118,7 @@ def _check_training(parameters: dict[str, Any]) -> None:
         "metseg run --data s3://bucket/scans",
         "metseg run --data git+https://host/repository.git@v2#data",
         "metseg run --data ~/scans --param epochs=40 --param clahe=false",
+        "metseg run --param architectures=nested_unet,attention_unet,unet",
     )
 )
 def run(

@@ -13,7 +13,7 @@ from components.promote.component import promote
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
-from metseg.training.configuration import TrainingConfiguration
+from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES, TrainingConfiguration
 
 DEFAULTS = TrainingConfiguration(architecture="nested_unet")
 
@@ -40,6 +40,7 @@ def training(
     image_size: int = 144,
     clahe: bool = True,
     context_slices: int = 0,
+    architectures: str = DEFAULT_ARCHITECTURES,
     filters: int = DEFAULTS.filters,
     depth: int = DEFAULTS.depth,
     normalization: str = DEFAULTS.normalization,
@@ -47,6 +48,7 @@ def training(
     dropout: float = DEFAULTS.dropout,
     inference_head: str = DEFAULTS.inference_head,
     loss: str = DEFAULTS.loss,
+    head_weights: str = DEFAULTS.head_weights,
     epochs: int = DEFAULTS.epochs,
     steps_per_epoch: int = DEFAULTS.steps_per_epoch,
     batch_size: int = DEFAULTS.batch_size,
@@ -84,6 +86,7 @@ def training(
         image_size: Side in pixels of what the networks see.
         clahe: Contrast-limited adaptive histogram equalisation on or off.
         context_slices: Neighbouring slices on either side that the networks see.
+        architectures: Networks to train and compare: nested_unet, attention_unet, unet (the baseline), with commas.
         filters: Convolution filters of the networks' first level; each level doubles them.
         depth: Number of poolings.
         normalization: batch, group or none (the papers').
@@ -91,12 +94,13 @@ def training(
         dropout: Share of feature maps dropped in training.
         inference_head: Answer of a network with deep supervision: average of heads, last, or sub-network L1, L2, …
         loss: dice_bce, batch_dice, tversky or focal_tversky.
+        head_weights: Weight of each head's loss under deep supervision, shallowest first, as 1,1,1,2; empty for equal.
         epochs: Passes of steps_per_epoch steps; validation follows each.
         steps_per_epoch: Optimiser steps an epoch.
         batch_size: Slices a step.
         optimizer: adamw, or sgd with Nesterov momentum.
         learning_rate: Peak of the learning rate.
-        schedule: Fall of the learning rate to zero after the warm-up: cosine or poly.
+        schedule: Learning rate after the warm-up: cosine or poly, which fall to zero, or constant.
         warm_up: Share of the steps in which the learning rate rises to its peak.
         weight_decay: Weight decay of AdamW.
         clip_norm: Largest norm of a weight tensor's gradient; 0 turns clipping off.
@@ -137,12 +141,14 @@ def training(
     _resources(prepared.after(judged), "2", "4Gi")
 
     models, evaluations = {}, {}
-    for architecture in ("nested_unet", "attention_unet"):
+    # kfp's local runner can neither loop nor branch: a network that was not asked for is a task that does nothing.
+    for architecture in ARCHITECTURES:
         trained = train(
             cohort=cohort,
             records=prepared.outputs["records"],
             run=run,
             architecture=architecture,
+            architectures=architectures,
             filters=filters,
             depth=depth,
             normalization=normalization,
@@ -150,6 +156,7 @@ def training(
             dropout=dropout,
             inference_head=inference_head,
             loss=loss,
+            head_weights=head_weights,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             batch_size=batch_size,
@@ -170,7 +177,9 @@ def training(
         ).set_display_name(f"train {architecture}")
         trained.set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
         _resources(trained, "4", "16Gi").set_accelerator_type(accelerator).set_accelerator_limit(accelerator_count)
-        scored = evaluate(cohort=cohort, model=trained.outputs["model"], architecture=architecture)
+        scored = evaluate(
+            cohort=cohort, model=trained.outputs["model"], architecture=architecture, architectures=architectures
+        )
         _resources(scored, "2", "8Gi").set_display_name(f"evaluate {architecture}")
         models[f"{architecture}_model"] = trained.outputs["model"]
         evaluations[architecture] = scored.outputs["evaluation"]

@@ -10,15 +10,20 @@ def evaluate(
     cohort: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
     model: dsl.Input[dsl.Model],  # type: ignore[valid-type]
     architecture: str,
+    architectures: str,
     evaluation: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
     metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
 ) -> None:
-    """Score a model on test patients and check its served graph against the independent path."""
+    """Score a model, where it was asked for, on test patients; check its served graph against the independent path."""
     from pathlib import Path
 
     from components.execution import executing
 
     with executing(f"evaluate {architecture}", evaluation.path) as folder:
+        from components.candidates import declines
+
+        if declines(folder, architecture, architectures):
+            return
         from components.evaluate.step import evaluate as step
         from metseg.files import read_json
 

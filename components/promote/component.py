@@ -13,8 +13,10 @@ def promote(
     registration: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     nested_unet_model: dsl.Input[dsl.Model],  # type: ignore[valid-type]
     attention_unet_model: dsl.Input[dsl.Model],  # type: ignore[valid-type]
+    unet_model: dsl.Input[dsl.Model],  # type: ignore[valid-type]
     nested_unet: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     attention_unet: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
+    unet: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     champion: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     model_name: str,
     promotion: str,
@@ -28,18 +30,22 @@ def promote(
     from components.execution import executing
 
     with executing("promote", promoted.path) as folder:
+        from components.candidates import candidates
         from components.execution import process_age
         from components.promote.step import log_report
         from components.promote.step import promote as step
         from metseg.report.run import RunFolders, write_run_report
 
-        evaluations = {"nested_unet": Path(nested_unet.path), "attention_unet": Path(attention_unet.path)}
+        evaluations = candidates(nested_unet=nested_unet.path, attention_unet=attention_unet.path, unet=unet.path)
+        models = candidates(
+            nested_unet=nested_unet_model.path, attention_unet=attention_unet_model.path, unet=unet_model.path
+        )
         step(Path(registration.path), evaluations, Path(champion.path), model_name, promotion, folder)
         folders = RunFolders(
             cohort=Path(cohort.path),
             validation=Path(validation.path),
             records=Path(records.path),
-            models=[Path(nested_unet_model.path), Path(attention_unet_model.path)],
+            models=list(models.values()),
             evaluations=list(evaluations.values()),
             champion=Path(champion.path),
             registration=Path(registration.path),

@@ -11,6 +11,7 @@ def register(
     validation: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     nested_unet: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     attention_unet: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
+    unet: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     champion: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     run: str,
     model_name: str,
@@ -24,12 +25,14 @@ def register(
     from components.execution import executing
 
     with executing("register", registration.path) as folder:
+        from components.candidates import candidates
         from components.register.step import register as step
 
+        evaluations = candidates(nested_unet=nested_unet.path, attention_unet=attention_unet.path, unet=unet.path)
         step(
             Path(cohort.path),
             Path(validation.path),
-            [Path(nested_unet.path), Path(attention_unet.path)],
+            list(evaluations.values()),
             Path(champion.path),
             run,
             model_name,

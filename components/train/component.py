@@ -11,6 +11,7 @@ def train(
     records: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
     run: str,
     architecture: str,
+    architectures: str,
     filters: int,
     depth: int,
     normalization: str,
@@ -18,6 +19,7 @@ def train(
     dropout: float,
     inference_head: str,
     loss: str,
+    head_weights: str,
     epochs: int,
     steps_per_epoch: int,
     batch_size: int,
@@ -38,12 +40,16 @@ def train(
     model: dsl.Output[dsl.Model],  # type: ignore[valid-type]
     metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
 ) -> None:
-    """Train one network, choose its operating point on validation patients and export it once."""
+    """Train one network where it was asked for, choose its operating point on validation patients, export it once."""
     from pathlib import Path
 
     from components.execution import executing
 
     with executing(f"train {architecture}", model.path) as folder:
+        from components.candidates import declines
+
+        if declines(folder, architecture, architectures):
+            return
         from components.train.step import train as step
         from metseg.files import read_json
         from metseg.training.configuration import TrainingConfiguration
@@ -57,6 +63,7 @@ def train(
             dropout=dropout,
             inference_head=inference_head,
             loss=loss,
+            head_weights=head_weights,
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             batch_size=batch_size,

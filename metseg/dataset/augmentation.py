@@ -82,5 +82,7 @@ def augment(image: Image, mask: Mask, rng: np.random.Generator, slices: int = 1)
     Returns:
         Image and mask of the same shapes; the mask is moved with the image and stays binary.
     """
+    # OpenCV keeps this choice for each thread: batches drawn in another one would differ in their last bits.
+    cv2.ipp.setUseIPP(False)
     image, mask = _spatial(image, mask, rng)
     return _intensity(image, rng, slices), mask

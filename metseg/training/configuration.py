@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 
 from metseg.errors import UsageError
+
+ARCHITECTURES = ("nested_unet", "attention_unet", "unet")
+"""Names in `models.ARCHITECTURES`, known here without Keras."""
+DEFAULT_ARCHITECTURES = "nested_unet,attention_unet"
+"""What a run trains unless asked otherwise; `unet` is the baseline."""
+
+
+def asked_for(architectures: str) -> tuple[str, ...]:
+    """The networks that a run trains, from comma-separated names.
+
+    Raises:
+        UsageError: a name is unknown or given twice, or there is none.
+    """
+    names = tuple(name.strip() for name in architectures.split(",") if name.strip())
+    if not names or len(set(names)) < len(names) or not set(names) <= set(ARCHITECTURES):
+        raise UsageError(
+            f"parameter architectures={architectures!r}: expected one or more of {', '.join(ARCHITECTURES)}, "
+            "each once, separated by commas"
+        )
+    return names
 
 
 @dataclass(frozen=True)
@@ -23,12 +44,14 @@ class TrainingConfiguration:
         inference_head: what of a network with deep supervision is judged and exported: the `average` of its heads, the
             `last`, or the smaller sub-network of a level, `L1` to the depth.
         loss: a name in `models.losses`.
+        head_weights: what the loss of each head of a network with deep supervision weighs, comma-separated, the
+            shallowest head first, one a level of `depth`; empty: all alike.
         epochs: passes of `steps_per_epoch` steps; validation follows each.
         steps_per_epoch: optimiser steps an epoch.
         batch_size: slices a step.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
         learning_rate: peak of the schedule.
-        schedule: how the rate falls to zero after the warm-up: `cosine` or `poly`.
+        schedule: the rate after the warm-up: `cosine` and `poly` fall to zero, `constant` stays.
         warm_up: share of the steps in which the rate rises linearly to its peak.
         weight_decay: decoupled from the gradient.
         clip_norm: largest norm of the gradient of a weight tensor; 0: none.
@@ -49,6 +72,7 @@ class TrainingConfiguration:
     dropout: float = 0.0
     inference_head: str = "average"
     loss: str = "dice_bce"
+    head_weights: str = ""
     epochs: int = 20
     steps_per_epoch: int = 50
     batch_size: int = 8
@@ -69,7 +93,11 @@ class TrainingConfiguration:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, naming the parameter."""
         levels = [f"L{level}" for level in range(1, self.depth + 1)]
+        weights = self.supervision_weights()
         checks = {
+            "architecture": self.architecture in ARCHITECTURES,
+            "head_weights": weights is None
+            or (len(weights) == self.depth and min(weights) >= 0.0 and 0.0 < sum(weights) < math.inf),
             "filters": self.filters >= 1,
             "depth": 1 <= self.depth <= 6,
             "normalization": self.normalization in ("batch", "group", "none"),
@@ -81,7 +109,7 @@ class TrainingConfiguration:
             "batch_size": self.batch_size >= 1,
             "optimizer": self.optimizer in ("adamw", "sgd"),
             "learning_rate": self.learning_rate > 0.0,
-            "schedule": self.schedule in ("cosine", "poly"),
+            "schedule": self.schedule in ("cosine", "poly", "constant"),
             "warm_up": 0.0 <= self.warm_up < 1.0,
             "weight_decay": self.weight_decay >= 0.0,
             "clip_norm": self.clip_norm >= 0.0,
@@ -93,6 +121,19 @@ class TrainingConfiguration:
         for name, holds in checks.items():
             if not holds:
                 raise UsageError(f"parameter {name}={getattr(self, name)!r} is out of range")
+
+    def supervision_weights(self) -> list[float] | None:
+        """`head_weights` as numbers; None where all heads weigh alike.
+
+        Raises:
+            UsageError: they are no numbers.
+        """
+        try:
+            return [float(weight) for weight in self.head_weights.split(",")] if self.head_weights else None
+        except ValueError:
+            raise UsageError(
+                f"parameter head_weights={self.head_weights!r}: expected numbers separated by commas, such as 1,1,1,2"
+            ) from None
 
     def digest(self, *more: str) -> str:
         """SHA-256 of the settings and of what else decides the weights (data, preprocessing, code)."""

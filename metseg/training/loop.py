@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,12 @@ from keras import ops
 from numpy.typing import NDArray
 
 import models
-from metseg.errors import MetsegError
+from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
 from metseg.progress import Progress
+from metseg.training.averaging import NetworkAverage
 from metseg.training.batches import SliceStore, batches
+from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
 from metseg.training.optimization import learning_rate, make_optimizer
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 VALIDATION_SLICES = 64
 INFERENCE_BLOCK = 8
 """Slices that go through the network at once when it is judged; the served graph uses the same blocks."""
+BEST = "best.npz"
+"""Weights of the best validation epoch, in the folder of a training's state."""
+STATE = "state.json"
 
 EpochReport = Callable[[int, dict[str, float]], None]
 
@@ -96,14 +100,23 @@ def replication() -> tf.distribute.Strategy:
 
 
 def compile_network(network: keras.Model, configuration: TrainingConfiguration) -> None:
-    """Attach the optimiser, and the loss on every head."""
-    loss = DeepSupervision(get_loss(configuration.loss))
+    """Attach the optimiser, and the loss on every head.
+
+    Raises:
+        UsageError: there is no such loss.
+    """
+    weights = configuration.supervision_weights() if network.outputs[0].shape[-1] > 1 else None
+    try:
+        loss = DeepSupervision(get_loss(configuration.loss), weights)
+    except ValueError as error:
+        raise UsageError(f"parameter {error}") from error
 
     def each_slice(true: Any, predicted: Any) -> Any:
         # Keras takes the mean over the replicas of what has a batch axis, and the sum of what has none.
         return ops.repeat(ops.reshape(loss(true, predicted), (1,)), ops.shape(true)[0])
 
-    network.compile(optimizer=make_optimizer(configuration), loss=each_slice, jit_compile=configuration.xla)
+    optimizer = make_optimizer(configuration, precision_of(configuration))
+    network.compile(optimizer=optimizer, loss=each_slice, jit_compile=configuration.xla)
     # Else TensorFlow makes its variables inside the first step, and traces that step twice.
     network.optimizer.build(network.trainable_variables)
 
@@ -134,12 +147,28 @@ def exhausted(history: list[dict[str, float]], patience: int) -> bool:
     return 0 < patience < len(dices) and max(dices[-patience:]) <= max(dices[:-patience])
 
 
+def training_variables(trained: keras.Model, average: NetworkAverage) -> list[Any]:
+    """All that a compiled network in training consists of: weights, seeds of dropout, optimiser, moving average."""
+    return [*trained.variables, *trained.optimizer.variables, *average.variables]
+
+
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
-    """After each epoch: average the weights into `network`, validate it, keep the best, checkpoint, report."""
+    """After each step: average the network. After each epoch: validate the average, keep the best, checkpoint, report.
+
+    Args:
+        network: takes the average, to be judged and kept.
+        average: of the network in training.
+        state: folder for the best weights, the checkpoint and the history.
+        history: figures of the epochs so far; the list is added to.
+        sample: images and masks to validate on.
+        configuration: of the training.
+        report: called after each epoch.
+    """
 
     def __init__(
         self,
         network: keras.Model,
+        average: NetworkAverage,
         state: Path,
         history: list[dict[str, float]],
         sample: tuple[NDArray[Any], NDArray[Any]],
@@ -148,6 +177,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.network = network
+        self.average = average
         self.inference = inference_network(network, configuration.inference_head)
         self.state = state
         self.history = history
@@ -158,6 +188,9 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             f"training {configuration.architecture}", configuration.epochs * configuration.steps_per_epoch
         )
 
+    def _step(self, batch: int) -> int:
+        return len(self.history) * self.configuration.steps_per_epoch + batch
+
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self.progress.__enter__()
 
@@ -165,8 +198,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         self.progress.__exit__(None, None, None)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        step = len(self.history) * self.configuration.steps_per_epoch + batch
-        self.model.optimizer.learning_rate = learning_rate(self.configuration, step)
+        self.model.optimizer.learning_rate = learning_rate(self.configuration, self._step(batch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
@@ -177,10 +209,11 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             )
         best = max((epoch["val_dice"] for epoch in self.history), default=None)
         detail = f"loss {loss:.3f}" + ("" if best is None else f", validation Dice {best:.3f}")
-        self.progress.update(len(self.history) * self.configuration.steps_per_epoch + batch + 1, detail)
+        self.progress.update(self._step(batch) + 1, detail)
+        self.average.update(self._step(batch))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._take_weights()
+        self.network.set_weights(self.average.values())
         dice = GlobalDice()
         dice.update_state(self.masks.astype(np.float32), predict(self.inference, self.images))
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -188,28 +221,20 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         best = max((earlier["val_dice"] for earlier in self.history), default=-1.0)
         self.history.append(entry)
         if entry["val_dice"] >= best:
-            self._save(self.network, "best.weights.h5")
-        name = f"epoch-{epoch + 1:04d}.weights.h5"
-        self._save(self.model, name)
-        write_json(self.state / "state.json", {"weights": name, "history": self.history})
-        for stale in self.state.glob("epoch-*.weights.h5"):
-            if stale.name != name:
-                stale.unlink()
+            save_checkpoint(self.state / BEST, self.network.weights)
+        self._checkpoint(f"epoch-{epoch + 1:04d}.npz")
         self.report(epoch, entry)
         if exhausted(self.history, self.configuration.patience):
             logger.info("%s: no better validation Dice in %d epochs", self.network.name, self.configuration.patience)
             self.model.stop_training = True
 
-    def _take_weights(self) -> None:
-        """Bring the weights of the network in training into the one that is judged, their moving average if kept."""
-        self.network.set_weights(self.model.get_weights())
-        if self.model.optimizer.use_ema:
-            self.model.optimizer.finalize_variable_values(self.network.trainable_variables)
-
-    def _save(self, network: keras.Model, name: str) -> None:
-        beside = self.state / f"beside-{os.getpid()}.weights.h5"
-        network.save_weights(beside)
-        beside.replace(self.state / name)
+    def _checkpoint(self, name: str) -> None:
+        """Keep the state after this epoch; the last one stays until this one is whole."""
+        save_checkpoint(self.state / name, training_variables(self.model, self.average))
+        write_json(self.state / STATE, {"checkpoint": name, "history": self.history})
+        for stale in self.state.glob("epoch-*.npz"):
+            if stale.name != name:
+                stale.unlink()
 
 
 def train_network(
@@ -250,12 +275,13 @@ def train_heads(
         network = build_network(configuration, channels=sample[0].shape[-1])
         trained = with_fused_normalization(network, precision_of(configuration))
         compile_network(trained, configuration)
+    average = NetworkAverage(trained, configuration.ema)
     history: list[dict[str, float]] = []
     state.mkdir(parents=True, exist_ok=True)
-    if (state / "state.json").exists():
-        saved = read_json(state / "state.json")
+    if (state / STATE).exists():
+        saved = read_json(state / STATE)
         history = saved["history"]
-        trained.load_weights(state / saved["weights"])
+        restore_checkpoint(state / saved["checkpoint"], training_variables(trained, average))
         logger.info("resuming %s after epoch %d", configuration.architecture, len(history))
     done = len(history)
     if done < configuration.epochs and not exhausted(history, configuration.patience):
@@ -265,9 +291,9 @@ def train_heads(
             epochs=configuration.epochs,
             initial_epoch=done,
             verbose=0,
-            callbacks=[_Epochs(network, state, history, sample, configuration, report)],
+            callbacks=[_Epochs(network, average, state, history, sample, configuration, report)],
         )
-    network.load_weights(state / "best.weights.h5")
+    restore_checkpoint(state / BEST, network.weights)
     return models.fold_normalization(network), history
 
 

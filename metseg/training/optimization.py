@@ -19,27 +19,33 @@ SGD_MOMENTUM = 0.99
 def learning_rate(configuration: TrainingConfiguration, step: int) -> float:
     """Learning rate of a step counted from 0: a linear rise to the peak, then a decay to zero at the last step.
 
-    The decay is half a period of a `cosine`, or `poly`: what is left of the way, to the power of 0.9. It is given to
-    the optimiser step by step: Keras writes a schedule of its own into the graph once for every weight tensor.
+    The decay is half a period of a `cosine`, or `poly`: what is left of the way, to the power of 0.9; under `constant`
+    the peak stays. The rate is given to the optimiser step by step: Keras writes a schedule of its own into the graph
+    once for every weight tensor.
     """
     steps = configuration.epochs * configuration.steps_per_epoch
     warm_up = round(configuration.warm_up * steps)
     if step < warm_up:
         return configuration.learning_rate * (FIRST_RATE_SHARE + (1.0 - FIRST_RATE_SHARE) * step / warm_up)
+    if configuration.schedule == "constant":
+        return configuration.learning_rate
     left = 1.0 - min(1.0, (step - warm_up) / max(1, steps - warm_up))
     share = (1.0 - math.cos(math.pi * left)) / 2.0 if configuration.schedule == "cosine" else left**POLY_POWER
     return configuration.learning_rate * share
 
 
-def make_optimizer(configuration: TrainingConfiguration) -> keras.optimizers.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; clipped gradients, and the moving average of the weights beside them."""
+def make_optimizer(configuration: TrainingConfiguration, precision: str = "float32") -> keras.optimizers.Optimizer:
+    """AdamW, or SGD with Nesterov momentum, with clipped gradients; under half precision the loss is scaled.
+
+    Args:
+        configuration: of the training.
+        precision: Keras dtype policy that the network trains under.
+    """
     rate = learning_rate(configuration, 0)
-    shared = {
-        "weight_decay": configuration.weight_decay,
-        "clipnorm": configuration.clip_norm or None,
-        "use_ema": configuration.ema > 0.0,
-        "ema_momentum": configuration.ema,
-    }
+    shared = {"weight_decay": configuration.weight_decay, "clipnorm": configuration.clip_norm or None}
     if configuration.optimizer == "adamw":
-        return keras.optimizers.AdamW(rate, **shared)
-    return keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
+        optimizer = keras.optimizers.AdamW(rate, **shared)
+    else:
+        optimizer = keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
+    # Keras asks the network for its policy, but ours has one for each layer.
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.loop import exhausted, train_network
+from metseg.training.fused_normalization import with_fused_normalization
+from metseg.training.loop import build_network, compile_network, exhausted, train_network
 from metseg.training.optimization import learning_rate, make_optimizer
 from tests.training.test_training import CONFIGURATION, quiet, write_records
 
@@ -39,6 +40,12 @@ def test_poly_is_that_of_keras_after_the_warm_up():
     np.testing.assert_allclose(learning_rate(ours, 5), 0.01 * (0.05 + 0.95 * 0.5), rtol=1e-5)
 
 
+def test_a_constant_rate_stays_after_the_warm_up():
+    ours = TrainingConfiguration("unet", epochs=2, steps_per_epoch=10, learning_rate=0.01, schedule="constant")
+    assert [learning_rate(ours, step) for step in (2, 3, 10, 19, 20)] == [0.01] * 5
+    assert learning_rate(ours, 0) == pytest.approx(0.0005)
+
+
 def test_rate_of_an_epoch_is_that_of_its_last_step(records, tmp_path):
     configuration = replace(CONFIGURATION, filters=2, depth=1, epochs=3, steps_per_epoch=2, warm_up=0.0)
     _, history = train_network(records, 0, configuration, tmp_path / "state", quiet)
@@ -47,12 +54,21 @@ def test_rate_of_an_epoch_is_that_of_its_last_step(records, tmp_path):
 
 
 def test_optimizer_is_the_one_that_was_asked_for():
-    base = TrainingConfiguration("unet", weight_decay=0.02, clip_norm=0.5, ema=0.9)
+    base = TrainingConfiguration("unet", weight_decay=0.02, clip_norm=0.5)
     adamw = make_optimizer(base)
-    sgd = make_optimizer(replace(base, optimizer="sgd", clip_norm=0.0, ema=0.0))
+    sgd = make_optimizer(replace(base, optimizer="sgd", clip_norm=0.0))
     assert isinstance(adamw, keras.optimizers.AdamW) and isinstance(sgd, keras.optimizers.SGD)
-    assert (adamw.weight_decay, adamw.clipnorm, adamw.use_ema, adamw.ema_momentum) == (0.02, 0.5, True, 0.9)
-    assert sgd.nesterov and sgd.clipnorm is None and not sgd.use_ema
+    assert (adamw.weight_decay, adamw.clipnorm) == (0.02, 0.5)
+    assert sgd.nesterov and sgd.clipnorm is None
+
+
+def test_half_precision_scales_its_loss():
+    for architecture in ("unet", "nested_unet"):
+        configuration = TrainingConfiguration(architecture, filters=2, depth=1, precision="mixed_float16")
+        trained = with_fused_normalization(build_network(configuration, 3), "mixed_float16")
+        compile_network(trained, configuration)
+        assert isinstance(trained.optimizer, keras.optimizers.LossScaleOptimizer)
+        assert isinstance(trained.optimizer.inner_optimizer, keras.optimizers.AdamW)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +107,10 @@ def untrained_loss(records, tmp_path_factory) -> float:
     return train_network(records, 0, replace(BRIEF, learning_rate=1e-12), state, quiet)[1][0]["loss"]
 
 
-@pytest.mark.parametrize("change", [{"precision": "mixed_bfloat16"}, {"xla": True}, {"optimizer": "sgd"}], ids=str)
+WAYS = [{"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}, {"xla": True}, {"optimizer": "sgd"}]
+
+
+@pytest.mark.parametrize("change", WAYS, ids=str)
 def test_other_ways_to_train_learn_the_same_task(records, untrained_loss, tmp_path, change):
     network, history = train_network(records, 0, replace(BRIEF, **change), tmp_path / "state", quiet)
     assert history[0]["loss"] < untrained_loss

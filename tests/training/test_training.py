@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,15 +15,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import models
 from metseg.dataset.records import write_case_records
+from metseg.errors import MetsegError, UsageError
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.window import volume_window
 from metseg.training.batches import SliceStore, batches
+from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import independent_probability, load_network
 from metseg.training.export import export, saved_model_of
-from metseg.training.fused_normalization import with_fused_normalization
 from metseg.training.loop import TrainingDiverged, build_network, inference_network, sub_networks, train_network
 from metseg.training.phantom_requests import golden_requests, input_example
 
@@ -68,6 +70,17 @@ def test_a_batch_is_a_function_of_its_step(records):
     np.testing.assert_array_equal(third[1], again[1])
 
 
+def test_a_batch_is_the_same_to_the_last_bit_in_any_thread(records):
+    """Keras draws the first batches in the main thread, the others in one of its own."""
+    store = SliceStore(records / "train", 0)
+
+    def drawn() -> list[bytes]:
+        return [images.tobytes() for images, _ in itertools.islice(batches(store, CONFIGURATION), 20)]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(drawn).result() == drawn()
+
+
 def test_batches_hold_the_share_of_lesion_that_was_asked_for(records):
     store = SliceStore(records / "train", 0)
     for share, expected in ((0.0, 0), (0.5, 2), (1.0, 4)):
@@ -112,60 +125,99 @@ from metseg.settings import apply_defaults
 apply_defaults()
 import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
+from metseg.training.checkpoint import save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.loop import train_network
 def report(epoch, figures):
     print("epoch", epoch, flush=True)
 network, history = train_network(
     Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), report)
-network.save_weights(sys.argv[2] + ".weights.h5")
-print("history", len(history))
+save_checkpoint(Path(sys.argv[2] + ".npz"), network.weights)
+print("history", json.dumps(history))
 """
+VICTIMS = replace(CONFIGURATION, dropout=0.2)
 
 
 def start(records: Path, state: Path) -> subprocess.Popen:
-    arguments = [sys.executable, "-c", VICTIM, str(records), str(state), json.dumps(asdict(CONFIGURATION))]
+    arguments = [sys.executable, "-c", VICTIM, str(records), str(state), json.dumps(asdict(VICTIMS))]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(records, tmp_path):
+def test_a_killed_training_goes_on_to_the_very_same_weights(records, tmp_path):
     undisturbed = start(records, tmp_path / "whole")
-    assert "history 3" in undisturbed.communicate(timeout=300)[0]
     victim = start(records, tmp_path / "killed")
     assert victim.stdout is not None
     assert victim.stdout.readline().startswith("epoch 0")
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    resumed = start(records, tmp_path / "killed")
-    printed = resumed.communicate(timeout=300)[0]
-    assert "epoch 0" not in printed and "epoch 2" in printed
-    networks = [models.fold_normalization(build_network(CONFIGURATION, 3)) for _ in range(2)]
-    for network, name in zip(networks, ("whole", "killed"), strict=True):
-        network.load_weights(tmp_path / f"{name}.weights.h5")
-    for mine, other in zip(networks[0].get_weights(), networks[1].get_weights(), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5)
+    resumed = start(records, tmp_path / "killed").communicate(timeout=300)[0]
+    expected = undisturbed.communicate(timeout=300)[0]
+    assert "epoch 0" not in resumed and "epoch 2" in resumed
+    assert expected.splitlines()[-1].startswith("history") and expected.splitlines()[-1] == resumed.splitlines()[-1]
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
+        assert len(whole.files) > 20 and whole.files == killed.files
+        for name in whole.files:
+            np.testing.assert_array_equal(whole[name], killed[name])
 
 
-def test_the_moving_average_of_the_weights_is_judged_and_kept(records, tmp_path):
-    configuration = replace(CONFIGURATION, epochs=4, steps_per_epoch=1, ema=0.6)
-    raw = with_fused_normalization(build_network(configuration, 3))
-    seen = []
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 900])
+def test_a_damaged_checkpoint_says_what_to_remove(tmp_path, damage):
+    weights = build_network(CONFIGURATION, 3).weights
+    checkpoint = tmp_path / "epoch-0001.npz"
+    save_checkpoint(checkpoint, weights)
+    restore_checkpoint(checkpoint, weights)
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(MetsegError, match=f"remove the folder {tmp_path}"):
+        restore_checkpoint(checkpoint, weights)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "other.npz", build_network(replace(CONFIGURATION, filters=3), 3).weights)
+    network = build_network(CONFIGURATION, 3)
+    before = network.get_weights()
+    with pytest.raises(MetsegError, match="remove the folder"):
+        restore_checkpoint(tmp_path / "other.npz", network.weights)
+    for mine, untouched in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, untouched)
+
+
+def test_the_moving_average_of_the_network_follows_it(records, tmp_path):
+    configuration = replace(CONFIGURATION, epochs=5, steps_per_epoch=1, ema=0.3)
+    weights = len(build_network(configuration, 3).weights)
+    live, kept = [], []
 
     def remember(epoch: int, figures: dict[str, float]) -> None:
-        raw.load_weights(tmp_path / "state" / f"epoch-{epoch + 1:04d}.weights.h5")
-        seen.append([np.array(weight) for weight in raw.trainable_weights])
+        with np.load(tmp_path / "state" / f"epoch-{epoch + 1:04d}.npz") as stored:
+            arrays = [stored[name] for name in stored.files]
+        live.append(arrays[:weights])
+        kept.append(arrays[-weights:])
 
-    _, history = train_network(records, 0, configuration, tmp_path / "state", remember)
-    network = build_network(configuration, 3)
-    network.load_weights(tmp_path / "state" / "best.weights.h5")
-    averages = [seen[0]]
-    for weights in seen[1:]:
-        averages.append([0.6 * mean + 0.4 * weight for mean, weight in zip(averages[-1], weights, strict=True)])
+    train_network(records, 0, configuration, tmp_path / "state", remember)
+    averages = [live[0]]
+    # (1 + step) / (10 + step) of the steps 1 to 4, up to the momentum that was asked for.
+    for share, values in zip((2 / 11, 3 / 12, 4 / 13, 5 / 14), live[1:], strict=True):
+        share = min(share, 0.3)
+        averages.append([share * mean + (1 - share) * value for mean, value in zip(averages[-1], values, strict=True)])
+    assert any(not np.array_equal(mine, other) for mine, other in zip(live[0], live[-1], strict=True))
+    for mine, expected in zip(kept, averages, strict=True):
+        for value, mean in zip(mine, expected, strict=True):
+            np.testing.assert_allclose(value, mean, rtol=0, atol=1e-6)
+
+
+def test_the_best_epoch_is_what_a_training_gives(records, tmp_path):
+    configuration = replace(CONFIGURATION, epochs=4, steps_per_epoch=2, normalization="none", learning_rate=0.05)
+    averages = []
+
+    def remember(epoch: int, figures: dict[str, float]) -> None:
+        with np.load(tmp_path / "state" / f"epoch-{epoch + 1:04d}.npz") as stored:
+            averages.append([stored[name] for name in stored.files][-weights:])
+
+    weights = len(build_network(configuration, 3).weights)
+    network, history = train_network(records, 0, configuration, tmp_path / "state", remember)
     dices = [epoch["val_dice"] for epoch in history]
     best = max(index for index, dice in enumerate(dices) if dice == max(dices))
-    assert any(not np.array_equal(mine, other) for mine, other in zip(seen[0], seen[-1], strict=True))
-    for mine, expected in zip(network.trainable_weights, averages[best], strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-6)
+    for mine, expected in zip(network.get_weights(), averages[best], strict=True):
+        np.testing.assert_array_equal(mine, expected)
 
 
 REPLICAS = """
@@ -198,6 +250,37 @@ def test_two_devices_share_a_batch_and_mean_the_same_loss(records, tmp_path):
     assert (one, two) == (1, 2)
     # The Dice part of the loss is taken over a replica's own slices, so the two are close and not equal.
     assert abs(shared - alone) < 0.2 * alone
+
+
+def test_heads_weigh_in_the_loss_as_asked_for(records, tmp_path):
+    """A head that weighs nothing stays as it was drawn; the deepest nodes serve it alone and stay so too."""
+    configuration = replace(
+        CONFIGURATION, architecture="nested_unet", epochs=1, head_weights="2,0", weight_decay=0.0, inference_head="L2"
+    )
+    train_network(records, 0, configuration, tmp_path / "state", quiet)
+    before, after = (build_network(configuration, 3) for _ in range(2))
+    restore_checkpoint(tmp_path / "state" / "best.npz", after.weights)
+
+    def moved(name: str) -> bool:
+        pair = [network.get_layer(name).get_weights()[0] for network in (before, after)]
+        return not np.allclose(*pair, rtol=0, atol=1e-7)
+
+    assert [moved(f"head_{level}_conv") for level in (1, 2)] == [True, False]
+    assert moved("x_1_0_conv1") and not moved("x_2_0_conv1") and not moved("x_0_2_conv1")
+
+
+def test_weights_of_heads_leave_a_network_of_one_head_alone(records, tmp_path):
+    configuration = replace(CONFIGURATION, architecture="unet", epochs=1, steps_per_epoch=1)
+    alike, weighed = (
+        train_network(records, 0, replace(configuration, head_weights=weights), tmp_path / weights, quiet)[1]
+        for weights in ("", "3,1")
+    )
+    assert alike == weighed
+
+
+def test_an_unknown_loss_is_refused(records, tmp_path):
+    with pytest.raises(UsageError, match="loss must be one of dice_bce"):
+        train_network(records, 0, replace(CONFIGURATION, loss="hinge"), tmp_path / "state", quiet)
 
 
 def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):
@@ -311,7 +394,7 @@ def test_a_sub_network_is_judged_while_it_trains(records, tmp_path):
     configuration = replace(CONFIGURATION, architecture="nested_unet", inference_head="L1", epochs=1)
     network, _ = train_network(records, 0, configuration, tmp_path / "state", quiet)
     whole = build_network(configuration, 3)
-    whole.load_weights(tmp_path / "state" / "best.weights.h5")
+    restore_checkpoint(tmp_path / "state" / "best.npz", whole.weights)
     image = np.random.default_rng(7).random((2, SIDE, SIDE, 3)).astype(np.float32)
     np.testing.assert_allclose(network(image)[..., 0], whole(image)[..., 0], rtol=0, atol=1e-5)
 
@@ -324,14 +407,19 @@ def test_golden_requests_are_real_heads_of_two_sizes():
 
 
 def test_settings_out_of_range_are_refused():
-    from metseg.errors import UsageError
-
     for wrong in (
         {"epochs": 0},
         {"lesion_share": 1.5},
         {"normalization": "layer"},
         {"learning_rate": 0.0},
         {"inference_head": "L3"},
+        {"architecture": "segnet"},
+        {"head_weights": "1"},
+        {"head_weights": "1,-1"},
+        {"head_weights": "0,0"},
+        {"head_weights": "1,nan"},
+        {"head_weights": "1,inf"},
+        {"head_weights": "1;1"},
     ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             replace(CONFIGURATION, **wrong)
