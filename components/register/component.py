@@ -17,6 +17,7 @@ def register(
     floor_dice: float,
     floor_lesion_f1: float,
     registration: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
+    page: dsl.Output[dsl.HTML],  # type: ignore[valid-type]
 ) -> None:
     """Pick the winner on validation, gate it on test patients, register it where it passes."""
     from pathlib import Path
@@ -25,11 +26,13 @@ def register(
 
     with executing("register", registration.path) as folder:
         from components.register.step import register as step
+        from metseg.report.verdict_page import verdict_content, write_verdict_page
 
+        evaluations = [Path(nested_unet.path), Path(attention_unet.path)]
         step(
             Path(cohort.path),
             Path(validation.path),
-            [Path(nested_unet.path), Path(attention_unet.path)],
+            evaluations,
             Path(champion.path),
             run,
             model_name,
@@ -37,3 +40,5 @@ def register(
             floor_lesion_f1,
             folder,
         )
+        content = verdict_content(Path(cohort.path), evaluations, Path(champion.path), folder)
+        write_verdict_page(Path(page.path), content)
