@@ -23,15 +23,18 @@ class Drawn:
     words: str
 
 
-def write_report(path: Path, content: ReportContent, figures: Path | None = None) -> None:
+def write_report(
+    path: Path, content: ReportContent, figures: Path | None = None, drawn: dict[str, Drawn] | None = None
+) -> None:
     """Write the report to `path`, beside and renamed; it refers to nothing outside itself.
 
     Args:
         path: the page.
         content: what it shows.
         figures: folder for the charts as PNG files of their own, none of which shows a patient's image.
+        drawn: the charts, where `draw` has drawn them already.
     """
-    drawn = draw(content)
+    drawn = draw(content) if drawn is None else drawn
     if figures is not None:
         for name, figure in drawn.items():
             with written_beside(figures / f"{name}.png") as beside:

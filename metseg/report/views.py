@@ -160,7 +160,7 @@ def size_rows(networks: Sequence[NetworkContent], unit: str) -> list[dict[str, A
             {
                 "found": entry.found,
                 "fraction": "–" if entry.sensitivity is None else f"{entry.sensitivity:.0%}",
-                "interval": f"{low:.0%} to {high:.0%}" if low < high else "",
+                "interval": f"{100 * low:.0f}–{high:.0%}" if low < high else "",
             }
             for entry, (low, high) in cells
         ]
