@@ -36,7 +36,7 @@ EXTRAS = {
         "uvicorn",
     ],
     "ui": ["streamlit"],
-    "pipeline": ["kfp==2.16.1", "kfp-kubernetes==2.16.1", "jinja2", "mlflow~=3.17.0"],
+    "pipeline": ["jinja2", "kfp==2.16.1", "kfp-kubernetes==2.16.1", "markdown-it-py", "mlflow~=3.17.0"],
     "dev": [
         "flask-cors",
         "httpx",

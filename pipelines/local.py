@@ -21,7 +21,7 @@ from components.execution import ERROR_TAG
 from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json
 from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
-from metseg.report.run import OVERLAY, REPORT, SUMMARY
+from metseg.report.files import OVERLAY, REPORT, SUMMARY
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
 

@@ -65,6 +65,7 @@ def training(
     lesion_share: float = DEFAULTS.lesion_share,
     augmentation: bool = DEFAULTS.augmentation,
     seed: int = DEFAULTS.seed,
+    test_time_flips: bool = False,
     floor_dice: float = 0.5,
     floor_lesion_f1: float = 0.3,
     promotion: str = "manual",
@@ -111,6 +112,7 @@ def training(
         lesion_share: Share of a batch drawn from slices with lesion.
         augmentation: Whether slices are varied on the fly.
         seed: Seed of weights, sampling and augmentation.
+        test_time_flips: Whether evaluate also tries averaging over flipped slices; gate and serving never do.
         floor_dice: Least mean Dice on test patients of a model that is registered.
         floor_lesion_f1: Least mean lesion F1 on test patients of a model that is registered.
         promotion: automatic moves the alias champion once the served answer was verified; manual leaves it to a person.
@@ -178,7 +180,12 @@ def training(
         trained.set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
         _resources(trained, "4", "16Gi").set_accelerator_type(accelerator).set_accelerator_limit(accelerator_count)
         scored = evaluate(
-            cohort=cohort, model=trained.outputs["model"], architecture=architecture, architectures=architectures
+            cohort=cohort,
+            model=trained.outputs["model"],
+            architecture=architecture,
+            architectures=architectures,
+            test_time_flips=test_time_flips,
+            patient_pictures_in_mlflow=patient_pictures_in_mlflow,
         )
         _resources(scored, "2", "8Gi").set_display_name(f"evaluate {architecture}")
         models[f"{architecture}_model"] = trained.outputs["model"]

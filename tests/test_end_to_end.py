@@ -28,6 +28,7 @@ TINY = {
     "filters": 4,
     "depth": 2,
     "image_size": 64,
+    "test_time_flips": "true",
     "floor_dice": 0.0,
     "floor_lesion_f1": 0.0,
 }
@@ -147,9 +148,49 @@ def test_what_headers_say_of_patients_comes_out_nowhere(first, workspace):
 
 
 def test_report_and_picture_are_there(first, workspace):
-    report = (workspace / "runs/latest/report.html").read_text()
+    run = folder_of(first[0], workspace)
+    report = (run / "report.html").read_text()
     assert "nested_unet" in report and "attention_unet" in report
-    assert (workspace / "runs/latest/overlay.png").read_bytes().startswith(b"\x89PNG")
+    assert "Test-time flips" in report and "expected calibration error" in report
+    assert (run / "overlay.png").read_bytes().startswith(b"\x89PNG")
+
+
+def folder_of(summary: dict, workspace: Path) -> Path:
+    """The folder of the run that a summary is of."""
+    summaries = (workspace / "runs").glob("2*/summary.json")
+    return next(path.parent for path in summaries if json.loads(path.read_text())["run_id"] == summary["run_id"])
+
+
+def artifacts(run: Path) -> dict[str, list[dict]]:
+    """What each task of a run handed to the Kubeflow UI, by the name of the output."""
+    shown: dict[str, list[dict]] = {}
+    for path in run.rglob("executor_output.json"):
+        for name, entry in json.loads(path.read_text()).get("artifacts", {}).items():
+            shown.setdefault(name, []).extend(entry["artifacts"])
+    return shown
+
+
+def test_every_step_hands_its_figures_to_the_kubeflow_ui(first, workspace):
+    run = folder_of(first[0], workspace)
+    shown = artifacts(run)
+    (counted,) = (entry["metadata"] for entry in shown["counted"])
+    assert (counted["cases"], counted["slices"]) == (6, 6 * 30) and 0 < counted["lesion_slices"] < 180
+    assert sum(counted[f"{split}_patients"] for split in ("train", "validation", "test")) == 5
+    voxels = [entry["metadata"] for entry in shown["voxels"] if entry["metadata"]]
+    assert len(voxels) == 2, "two networks, and no champion yet"
+    for metadata in voxels:
+        rates = [(point["falsePositiveRate"], point["recall"]) for point in metadata["confidenceMetrics"]]
+        assert rates == sorted(rates) and rates[-1] == (1.0, 1.0)
+        rows = [row["row"] for row in metadata["confusionMatrix"]["rows"]]
+        names = [entry["displayName"] for entry in metadata["confusionMatrix"]["annotationSpecs"]]
+        assert names == ["healthy", "lesion"] and sum(map(sum, rows)) > 100_000
+    scored = [entry["metadata"] for entry in shown["metrics"] if "calibration_error" in entry["metadata"]]
+    assert len(scored) == 2 and all({"dice", "lesion_f1", "flips_dice"} <= set(metadata) for metadata in scored)
+    html = {path.parent.name: path for path in run.rglob("page") if path.is_file()}
+    assert {"validate", "register"} <= set(html)
+    assert (
+        "Passed: may be promoted" in html["register"].read_text() and "Champion v" not in html["register"].read_text()
+    )
 
 
 def test_what_is_published_is_the_registered_artifact(first, workspace, mlflow_client):
@@ -171,7 +212,11 @@ def test_mlflow_holds_curves_and_parameters(first, mlflow_client):
     for child in children:
         assert len(mlflow_client.get_metric_history(child.info.run_id, "val_dice")) == TINY["epochs"]
         assert child.data.params["filters"] == "4"
-        assert "test_dice" in child.data.metrics
+        assert {"test_dice", "test_calibration_error", "test_flips_dice"} <= set(child.data.metrics)
+        kept = {item.path for item in mlflow_client.list_artifacts(child.info.run_id, "evaluation")}
+        assert {"evaluation/calibration.png", "evaluation/failures"} <= kept
+    charts = {item.path for item in mlflow_client.list_artifacts(summary["run_id"], "report/figures")}
+    assert {f"report/figures/{name}.png" for name in ("scores", "sizes", "calibration", "validation_dice")} <= charts
 
 
 def test_predict_writes_masks_in_the_images_own_geometry(first, workspace, server):
@@ -222,12 +267,14 @@ def test_a_port_in_use_is_said(server):
     assert port in answer.stderr and "Traceback" not in answer.stderr
 
 
-def test_a_second_run_ends_in_a_tie_and_the_champion_stays(second, mlflow_client):
+def test_a_second_run_ends_in_a_tie_and_the_champion_stays(second, workspace, mlflow_client):
     summary, printed = second
     assert summary["verdict"]["outcome"] == "tie"
     assert summary["registered"] is None
     assert summary["served"]["version"] == 1
     assert "TIE" in printed and "champion stays" in printed
+    report = (folder_of(summary, workspace) / "report.html").read_text()
+    assert "Tie: the champion stays" in report and "Champion v1" in report
     assert [version.number for version in registry.versions(mlflow_client, MODEL)] == [1]
 
 

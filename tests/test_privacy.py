@@ -78,7 +78,7 @@ STEPS = textwrap.dedent("""
     from components.promote.step import log_report
     from components.validate.step import validate
     from metseg.cli import app
-    from metseg.files import write_json
+    from metseg.files import read_json, write_json
     from metseg.settings import Settings
     from metseg.tracking import runs
 
@@ -95,7 +95,8 @@ STEPS = textwrap.dedent("""
             run = runs.start_run(tracking, settings, folder.name, {}, {})
             page = Path("steps/page.html")
             validate(Path("steps/cohort"), run, "m", folder, page, patient_pictures_in_mlflow=wanted)
-        for name in ("summary.json", "report.html", "overlay.png"):
+        (folder / "figures").mkdir()
+        for name in ("summary.json", "report.html", "overlay.png", "figures/dice.png"):
             (folder / name).write_text("of a run")
         write_json(folder / "registration.json", {"run": run})
         log_report(folder, folder, wanted)
@@ -112,8 +113,12 @@ STEPS = textwrap.dedent("""
     tiny = TrainingConfiguration("attention_unet", epochs=1, steps_per_epoch=2, batch_size=2, filters=2, depth=2)
     with executing("train", "steps/model") as folder:
         train(paths["cohort"], paths["records"], whole, folder, tiny)
-    with executing("evaluate", "steps/evaluation") as folder:
-        evaluate(paths["cohort"], paths["model"], folder)
+    for wanted in (False, True):
+        with executing("evaluate", "steps/evaluation") as folder:
+            evaluate(paths["cohort"], paths["model"], folder, patient_pictures_in_mlflow=wanted)
+        training = read_json(paths["model"] / "training.json")
+        listed = [item.path for item in tracking.list_artifacts(training["run"], "evaluation")]
+        print("judged", wanted, *sorted(listed))
     with executing("evaluate champion", "steps/champion") as folder:
         evaluate_champion(paths["cohort"], "m", folder)
     judged = Path("steps/validation-True")
@@ -233,9 +238,14 @@ def test_no_identifier_comes_out(steps) -> None:
 def test_pages_that_show_patients_reach_mlflow_only_where_wanted(steps) -> None:
     _, _, answer = steps
     kept = [line.split()[1:] for line in answer.stdout.splitlines() if line.startswith("kept ")]
-    tables = {"report/summary.json", "validation/verdict.json"}
+    tables = {"report/summary.json", "report/figures", "validation/verdict.json"}
     pictures = {"report/overlay.png", "report/report.html", "validation/validation.html"}
     assert [(switch, set(names)) for switch, *names in kept] == [("True", tables | pictures), ("False", tables)]
+    judged = [line.split()[1:] for line in answer.stdout.splitlines() if line.startswith("judged ")]
+    tables = {f"evaluation/{name}" for name in ("evaluation.json", "golden.npz", "calibration.png")}
+    assert [(switch, set(names)) for switch, *names in judged] == [
+        ("False", tables), ("True", {*tables, "evaluation/failures"})
+    ]  # fmt: skip
 
 
 def test_the_key_is_in_no_output_but_its_file(steps) -> None:

@@ -11,8 +11,11 @@ def evaluate(
     model: dsl.Input[dsl.Model],  # type: ignore[valid-type]
     architecture: str,
     architectures: str,
+    test_time_flips: bool,
+    patient_pictures_in_mlflow: bool,
     evaluation: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
     metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
+    voxels: dsl.Output[dsl.ClassificationMetrics],  # type: ignore[valid-type]
 ) -> None:
     """Score a model, where it was asked for, on test patients; check its served graph against the independent path."""
     from pathlib import Path
@@ -24,13 +27,21 @@ def evaluate(
 
         if declines(folder, architecture, architectures):
             return
+        from components.evaluate.step import confusion, roc_points, shown_metrics
         from components.evaluate.step import evaluate as step
-        from metseg.files import read_json
 
-        step(Path(cohort.path), Path(model.path), folder)
-        for name, value in read_json(folder / "evaluation.json")["mean"].items():
-            if value is not None:
-                metrics.log_metric(name, value)
+        step(
+            Path(cohort.path),
+            Path(model.path),
+            folder,
+            test_time_flips=test_time_flips,
+            patient_pictures_in_mlflow=patient_pictures_in_mlflow,
+        )
+        for name, value in shown_metrics(folder).items():
+            metrics.log_metric(name, value)
+        voxels.log_confusion_matrix(*confusion(folder))
+        for point in roc_points(folder):
+            voxels.log_roc_data_point(*point)
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
@@ -39,6 +50,8 @@ def evaluate_champion(
     validation: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
     model_name: str,
     evaluation: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
+    metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
+    voxels: dsl.Output[dsl.ClassificationMetrics],  # type: ignore[valid-type]
 ) -> None:
     """Score the reigning champion, if there is one, on the same test patients."""
     from pathlib import Path
@@ -46,6 +59,12 @@ def evaluate_champion(
     from components.execution import executing
 
     with executing("evaluate champion", evaluation.path) as folder:
+        from components.evaluate.step import confusion, roc_points, shown_metrics
         from components.evaluate.step import evaluate_champion as step
 
-        step(Path(cohort.path), model_name, folder)
+        if step(Path(cohort.path), model_name, folder):
+            for name, value in shown_metrics(folder).items():
+                metrics.log_metric(name, value)
+            voxels.log_confusion_matrix(*confusion(folder))
+            for point in roc_points(folder):
+                voxels.log_roc_data_point(*point)

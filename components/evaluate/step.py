@@ -12,28 +12,77 @@ from metseg.tracking import registry, runs
 
 logger = logging.getLogger(__name__)
 
+ROC_COLUMNS = ("false_positive_rates", "true_positive_rates", "thresholds")
 
-def evaluate(cohort: Path, model: Path, evaluation: Path) -> None:
+
+def evaluate(
+    cohort: Path,
+    model: Path,
+    evaluation: Path,
+    *,
+    test_time_flips: bool = False,
+    patient_pictures_in_mlflow: bool = True,
+) -> None:
     """Score a freshly trained model; the model is not altered.
 
     Args:
         cohort: output of ingest.
         model: output of train.
-        evaluation: folder to write `evaluation.json`, `golden.npz`, `reference.npz` and `overlays/` to.
+        evaluation: folder to write `evaluation.json`, `golden.npz`, `reference.npz`, `overlays/`, `calibration.png`
+            and `failures/` to.
+        test_time_flips: whether averaging over flipped slices is tried beside the plain answer, which alone is gated
+            and served.
+        patient_pictures_in_mlflow: whether MLflow keeps `failures/` too, which shows slices of patients.
     """
     from metseg.training.evaluation import evaluate_model
 
-    evaluate_model(cohort, model / "mlflow_model", read_json(model / "training.json"), evaluation)
-    settings = Settings.from_environment()
-    tracking = runs.client(settings)
-    run = read_json(model / "training.json")["run"]
-    for name in ("evaluation.json", "golden.npz"):
+    training = read_json(model / "training.json")
+    evaluate_model(cohort, model / "mlflow_model", training, evaluation, test_time_flips=test_time_flips)
+    draw(cohort, evaluation)
+    tracking = runs.client(Settings.from_environment())
+    run = training["run"]
+    for name in ("evaluation.json", "golden.npz", "calibration.png"):
         tracking.log_artifact(run, str(evaluation / name), "evaluation")
-    scores = read_json(evaluation / "evaluation.json")["mean"]
-    runs.log_metrics(tracking, run, {f"test_{name}": value for name, value in scores.items() if value is not None})
+    if patient_pictures_in_mlflow:
+        tracking.log_artifacts(run, str(evaluation / "failures"), "evaluation/failures")
+    runs.log_metrics(tracking, run, {f"test_{name}": value for name, value in shown_metrics(evaluation).items()})
 
 
-def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> None:
+def draw(cohort: Path, evaluation: Path) -> None:
+    """Draw the reliability curve and the patients that the model is worst on beside `evaluation.json`."""
+    from metseg.report.evaluation import network_content, write_calibration, write_failures
+
+    fields = read_json(evaluation / "evaluation.json")
+    write_calibration(network_content(fields), evaluation / "calibration.png")
+    write_failures(evaluation, fields, Manifest.read(cohort / "manifest.json"))
+
+
+def shown_metrics(evaluation: Path) -> dict[str, float]:
+    """Figures of `evaluation.json` that MLflow and the Kubeflow UI show; those without a value are left out."""
+    fields = read_json(evaluation / "evaluation.json")
+    calibration = fields["voxels_in_head"]["calibration"]
+    figures = {
+        **fields["mean"],
+        "calibration_error": calibration["expected_error"],
+        "calibration_error_above_lowest": calibration["expected_error_above_lowest"],
+    }
+    if fields["test_time_flips"]:
+        figures |= {f"flips_{name}": score["flipped"] for name, score in fields["test_time_flips"]["scores"].items()}
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def confusion(evaluation: Path) -> tuple[list[str], list[list[int]]]:
+    """Names of the classes, and voxels inside the head by truth (rows) and predicted mask (columns)."""
+    return ["healthy", "lesion"], read_json(evaluation / "evaluation.json")["voxels_in_head"]["confusion"]
+
+
+def roc_points(evaluation: Path) -> list[tuple[float, float, float]]:
+    """False positive rate, true positive rate and threshold along the ROC curve of the voxels inside the head."""
+    roc = read_json(evaluation / "evaluation.json")["voxels_in_head"]["roc"]
+    return list(zip(*(roc[name] for name in ROC_COLUMNS), strict=True)) if roc else []
+
+
+def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> bool:
     """Score the reigning champion on the same test patients; where there is none, say so.
 
     Args:
@@ -41,6 +90,9 @@ def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> None:
         model_name: registered model.
         evaluation: folder to write, as `evaluate` does; `evaluation.json` is `{"absent": reason}` where there is no
             champion or it takes other channels.
+
+    Returns:
+        Whether there was a champion to score.
     """
     settings = Settings.from_environment()
     tracking = runs.client(settings)
@@ -49,7 +101,7 @@ def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> None:
     if champion is None:
         logger.info("%s has no champion yet", model_name)
         write_json(evaluation / "evaluation.json", {"absent": "there is no champion yet"})
-        return
+        return False
     folder = registry.download(tracking, model_name, champion.number, evaluation / "model")
     training = read_json(Path(tracking.download_artifacts(champion.run, "training.json", str(evaluation))))
     training["version"] = champion.number
@@ -67,7 +119,8 @@ def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> None:
                 "labels": description["labels"],
             },
         )
-        return
+        return False
     from metseg.training.evaluation import evaluate_model
 
     evaluate_model(cohort, folder, training, evaluation)
+    return True

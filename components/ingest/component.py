@@ -16,11 +16,13 @@ def ingest(
     model_name: str,
     run_name: str,
     cohort: dsl.Output[dsl.Dataset],  # type: ignore[valid-type]
+    counted: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
 ) -> str:
     """Read a data reference into canonical cases and a manifest, split by patient."""
     from components.execution import executing
 
     with executing("ingest", cohort.path) as folder:
+        from components.ingest.step import counts
         from components.ingest.step import ingest as step
 
         run = step(
@@ -34,4 +36,6 @@ def ingest(
             model_name=model_name,
             run_name=run_name,
         )
+        for name, count in counts(folder).items():
+            counted.log_metric(name, count)
     return run

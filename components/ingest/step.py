@@ -12,6 +12,7 @@ from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import MANIFEST
 from metseg.dataset.ingest import ingest as ingest_cohort
 from metseg.dataset.manifest import Manifest
+from metseg.dataset.split import SPLITS
 from metseg.progress import Progress
 from metseg.settings import Settings
 from metseg.tracking import runs
@@ -81,9 +82,20 @@ def ingest(
     return run
 
 
+def counts(cohort: Path) -> dict[str, int]:
+    """What was read, in numbers, as the Kubeflow UI shows it."""
+    manifest = Manifest.read(cohort / MANIFEST)
+    return {
+        "cases": len(manifest.cases),
+        "slices": sum(entry.slices for entry in manifest.cases),
+        "lesion_slices": sum(entry.lesion_slices for entry in manifest.cases),
+        **{f"{split}_patients": len(manifest.patients(split)) for split in SPLITS},
+    }
+
+
 def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
     """Say in the log what was read."""
-    patients = {split: len(manifest.patients(split)) for split in ("train", "validation", "test")}
+    patients = {split: len(manifest.patients(split)) for split in SPLITS}
     logger.info(
         "%s: layout %s, %d cases of %d patients (%s), channels %s, data version %s",
         manifest.resolved,

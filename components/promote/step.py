@@ -12,6 +12,7 @@ import numpy as np
 
 from metseg.errors import PublishError
 from metseg.files import read_json, write_json
+from metseg.report.files import FIGURES, OVERLAY, REPORT, SUMMARY
 from metseg.scoring import overlap
 from metseg.serving.model_config import write_model_config
 from metseg.serving.publish import publish, saved_model_digest, unpublish
@@ -206,7 +207,7 @@ def promote(
 
 
 def log_report(registration: Path, promoted: Path, patient_pictures_in_mlflow: bool) -> None:
-    """Keep the run's summary in MLflow, and with `patient_pictures_in_mlflow` its report and overlays too.
+    """Keep the run's summary and charts in MLflow, and with `patient_pictures_in_mlflow` its report and overlays too.
 
     Args:
         registration: output of register, which names the run.
@@ -215,5 +216,6 @@ def log_report(registration: Path, promoted: Path, patient_pictures_in_mlflow: b
     """
     tracking = runs.client(Settings.from_environment())
     run = read_json(registration / "registration.json")["run"]
-    for name in ("summary.json", "report.html", "overlay.png") if patient_pictures_in_mlflow else ("summary.json",):
+    for name in (SUMMARY, REPORT, OVERLAY) if patient_pictures_in_mlflow else (SUMMARY,):
         tracking.log_artifact(run, str(promoted / name), "report")
+    tracking.log_artifacts(run, str(promoted / FIGURES), f"report/{FIGURES}")

@@ -18,6 +18,7 @@ def register(
     floor_dice: float,
     floor_lesion_f1: float,
     registration: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
+    page: dsl.Output[dsl.HTML],  # type: ignore[valid-type]
 ) -> None:
     """Pick the winner on validation, gate it on test patients, register it where it passes."""
     from pathlib import Path
@@ -27,12 +28,14 @@ def register(
     with executing("register", registration.path) as folder:
         from components.candidates import candidates
         from components.register.step import register as step
+        from metseg.report.verdict_page import verdict_content, write_verdict_page
 
-        evaluations = candidates(nested_unet=nested_unet.path, attention_unet=attention_unet.path, unet=unet.path)
+        outputs = candidates(nested_unet=nested_unet.path, attention_unet=attention_unet.path, unet=unet.path)
+        evaluations = list(outputs.values())
         step(
             Path(cohort.path),
             Path(validation.path),
-            list(evaluations.values()),
+            evaluations,
             Path(champion.path),
             run,
             model_name,
@@ -40,3 +43,5 @@ def register(
             floor_lesion_f1,
             folder,
         )
+        content = verdict_content(Path(cohort.path), evaluations, Path(champion.path), folder)
+        write_verdict_page(Path(page.path), content)

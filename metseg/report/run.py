@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
-from metseg.report.content import HeadContent, NetworkContent, OverlayCase, ReportContent, telling_patients
-from metseg.report.figures import overlay_figure
+from metseg.report.content import DataFinding, ReportContent, StepContent
+from metseg.report.evaluation import network_content, telling_overlays
+from metseg.report.files import FIGURES, OVERLAY, REPORT, SUMMARY
+from metseg.report.overlays import overlay_figure
 from metseg.report.page import write_report
+from metseg.report.verdict_page import verdict_content
 
-SUMMARY = "summary.json"
-REPORT = "report.html"
-OVERLAY = "overlay.png"
+TRAINING = "training.json"
 SCORES = ("dice", "iou", "sensitivity", "precision", "lesion_f1")
 
 
@@ -83,92 +81,46 @@ def summarise(folders: RunFolders, seconds: float) -> dict[str, Any]:
     }
 
 
-def _network(fields: dict[str, Any], training: dict[str, Any]) -> NetworkContent:
-    """What the report shows of one network, from `evaluation.json` and `training.json`."""
-    point = fields["operating_point"]
-    return NetworkContent(
-        architecture=fields["architecture"],
-        parameters=fields["parameters"],
-        threshold=point["threshold"],
-        minimum_volume_mm3=point["minimum_volume_mm3"],
-        mean=fields["mean"],
-        patients=fields["patients"],
-        history=fields["history"],
-        heads=[HeadContent(**head) for head in training["heads"]],
-    )
-
-
-def _overlays(evaluation: Path, fields: dict[str, Any], manifest: Manifest) -> list[OverlayCase]:
-    """Slices of the best, the median and the worst test patient, on the channel that tells lesions best by itself."""
-    channel = fields["channels"].index(fields["threshold_baseline"]["channel"])
-    shown = []
-    for title, patient in telling_patients(fields["patients"]).items():
-        case = next(entry.case for entry in manifest.cases if entry.patient == patient)
-        with np.load(evaluation / "overlays" / f"{case}.npz") as stored:
-            shown.append(
-                OverlayCase(
-                    title=title,
-                    patient=patient,
-                    architecture=fields["architecture"],
-                    dice=fields["patients"][patient]["dice"],
-                    image=stored["image"][..., channel],
-                    truth=stored["truth"],
-                    prediction=stored["prediction"],
-                    slice_index=int(stored["slice"]),
-                )
-            )
-    return shown
-
-
-def _content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
-    """Gather what the report shows."""
+def run_content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
+    """Gather what the report shows, on top of what was known when the gate had judged."""
+    start = verdict_content(folders.cohort, folders.evaluations, folders.champion, folders.registration)
     manifest = Manifest.read(folders.cohort / "manifest.json")
-    by_architecture = {
-        fields["architecture"]: (folder, fields)
-        for folder in folders.evaluations
-        for fields in [read_json(folder / "evaluation.json")]
-    }
-    trainings = [read_json(model / "training.json") for model in folders.models]
-    by_run = {training["run"]: training for training in trainings}
-    folder, winner = by_architecture[summary["winner"]]
-    facts: dict[str, Any] = {"slices": summary["data"]["slices"], "layout": manifest.layout}
+    trainings = {training["run"]: training for model in folders.models for training in [read_json(model / TRAINING)]}
+    evaluations = {folder: read_json(folder / "evaluation.json") for folder in folders.evaluations}
+    networks = [network_content(fields, trainings[fields["run"]]) for fields in evaluations.values()]
+    networks += [network for network in start.networks if network.champion is not None]
+    folder, winner = next(
+        (folder, fields) for folder, fields in evaluations.items() if fields["architecture"] == summary["winner"]
+    )
+    facts = dict(start.facts)
     if summary["registered"]:
-        registered = summary["registered"]
-        facts["registered"] = f"{registered['name']} version {registered['version']}"
-        facts["aliases"] = ", ".join(registered["aliases"])
+        facts["aliases"] = ", ".join(summary["registered"]["aliases"])
     if summary["served"]:
         facts["served as stable"] = f"version {summary['served']['version']}"
         facts["served answer differs by"] = f"{summary['served']['max_abs_difference']:.1e}"
-    if manifest.commit:
-        facts["data commit"] = manifest.commit
-    warnings = read_json(folders.validation / "verdict.json")["warnings"]
-    facts |= {
-        f"data warning {number}": f"{warning['expectation']}: {warning['found']}"
-        for number, warning in enumerate(warnings, 1)
-    }
     facts |= {f"note {number}": note for number, note in enumerate(manifest.notes, 1)}
+    judged = read_json(folders.validation / "verdict.json")
     preprocessing = {
         name: value for name, value in winner["description"]["preprocessing"].items() if name != "channels"
     }
     training = {name: value for name, value in winner["configuration"].items() if name != "architecture"}
-    return ReportContent(
-        run=summary["run_id"],
-        reference=manifest.reference,
-        version=manifest.version,
-        splits={split: manifest.patients(split) for split in ("train", "validation", "test")},
-        networks=[_network(fields, by_run[fields["run"]]) for _, fields in by_architecture.values()],
-        verdict=summary["verdict"],
-        overlays=_overlays(folder, winner, manifest),
-        baseline=winner["threshold_baseline"],
-        parameters={"channels": ", ".join(manifest.channels), **preprocessing, **training},
-        seconds={name: record["seconds"] for name, record in summary["steps"].items()},
+    return replace(
+        start,
+        networks=networks,
+        overlays=telling_overlays(folder, winner, manifest),
+        parameters={**preprocessing, **training},
+        steps=[StepContent(name, **record) for name, record in summary["steps"].items()],
         facts=facts,
-        created=time.strftime("%Y-%m-%d %H:%M"),
+        warnings=[
+            DataFinding(warning["expectation"], warning["found"], warning["cases"], warning["remedy"])
+            for warning in judged["warnings"]
+        ],
+        expectations=judged["counts"]["expectations"],
     )
 
 
 def write_run_report(folders: RunFolders, seconds: float, page: Path) -> None:
-    """Write `summary.json`, `report.html` and `overlay.png` beside `promotion.json`, and the report to `page` too.
+    """Write `summary.json`, the report, its charts and `overlay.png` beside `promotion.json`, the report to `page` too.
 
     Args:
         folders: outputs of all steps.
@@ -176,8 +128,9 @@ def write_run_report(folders: RunFolders, seconds: float, page: Path) -> None:
         page: where the Kubeflow UI looks for the report.
     """
     summary = summarise(folders, seconds)
-    content = _content(folders, summary)
-    write_report(folders.promoted / REPORT, content)
+    content = run_content(folders, summary)
+    write_report(folders.promoted / REPORT, content, folders.promoted / FIGURES)
+    page.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folders.promoted / REPORT, page)
     overlay_figure(content.overlays, folders.promoted / OVERLAY)
     write_json(folders.promoted / SUMMARY, summary)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-NAMES = {"nested_unet": "UNet++", "attention_unet": "Attention U-Net", "unet": "U-Net"}
-COLOURS = {"nested_unet": "#0072B2", "attention_unet": "#D55E00", "unet": "#009E73"}
-MARKERS = {"nested_unet": "o", "attention_unet": "D", "unet": "s"}
+CHAMPION = "champion"
+"""Stands for the reigning champion, whatever its architecture: grey, beside the colours of the run's own networks."""
 
-OTHER_COLOUR, OTHER_MARKER = "#7A4E9B", "^"
+NAMES = {"nested_unet": "UNet++", "attention_unet": "Attention U-Net", "unet": "U-Net"}
+COLOURS = {"nested_unet": "#0072B2", "attention_unet": "#D55E00", "unet": "#009E73", CHAMPION: "#59636E"}
+MARKERS = {"nested_unet": "o", "attention_unet": "D", "unet": "s", CHAMPION: "^"}
+
+OTHER_COLOUR, OTHER_MARKER = "#7A4E9B", "v"
 
 TRUTH, PREDICTION, AGREED = "#35C2FF", "#FFA400", "#E8E8E8"
 """Truth alone, prediction alone, and where both agree, on a grey image."""
@@ -17,8 +20,8 @@ INK, MUTED, GRID = "#1B2733", "#5B6875", "#E1E6EB"
 
 MATPLOTLIB: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
+    "font.size": 10,
+    "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": "#9AA5B1",
@@ -45,11 +48,11 @@ def name_of(architecture: str) -> str:
     return NAMES.get(architecture, architecture)
 
 
-def colour_of(architecture: str) -> str:
-    """The colour that stands for the architecture everywhere."""
-    return COLOURS.get(architecture, OTHER_COLOUR)
+def colour_of(key: str) -> str:
+    """The colour that stands for an architecture, or for the champion, everywhere."""
+    return COLOURS.get(key, OTHER_COLOUR)
 
 
-def marker_of(architecture: str) -> str:
-    """The marker that stands for the architecture, so that colour is never the only difference."""
-    return MARKERS.get(architecture, OTHER_MARKER)
+def marker_of(key: str) -> str:
+    """The marker that stands for an architecture, or for the champion, so that colour is never the only difference."""
+    return MARKERS.get(key, OTHER_MARKER)

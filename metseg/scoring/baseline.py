@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ class ThresholdBaseline:
     Attributes:
         channel: the channel it looks at.
         level: grey value 0–255 of the windowed image from which a voxel counts as lesion.
-        dice: mean Dice over patients.
+        dice: mean Dice over cases.
     """
 
     channel: str
@@ -26,25 +26,30 @@ class ThresholdBaseline:
     dice: float
 
 
-def best_threshold(
-    volumes: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]], channels: Sequence[str]
-) -> ThresholdBaseline:
+def threshold_dice(image: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Dice of every single threshold on every channel of one case, `(channels, LEVELS)`.
+
+    Args:
+        image: windowed, uint8 `(slices, height, width, channels)`.
+        truth: `(slices, height, width)`.
+    """
+    per_channel = []
+    for channel in range(image.shape[-1]):
+        values = image[..., channel]
+        above = np.cumsum(np.bincount(values.ravel(), minlength=LEVELS)[::-1])[::-1]
+        hits = np.cumsum(np.bincount(values[truth], minlength=LEVELS)[::-1])[::-1]
+        sizes = above + int(truth.sum())
+        per_channel.append(np.where(sizes > 0, 2.0 * hits / np.maximum(sizes, 1), 1.0))
+    return np.array(per_channel)
+
+
+def best_threshold(cases: Sequence[NDArray[np.float64]], channels: Sequence[str]) -> ThresholdBaseline:
     """The channel and grey level with the highest mean Dice.
 
     Args:
-        volumes: for each patient the windowed image uint8 `(slices, height, width, channels)` and the truth.
+        cases: `threshold_dice` of each case.
         channels: names of the channels.
     """
-    scores = []
-    for image, truth in volumes:
-        per_channel = []
-        for channel in range(len(channels)):
-            values = image[..., channel]
-            above = np.cumsum(np.bincount(values.ravel(), minlength=LEVELS)[::-1])[::-1]
-            hits = np.cumsum(np.bincount(values[truth], minlength=LEVELS)[::-1])[::-1]
-            sizes = above + int(truth.sum())
-            per_channel.append(np.where(sizes > 0, 2.0 * hits / np.maximum(sizes, 1), 1.0))
-        scores.append(per_channel)
-    mean = np.mean(scores, axis=0)
+    mean = np.mean(cases, axis=0)
     best, level = divmod(int(mean.argmax()), LEVELS)
     return ThresholdBaseline(channels[best], level, float(mean[best, level]))

@@ -57,6 +57,33 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def bootstrap_ratio_interval(
+    parts: Sequence[float], wholes: Sequence[float], confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of Σ parts / Σ wholes, patients resampled whole (Efron 1979).
+
+    What is counted within one patient (lesions, voxels) is not independent, so patients are drawn, not counts.
+
+    Args:
+        parts: what was counted of each patient, such as lesions found.
+        wholes: out of how many, such as lesions; patients with 0 are drawn too.
+        confidence: of the two-sided interval.
+        resamples: how many times patients are drawn; draws without anything to count are left out.
+        seed: of the draws.
+
+    Returns:
+        NaN twice where there is nothing to count.
+    """
+    pairs = np.stack([np.asarray(parts, np.float64), np.asarray(wholes, np.float64)], axis=1)
+    if not pairs[:, 1].sum():
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    drawn = pairs[generator.integers(0, len(pairs), (resamples, len(pairs)))].sum(axis=1)
+    drawn = drawn[drawn[:, 1] > 0]
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def mean_lower_limit(values: Sequence[float], confidence: float = 0.95) -> float:
     """One-sided lower confidence limit of the mean by Student's t, which stays honest for ten patients.
 

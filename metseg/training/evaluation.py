@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from metseg.dataset.manifest import CaseEntry, Manifest
+from metseg.dataset.statistics import head_hulls
 from metseg.files import write_json
 from metseg.imaging.fit import unfit_slices
 from metseg.imaging.preprocessing import preprocess, stack_context
@@ -20,12 +21,15 @@ from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.volume import Case, load_image, load_mask
 from metseg.imaging.window import apply_window, volume_window
 from metseg.progress import track
-from metseg.scoring.baseline import best_threshold
+from metseg.scoring.baseline import best_threshold, threshold_dice
+from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
+from metseg.scoring.flips import FlipTrial
 from metseg.scoring.operating_point import apply
 from metseg.scoring.patient import PatientScores, mean_score, per_patient, score_patient
 from metseg.serving.publish import saved_model_digest
 from metseg.training.export import saved_model_of
+from metseg.training.flips import flipped_average
 from metseg.training.loop import predict
 from metseg.training.phantom_requests import golden_requests
 
@@ -76,7 +80,7 @@ class _ServedCheck:
     def __init__(self, model: Path, threshold: float) -> None:
         self._loaded = tf.saved_model.load(str(saved_model_of(model)))
         self._signature = self._loaded.signatures["serving_default"]
-        self.threshold = np.float32(threshold)
+        self.threshold = np.asarray(threshold, dtype=np.float32)
         self.max_abs_difference = 0.0
         self.masks_identical = True
         self.volumes = 0
@@ -90,11 +94,30 @@ class _ServedCheck:
         self.volumes += 1
 
 
-def _overlay(folder: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
-    """Keep the slice with most lesion, true or predicted, for the report."""
-    place = int(np.argmax(truth.sum(axis=(1, 2)) * 2 + predicted.sum(axis=(1, 2))))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder, image=image[place], truth=truth[place], prediction=predicted[place], slice=place)
+def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
+    """Keep two slices for the report: the one with most lesion, true or predicted, and the one with most error."""
+    most_lesion = int(np.argmax(truth.sum(axis=(1, 2)) * 2 + predicted.sum(axis=(1, 2))))
+    wrong = (truth ^ predicted).sum(axis=(1, 2))
+    places = [most_lesion, int(np.argmax(wrong)) if wrong.any() else most_lesion]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path, image=image[places], truth=truth[places], prediction=predicted[places], places=places, slices=len(image)
+    )
+
+
+@dataclass
+class _Tallies:
+    """What is gathered over the test cases beside their scores.
+
+    Attributes:
+        voxels: probabilities inside the head.
+        thresholded: Dice of every single intensity threshold on each case.
+        flips: the trial of test-time flips, where it is wanted.
+    """
+
+    voxels: VoxelTally = field(default_factory=VoxelTally)
+    thresholded: list[NDArray[np.float64]] = field(default_factory=list)
+    flips: FlipTrial | None = None
 
 
 def _score_case(
@@ -104,22 +127,48 @@ def _score_case(
     specification: PreprocessingSpecification,
     training: dict[str, Any],
     out: Path,
-) -> tuple[PatientScores, Volume, Volume, NDArray[np.uint8], NDArray[np.bool_]]:
-    """Scores of one case, its raw image, its probability, its windowed image and its truth."""
+    tallies: _Tallies,
+) -> tuple[PatientScores, Volume, Volume, NDArray[np.bool_]]:
+    """Scores of one case, its raw image, its probability and its truth; adds to the tallies."""
     folder = cohort / "cases" / entry.case
     geometry = Case.read(folder).geometry
     raw = np.asarray(load_image(folder), dtype=np.float32)
     truth = np.asarray(load_mask(folder)) > 0
-    probability = independent_probability(network, raw, specification)
+    slices = stack_context(preprocess(raw, specification), specification.context_slices)
     point = training["operating_point"]
-    kept = apply(probability, point["threshold"], point["minimum_volume_mm3"], geometry.spacing)
-    scores = score_patient(truth, kept, geometry.spacing, geometry.spacing_known)
+
+    def judge(square: NDArray[np.float32]) -> tuple[Volume, NDArray[np.bool_], PatientScores]:
+        """Probability in the original geometry, mask and scores of what the network answered."""
+        probability = unfit_slices(square, raw.shape[1], raw.shape[2])
+        kept = apply(probability, point["threshold"], point["minimum_volume_mm3"], geometry.spacing)
+        return probability, kept, score_patient(truth, kept, geometry.spacing, geometry.spacing_known)
+
+    probability, kept, scores = judge(predict(network, slices))
     windowed = apply_window(raw, volume_window(raw, specification))
     _overlay(out / "overlays" / f"{entry.case}.npz", windowed, truth, kept)
-    return scores, raw, probability, windowed, truth
+    tallies.voxels.add(entry.patient, probability, kept, truth, head_hulls(raw))
+    tallies.thresholded.append(threshold_dice(windowed, truth))
+    if tallies.flips is not None:
+        average, seconds = flipped_average(network, slices)
+        tallies.flips.add(entry.patient, scores, judge(average)[2], seconds)
+    return scores, raw, probability, truth
 
 
-def evaluate_model(cohort: Path, model: Path, training: dict[str, Any], out: Path) -> None:
+def _store_golden(
+    network: keras.Model, specification: PreprocessingSpecification, served: _ServedCheck, path: Path
+) -> None:
+    """Keep requests made from phantoms with the independent path's answers; compare the served graph's."""
+    golden: dict[str, NDArray[Any]] = {"threshold": served.threshold}
+    for number, request in enumerate(golden_requests(specification.channels)):
+        answer = independent_probability(network, request, specification)
+        served.compare(request, answer)
+        golden[f"image_{number}"], golden[f"probability_{number}"] = request, answer
+    np.savez_compressed(path, **golden)  # type: ignore[arg-type]
+
+
+def evaluate_model(
+    cohort: Path, model: Path, training: dict[str, Any], out: Path, *, test_time_flips: bool = False
+) -> None:
     """Score a model on the test patients of a cohort; write what the gate, the report and promotion need.
 
     Args:
@@ -128,6 +177,7 @@ def evaluate_model(cohort: Path, model: Path, training: dict[str, Any], out: Pat
         training: content of `training.json`.
         out: folder for `evaluation.json`, `overlays/<case>.npz`, `golden.npz` (requests made from phantoms with the
             independent path's answers) and `reference.npz` (the same for one test case).
+        test_time_flips: whether averaging over flipped slices is tried too; all else stays as it is without.
     """
     manifest = Manifest.read(cohort / "manifest.json")
     specification = PreprocessingSpecification.read(model / "preprocessing.json")
@@ -136,24 +186,17 @@ def evaluate_model(cohort: Path, model: Path, training: dict[str, Any], out: Pat
     served = _ServedCheck(model, point["threshold"])
     out.mkdir(parents=True, exist_ok=True)
 
-    golden: dict[str, NDArray[Any]] = {"threshold": np.asarray(point["threshold"], dtype=np.float32)}
-    for number, request in enumerate(golden_requests(specification.channels)):
-        answer = independent_probability(network, request, specification)
-        served.compare(request, answer)
-        golden[f"image_{number}"], golden[f"probability_{number}"] = request, answer
-    np.savez_compressed(out / "golden.npz", **golden)  # type: ignore[arg-type]
-
+    _store_golden(network, specification, served, out / "golden.npz")
     scored: list[tuple[str, PatientScores]] = []
-    thresholded = []
+    tallies = _Tallies(flips=FlipTrial() if test_time_flips else None)
     architecture = training["configuration"]["architecture"]
     for entry in track(manifest.cases_in("test"), f"scoring test patients, {architecture}"):
-        scores, raw, probability, windowed, truth = _score_case(cohort, entry, network, specification, training, out)
+        scores, raw, probability, truth = _score_case(cohort, entry, network, specification, training, out, tallies)
         if len(scored) < SERVED_CASES:
             served.compare(raw, probability)
         if not scored:
             np.savez_compressed(out / "reference.npz", case=entry.case, image=raw, probability=probability, truth=truth)
         scored.append((entry.patient, scores))
-        thresholded.append((windowed, truth))
     patients = per_patient(scored)
     mean = {name: mean_score(patients, name) for name in MEAN_SCORES}
     evaluation = Evaluation(
@@ -179,7 +222,9 @@ def evaluate_model(cohort: Path, model: Path, training: dict[str, Any], out: Pat
             "configuration": training["configuration"],
             "served_volumes_compared": served.volumes,
             "savedmodel.sha256": saved_model_digest(saved_model_of(model)),
-            "threshold_baseline": asdict(best_threshold(thresholded, specification.channels)),
+            "threshold_baseline": asdict(best_threshold(tallies.thresholded, specification.channels)),
+            "voxels_in_head": tallies.voxels.to_dict(),
+            "test_time_flips": tallies.flips.to_dict() if tallies.flips is not None else None,
             "description": training["description"],
         },
     )

@@ -1,0 +1,37 @@
+"""What a network would answer if it looked at every slice four times: as it is, and flipped in its plane.
+
+It is tried by evaluate beside the plain answer. The served graph does not do it, and the gate does not see it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.training.loop import predict
+
+FLIPS: dict[str, tuple[int, ...]] = {
+    "as it is": (),
+    "up-down": (1,),
+    "left-right": (2,),
+    "up-down and left-right": (1, 2),
+}
+"""Name of each view, and the axes of `(slices, side, side, channels)` that are turned round for it."""
+
+
+def flipped_average(network: keras.Model, slices: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[float]]:
+    """Mean probability float32 `(slices, side, side)` over the views, each turned back, and the seconds of each view.
+
+    Args:
+        network: takes `(slices, side, side, channels)`.
+        slices: preprocessed.
+    """
+    total, seconds = np.zeros(slices.shape[:3], np.float32), []
+    for axes in FLIPS.values():
+        started = time.perf_counter()
+        total += np.flip(predict(network, np.ascontiguousarray(np.flip(slices, axes))), axes)
+        seconds.append(time.perf_counter() - started)
+    return total / np.float32(len(FLIPS)), seconds
