@@ -23,7 +23,7 @@ DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")
 POLL_SECONDS = 0.5
 _STYLE = """
 <style>
-.stMainBlockContainer { padding-top: 1.5rem; padding-bottom: 4rem; }
+.stMainBlockContainer { padding: 1.5rem 2.5rem 4rem; }
 .metseg-warning { position: fixed; left: 0; right: 0; bottom: 0; z-index: 999990; padding: 4px 16px;
   background: #8a4b00; color: #fff; font-size: 0.85rem; text-align: center; }
 </style>
@@ -35,7 +35,7 @@ guide diagnosis or treatment.</div>
 def main() -> None:
     """Draw the page."""
     apply_defaults()
-    st.set_page_config(page_title="metseg viewer", page_icon="🧠", layout="wide")
+    st.set_page_config(page_title="metseg viewer", layout="wide")
     st.html(_STYLE)
     try:
         options = ViewerOptions.from_environment()
@@ -120,7 +120,10 @@ def _wait(futures: Sequence[Future[Answer]], since: float) -> None:
     """Say that models are at work, and draw the page anew when they are done; the images can be looked at meanwhile."""
     if all(future.done() for future in futures):
         st.rerun()
-    st.info(f"Segmenting, {time.monotonic() - since:.0f} s so far. The images can be looked at meanwhile.", icon="⏳")
+    st.info(
+        f"Segmenting, {time.monotonic() - since:.0f} s so far. The images can be looked at meanwhile.",
+        icon=":material/hourglass_top:",
+    )
 
 
 main()

@@ -20,6 +20,9 @@ BOTH: Colour = (214, 120, 190)
 TRUTH: Colour = (70, 225, 130)
 """Colours that stay apart for colour-blind eyes: Okabe and Ito's, the last two brightened for dark pictures."""
 
+EDGE = 2
+"""Pixels that an outline is wide."""
+
 HEAT_FLOOR = 0.05
 """Probability below which the heat map shows the image alone."""
 
@@ -37,10 +40,11 @@ class Fill:
 
 @dataclass(frozen=True)
 class Outline:
-    """The inner edge of a region: `mask` bool `(rows, columns)`."""
+    """The edge of a region, inside of it or around it: `mask` bool `(rows, columns)`."""
 
     mask: NDArray[np.bool_]
     colour: Colour
+    around: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def compose(
         mixed = picture[inside] * (1.0 - fill.opacity) + colour * fill.opacity
         picture[inside] = np.rint(mixed).astype(np.uint8)
     for outline in outlines:
-        picture[_edge(_enlarged(outline.mask, size))] = outline.colour
+        region = _enlarged(outline.mask, size)
+        picture[~region & ~_shrunk(~region) if outline.around else region & ~_shrunk(region)] = outline.colour
     return picture
 
 
@@ -116,11 +121,12 @@ def _enlarged(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool
     return np.asarray(image.resize(size, Image.Resampling.NEAREST)).astype(bool)
 
 
-def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of a region that have a 4-neighbour outside of it; the picture's edge is no outside."""
-    padded = np.pad(mask, 1, mode="edge")
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
+def _shrunk(mask: NDArray[np.bool_], pixels: int = EDGE) -> NDArray[np.bool_]:
+    """A region less its pixels near the outside, city-block distance; the picture's edge is no outside."""
+    for _ in range(pixels):
+        padded = np.pad(mask, 1, mode="edge")
+        mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask
 
 
 def _add_heat(picture: NDArray[np.uint8], heat: Heat, size: tuple[int, int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +67,16 @@ def draw(
 def draw_difference(
     study: Study, plane: Plane, index: int, look: Look, first: Answer, second: Answer, side: int = SIDE
 ) -> NDArray[np.uint8]:
-    """One slice with what both answers mark, what only the first does, and what only the second does."""
+    """One slice with what both answers mark, what only the first does, and what only the second does.
+
+    The true mask is left out: its outline would hide thin differences.
+    """
     one, other = slice_of(first.mask, plane, index), slice_of(second.mask, plane, index)
     regions = ((one & other, BOTH), (one & ~other, FIRST), (other & ~one, SECOND))
     opacity = max(look.opacity, 0.2)
     fills = [Fill(mask, colour, opacity) for mask, colour in regions]
     outlines = [Outline(mask, colour) for mask, colour in regions] if CONTOUR in look.overlays else []
-    return _composed(study, plane, index, look, side, fills, outlines, None)
+    return _composed(study, plane, index, replace(look, truth=False), side, fills, outlines, None)
 
 
 def _composed(
@@ -87,7 +90,8 @@ def _composed(
     heat: Heat | None,
 ) -> NDArray[np.uint8]:
     if look.truth and study.truth is not None:
-        outlines = [*outlines, Outline(slice_of(study.truth, plane, index), TRUTH)]
+        # Around the region, so that an answer that agrees is seen beside it.
+        outlines = [*outlines, Outline(slice_of(study.truth, plane, index), TRUTH, around=True)]
     size = pixels(plane, study.shape, study.geometry.spacing, side)
     values = slice_of(study.channel(look.channel), plane, index)
     return compose(values, look.window, size, fills, outlines, heat)

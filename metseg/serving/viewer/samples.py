@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.formats import is_image
+from metseg.imaging.formats import bare_stem, is_image
 from metseg.imaging.layouts import LayoutOptions, open_cohort
 from metseg.imaging.orientation import geometry_of, to_canonical
 from metseg.imaging.phantom import phantom_case
 from metseg.privacy import pseudonyms_everywhere
-from metseg.serving.predict import PredictCase, group_files, read_case
 from metseg.serving.viewer.study import Study
-from metseg.serving.viewer.uploads import TRUTH, roles_of, truth_of
+from metseg.serving.viewer.uploads import TRUTH, open_images, roles_of, truth_of
 
 PHANTOM_SEED = 7
 """Of another cohort than the one that `metseg run` trains on: no model has seen these heads."""
@@ -85,19 +85,17 @@ class SampleFolder:
         if name in self._sources:
             loaded = self._sources[name].load()
             return Study(name, loaded.image, self._wanted, loaded.geometry, loaded.mask > 0)
-        case = read_case(self._files[name], self._wanted)
-        return Study(name, case.image, self._wanted, case.geometry, None, case.original)
+        return open_images(self._files[name], self._wanted, (), name)
 
 
-def _cases_without_masks(root: Path, wanted: Sequence[str]) -> dict[str, PredictCase]:
-    """Cases of image files whose names end in a channel; none where names would have to be hidden."""
+def _cases_without_masks(root: Path, wanted: Sequence[str]) -> dict[str, list[tuple[Path, str | None]]]:
+    """Image files by case, told by what their names begin with; none where names would have to be hidden."""
     if pseudonyms_everywhere():
         return {}
+    cases: dict[str, list[tuple[Path, str | None]]] = defaultdict(list)
     images = [path for path in sorted(root.rglob("*")) if is_image(path) and path.is_file()]
-    roles = roles_of([path.name for path in images], wanted)
-    kept = [path for path, role in zip(images, roles, strict=True) if role in wanted and role != TRUTH]
-    if not kept:
-        return {}
-    cases = group_files(kept, wanted, [])
-    complete = [case for case in cases if set(case.files) == set(wanted)]
-    return {case.name: case for case in complete}
+    for path, role in zip(images, roles_of([path.name for path in images], wanted), strict=True):
+        if role is not None and role != TRUTH:
+            stem = bare_stem(path.relative_to(root))
+            cases[stem[: len(stem) - len(role)].rstrip("-_. ") or stem].append((path, role))
+    return {name: files for name, files in cases.items() if set(wanted) <= {role for _, role in files}}

@@ -46,11 +46,15 @@ class Served:
         """What answers are kept under."""
         return self.model, self.version
 
-    def title(self, with_model: bool = False) -> str:
+    def title(self) -> str:
         """Such as `stable (champion) · version 3 · nested_unet`."""
         labelled = [f"{label} ({MEANING[label]})" for label in self.labels]
-        parts = [*([self.model] if with_model else []), *labelled, f"version {self.version}", self.architecture]
-        return " · ".join(part for part in parts if part)
+        return " · ".join(part for part in (*labelled, f"version {self.version}", self.architecture) if part)
+
+    def short(self, with_model: bool = False) -> str:
+        """Such as `v3 stable · nested_unet`, for narrow places."""
+        version = " ".join((f"v{self.version}", *self.labels))
+        return " · ".join(part for part in (version, self.architecture, self.model * with_model) if part)
 
 
 @dataclass(frozen=True)

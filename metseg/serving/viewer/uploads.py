@@ -118,7 +118,7 @@ def open_uploads(
             path = folder / f"file-{number}{_suffix(upload.name)}"
             path.write_bytes(upload.content)
             files.append((path, role))
-        return _open_images(files, wanted, labels)
+        return open_images(files, wanted, labels)
 
 
 def truth_of(array: NDArray[np.generic], labels: Sequence[str], path: Path) -> NDArray[np.bool_]:
@@ -164,11 +164,13 @@ def _open_archive(archive: Upload, folder: Path, wanted: Sequence[str], labels: 
         neutral = folder / f"file-{number}{_suffix(path.name)}"
         path.replace(neutral)
         files.append((neutral, role))
-    return _open_images(files, wanted, labels)
+    return open_images(files, wanted, labels)
 
 
-def _open_images(files: Sequence[tuple[Path, str | None]], wanted: Sequence[str], labels: Sequence[str]) -> Study:
-    """Stack the images of one study; the mask is read onto them."""
+def open_images(
+    files: Sequence[tuple[Path, str | None]], wanted: Sequence[str], labels: Sequence[str], title: str = TITLE
+) -> Study:
+    """Read the image files of one study, each with its role as `roles_of` has it; see `open_uploads`."""
     by_role: dict[str, Path] = {}
     for path, role in files:
         if not is_image(path):
@@ -192,7 +194,7 @@ def _open_images(files: Sequence[tuple[Path, str | None]], wanted: Sequence[str]
     truth = None
     if truth_path is not None:
         truth = _read_truth(truth_path, labels, by_role[order[0]], image.shape, geometry)
-    return Study(TITLE, image, channels, geometry, truth, original)
+    return Study(title, image, channels, geometry, truth, original)
 
 
 def _stack(

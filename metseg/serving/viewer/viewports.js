@@ -39,11 +39,12 @@ function makeFigure(root, state) {
   parts.title = element("figcaption", "title", figure);
   parts.frame = element("div", "frame", figure);
   parts.frame.tabIndex = 0;
-  parts.image = element("img", "picture", parts.frame);
+  parts.canvas = element("div", "canvas", parts.frame);
+  parts.image = element("img", "picture", parts.canvas);
   parts.image.draggable = false;
-  parts.vertical = element("div", "line vertical", parts.frame);
-  parts.horizontal = element("div", "line horizontal", parts.frame);
-  parts.letters = ["left", "right", "top", "bottom"].map((side) => element("span", "letter " + side, parts.frame));
+  parts.vertical = element("div", "line vertical", parts.canvas);
+  parts.horizontal = element("div", "line horizontal", parts.canvas);
+  parts.letters = ["left", "right", "top", "bottom"].map((side) => element("span", "letter " + side, parts.canvas));
   parts.slider = element("input", "slider", figure);
   parts.slider.type = "range";
   parts.slider.step = 1;
@@ -109,18 +110,20 @@ function showIndex(parts, index) {
 }
 
 function showCross(parts, x, y) {
-  parts.vertical.style.left = `${100 * x}%`;
-  parts.horizontal.style.top = `${100 * y}%`;
+  parts.canvas.style.setProperty("--x", `${100 * x}%`);
+  parts.canvas.style.setProperty("--y", `${100 * y}%`);
 }
 
-function show(parts, view, held) {
+function show(parts, view, tallest, held) {
   parts.view = view;
   parts.figure.style.flexGrow = view.width;
   parts.figure.dataset.view = view.key;
   parts.title.textContent = view.title;
   parts.title.style.setProperty("--swatch", view.colour || "transparent");
   parts.title.classList.toggle("plain", !view.colour);
-  parts.frame.style.aspectRatio = `${view.width} / ${view.height}`;
+  // Frames beside each other are equally tall, and pictures in them to one scale.
+  parts.frame.style.aspectRatio = `${view.width} / ${tallest}`;
+  parts.canvas.style.aspectRatio = `${view.width} / ${view.height}`;
   parts.frame.setAttribute("aria-label", `${view.title}: click to move the cross-hair, wheel or arrow keys for slices`);
   if (parts.image.src !== view.source) parts.image.src = view.source;
   parts.image.alt = `${view.title}, slice ${view.index + 1} of ${view.count}`;
@@ -144,7 +147,8 @@ export default function ({ parentElement, data, setTriggerValue }) {
   while (state.figures.length < data.views.length) state.figures.push(makeFigure(root, state));
   // What the hand has moved on to meanwhile stays as it is.
   const held = state.pending !== null || state.dragging;
-  data.views.forEach((view, place) => show(state.figures[place], view, held));
+  const tallest = Math.max(...data.views.map((view) => view.height));
+  data.views.forEach((view, place) => show(state.figures[place], view, tallest, held));
   legend.replaceChildren();
   for (const { colour, label } of data.legend) {
     const item = element("span", "item", legend);

@@ -47,12 +47,12 @@ def choose_models(served: Sequence[Served]) -> tuple[Served | None, Served | Non
         st.caption("No model answers; images can be looked at.")
         return None, None
     several = len({one.model for one in served}) > 1
-    titles = {one.title(several): one for one in served}
+    titles = {one.short(several): one for one in served}
     first, second = pair_to_show(served)
     names = list(titles)
-    chosen = st.selectbox("A", names, index=names.index(first.title(several)) if first else 0, help=_TITLE_HELP)
+    chosen = st.selectbox("A", names, index=names.index(first.short(several)) if first else 0, help=_TITLE_HELP)
     others = [NONE, *(name for name in names if name != chosen)]
-    beside = second.title(several) if second else NONE
+    beside = second.short(several) if second else NONE
     other = st.selectbox(
         "B, to compare with", others, index=others.index(beside) if beside in others else 0, help=_TITLE_HELP
     )

@@ -129,7 +129,7 @@ def _downloads(scene: Scene) -> None:
     if answer is None:
         return
     stem = f"version-{answer.served.version}"
-    st.caption(f"Of A: {answer.served.title()}. {downloads.DISCLAIMER.capitalize()}.")
+    st.caption(f"Of A: {answer.served.title()}. Research use only, not a medical device.")
     name = f"mask-{stem}{downloads.mask_suffix_of(study)}"
     # Files are made when they are asked for.
     with st.container(horizontal=True):

@@ -154,7 +154,7 @@ def _legend(scene: Scene, view: str, shown: str, look: Look) -> list[tuple[Colou
         legend.append((_COLOURS[shown], f"{shown}: {answer.served.title() if answer else ''}"))
     if scene.both and (view == BESIDE or shown == DIFFERENCE):
         legend += [(BOTH, "both mark it"), (FIRST, "only A"), (SECOND, "only B")]
-    if look.truth and scene.study.truth is not None:
+    if look.truth and scene.study.truth is not None and (view == BESIDE or shown != DIFFERENCE):
         legend.append((TRUTH, "true mask"))
     if HEAT in look.overlays and shown != DIFFERENCE:
         legend.append(((220, 60, 60), "heat: probability from blue (low) to yellow (1)"))
