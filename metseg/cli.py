@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metseg.commands import looking
+from metseg.commands import looking, viewing
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import Settings, apply_defaults
 
@@ -161,6 +161,7 @@ app.command(epilog=_examples("metseg inspect ~/scans", "metseg inspect ~/scans -
 app.command(
     epilog=_examples("metseg validate ~/scans", "metseg validate ~/scans --reference reference_statistics.json")
 )(looking.validate)
+app.command(epilog=_examples("metseg viewer", "metseg viewer --server 10.0.0.5:8500 --samples data"))(viewing.viewer)
 
 
 @app.command(name="compile", epilog=_examples("metseg compile", "metseg compile --out training.yaml"))

@@ -1,0 +1,124 @@
+"""The two elements that Streamlit lacks: linked viewports, and a table whose rows are clicked."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from metseg.serving.viewer.compositing import Colour
+
+VIEWPORTS_KEY, LESIONS_KEY = "viewports", "lesions"
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Viewport:
+    """One picture on the page.
+
+    Attributes:
+        key: unlike that of any other viewport on the page.
+        plane: name of its plane.
+        title: above it.
+        colour: of its mask, before the title; None for none.
+        jpeg: the picture.
+        width, height: in mm; pictures beside each other are shown to one scale.
+        index, count: slice along the plane, and how many there are.
+        cross: place of the cross-hair as shares of width and height; None for none.
+        letters: directions at the left, right, top and bottom edge; empty where unknown.
+    """
+
+    key: str
+    plane: str
+    title: str
+    colour: Colour | None
+    jpeg: bytes
+    width: float
+    height: float
+    index: int
+    count: int
+    cross: tuple[float, float] | None
+    letters: Sequence[str] = ()
+
+    def to_data(self) -> dict[str, Any]:
+        """What the browser is sent."""
+        x, y = self.cross or (0.0, 0.0)
+        return {
+            "key": self.key,
+            "plane": self.plane,
+            "title": self.title,
+            "colour": css(self.colour) if self.colour else None,
+            "source": "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode(),
+            "width": self.width,
+            "height": self.height,
+            "index": self.index,
+            "count": self.count,
+            "cross": self.cross is not None,
+            "x": x,
+            "y": y,
+            "letters": list(self.letters),
+        }
+
+
+def css(colour: Colour) -> str:
+    """A colour as style sheets have it."""
+    return f"rgb{colour}"
+
+
+def show_viewports(
+    views: Sequence[Viewport], legend: Sequence[tuple[Colour, str]], serial: int, moved: Callable[[], None]
+) -> None:
+    """Show pictures beside each other; `moved` is called before the page runs anew, and `last_move` says how."""
+    data = {
+        "views": [view.to_data() for view in views],
+        "legend": [{"colour": css(colour), "label": label} for colour, label in legend],
+        "serial": serial,
+    }
+    _viewports()(key=VIEWPORTS_KEY, data=data, on_move_change=moved)
+
+
+def last_move() -> Mapping[str, Any]:
+    """What the browser says a person did to a viewport; empty where it makes no sense."""
+    move = st.session_state[VIEWPORTS_KEY].get("move")
+    return move if isinstance(move, Mapping) else {}
+
+
+def show_lesions(
+    columns: Sequence[str], rows: Mapping[int, Sequence[str]], selected: int | None, picked: Callable[[], None]
+) -> None:
+    """Show a table; `picked` is called before the page runs anew, and `last_pick` says which row."""
+    data = {
+        "columns": list(columns),
+        "rows": [{"id": number, "cells": list(cells)} for number, cells in rows.items()],
+        "selected": selected,
+    }
+    _lesions()(key=LESIONS_KEY, data=data, on_pick_change=picked)
+
+
+def last_pick() -> int | None:
+    """The id of the row that was clicked."""
+    pick = st.session_state[LESIONS_KEY].get("pick")
+    return pick if isinstance(pick, int) else None
+
+
+@cache
+def _viewports() -> Any:
+    html = '<div class="viewports"></div><div class="legend"></div>'
+    return st.components.v2.component(
+        "metseg_viewports", html=html, css=_asset("viewports.css"), js=_asset("viewports.js")
+    )
+
+
+@cache
+def _lesions() -> Any:
+    html = '<div class="scroll"><table><thead></thead><tbody></tbody></table></div>'
+    return st.components.v2.component("metseg_lesions", html=html, css=_asset("lesions.css"), js=_asset("lesions.js"))
+
+
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")

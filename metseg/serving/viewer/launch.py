@@ -1,0 +1,30 @@
+"""Starting the viewer: Streamlit in place of this process, so that signals and the exit code are its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from metseg.errors import UsageError
+from metseg.serving.viewer.options import ViewerOptions
+
+APP = Path(__file__).with_name("app.py")
+
+
+def command(port: int, host: str) -> list[str]:
+    """The command line; everything else lies in `.streamlit/config.toml` beside the page."""
+    return [
+        *(sys.executable, "-m", "streamlit", "run", str(APP)),
+        *("--server.port", str(port), "--server.address", host),
+    ]
+
+
+def launch(options: ViewerOptions, port: int, host: str) -> None:
+    """Become the viewer; returns only by raising UsageError, where Streamlit is not installed."""
+    if find_spec("streamlit") is None:
+        raise UsageError("the viewer needs Streamlit, which is not installed: install the extra `ui`")
+    print(f"viewer: http://{host}:{port} (model server {options.server})", flush=True)
+    arguments = command(port, host)
+    os.execve(arguments[0], arguments, {**os.environ, **options.to_environment()})

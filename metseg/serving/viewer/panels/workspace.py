@@ -1,0 +1,218 @@
+"""The middle of the page: viewports, how they are shown, and the lesions that they jump to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from metseg.serving.viewer import components
+from metseg.serving.viewer.agreement import also_marked
+from metseg.serving.viewer.answers import Answer
+from metseg.serving.viewer.components import Viewport
+from metseg.serving.viewer.compositing import BOTH, FIRST, SECOND, TRUTH, Colour, to_jpeg
+from metseg.serving.viewer.panels import session
+from metseg.serving.viewer.planes import AXIAL, PLANES, Plane, centre_of, extent_mm, moved
+from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, OVERLAYS, Look, draw, draw_difference
+from metseg.serving.viewer.study import Study
+
+THREE, BESIDE = "Three planes", "Side by side"
+A, B, DIFFERENCE = "A", "B", "Difference"
+LOOK_KEY = "look"
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A study with the answers that are there."""
+
+    study: Study
+    first: Answer | None = None
+    second: Answer | None = None
+
+    @property
+    def both(self) -> bool:
+        """Whether there are two answers to compare."""
+        return self.first is not None and self.second is not None
+
+    def key(self) -> tuple[object, ...]:
+        """What pictures of it are kept under."""
+        answers = (answer.served.key if answer else None for answer in (self.first, self.second))
+        return (self.study.digest, *answers)
+
+
+@st.fragment
+def show_workspace(scene: Scene) -> None:
+    """Viewports, their controls and the lesion table; a move draws these anew and nothing else of the page."""
+    study = scene.study
+    view, shown, plane, look = _controls(scene)
+    st.session_state[LOOK_KEY] = look
+    position = session.position()
+    if view == BESIDE:
+        wanted = [(A, plane), (B, plane), (DIFFERENCE, plane)]
+    else:
+        wanted = [(shown, one) for one in ([AXIAL] if study.flat else PLANES.values())]
+    views = [
+        Viewport(
+            key=f"{name}-{one.name}",
+            plane=one.name,
+            title=_title(scene, name) if view == BESIDE else one.name.capitalize(),
+            colour=_COLOURS.get(name) if view == BESIDE else None,
+            jpeg=_picture(scene, scene.key(), name, one.name, position[one.axis], look),
+            width=extent_mm(one, study.shape, study.geometry.spacing)[0],
+            height=extent_mm(one, study.shape, study.geometry.spacing)[1],
+            index=position[one.axis],
+            count=study.shape[one.axis],
+            cross=centre_of(one, position, study.shape) if st.session_state.get("cross", True) else None,
+            letters=one.letters if study.geometry.spacing_known else (),
+        )
+        for name, one in wanted
+    ]
+    components.show_viewports(views, _legend(scene, view, shown, look), session.next_serial(), _on_move)
+    listed = scene.second if shown == B and view == THREE else scene.first
+    if listed is not None:
+        _lesions(scene, listed)
+
+
+_COLOURS: dict[str, Colour] = {A: FIRST, B: SECOND}
+
+
+def _controls(scene: Scene) -> tuple[str, str, Plane, Look]:
+    """What is shown and how: view, answer, plane of the view side by side, look."""
+    study = scene.study
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        view, shown, plane = THREE, A, AXIAL
+        if scene.both:
+            view = st.segmented_control("View", [THREE, BESIDE], default=THREE, required=True, key="view")
+            if view == THREE:
+                shown = st.segmented_control("Show", [A, B, DIFFERENCE], default=A, required=True, key="shown")
+            elif not study.flat:
+                name = st.segmented_control("Plane", list(PLANES), default=AXIAL.name, required=True, key="plane")
+                plane = PLANES[name]
+        preferred = "t1c" if "t1c" in study.channels else study.channels[-1]
+        channel = st.segmented_control(
+            "Channel", study.channels, default=preferred, required=True, key=f"channel-{study.digest[:12]}"
+        )
+        if scene.first is not None:
+            overlays = st.pills("Overlay", OVERLAYS, selection_mode="multi", default=[CONTOUR], key="overlays")
+        else:
+            overlays = []
+        st.toggle("Cross-hair", value=True, key="cross")
+        truth = study.truth is not None and st.toggle("True mask", value=True, key="truth")
+    left, right = st.columns([3, 1], gap="medium")
+    with left:
+        window = _window(study, channel)
+    opacity = 0.4
+    if scene.first is not None:
+        with right:
+            opacity = st.slider("Opacity of fill and heat map", 0, 100, 40, format="%d %%", key="opacity") / 100
+    return view, shown, plane, Look(channel, window, tuple(overlays), opacity, bool(truth))
+
+
+def _window(study: Study, channel: str) -> tuple[float, float]:
+    low, high = study.ranges[channel]
+    if high <= low:
+        return low, low + 1.0
+    whole = study.image.dtype.kind in "iu"
+    step = 1.0 if whole and high - low >= 20 else (high - low) / 200
+    start, end = study.windows[channel]
+    key = f"window-{channel}-{study.digest[:12]}"
+    lower, upper = st.slider(
+        "Window: what is black and what is white",
+        low,
+        high,
+        (max(low, start), min(high, end)),
+        step,
+        format="%.0f" if step >= 1 else "%.3g",
+        key=key,
+        help="It begins as the model's own: percentiles inside the head.",
+    )
+    return lower, upper if upper > lower else lower + step
+
+
+@st.cache_data(show_spinner=False, max_entries=600)
+def _picture(_scene: Scene, scene_key: tuple[object, ...], name: str, plane_name: str, index: int, look: Look) -> bytes:
+    """One picture as the browser gets it, kept while its scene and look are the same."""
+    plane = PLANES[plane_name]
+    if name == DIFFERENCE and _scene.first is not None and _scene.second is not None:
+        return to_jpeg(draw_difference(_scene.study, plane, index, look, _scene.first, _scene.second))
+    answer, colour = (_scene.second, SECOND) if name == B else (_scene.first, FIRST)
+    return to_jpeg(draw(_scene.study, plane, index, look, answer, colour))
+
+
+def _title(scene: Scene, name: str) -> str:
+    answer = {A: scene.first, B: scene.second}.get(name)
+    return f"{name}: {answer.served.title()}" if answer else name
+
+
+def _legend(scene: Scene, view: str, shown: str, look: Look) -> list[tuple[Colour, str]]:
+    legend: list[tuple[Colour, str]] = []
+    masks = bool({CONTOUR, FILL} & set(look.overlays))
+    if view == THREE and scene.first is not None and masks and shown != DIFFERENCE:
+        answer = scene.second if shown == B else scene.first
+        legend.append((_COLOURS[shown], f"{shown}: {answer.served.title() if answer else ''}"))
+    if scene.both and (view == BESIDE or shown == DIFFERENCE):
+        legend += [(BOTH, "both mark it"), (FIRST, "only A"), (SECOND, "only B")]
+    if look.truth and scene.study.truth is not None and (view == BESIDE or shown != DIFFERENCE):
+        legend.append((TRUTH, "true mask"))
+    if HEAT in look.overlays and shown != DIFFERENCE:
+        legend.append(((220, 60, 60), "heat: probability from blue (low) to yellow (1)"))
+    return legend
+
+
+def _on_move() -> None:
+    study = session.study()
+    if study is not None:
+        session.place_at(moved(session.position(), study.shape, components.last_move()))
+
+
+def _lesions(scene: Scene, answer: Answer) -> None:
+    """The table; a click lets the planes cross in the lesion's middle."""
+    name = B if answer is scene.second else A
+    count = len(answer.lesions)
+    st.markdown(f"**{count} {'lesion' if count == 1 else 'lesions'} marked by {name}**")
+    if not answer.lesions:
+        return
+    known = scene.study.geometry.spacing_known
+    mm, mm3 = ("mm", "mm³") if known else ("voxels", "voxels")
+    columns = ["#", f"volume, {mm3}", f"longest axial diameter, {mm}", "mean probability", f"centre L, P, S, {mm}"]
+    more = _columns_of_others(scene, answer)
+    rows = {}
+    for place, row in enumerate(answer.lesions):
+        rows[row.id] = [
+            str(row.id),
+            f"{row.volume_mm3:.0f}",
+            f"{row.longest_axial_diameter_mm:.1f}",
+            f"{row.mean_probability:.2f}",
+            ", ".join(f"{value:.0f}" for value in row.centroid_mm),
+            *("yes" if marks[place] else "no" for marks in more.values()),
+        ]
+
+    def picked() -> None:
+        pick = components.last_pick()
+        chosen = next((row for row in answer.lesions if row.id == pick), None)
+        if chosen is not None:
+            session.place_at(chosen.centroid_voxel, chosen.id)
+
+    components.show_lesions([*columns, *more], rows, session.lesion(), picked)
+
+
+def _columns_of_others(scene: Scene, answer: Answer) -> dict[str, list[bool]]:
+    """Which lesions the other answer, and the true mask, mark too."""
+    others = {}
+    other = scene.first if answer is scene.second else scene.second
+    if other is not None:
+        others[f"in {A if answer is scene.second else B} too"] = _marked(
+            answer.mask, other.mask, scene.key(), answer.served.key
+        )
+    if scene.study.truth is not None:
+        others["in the true mask"] = _marked(answer.mask, scene.study.truth, scene.key(), (*answer.served.key, "truth"))
+    return others
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _marked(
+    _mask: NDArray[np.bool_], _other: NDArray[np.bool_], scene_key: tuple[object, ...], which: tuple[object, ...]
+) -> list[bool]:
+    return also_marked(_mask, _other)

@@ -1,0 +1,43 @@
+"""What the registry says of a served version, where MLflow can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from metseg.errors import MetsegError
+from metseg.settings import Settings
+
+
+@dataclass(frozen=True)
+class RegistryCard:
+    """One version's entry: the model card in Markdown, its aliases and tags."""
+
+    text: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+
+
+def read_card(model: str, version: int, settings: Settings) -> RegistryCard:
+    """Read the entry of a version; takes seconds, since MLflow is imported.
+
+    Raises:
+        MetsegError: there is no registry, it does not answer, or it does not know the version.
+    """
+    if urlparse(settings.tracking_uri).scheme == "sqlite":
+        path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
+        if not path.exists():
+            raise MetsegError(
+                "There is no MLflow registry in this workspace: start the viewer where `metseg run` was started, or "
+                "set MLFLOW_TRACKING_URI."
+            )
+    from metseg.tracking import registry, runs
+
+    client = runs.client(settings)
+    found = next((entry for entry in registry.versions(client, model) if entry.number == version), None)
+    if found is None:
+        raise MetsegError(f"The registry knows no version {version} of {model}.")
+    text = str(client.get_model_version(model, str(version)).description or "")
+    return RegistryCard(text, found.aliases, found.tags)

@@ -1,0 +1,245 @@
+"""From dropped files to a study; names of files, which may name a patient, end here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.dataset.archives import Limits, is_archive, unpack
+from metseg.errors import DataError
+from metseg.imaging.dicom_channels import CHANNELS
+from metseg.imaging.dicom_headers import is_dicom
+from metseg.imaging.formats import (
+    PICTURE_SUFFIXES,
+    VOLUME_SUFFIXES,
+    Original,
+    bare_stem,
+    is_image,
+    is_picture,
+    is_volume,
+    read_image,
+)
+from metseg.imaging.grids import require_same_grid
+from metseg.imaging.layouts.masks import lesion_of_greys
+from metseg.imaging.volume import Geometry
+from metseg.serving.viewer.dicom_study import read_dicom_study
+from metseg.serving.viewer.study import Study
+
+TITLE = "Uploaded study"
+TRUTH = "mask"
+"""Role of a file that holds the true mask."""
+ALL_CHANNELS = "all channels"
+"""Role of a picture that holds every channel."""
+
+LIMITS = Limits(files=20_000, file_bytes=1 << 30, total_bytes=2 << 30)
+"""What a dropped archive may hold."""
+
+_MASK_NAME = re.compile(r"(^|[-_. ])(seg|mask|label)s?$", re.IGNORECASE)
+_CHANNEL_NAME = re.compile(r"(?:^|.*[-_. ])([A-Za-z][A-Za-z0-9]*)$")
+_DICOM_MARK = slice(128, 132)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One dropped file: its name, which is read for its ending and then forgotten, and its bytes."""
+
+    name: str = field(repr=False)
+    content: bytes = field(repr=False)
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether it begins as DICOM does."""
+        return self.content[_DICOM_MARK] == b"DICM"
+
+
+def roles_of(names: Sequence[str], wanted: Sequence[str]) -> list[str | None]:
+    """What each image file is, as far as its name says: a channel, the true mask, a picture of all channels, or None.
+
+    Args:
+        names: of the files.
+        wanted: channels that the model takes; besides them `t1n`, `t1c`, `t2f` and `t2w` are known.
+    """
+    known = {name.lower(): name for name in (*CHANNELS, *wanted)}
+    roles: list[str | None] = []
+    for name in names:
+        stem = bare_stem(Path(name))
+        match = _CHANNEL_NAME.fullmatch(stem)
+        if _MASK_NAME.search(stem):
+            roles.append(TRUTH)
+        elif match and match[1].lower() in known:
+            roles.append(known[match[1].lower()])
+        else:
+            roles.append(None)
+    silent = [place for place, role in enumerate(roles) if role is None]
+    if len(silent) == 1 and set(roles) <= {None, TRUTH}:
+        # One image alone: it is the model's one channel, or a picture that holds them all.
+        only = names[silent[0]]
+        if len(wanted) == 1:
+            roles[silent[0]] = wanted[0]
+        elif is_picture(Path(only)):
+            roles[silent[0]] = ALL_CHANNELS
+    return roles
+
+
+def open_uploads(
+    uploads: Sequence[Upload], roles: Sequence[str | None], wanted: Sequence[str], labels: Sequence[str]
+) -> Study:
+    """Read dropped files: images of one study, or one archive of them, or DICOM files.
+
+    Args:
+        uploads: the files.
+        roles: what each image is, as `roles_of` or a person says; archives and DICOM files need none.
+        wanted: channels that the model takes, which a coloured picture is taken to hold in this order.
+        labels: label values that are lesion, where a mask has several.
+
+    Raises:
+        DataError: in one sentence or two, without the name of any file that was dropped.
+    """
+    with TemporaryDirectory(prefix="metseg-viewer-") as name, _neutral(Path(name)):
+        folder = Path(name)
+        archives = [upload for upload in uploads if is_archive(upload.name)]
+        if archives and len(uploads) > 1:
+            raise DataError("An archive holds a whole study: drop it alone, or drop its files.")
+        if archives:
+            return _open_archive(archives[0], folder, wanted, labels)
+        if any(upload.is_dicom for upload in uploads):
+            for number, upload in enumerate(uploads):
+                (folder / f"{number:06d}").write_bytes(upload.content)
+            return read_dicom_study(folder, TITLE)
+        files = []
+        for number, (upload, role) in enumerate(zip(uploads, roles, strict=True), start=1):
+            path = folder / f"file-{number}{_suffix(upload.name)}"
+            path.write_bytes(upload.content)
+            files.append((path, role))
+        return open_images(files, wanted, labels)
+
+
+def truth_of(array: NDArray[np.generic], labels: Sequence[str], path: Path) -> NDArray[np.bool_]:
+    """Lesion voxels of a mask: all that is not 0 where it holds 0 and 1 or 0 and 255, else those of the labels.
+
+    Args:
+        array: the mask, any shape.
+        labels: as the model's specification has them; words stand for anything but 0.
+        path: the file, for the message.
+
+    Raises:
+        DataError: it is a picture of greys.
+    """
+    if is_picture(path):
+        # Pages become rows of one picture: the rule looks at values, not at places.
+        rows = array.reshape(-1, *array.shape[2:])
+        return np.asarray(lesion_of_greys(rows, path, None)[0] > 0).reshape(array.shape[:3])
+    values = {float(value) for value in np.unique(array)}
+    numbers = [float(label) for label in labels if label.isdecimal()]
+    if values <= {0.0, 1.0} or values <= {0.0, 255.0} or not numbers:
+        return np.asarray(array != 0)
+    return np.isin(array, numbers)
+
+
+def _open_archive(archive: Upload, folder: Path, wanted: Sequence[str], labels: Sequence[str]) -> Study:
+    packed = folder / f"archive{_suffix(archive.name)}"
+    packed.write_bytes(archive.content)
+    inside = folder / "archive"
+    try:
+        unpack(packed, inside, LIMITS)
+    except DataError as error:
+        # The archive's own words name files in it.
+        reason = "it is broken, encrypted, too large when unpacked, or holds names or links that lead out of it"
+        raise DataError(f"The archive cannot be unpacked: {reason}. Pack the study's folder again.") from error
+    paths = [path for path in sorted(inside.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    if any(is_dicom(path) for path in paths):
+        return read_dicom_study(inside, TITLE)
+    images = [path for path in paths if is_image(path)]
+    if not images:
+        raise DataError("The archive holds no image: expected DICOM, NIfTI, NRRD, PNG, JPEG or TIFF files.")
+    files = []
+    for number, (path, role) in enumerate(zip(images, roles_of([p.name for p in images], wanted), strict=True), 1):
+        neutral = folder / f"file-{number}{_suffix(path.name)}"
+        path.replace(neutral)
+        files.append((neutral, role))
+    return open_images(files, wanted, labels)
+
+
+def open_images(
+    files: Sequence[tuple[Path, str | None]], wanted: Sequence[str], labels: Sequence[str], title: str = TITLE
+) -> Study:
+    """Read the image files of one study, each with its role as `roles_of` has it; see `open_uploads`."""
+    by_role: dict[str, Path] = {}
+    for path, role in files:
+        if not is_image(path):
+            raise DataError(
+                f"{path.name} is of no format that is read: drop {', '.join((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES))}, "
+                "DICOM files or a ZIP."
+            )
+        if role is None:
+            raise DataError(
+                f"{path.name} does not say which channel it is: name files like head-{wanted[0]}.nii.gz, or choose the "
+                "channel of each file."
+            )
+        if role in by_role:
+            raise DataError(f"Two files are {role}: drop one study at a time.")
+        by_role[role] = path
+    truth_path = by_role.pop(TRUTH, None)
+    if not by_role:
+        raise DataError("Only a mask was dropped: drop the image too.")
+    order = sorted(by_role, key=lambda role: (role not in wanted, [*wanted, role].index(role)))
+    image, channels, geometry, original = _stack({role: by_role[role] for role in order}, wanted)
+    truth = None
+    if truth_path is not None:
+        truth = _read_truth(truth_path, labels, by_role[order[0]], image.shape, geometry)
+    return Study(title, image, channels, geometry, truth, original)
+
+
+def _stack(
+    paths: dict[str, Path], wanted: Sequence[str]
+) -> tuple[NDArray[np.generic], tuple[str, ...], Geometry, Original]:
+    first_path = next(iter(paths.values()))
+    first, geometry, original = read_image(first_path)
+    if ALL_CHANNELS in paths:
+        if len(paths) > 1:
+            raise DataError("One file holds all channels, and there are others: drop it alone.")
+        image = first if first.ndim == 4 else first[..., None]
+        count = image.shape[-1]
+        names = tuple(wanted) if count == len(wanted) else {1: ("grey",), 3: ("red", "green", "blue")}[count]
+        return image, names, geometry, original
+    planes = []
+    for role, path in paths.items():
+        array, other, _ = (first, geometry, None) if path == first_path else read_image(path)
+        if array.ndim != 3:
+            raise DataError(f"{path.name} is coloured, while it is to be the one channel {role}: write it as grey.")
+        remedy = "Files on different grids are not stacked: resample one onto the other."
+        require_same_grid(first_path, first.shape, geometry, path, array.shape, other, remedy)
+        planes.append(array)
+    return np.stack(planes, axis=-1), tuple(paths), geometry, original
+
+
+def _read_truth(
+    path: Path, labels: Sequence[str], image_path: Path, shape: tuple[int, ...], geometry: Geometry
+) -> NDArray[np.bool_]:
+    array, own, _ = read_image(path)
+    # A picture has no place of its own; it belongs to whatever has its size.
+    place = own if is_volume(path) and is_volume(image_path) else geometry
+    require_same_grid(image_path, shape[:3], geometry, path, array.shape, place, "Export the mask on the image's grid.")
+    return truth_of(array, labels, path)
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a known format, in small letters; empty for any other."""
+    known = sorted((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, ".zip", ".tar", ".tar.gz", ".tgz"), key=len, reverse=True)
+    return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
+
+
+@contextmanager
+def _neutral(folder: Path) -> Iterator[None]:
+    """Take the temporary folder out of messages: it means nothing to the person who reads them."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(str(error).replace(f"{folder}/", "")) from None

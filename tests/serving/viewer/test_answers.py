@@ -1,0 +1,225 @@
+"""What a server holds, what its models answer, and the files made of that; against a real server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from metseg.errors import DataError, ServingError, UsageError
+from metseg.serving.viewer import downloads
+from metseg.serving.viewer.agreement import agreement
+from metseg.serving.viewer.answers import Desk, ask
+from metseg.serving.viewer.options import ViewerOptions
+from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, Look
+from metseg.serving.viewer.samples import SampleFolder, open_phantom, phantom_samples
+from metseg.serving.viewer.served import Served, pair_to_show, survey
+from metseg.serving.viewer.uploads import Upload, open_uploads, roles_of
+from tests.serving.conftest import MODEL
+from tests.serving.viewer.conftest import BRIGHT, CHANNELS, FAINT, SHAPE
+
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def study(study_files):
+    uploads = [Upload(path.name, path.read_bytes()) for path in study_files.values()]
+    return open_uploads(uploads, roles_of([upload.name for upload in uploads], CHANNELS), CHANNELS, ("1", "3"))
+
+
+@pytest.fixture(scope="module")
+def answers(two_models, study):
+    return {version: ask(two_models.address, Served(MODEL, version), study) for version in (1, 2)}
+
+
+def test_labels_are_resolved_to_versions(two_models):
+    found = survey(two_models.address, [MODEL])
+    assert [(one.version, one.labels) for one in found.served] == [(1, ("stable",)), (2, ("canary",))]
+    assert found.absent == ()
+
+
+def test_a_label_and_a_model_that_are_not_there_are_said(one_label):
+    found = survey(one_label.address, [MODEL, "other"])
+    assert [one.version for one in found.served] == [1]
+    assert any("label canary" in sentence for sentence in found.absent)
+    assert any("other" in sentence for sentence in found.absent)
+
+
+def test_a_server_that_is_not_there_is_one_sentence():
+    with pytest.raises(ServingError, match=r"No model server answers at 127\.0\.0\.1:1") as caught:
+        survey(NOWHERE, [MODEL])
+    assert "\n" not in str(caught.value)
+
+
+def served(version: int, *labels: str, architecture: str = "unet", model: str = MODEL) -> Served:
+    return Served(model, version, labels, architecture)
+
+
+@pytest.mark.parametrize(
+    ("there", "pair"),
+    [
+        ([], (None, None)),
+        ([served(3, "stable")], (3, None)),
+        ([served(4, "canary"), served(3, "stable")], (3, 4)),
+        ([served(3, "stable", "canary")], (3, None)),
+        ([served(3, "stable"), served(2), served(1, architecture="other")], (3, 1)),
+        ([served(3, "stable"), served(2)], (3, None)),
+        ([served(2), served(5)], (5, None)),
+    ],
+)
+def test_which_two_are_shown_first(there, pair):
+    assert tuple(one.version if one else None for one in pair_to_show(there)) == pair
+
+
+def test_the_models_threshold_and_minimum_volume_make_the_mask(answers):
+    expected = np.zeros(SHAPE, bool)
+    expected[BRIGHT] = True
+    assert (answers[2].mask == expected).all()
+    expected[FAINT] = True
+    assert (answers[1].mask == expected).all()
+    # 48 and 18 voxels of 4 × 1.5 × 1 mm; the longest axial diameter is the diagonal of 3 × 1.5 mm and 3 × 1 mm.
+    first, second = answers[1].lesions
+    assert (first.volume_mm3, second.volume_mm3) == (288, 108)
+    assert first.longest_axial_diameter_mm == pytest.approx(29.25**0.5)
+    assert first.centroid_voxel == pytest.approx((6, 11.5, 7.5))
+    assert second.mean_probability == pytest.approx(0.6)
+
+
+def test_the_two_versions_differ_by_the_faint_lesion(answers):
+    found = agreement(answers[1].mask, answers[2].mask, (4.0, 1.5, 1.0))
+    assert found.dice == pytest.approx(2 * 48 / (66 + 48))
+    assert (found.both_mm3, found.only_first_mm3, found.only_second_mm3) == (288, 108, 0)
+    assert (found.first_lesions, found.first_alone, found.second_lesions, found.second_alone) == (2, 1, 1, 0)
+
+
+def test_the_same_question_is_asked_once(two_models, study):
+    desk = Desk()
+    first = desk.answer(two_models.address, Served(MODEL, 1), study)
+    assert desk.answer(two_models.address, Served(MODEL, 1, ("stable",)), study) is first
+    assert desk.answer(two_models.address, Served(MODEL, 2), study) is not first
+    assert first.result(60).served.version == 1
+
+
+def test_only_the_last_answers_are_kept(two_models, study):
+    desk = Desk(kept=1)
+    first = desk.answer(two_models.address, Served(MODEL, 1), study)
+    first.result(60)
+    desk.answer(two_models.address, Served(MODEL, 2), study).result(60)
+    assert desk.answer(two_models.address, Served(MODEL, 1), study) is not first
+
+
+def test_a_question_that_failed_can_be_asked_again(two_models, study):
+    desk = Desk()
+    failed = desk.answer(two_models.address, Served("absent", 1), study)
+    assert isinstance(failed.exception(60), ServingError)
+    assert desk.answer(two_models.address, Served("absent", 1), study) is failed
+    desk.forget_failed()
+    assert desk.answer(two_models.address, Served("absent", 1), study) is not failed
+
+
+def test_a_channel_that_the_study_lacks_is_named(two_models, study_files):
+    study = open_uploads([Upload("a-t1c.nii.gz", study_files["t1c"].read_bytes())], ["t1c"], CHANNELS, ())
+    with pytest.raises(DataError, match="lacks t1n, t2f"):
+        ask(two_models.address, Served(MODEL, 1), study)
+
+
+def test_the_mask_lies_on_the_uploaded_file_voxel_for_voxel(study, answers, study_files, tmp_path):
+    path = tmp_path / f"mask{downloads.mask_suffix_of(study)}"
+    path.write_bytes(downloads.mask_file(study, answers[2]))
+    mask, image = nibabel.load(path), nibabel.load(study_files["t1c"])
+    assert np.allclose(mask.affine, image.affine)
+    # The bright lesion and the speck have 900 and more; the speck was dropped.
+    assert (np.asarray(mask.dataobj) == (np.asarray(image.dataobj) == 900)).all()
+
+
+def test_the_mask_of_a_sample_is_nifti_in_its_place(answers, study, tmp_path):
+    from dataclasses import replace
+
+    path = tmp_path / "mask.nii.gz"
+    path.write_bytes(downloads.mask_file(replace(study, original=None), answers[2]))
+    mask = nibabel.load(path)
+    voxel = np.argwhere(np.asarray(mask.dataobj)).mean(axis=0)
+    ras = nibabel.affines.apply_affine(mask.affine, voxel)
+    assert np.allclose(ras * [-1, -1, 1], answers[2].lesions[0].centroid_mm, atol=1e-4)
+
+
+def test_the_lesions_are_given_as_json_and_csv(study, answers):
+    content = json.loads(downloads.lesions_json(study, answers[1]))
+    assert content["version"] == 1 and content["units"] == "mm"
+    assert [row["volume_mm3"] for row in content["lesions"]] == [288, 108]
+    rows = list(csv.DictReader(io.StringIO(downloads.lesions_csv(answers[1]).decode())))
+    assert [float(row["volume_mm3"]) for row in rows] == [288, 108]
+    assert [float(row["mean_probability"]) for row in rows] == pytest.approx([0.9, 0.6])
+
+
+@pytest.mark.parametrize("overlays", [(), (CONTOUR,), (FILL, HEAT, CONTOUR)])
+def test_every_lesion_has_a_picture(study, answers, overlays):
+    look = Look("t1c", (0.0, 1000.0), overlays)
+    with zipfile.ZipFile(io.BytesIO(downloads.overlays_zip(study, answers[1], look))) as archive:
+        assert archive.namelist() == ["lesion-001.png", "lesion-002.png"]
+        with Image.open(archive.open("lesion-001.png")) as picture:
+            colours = {colour for _, colour in picture.getcolors(1 << 24)}
+    assert ((240, 160, 0) in colours) == (CONTOUR in overlays)
+
+
+def test_phantoms_are_samples_with_a_truth():
+    study = open_phantom(phantom_samples()[0], ("1", "3"))
+    assert study.channels == ("t1n", "t2f", "t1c")
+    assert study.truth is not None and study.truth.any()
+
+
+def test_a_folder_of_images_without_masks_gives_samples(study_files, tmp_path):
+    for name in CHANNELS:
+        (tmp_path / f"case-{name}.nii.gz").write_bytes(study_files[name].read_bytes())
+    (tmp_path / "lonely-t1c.nii.gz").write_bytes(study_files["t1c"].read_bytes())
+    folder = SampleFolder(tmp_path, CHANNELS, ("1", "3"))
+    assert [sample.name for sample in folder.samples()] == ["case"]
+    assert folder.open(folder.samples()[0]).truth is None
+
+
+def test_a_folder_in_a_layout_gives_samples_with_their_masks(study_files, tmp_path):
+    case = "BraTS-MET-00001-000"
+    (tmp_path / case).mkdir()
+    for name, path in study_files.items():
+        (tmp_path / case / f"{case}-{name}.nii.gz").write_bytes(path.read_bytes())
+    folder = SampleFolder(tmp_path, CHANNELS, ("1", "3"))
+    study = folder.open(folder.samples()[0])
+    assert study.title == case and int(study.truth.sum()) == 48
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"server": "host"}, "HOST:PORT"),
+        ({"server": "host:x"}, "HOST:PORT"),
+        ({"models": ()}, "no model"),
+        ({"samples": Path("absent")}, "no such folder"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        ViewerOptions(**arguments)
+
+
+def test_options_reach_the_page_through_the_environment(monkeypatch, tmp_path):
+    options = ViewerOptions("h:1", ("a", "b"), tmp_path)
+    for name, value in options.to_environment().items():
+        monkeypatch.setenv(name, value)
+    assert ViewerOptions.from_environment() == options
+
+
+def test_the_page_imports_neither_tensorflow_nor_mlflow():
+    code = (
+        "import sys, metseg.serving.viewer.panels.details, metseg.serving.viewer.panels.choosing; "
+        "assert not {'tensorflow', 'keras', 'mlflow', 'models'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
