@@ -215,7 +215,7 @@ def result_of(job: Job, data: Cohort, budget: dict[str, Any], out: Path) -> dict
     """
     import tensorflow as tf
 
-    from components.train.step import code_digest
+    from metseg.tracking.code_version import training_code_digest
 
     configuration = configured(job, data, budget)
     made_from = configuration.digest(data.manifest.digest(), data.specification.digest())
@@ -226,7 +226,7 @@ def result_of(job: Job, data: Cohort, budget: dict[str, Any], out: Path) -> dict
             raise RuntimeError(f"{path} was made with other settings or data: remove it, or give another --out")
         return stored
     tf.config.experimental.enable_op_determinism()
-    code = code_digest()
+    code = training_code_digest()
     state = out / "state" / hashlib.sha256(f"{job.name} {made_from} {code}".encode()).hexdigest()
     print(f"{job.name}: {configuration.epochs} × {configuration.steps_per_epoch} steps", flush=True)
     result = {**trained(job, data, configuration, state), "made_from": made_from, "code": code}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import time
@@ -16,7 +15,7 @@ from metseg.files import folder_written_beside, write_json
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.settings import Settings
 from metseg.tracking import runs
-from metseg.tracking.code_version import container_image, git_commit, package_version
+from metseg.tracking.code_version import container_image, git_commit, package_version, training_code_digest
 from metseg.tracking.system_metrics import system_metrics
 from metseg.training.configuration import TrainingConfiguration
 
@@ -27,16 +26,6 @@ if TYPE_CHECKING:
     from metseg.training.operating_point import JudgedHead
 
 logger = logging.getLogger(__name__)
-
-
-def code_digest() -> str:
-    """SHA-256 of the sources that decide the weights."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for package in ("models", "metseg/training", "metseg/dataset", "metseg/imaging"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def train(
@@ -71,7 +60,7 @@ def train(
     tracking = runs.client(settings)
     manifest = Manifest.read(cohort / "manifest.json")
     specification = PreprocessingSpecification.read(records / "preprocessing.json")
-    key = configuration.digest(manifest.version, manifest.digest(), specification.digest(), code_digest())
+    key = configuration.digest(manifest.version, manifest.digest(), specification.digest(), training_code_digest())
     state = settings.state / key
     child = _open_run(tracking, settings, run, configuration, manifest, specification)
     with system_metrics(tracking, child):

@@ -191,12 +191,6 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     def _step(self, batch: int) -> int:
         return len(self.history) * self.configuration.steps_per_epoch + batch
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.progress.__enter__()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.progress.__exit__(None, None, None)
-
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.model.optimizer.learning_rate = learning_rate(self.configuration, self._step(batch))
 
@@ -285,14 +279,17 @@ def train_heads(
         logger.info("resuming %s after epoch %d", configuration.architecture, len(history))
     done = len(history)
     if done < configuration.epochs and not exhausted(history, configuration.patience):
-        trained.fit(
-            batches(store, configuration, first_step=done * configuration.steps_per_epoch),
-            steps_per_epoch=configuration.steps_per_epoch,
-            epochs=configuration.epochs,
-            initial_epoch=done,
-            verbose=0,
-            callbacks=[_Epochs(network, average, state, history, sample, configuration, report)],
-        )
+        watch = _Epochs(network, average, state, history, sample, configuration, report)
+        with watch.progress:
+            trained.fit(
+                batches(store, configuration, first_step=done * configuration.steps_per_epoch),
+                steps_per_epoch=configuration.steps_per_epoch,
+                epochs=configuration.epochs,
+                initial_epoch=done,
+                shuffle=False,
+                verbose=0,
+                callbacks=[watch],
+            )
     restore_checkpoint(state / BEST, network.weights)
     return models.fold_normalization(network), history
 
