@@ -40,7 +40,7 @@ EpochReport = Callable[[int, dict[str, float]], None]
 
 
 class TrainingDiverged(MetsegError):
-    """The loss became NaN or infinite; the last good epoch is kept."""
+    """The loss or weights became NaN or infinite; the last good epoch is kept."""
 
 
 def build_network(configuration: TrainingConfiguration, channels: int) -> keras.Model:
@@ -197,17 +197,18 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss of {self.configuration.architecture} became {loss} in epoch {len(self.history) + 1}, "
-                f"step {batch + 1}: lower learning_rate (now {self.configuration.learning_rate})"
-            )
+            raise self._diverged(f"the loss of {self.configuration.architecture} became {loss}", f", step {batch + 1}")
         best = max((epoch["val_dice"] for epoch in self.history), default=None)
         detail = f"loss {loss:.3f}" + ("" if best is None else f", validation Dice {best:.3f}")
         self.progress.update(self._step(batch) + 1, detail)
         self.average.update(self._step(batch))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.network.set_weights(self.average.values())
+        averages = self.average.values()
+        # A ReLU answers 0 to what is no number, so that the loss of a network that is lost may well be one.
+        if not all(np.isfinite(values).all() for values in averages):
+            raise self._diverged(f"weights of {self.configuration.architecture} became no numbers")
+        self.network.set_weights(averages)
         dice = GlobalDice()
         dice.update_state(self.masks.astype(np.float32), predict(self.inference, self.images))
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -221,6 +222,13 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         if exhausted(self.history, self.configuration.patience):
             logger.info("%s: no better validation Dice in %d epochs", self.network.name, self.configuration.patience)
             self.model.stop_training = True
+
+    def _diverged(self, what: str, where: str = "") -> TrainingDiverged:
+        return TrainingDiverged(
+            f"{what} in epoch {len(self.history) + 1}{where}: lower learning_rate (now "
+            f"{self.configuration.learning_rate}), or look for images that hold no numbers; the epochs before it are "
+            f"kept in {self.state}"
+        )
 
     def _checkpoint(self, name: str) -> None:
         """Keep the state after this epoch; the last one stays until this one is whole."""
