@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
 from metseg.progress import Progress
 from metseg.training.averaging import NetworkAverage
-from metseg.training.batches import SliceStore, batches
+from metseg.training.batches import SliceStore, batch_shapes, batches, stream
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
@@ -94,7 +96,18 @@ def precision_of(configuration: TrainingConfiguration) -> str:
 
 
 def replication() -> tf.distribute.Strategy:
-    """One replica on each accelerator of this machine where there are several; a batch is divided among them."""
+    """One replica on each accelerator of this machine where there are several; a batch is divided among them.
+
+    Raises:
+        UsageError: `TF_CONFIG` describes a cluster of several workers, over which Keras 3 cannot train.
+    """
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    workers = sum(len(addresses) for addresses in cluster.values())
+    if workers > 1:
+        raise UsageError(
+            f"TF_CONFIG names {workers} workers, but Keras 3 on TensorFlow cannot train one network on several "
+            "machines: unset it, and give each network a machine of its own (one task each, as the pipeline does)"
+        )
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
@@ -288,13 +301,15 @@ def train_heads(
     done = len(history)
     if done < configuration.epochs and not exhausted(history, configuration.patience):
         watch = _Epochs(network, average, state, history, sample, configuration, report)
+        first_step = done * configuration.steps_per_epoch
         with watch.progress:
             trained.fit(
-                batches(store, configuration, first_step=done * configuration.steps_per_epoch),
+                stream(
+                    lambda: batches(store, configuration, first_step), batch_shapes(store, configuration.batch_size)
+                ),
                 steps_per_epoch=configuration.steps_per_epoch,
                 epochs=configuration.epochs,
                 initial_epoch=done,
-                shuffle=False,
                 verbose=0,
                 callbacks=[watch],
             )

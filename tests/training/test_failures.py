@@ -18,7 +18,8 @@ from metseg.errors import MetsegError
 from metseg.training.batches import SliceStore, batches
 from metseg.training.failures import explained
 from metseg.training.loop import TrainingDiverged, train_network
-from tests.training.test_training import CONFIGURATION, ROOT, quiet, write_records
+from tests.conftest import ROOT
+from tests.training.tiny import CONFIGURATION, quiet, write_records
 
 SETTINGS = replace(
     CONFIGURATION, epochs=3, steps_per_epoch=2, batch_size=1, lesion_share=1.0, normalization="none", augmentation=False
