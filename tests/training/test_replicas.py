@@ -80,12 +80,6 @@ def test_two_devices_train_the_weights_that_one_trains(records, tmp_path):
         np.testing.assert_allclose(mine, other, rtol=0, atol=2e-6)
 
 
-def test_two_devices_mean_the_loss_of_one(records, tmp_path):
-    """The Dice part of the loss is taken over a replica's own slices, so the two are close and not equal."""
-    losses, _ = on_devices(records, tmp_path, replace(ALIKE, epochs=1))
-    assert abs(losses[1] - losses[0]) < 0.2 * losses[0]
-
-
 CLUSTER = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 0}}
 
 
