@@ -43,5 +43,7 @@ class NetworkAverage:
         return [averages.get(id(weight), weight).numpy() for weight in self._weights]
 
     def _blended(self, momentum: tf.Tensor) -> None:
+        rest = 1.0 - momentum
+        # TensorFlow's own variables: Keras' take several times as long to trace.
         for average, live in zip(self.variables, self._live, strict=True):
-            average.assign(average * momentum + live * (1.0 - momentum))
+            average.value.assign(average.value * momentum + live.value * rest)

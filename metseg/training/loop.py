@@ -310,6 +310,7 @@ def train_heads(
                 steps_per_epoch=configuration.steps_per_epoch,
                 epochs=configuration.epochs,
                 initial_epoch=done,
+                shuffle=False,
                 verbose=0,
                 callbacks=[watch],
             )
