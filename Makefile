@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCK := $(if $(CUDA),requirements-cuda.lock,requirements.lock)
 PEERS := .bench-peers
 CONFIG := var/serving/models.config
 export PYTHONDONTWRITEBYTECODE =
@@ -12,16 +13,16 @@ export PYTHONDONTWRITEBYTECODE =
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(STAMP): requirements.lock setup.py
+$(STAMP): $(LOCK) setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "metseg needs Python 3.11 or 3.12; say which with PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python has no venv module: apt-get install python3-venv"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r $(LOCK)
 	@SETUPTOOLS_SCM_PRETEND_VERSION= $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-install: $(STAMP) ## Create .venv from the hash-pinned lock
+install: $(STAMP) ## Create .venv from the hash-pinned lock; CUDA=1 for NVIDIA's libraries
 
 data: $(STAMP)
 	@$(BIN)/metseg phantom data
@@ -66,8 +67,9 @@ ui: $(STAMP) ## Open the MLflow UI on port 5000
 compile: $(STAMP) ## Compile the Kubeflow pipeline to pipelines/compiled/
 	@$(BIN)/metseg compile
 
-lock: $(STAMP) ## Resolve requirements.lock anew from setup.py
-	$(BIN)/uv pip compile setup.py --all-extras --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
+lock: $(STAMP) ## Resolve requirements.lock anew from setup.py, and with the same versions requirements-cuda.lock
+	$(BIN)/uv pip compile setup.py --extra all --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
+	$(BIN)/uv pip compile setup.py --extra all --extra cuda --constraint requirements.lock --generate-hashes --python-version 3.11 --no-header --quiet -o requirements-cuda.lock
 
 clean: ## Remove what runs left (data, runs, var), but not the environment
 	rm -rf data runs var

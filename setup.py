@@ -59,6 +59,8 @@ EXTRAS = {
     ],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+# Beside the others, in a lock of its own: NVIDIA's libraries, which are of use on a machine with its driver alone.
+EXTRAS["cuda"] = ["nvidia-ml-py", "tensorflow[and-cuda]~=2.21.0"]
 
 setup(
     name="metseg",

@@ -1,6 +1,7 @@
 """Which recipe segments a TCGA-LGG folder best: `make contest DATA=FOLDER`, `python -m benchmarks.contest FOLDER`.
 
-Hours of training, so no part of `make bench`, and made to be done in pieces: each training is resumed where it was
+`--variant ema=0` and the like hold a default against another value of one parameter, on whatever folder of scans. Hours
+of training, so no part of `make bench`, and made to be done in pieces: each training is resumed where it was
 stopped, and each result stays in the folder of results and is not made again. Every patient is tested once a round, in
 the fold that holds it back; a fold is trained with another seed in each round.
 """
@@ -16,12 +17,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contest_summary import summary_figures
+from benchmarks.contest_summary import OF, PLAIN, summary_figures
 from benchmarks.figures import OUT, machine, table, write_figures
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import position
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from metseg.scoring.operating_point import OperatingPoint
 
-PLAIN = "plain"
+BASE = "nested_unet"
 FIRST_ATTEMPT: dict[str, Any] = {
     "architecture": "nested_unet",
     "inference_head": "last",
@@ -70,7 +71,7 @@ class Job:
     @property
     def name(self) -> str:
         """Name of its result."""
-        return f"{self.recipe}-fold{self.fold}-seed{self.seed}"
+        return f"{self.recipe.replace(OF, '+')}-fold{self.fold}-seed{self.seed}"
 
 
 def plan(recipes: Sequence[str], folds: int, rounds: int) -> list[Job]:
@@ -142,11 +143,46 @@ def held_back(whole: Cohort, out: Path, folds: int, fold: int) -> Cohort:
     return Cohort(view / "cohort", view / "records")
 
 
-def configured(job: Job, data: Cohort, budget: dict[str, Any]) -> TrainingConfiguration:
+def variant(text: str) -> dict[str, Any]:
+    """The parameter and its value that a variant changes, from `NAME=VALUE`.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no such parameter, or it does not take the value.
+    """
+    name, separator, value = text.partition("=")
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(TrainingConfiguration)}
+    if not separator or name not in kinds:
+        raise argparse.ArgumentTypeError(f"{text}: expected NAME=VALUE with a NAME of {', '.join(kinds)}")
+    made: dict[str, Callable[[str], Any]] = {
+        "int": int,
+        "float": float,
+        "bool": {"true": True, "false": False}.__getitem__,
+    }
+    try:
+        return {name: made.get(kinds[name], str)(value)}
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text}: {value!r} is no {kinds[name]}") from None
+
+
+def recipes_of(names: Sequence[str], variants: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Recipes by name: those of the contest, or where there are variants, each of these beside what it varies."""
+    if not variants:
+        return {name: RECIPES[name] for name in names or RECIPES}
+    chosen = {name: RECIPES[name] for name in names or [BASE]}
+    varied = {
+        f"{name}{OF}{key}={value}": {**RECIPES[name], key: value}
+        for one in variants
+        for key, value in one.items()
+        for name in chosen
+    }
+    return chosen | varied
+
+
+def configured(job: Job, recipe: dict[str, Any], data: Cohort, budget: dict[str, Any]) -> TrainingConfiguration:
     """The settings of a training."""
     from metseg.training.batches import SliceStore
 
-    settings = {**RECIPES[job.recipe], **budget, "seed": job.seed}
+    settings = {**budget, **recipe, "seed": job.seed}
     if job.recipe == PLAIN:
         store = SliceStore(data.records / "train", 0)
         settings["lesion_share"] = round(len(store.lesion) / len(store), 3)
@@ -207,7 +243,7 @@ def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state:
     return result
 
 
-def result_of(job: Job, data: Cohort, budget: dict[str, Any], out: Path) -> dict[str, Any]:
+def result_of(job: Job, recipe: dict[str, Any], data: Cohort, budget: dict[str, Any], out: Path) -> dict[str, Any]:
     """The result of a training, made now unless it is there.
 
     Raises:
@@ -215,9 +251,9 @@ def result_of(job: Job, data: Cohort, budget: dict[str, Any], out: Path) -> dict
     """
     import tensorflow as tf
 
-    from components.train.step import code_digest
+    from metseg.tracking.code_version import training_code_digest
 
-    configuration = configured(job, data, budget)
+    configuration = configured(job, recipe, data, budget)
     made_from = configuration.digest(data.manifest.digest(), data.specification.digest())
     path = out / f"{job.name}.json"
     if path.exists():
@@ -226,7 +262,7 @@ def result_of(job: Job, data: Cohort, budget: dict[str, Any], out: Path) -> dict
             raise RuntimeError(f"{path} was made with other settings or data: remove it, or give another --out")
         return stored
     tf.config.experimental.enable_op_determinism()
-    code = code_digest()
+    code = training_code_digest()
     state = out / "state" / hashlib.sha256(f"{job.name} {made_from} {code}".encode()).hexdigest()
     print(f"{job.name}: {configuration.epochs} × {configuration.steps_per_epoch} steps", flush=True)
     result = {**trained(job, data, configuration, state), "made_from": made_from, "code": code}
@@ -240,6 +276,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("data", type=Path, help="folder in the layout of TCGA-LGG, or in any other that ingest reads")
     options.add_argument("--out", type=Path, default=OUT / "contest", help="folder of results (%(default)s)")
     options.add_argument("--recipe", choices=RECIPES, action="append", help="may be given again; all unless given")
+    options.add_argument(
+        "--variant", type=variant, action="append", help="NAME=VALUE of a training's parameter; may be given again"
+    )
     options.add_argument("--folds", type=int, default=3)
     options.add_argument("--rounds", type=int, default=1, help="times that every patient is tested, 1 to 3")
     options.add_argument("--jobs", type=int, default=0, help="trainings to finish now; all unless given")
@@ -258,7 +297,8 @@ def main() -> int:
     apply_defaults()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("metseg.training").setLevel(logging.INFO)
-    jobs = plan(given.recipe or list(RECIPES), given.folds, given.rounds)
+    recipes = recipes_of(given.recipe or [], given.variant or [])
+    jobs = plan(list(recipes), given.folds, given.rounds)
     whole = prepared(given.data, given.out, given.image_size)
     views = [held_back(whole, given.out, given.folds, fold) for fold in range(given.folds)]
     budget = {"filters": given.filters, "depth": given.depth, "batch_size": given.batch}
@@ -269,7 +309,7 @@ def main() -> int:
         there = (given.out / f"{job.name}.json").exists()
         if not there and given.jobs and made == given.jobs:
             continue
-        results.append(result_of(job, views[job.fold], budget, given.out))
+        results.append(result_of(job, recipes[job.recipe], views[job.fold], budget, given.out))
         if not there:
             made += 1
             seconds = sum(result["cpu_seconds"] for result in results) / len(results)
@@ -278,7 +318,7 @@ def main() -> int:
                 f"[{place}/{len(jobs)}] {job.name}; {left} left, about {seconds * left / 60:.0f} CPU minutes",
                 flush=True,
             )
-    figures = summary_figures(results, list(dict.fromkeys(job.recipe for job in jobs)), len(jobs))
+    figures = summary_figures(results, list(recipes), len(jobs))
     print("\n" + table(figures))
     write_figures(given.out / "contest.json", figures, settings=json.loads(json.dumps(vars(given), default=str)))
     return 1 if any(figure.verdict in ("miss", "not measured") for figure in figures) else 0

@@ -11,6 +11,8 @@ from metseg.scoring.statistics import bootstrap_interval
 
 NETWORKS = ("nested_unet", "attention_unet")
 BASELINE, PLAIN = "unet", "plain"
+OF = ", "
+"""Between the name of a recipe and what a variant of it changes."""
 SCORES = {"dice": "Dice", "lesion_f1": "lesion F1"}
 
 Result = Mapping[str, Any]
@@ -88,6 +90,10 @@ def summary_figures(results: Sequence[Result], recipes: Sequence[str], planned: 
     codes = {one["code"] for one in results}
     if len(codes) > 1:
         figures.append(Figure("versions of the code that trained", len(codes), at_most=1.0))
+    for recipe in recipes:
+        base, varied, _ = recipe.partition(OF)
+        if varied and base in recipes:
+            figures += [paired_figure(results, recipe, base, score) for score in SCORES]
     if not set(recipes) >= {*NETWORKS, BASELINE, PLAIN}:
         return figures
     better = better_network(results)

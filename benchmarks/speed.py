@@ -61,8 +61,8 @@ Step = tuple[float, float, float, int]
 """Wall and CPU seconds of a step, its loss, and the trained parameters of the network."""
 
 
-def fitted(network: Any, stream: Iterator[Any], steps: int) -> list[Step]:
-    """Each of `steps` steps of `fit` on batches of `stream`."""
+def fitted(network: Any, stream: Any, steps: int) -> list[Step]:
+    """Each of `steps` steps of `fit` on the batches of an iterator or a `tf.data.Dataset`."""
     import keras
 
     taken: list[Step] = []
@@ -79,7 +79,8 @@ def fitted(network: Any, stream: Iterator[Any], steps: int) -> list[Step]:
             self.wall, self.cpu = wall, cpu
 
     # Keras knows generators, not iterators.
-    network.fit((batch for batch in stream), steps_per_epoch=steps, verbose=0, callbacks=[Clock()])
+    batches = (batch for batch in stream) if isinstance(stream, Iterator) else stream
+    network.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[Clock()])
     return taken
 
 

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +56,22 @@ def multiplied(records: Path, target: Path, copies: int) -> Path:
 
 def epoch(records: Path, architecture: str, steps: int) -> dict[str, Any]:
     """Seconds of an epoch through the input pipeline and of one on its first batch, by turns in this process."""
-    from metseg.training.batches import SliceStore, batches
+    from metseg.training.batches import SliceStore, batch_shapes, batches, stream
     from metseg.training.configuration import TrainingConfiguration
 
     store = SliceStore(records / "train", 0)
     configuration = TrainingConfiguration(architecture)
     network = compiled_network(architecture)
     constant = next(batches(store, configuration))
-    streams: dict[str, Callable[[], Iterator[Any]]] = {
-        "pipeline": lambda: batches(store, configuration),
-        "constant": lambda: itertools.repeat(constant),
+    shapes = batch_shapes(store, configuration.batch_size)
+    streams = {
+        "pipeline": stream(lambda: batches(store, configuration), shapes),
+        "constant": stream(lambda: itertools.repeat(constant), shapes),
     }
-    fitted(network, streams["constant"](), SKIPPED)
+    fitted(network, streams["constant"], SKIPPED)
     found: dict[str, Any] = {"pipeline": [], "constant": [], "pipeline_cpu": [], "constant_cpu": []}
     for name in ("constant", "pipeline") * 3:
-        taken = fitted(network, streams[name](), SKIPPED + steps)[SKIPPED:]
+        taken = fitted(network, streams[name], SKIPPED + steps)[SKIPPED:]
         found[name].append(sum(step[0] for step in taken))
         found[f"{name}_cpu"].append(sum(step[1] for step in taken))
     return found

@@ -155,6 +155,68 @@ def run(
     local.run(arguments, settings, Console(file=sys.stdout, width=width))
 
 
+INGEST_OPTIONS = ("layout", "channels", "labels", "mask_threshold", "resample_masks", "model_name")
+
+
+@app.command(
+    epilog=_examples(
+        "metseg tune --trials 10",
+        "metseg tune --data ~/scans --search learning_rate=5e-4..1e-2:log --search 'loss=dice_bce|tversky'",
+        "metseg tune --search filters=8..24 --search 'clahe=true|false' --param epochs=10 --objective dice",
+    )
+)
+def tune(
+    data: Annotated[
+        str | None, typer.Option(help="Images and masks, as for run; the phantom cohort by default.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trainings in the end, those of earlier calls counted.", min=1)] = 20,
+    architecture: Annotated[str, typer.Option(help="Network: nested_unet, attention_unet or unet.")] = "nested_unet",
+    search: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=LOW..HIGH[:log] or NAME=VALUE|VALUE of what is varied; may be repeated."),
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of a parameter that is not varied; may be repeated.")
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="Validation patients' mean to raise: lesion_f1 or dice.")
+    ] = "lesion_f1",
+    study: Annotated[str, typer.Option(help="Name; a stopped search of that name goes on. Data and network.")] = "",
+) -> None:
+    """Search for the parameters of a run; what is found is printed as the run to type."""
+    from rich.console import Console
+
+    from metseg.training.search_space import DEFAULT_SEARCH, PREPROCESSING, TRAINING, parse_search
+    from metseg.training.tuning import OBJECTIVES, Search
+    from pipelines import tuning
+
+    settings = Settings.from_environment()
+    given = _parameters(param or [])
+    if unfit := sorted(set(given) - {*INGEST_OPTIONS, *PREPROCESSING, *TRAINING}):
+        raise UsageError(
+            f"--param {unfit[0]}: a search reads data, preprocesses and trains, and takes no such parameter"
+        )
+    if objective not in OBJECTIVES:
+        raise UsageError(f"--objective {objective}: expected {' or '.join(OBJECTIVES)}")
+    budget = PHANTOM_BUDGET if data is None else {}
+    fixed = {name: value for name, value in {**budget, **given}.items() if name not in INGEST_OPTIONS}
+    dimensions = parse_search(search or DEFAULT_SEARCH, lambda name, value: _parameters([f"{name}={value}"])[name])
+    chosen = Search(architecture, dimensions, fixed, objective, trials)
+    chosen.check()
+    reference, name = (str(settings.data), PHANTOM_MODEL) if data is None else _named(data)
+    options = {"model_name": name, **{name: value for name, value in given.items() if name in INGEST_OPTIONS}}
+    if data is None and not settings.data.is_dir():
+        phantom(settings.data)
+    width = None if sys.stdout.isatty() else LOG_WIDTH
+    tuning.run(
+        chosen,
+        tuning.Data(reference, data or "", options),
+        study or f"{name.removeprefix(PHANTOM_MODEL).strip('-') or 'phantom'}-{architecture}",
+        settings,
+        Console(file=sys.stdout, width=width),
+    )
+
+
 app.command(epilog=_examples("metseg inspect ~/scans", "metseg inspect ~/scans --labels whole --out look"))(
     looking.inspect
 )

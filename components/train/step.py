@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metseg.dataset.manifest import Manifest
-from metseg.errors import MetsegError
-from metseg.files import folder_written_beside, write_json
+from metseg.files import folder_written_beside, read_json, write_json
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.settings import Settings
 from metseg.tracking import runs
-from metseg.tracking.code_version import container_image, git_commit, package_version
+from metseg.tracking.code_version import container_image, git_commit, package_version, training_code_digest
 from metseg.tracking.system_metrics import system_metrics
 from metseg.training.configuration import TrainingConfiguration
 
@@ -28,15 +28,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RUN = "run.json"
+"""In the folder of a training's state: the MLflow run of the attempt that is, or was, at it."""
 
-def code_digest() -> str:
-    """SHA-256 of the sources that decide the weights."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for package in ("models", "metseg/training", "metseg/dataset", "metseg/imaging"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt at a training: what it reads, what it does, and its run in MLflow."""
+
+    tracking: MlflowClient
+    run: str
+    cohort: Path
+    records: Path
+    manifest: Manifest
+    specification: PreprocessingSpecification
+    configuration: TrainingConfiguration
+    state: Path
 
 
 def train(
@@ -59,43 +66,42 @@ def train(
             augmentation makes them.
 
     Raises:
-        MetsegError: the loss became no number, memory did not suffice, or MLflow does not answer.
+        MetsegError: the loss became no number, memory or disk did not suffice, or MLflow does not answer; the run is
+            marked as failed, and the same call goes on from the last epoch.
     """
     import tensorflow as tf
 
-    from metseg.training.loop import forget, inference_network
-    from metseg.training.operating_point import exported_head, judge_heads
+    from metseg.training.loop import forget
 
     tf.config.experimental.enable_op_determinism()
     settings = Settings.from_environment()
     tracking = runs.client(settings)
     manifest = Manifest.read(cohort / "manifest.json")
     specification = PreprocessingSpecification.read(records / "preprocessing.json")
-    key = configuration.digest(manifest.version, manifest.digest(), specification.digest(), code_digest())
-    state = settings.state / key
+    key = configuration.digest(manifest.version, manifest.digest(), specification.digest(), training_code_digest())
     child = _open_run(tracking, settings, run, configuration, manifest, specification)
-    with system_metrics(tracking, child):
+    attempt = _Attempt(
+        tracking, child, cohort, records, manifest, specification, configuration, state=settings.state / key
+    )
+    with _recorded(attempt), system_metrics(tracking, child):
+        _take_over(attempt)
         if patient_pictures_in_mlflow:
-            _log_first_batch(tracking, child, records, specification, configuration)
+            _log_first_batch(attempt)
         started = time.monotonic()
-        stacked, history = _fit(tracking, child, records, specification, configuration, state)
+        stacked, history = _fit(attempt)
         seconds = time.monotonic() - started
-        logger.info("choosing the threshold on %d validation patients", len(manifest.patients("validation")))
-        heads = judge_heads(stacked, cohort, records, manifest, specification)
-        exported = exported_head(heads, configuration.inference_head)
-        network = inference_network(stacked, configuration.inference_head)
-        training = _training(child, configuration, manifest, specification, heads, exported, history, seconds)
-        _write(tracking, child, model, network, specification, training)
-    figures = {
-        "parameters": training["parameters"],
-        "threshold": exported.point.threshold,
-        "validation_dice": exported.point.dice,
-        "validation_lesion_f1": exported.point.lesion_f1,
-        "training_seconds": seconds,
-    }
-    runs.log_metrics(tracking, child, figures, step=len(history))
+        training = _judge_and_export(attempt, stacked, history, seconds, model)
+        point = training["operating_point"]
+        figures = {
+            "parameters": training["parameters"],
+            "threshold": point["threshold"],
+            "validation_dice": point["dice"],
+            "validation_lesion_f1": point["lesion_f1"],
+            "training_seconds": seconds,
+        }
+        runs.log_metrics(tracking, child, figures, step=len(history))
     runs.finish(tracking, child)
-    forget(state)
+    forget(attempt.state)
 
 
 def _open_run(
@@ -107,6 +113,8 @@ def _open_run(
     specification: PreprocessingSpecification,
 ) -> str:
     """Open the training's run with its parameters and with what it is made from."""
+    from metseg.training.loop import precision_of, replication
+
     tags = {"architecture": configuration.architecture, "data.version": manifest.version, "git.commit": git_commit()}
     image = container_image()
     if image is not None:
@@ -115,44 +123,70 @@ def _open_run(
         **asdict(configuration),
         "preprocessing": specification.to_json(),
         "metseg.version": package_version(),
+        "precision.used": precision_of(configuration),
+        "replicas": replication().num_replicas_in_sync,
     }
     return runs.start_run(tracking, settings, configuration.architecture, parameters, tags, parent=parent)
 
 
-def _log_first_batch(
-    tracking: MlflowClient,
-    run: str,
-    records: Path,
-    specification: PreprocessingSpecification,
-    configuration: TrainingConfiguration,
-) -> None:
+@contextmanager
+def _recorded(attempt: _Attempt) -> Iterator[None]:
+    """Close the run as failed where the body raises, whatever it is, and say what a person can do about it."""
+    from metseg.training.failures import explained
+
+    try:
+        yield
+    except BaseException as error:
+        try:
+            runs.finish(attempt.tracking, attempt.run, failed=True)
+        except Exception as unreachable:  # what ended the training is what must be told
+            logger.warning("the run %s could not be marked as failed: %s", attempt.run, unreachable)
+        told = explained(error, attempt.configuration)
+        if told is not None:
+            raise told from error
+        raise
+
+
+def _take_over(attempt: _Attempt) -> None:
+    """Close the run of an earlier attempt that was killed, and leave the name of this one."""
+    from mlflow.exceptions import MlflowException
+
+    path = attempt.state / RUN
+    if path.exists():
+        earlier = read_json(path)["run"]
+        try:
+            if attempt.tracking.get_run(earlier).info.status == "RUNNING":
+                attempt.tracking.set_terminated(earlier, "KILLED")
+        except MlflowException as error:
+            logger.warning("the run %s of an earlier attempt could not be closed: %s", earlier, error)
+    write_json(path, {"run": attempt.run})
+
+
+def _log_first_batch(attempt: _Attempt) -> None:
     """Keep a picture of the first batch, augmented as the training will see it."""
     from metseg.report.batch_sheet import batch_sheet
     from metseg.training.batches import SliceStore, batches
 
-    images, masks = next(batches(SliceStore(records / "train", specification.context_slices), configuration))
+    specification, configuration = attempt.specification, attempt.configuration
+    store = SliceStore(attempt.records / "train", specification.context_slices)
+    images, masks = next(batches(store, configuration))
     how = "augmented" if configuration.augmentation else "not augmented"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "first.png"
         batch_sheet(path, images, masks, specification.channels, f"First training batch, {how}")
-        tracking.log_artifact(run, str(path), "batches")
+        attempt.tracking.log_artifact(attempt.run, str(path), "batches")
 
 
-def _fit(
-    tracking: MlflowClient,
-    run: str,
-    records: Path,
-    specification: PreprocessingSpecification,
-    configuration: TrainingConfiguration,
-    state: Path,
-) -> tuple[keras.Model, list[dict[str, float]]]:
-    """The trained network with its heads stacked, and its history; a training that breaks off fails the run."""
-    import tensorflow as tf
-
+def _fit(attempt: _Attempt) -> tuple[keras.Model, list[dict[str, float]]]:
+    """The trained network with its heads stacked, and its history, of which MLflow holds every epoch afterwards."""
     from metseg.training.loop import train_heads
 
+    configuration = attempt.configuration
+    logged = set()
+
     def report(epoch: int, figures: dict[str, float]) -> None:
-        runs.log_metrics(tracking, run, figures, step=epoch + 1)
+        runs.log_metrics(attempt.tracking, attempt.run, figures, step=epoch + 1)
+        logged.add(epoch)
         logger.info(
             "%s epoch %d/%d: loss %.4f, validation Dice %.4f",
             configuration.architecture,
@@ -162,23 +196,31 @@ def _fit(
             figures["val_dice"],
         )
 
-    try:
-        return train_heads(records, specification.context_slices, configuration, state, report)
-    except (MetsegError, tf.errors.ResourceExhaustedError, OSError) as error:
-        runs.finish(tracking, run, failed=True)
-        if isinstance(error, tf.errors.ResourceExhaustedError):
-            raise MetsegError(
-                f"{configuration.architecture} does not fit into memory: lower batch_size "
-                f"(now {configuration.batch_size}) or filters (now {configuration.filters})"
-            ) from error
-        raise
+    context = attempt.specification.context_slices
+    stacked, history = train_heads(attempt.records, context, configuration, attempt.state, report)
+    for epoch, figures in enumerate(history):
+        if epoch not in logged:  # of an earlier attempt
+            runs.log_metrics(attempt.tracking, attempt.run, figures, step=epoch + 1)
+    return stacked, history
+
+
+def _judge_and_export(
+    attempt: _Attempt, stacked: keras.Model, history: list[dict[str, float]], seconds: float, model: Path
+) -> dict[str, Any]:
+    """Choose the operating point of every head, export the head that was asked for; the content of `training.json`."""
+    from metseg.training.loop import inference_network
+    from metseg.training.operating_point import exported_head, judge_heads
+
+    manifest, head = attempt.manifest, attempt.configuration.inference_head
+    logger.info("choosing the threshold on %d validation patients", len(manifest.patients("validation")))
+    heads = judge_heads(stacked, attempt.cohort, attempt.records, manifest, attempt.specification)
+    training = _training(attempt, heads, exported_head(heads, head), history, seconds)
+    _write(attempt, model, inference_network(stacked, head), training)
+    return training
 
 
 def _training(
-    run: str,
-    configuration: TrainingConfiguration,
-    manifest: Manifest,
-    specification: PreprocessingSpecification,
+    attempt: _Attempt,
     heads: list[JudgedHead],
     exported: JudgedHead,
     history: list[dict[str, float]],
@@ -187,6 +229,7 @@ def _training(
     """The content of `training.json`."""
     import tensorflow as tf
 
+    manifest, specification, configuration = attempt.manifest, attempt.specification, attempt.configuration
     description = {
         "architecture": configuration.architecture,
         "inference_head": exported.inference_head,
@@ -201,7 +244,7 @@ def _training(
         "tensorflow.version": tf.__version__,
     }
     return {
-        "run": run,
+        "run": attempt.run,
         "configuration": asdict(configuration),
         "parameters": exported.parameters,
         "history": history,
@@ -214,20 +257,13 @@ def _training(
     }
 
 
-def _write(
-    tracking: MlflowClient,
-    run: str,
-    model: Path,
-    network: keras.Model,
-    specification: PreprocessingSpecification,
-    training: dict[str, Any],
-) -> None:
+def _write(attempt: _Attempt, model: Path, network: keras.Model, training: dict[str, Any]) -> None:
     """Export the network, once, and keep it with its record in `model` and in MLflow."""
     from metseg.training.export import export
 
     description = training["description"]
     with folder_written_beside(model) as beside:
-        export(beside / "mlflow_model", network, specification, description["threshold"], description)
+        export(beside / "mlflow_model", network, attempt.specification, description["threshold"], description)
         write_json(beside / "training.json", training)
-        tracking.log_artifacts(run, str(beside / "mlflow_model"), "model")
-        tracking.log_artifact(run, str(beside / "training.json"))
+        attempt.tracking.log_artifacts(attempt.run, str(beside / "mlflow_model"), "model")
+        attempt.tracking.log_artifact(attempt.run, str(beside / "training.json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,16 @@ def git_commit() -> str:
 def container_image() -> str | None:
     """Name or digest of the container image that this process runs in (`METSEG_IMAGE`); None where none is named."""
     return os.environ.get("METSEG_IMAGE") or None
+
+
+def training_code_digest() -> str:
+    """SHA-256 of the sources that decide the weights of a training."""
+    root = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for package in ("models", "metseg/training", "metseg/dataset", "metseg/imaging"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def package_version() -> str:

@@ -9,11 +9,10 @@ import tensorflow as tf
 
 
 class NetworkAverage:
-    """Exponential moving average of all variables of a network, moving statistics of normalisation included.
+    """Exponential moving average of the trained weights of a network; statistics of normalisation stay the last ones.
 
     Kept beside the optimiser, not in it: Keras' own has a constant momentum, which holds on to the untrained weights
-    for the first epochs, leaves the statistics out, and is lost inside the optimiser that scales the loss of half
-    precision.
+    for the first epochs, and is lost inside the optimiser that scales the loss of half precision.
 
     Args:
         network: the network in training.
@@ -21,9 +20,10 @@ class NetworkAverage:
     """
 
     def __init__(self, network: keras.Model, momentum: float) -> None:
-        self._live = network.weights
+        self._weights = network.weights
+        self._live = network.trainable_weights
         self._momentum = momentum
-        self.variables = [keras.Variable(value, trainable=False) for value in network.get_weights()]
+        self.variables = [keras.Variable(weight.numpy(), trainable=False) for weight in self._live]
         self._blend = tf.function(self._blended, input_signature=[tf.TensorSpec([], tf.float32)], autograph=False)
 
     def momentum(self, step: int) -> float:
@@ -38,9 +38,12 @@ class NetworkAverage:
         self._blend(tf.constant(self.momentum(step), tf.float32))
 
     def values(self) -> list[Any]:
-        """The averages, in the order of the network's weights."""
-        return [variable.numpy() for variable in self.variables]
+        """Averages, and of what is not trained the network's own values, in the order of the network's weights."""
+        averages = {id(live): average for live, average in zip(self._live, self.variables, strict=True)}
+        return [averages.get(id(weight), weight).numpy() for weight in self._weights]
 
     def _blended(self, momentum: tf.Tensor) -> None:
+        rest = 1.0 - momentum
+        # TensorFlow's own variables: Keras' take several times as long to trace.
         for average, live in zip(self.variables, self._live, strict=True):
-            average.assign(average * momentum + live * (1.0 - momentum))
+            average.value.assign(average.value * momentum + live.value * rest)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from metseg.imaging.preprocessing import stack_context
 from metseg.training.configuration import TrainingConfiguration
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+AHEAD = 4
+"""Batches that are drawn before they are needed."""
 
 
 class SliceStore:
@@ -92,6 +96,28 @@ def batches(store: SliceStore, configuration: TrainingConfiguration, first_step:
         masks = np.stack([mask for _, mask in pairs]).astype(np.float32)[..., None]
         yield images, masks
         step += 1
+
+
+def stream(draw: Callable[[], Iterator[Batch]], shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> Any:
+    """A `tf.data.Dataset` that draws batches in a thread of its own, a few ahead of the training.
+
+    Keras would take a generator too. But where there are several devices it draws a few batches of it only to see
+    their shapes, and loses them; a dataset it starts anew.
+
+    Args:
+        draw: gives an iterator from the first batch on.
+        shapes: of images and masks.
+    """
+    import tensorflow as tf
+
+    signature = tuple(tf.TensorSpec(shape, tf.float32) for shape in shapes)
+    return tf.data.Dataset.from_generator(draw, output_signature=signature).prefetch(AHEAD)
+
+
+def batch_shapes(store: SliceStore, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of images and masks of a batch of `size` slices."""
+    image, mask = store.read(0)
+    return (size, *image.shape), (size, *mask.shape, 1)
 
 
 def all_slices(record: RecordFile, context: int) -> NDArray[np.float32]:

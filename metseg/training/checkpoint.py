@@ -18,6 +18,9 @@ def save_checkpoint(path: Path, variables: Sequence[Any]) -> None:
     """Write the values of Keras variables, in their order, to `path`: beside and renamed, once they are on the disk.
 
     Keras' own weight files leave out the seeds of dropout layers, which a training draws from at every step.
+
+    Raises:
+        OSError: they could not be written; an earlier file at `path` is whole.
     """
     values = {f"{place:05d}": variable.numpy() for place, variable in enumerate(variables)}
     with written_beside(path) as beside, beside.open("wb") as file:

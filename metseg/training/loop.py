@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
 from metseg.progress import Progress
 from metseg.training.averaging import NetworkAverage
-from metseg.training.batches import SliceStore, batches
+from metseg.training.batches import SliceStore, batch_shapes, batches, stream
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
@@ -40,7 +42,7 @@ EpochReport = Callable[[int, dict[str, float]], None]
 
 
 class TrainingDiverged(MetsegError):
-    """The loss became NaN or infinite; the last good epoch is kept."""
+    """The loss or weights became NaN or infinite; the last good epoch is kept."""
 
 
 def build_network(configuration: TrainingConfiguration, channels: int) -> keras.Model:
@@ -94,7 +96,18 @@ def precision_of(configuration: TrainingConfiguration) -> str:
 
 
 def replication() -> tf.distribute.Strategy:
-    """One replica on each accelerator of this machine where there are several; a batch is divided among them."""
+    """One replica on each accelerator of this machine where there are several; a batch is divided among them.
+
+    Raises:
+        UsageError: `TF_CONFIG` describes a cluster of several workers, over which Keras 3 cannot train.
+    """
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    workers = sum(len(addresses) for addresses in cluster.values())
+    if workers > 1:
+        raise UsageError(
+            f"TF_CONFIG names {workers} workers, but Keras 3 on TensorFlow cannot train one network on several "
+            "machines: unset it, and give each network a machine of its own (one task each, as the pipeline does)"
+        )
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
@@ -191,29 +204,24 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     def _step(self, batch: int) -> int:
         return len(self.history) * self.configuration.steps_per_epoch + batch
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.progress.__enter__()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.progress.__exit__(None, None, None)
-
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.model.optimizer.learning_rate = learning_rate(self.configuration, self._step(batch))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss of {self.configuration.architecture} became {loss} in epoch {len(self.history) + 1}, "
-                f"step {batch + 1}: lower learning_rate (now {self.configuration.learning_rate})"
-            )
+            raise self._diverged(f"the loss of {self.configuration.architecture} became {loss}", f", step {batch + 1}")
         best = max((epoch["val_dice"] for epoch in self.history), default=None)
         detail = f"loss {loss:.3f}" + ("" if best is None else f", validation Dice {best:.3f}")
         self.progress.update(self._step(batch) + 1, detail)
         self.average.update(self._step(batch))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.network.set_weights(self.average.values())
+        averages = self.average.values()
+        # A ReLU answers 0 to what is no number, so that the loss of a network that is lost may well be one.
+        if not all(np.isfinite(values).all() for values in averages):
+            raise self._diverged(f"weights of {self.configuration.architecture} became no numbers")
+        self.network.set_weights(averages)
         dice = GlobalDice()
         dice.update_state(self.masks.astype(np.float32), predict(self.inference, self.images))
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -227,6 +235,13 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         if exhausted(self.history, self.configuration.patience):
             logger.info("%s: no better validation Dice in %d epochs", self.network.name, self.configuration.patience)
             self.model.stop_training = True
+
+    def _diverged(self, what: str, where: str = "") -> TrainingDiverged:
+        return TrainingDiverged(
+            f"{what} in epoch {len(self.history) + 1}{where}: lower learning_rate (now "
+            f"{self.configuration.learning_rate}), or look for images that hold no numbers; the epochs before it are "
+            f"kept in {self.state}"
+        )
 
     def _checkpoint(self, name: str) -> None:
         """Keep the state after this epoch; the last one stays until this one is whole."""
@@ -285,14 +300,20 @@ def train_heads(
         logger.info("resuming %s after epoch %d", configuration.architecture, len(history))
     done = len(history)
     if done < configuration.epochs and not exhausted(history, configuration.patience):
-        trained.fit(
-            batches(store, configuration, first_step=done * configuration.steps_per_epoch),
-            steps_per_epoch=configuration.steps_per_epoch,
-            epochs=configuration.epochs,
-            initial_epoch=done,
-            verbose=0,
-            callbacks=[_Epochs(network, average, state, history, sample, configuration, report)],
-        )
+        watch = _Epochs(network, average, state, history, sample, configuration, report)
+        first_step = done * configuration.steps_per_epoch
+        with watch.progress:
+            trained.fit(
+                stream(
+                    lambda: batches(store, configuration, first_step), batch_shapes(store, configuration.batch_size)
+                ),
+                steps_per_epoch=configuration.steps_per_epoch,
+                epochs=configuration.epochs,
+                initial_epoch=done,
+                shuffle=False,
+                verbose=0,
+                callbacks=[watch],
+            )
     restore_checkpoint(state / BEST, network.weights)
     return models.fold_normalization(network), history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.contest import RECIPES, Job, plan, split_of
+from benchmarks.contest import RECIPES, Job, plan, recipes_of, split_of, variant
 from benchmarks.contest_summary import finished, summary_figures
 from tests.conftest import ROOT
 
@@ -95,6 +96,24 @@ def test_bars_wait_for_the_whole_contest() -> None:
     assert figures["Dice of unet"].value == pytest.approx(0.75)
     assert figures["bars of the contest"].verdict == "not measured"
     assert not [name for name in figures if name.endswith(("above", "not below"))]
+
+
+def test_variants_are_held_against_what_they_vary() -> None:
+    recipes = recipes_of([], [variant("ema=0"), variant("augmentation=false"), variant("loss=tversky")])
+    assert list(recipes) == [
+        "nested_unet",
+        "nested_unet, ema=0.0",
+        "nested_unet, augmentation=False",
+        "nested_unet, loss=tversky",
+    ]
+    assert recipes["nested_unet, augmentation=False"] == {"architecture": "nested_unet", "augmentation": False}
+    results = [result("nested_unet", 0, {"a": 0.5, "b": 0.7}), result("nested_unet, ema=0.0", 0, {"a": 0.6, "b": 0.6})]
+    figures = {figure.name: figure for figure in summary_figures(results, list(recipes)[:2], 2)}
+    change = figures["Dice of nested_unet, ema=0.0 minus that of nested_unet"]
+    assert change.value == pytest.approx(0.0) and "[-0.100, +0.100]" in change.note and change.verdict == "no bar"
+    for wrong in ("speed=1", "ema", "ema=much", "augmentation=perhaps"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            variant(wrong)
 
 
 def test_results_of_two_versions_of_the_code_are_no_contest() -> None:

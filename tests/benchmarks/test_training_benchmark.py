@@ -9,7 +9,7 @@ import pytest
 from benchmarks.processes import answered
 from benchmarks.speed import MOST_DIFFERENCE, PEERS, Size, figures_of, measured
 from benchmarks.training import multiplied
-from tests.training.test_training import write_records
+from tests.training.tiny import write_records
 
 TINY = Size(batch=2, side=32, filters=2, steps=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from metseg.dataset.augmentation import augment
@@ -62,3 +63,55 @@ def test_neighbouring_slices_vary_alike():
         np.testing.assert_allclose(means, np.broadcast_to(means[:1], (3, 2)), rtol=0, atol=0.01)
         apart.append(abs(means[0, 0] - means[0, 1]))
     assert max(apart) > 0.05
+
+
+def bar() -> tuple[np.ndarray, np.ndarray]:
+    """A dark square with a bright bar of 40 × 10 pixels, above and left of the middle."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:40, 20:60] = 1
+    return (0.25 + 0.5 * mask[..., None]).astype(np.float32), mask
+
+
+def many(count: int = 300) -> list[tuple[np.ndarray, np.ndarray]]:
+    image, mask = bar()
+    rng = np.random.default_rng(11)
+    return [augment(image, mask, rng) for _ in range(count)]
+
+
+def test_shapes_are_flipped_turned_scaled_shifted_and_bent():
+    _, mask = bar()
+    moved = [labels for _, labels in many()]
+    centres = np.array([np.argwhere(labels).mean(axis=0) for labels in moved])
+    flipped = centres[:, 1] > 47.5
+    assert 0.4 < flipped.mean() < 0.6
+    # A rectangle around the bar, turned with it, tells angle and size; what of it is no bar tells the bending.
+    boxes = [cv2.minAreaRect(np.argwhere(labels).astype(np.float32)) for labels in moved]
+    tilts = np.array([min(angle % 90, 90 - angle % 90) for _, _, angle in boxes])
+    assert 14 < np.percentile(tilts, 95) < 21 and np.percentile(tilts, 20) < 1
+    sizes = np.array([labels.sum() / mask.sum() for labels in moved])
+    small, large = np.percentile(sizes, [5, 95])
+    assert 0.7 < small < 0.85 and 1.2 < large < 1.45
+    assert np.ptp(centres[~flipped][:, 0]) > 8
+    filled = np.array(
+        [labels.sum() / ((box[0] + 1) * (box[1] + 1)) for labels, (_, box, _) in zip(moved, boxes, strict=True)]
+    )
+    assert filled.min() < 0.75 < np.median(filled)
+
+
+def test_intensities_are_brightened_stretched_made_noisy_and_blurred():
+    varied = many()
+    inside = [cv2.erode(labels, np.ones((5, 5), np.uint8)) > 0 for _, labels in varied]
+    outside = [cv2.dilate(labels, np.ones((9, 9), np.uint8)) == 0 for _, labels in varied]
+    bright = np.array([image[..., 0][place].mean() for (image, _), place in zip(varied, inside, strict=True)])
+    # Pixels that the turning brings in from outside the picture are 0 and do not count.
+    dark = np.array([np.median(image[..., 0][place]) for (image, _), place in zip(varied, outside, strict=True)])
+    assert dark.min() < 0.2 and dark.max() > 0.35
+    contrast = bright - dark
+    assert contrast.min() < 0.42 and contrast.max() > 0.58
+    noise = np.array([image[..., 0][place].std() for (image, _), place in zip(varied, inside, strict=True)])
+    assert 0.15 < (noise > 0.01).mean() < 0.45
+    assert noise.max() < 0.08
+    quiet = noise < 0.005
+    steepest = np.array([np.abs(np.diff(image[..., 0], axis=0)).max() for image, _ in varied]) / contrast
+    # Blurred or coarse pictures rise over several pixels; turned ones by interpolation over two at most.
+    assert 0.02 < (steepest[quiet] < 0.5).mean() < 0.4

@@ -12,14 +12,7 @@ from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
 from metseg.training.loop import build_network, compile_network, exhausted, train_network
 from metseg.training.optimization import learning_rate, make_optimizer
-from tests.training.test_training import CONFIGURATION, quiet, write_records
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("records")
-    write_records(folder)
-    return folder
+from tests.training.tiny import CONFIGURATION, quiet
 
 
 def test_cosine_is_that_of_keras():

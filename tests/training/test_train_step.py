@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +28,7 @@ from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import independent_probability, load_network
+from tests.conftest import ROOT
 
 SMALL = {
     "filters": 2,
@@ -137,3 +143,139 @@ def test_a_network_with_one_head_is_one_row_whatever_head_was_asked_for(plain):
     assert row["inference_head"] == "last" and row["exported"]
     assert row["parameters"] == training["parameters"] == run.data.metrics["parameters"]
     assert row["threshold"] == training["operating_point"]["threshold"]
+
+
+def test_everything_that_shapes_the_training_is_on_record(nested, workspace):
+    _, training, run, tracking = nested
+    for name, value in training["configuration"].items():
+        assert run.data.params[name] == str(value), name
+    specification = PreprocessingSpecification.read(workspace / "records" / "preprocessing.json")
+    assert json.loads(run.data.params["preprocessing"])["image_size"] == specification.image_size == 32
+    assert run.data.params["precision.used"] == "float32" and run.data.params["replicas"] == "1"
+    assert run.data.params["metseg.version"]
+    for name in ("loss", "val_dice", "learning_rate"):
+        history = tracking.get_metric_history(run.info.run_id, name)
+        assert [entry.step for entry in history] == [1]
+        assert history[0].value == pytest.approx(training["history"][0][name])
+    assert run.data.metrics["validation_dice"] == pytest.approx(training["operating_point"]["dice"])
+
+
+def test_the_model_in_mlflow_answers_its_input_example_as_the_exported_one_does(nested):
+    import mlflow
+    import tensorflow as tf
+
+    folder, _, run, tracking = nested
+    logged = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    assert [tensor.shape for tensor in logged.metadata.signature.inputs] == [(-1, -1, -1, -1, 3)]
+    example = logged.input_example
+    answer = logged.predict(example)
+    served = tf.saved_model.load(str(folder / "mlflow_model" / "tf2model")).signatures["serving_default"]
+    expected = served(image=tf.constant(example))
+    np.testing.assert_allclose(answer["probability"], expected["probability"].numpy(), rtol=1e-4, atol=0)
+    np.testing.assert_array_equal(answer["mask"], expected["mask"].numpy())
+    assert len(np.unique(answer["probability"])) > 100
+    names = {entry.path for entry in tracking.list_artifacts(run.info.run_id, "model")}
+    assert {"model/MLmodel", "model/model.keras", "model/tf2model", "model/preprocessing.json"} <= names
+
+
+ATTEMPT = """
+import json, sys
+from pathlib import Path
+from metseg.settings import apply_defaults
+apply_defaults()
+from components.execution import executing
+from components.train.step import train
+from metseg.training.configuration import TrainingConfiguration
+workspace, model = Path(sys.argv[1]), Path(sys.argv[2])
+settings = TrainingConfiguration(**json.loads(sys.argv[4]))
+with executing("train", str(model)) as folder:
+    train(workspace / "cohort", workspace / "records", sys.argv[3], folder, settings)
+"""
+
+
+def attempt(workspace: Path, records: Path, parent: str, settings: dict, **environment: str) -> subprocess.Popen:
+    """The train step as a process of its own; it prints what it logs."""
+    root = records.parent
+    if not (root / "cohort").exists():
+        (root / "cohort").symlink_to(workspace / "cohort")
+    arguments = [str(root), str(root / "model"), parent, json.dumps(settings)]
+    command = [sys.executable, "-c", ATTEMPT, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+
+
+def trainings(tracking, parent: str) -> list:
+    """Runs nested in one, the oldest first."""
+    place = tracking.get_run(parent).info.experiment_id
+    found = tracking.search_runs([place], f"tags.mlflow.parentRunId = '{parent}'", order_by=["attributes.start_time"])
+    return list(found)
+
+
+@pytest.fixture
+def parent(workspace) -> tuple:
+    tracking = runs.client(Settings.from_environment())
+    return tracking, runs.start_run(tracking, Settings.from_environment(), "pipeline", {}, {})
+
+
+LONG = {"architecture": "unet", **SMALL, "depth": 1, "epochs": 4, "steps_per_epoch": 2}
+
+
+def test_the_next_attempt_closes_the_run_of_one_that_was_killed_and_has_all_its_epochs(workspace, parent, tmp_path):
+    tracking, pipeline = parent
+    shutil.copytree(workspace / "records", tmp_path / "records")
+    victim = attempt(workspace, tmp_path / "records", pipeline, LONG)
+    assert victim.stdout is not None
+    assert any("epoch 1/4" in line for line in victim.stdout)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    said = attempt(workspace, tmp_path / "records", pipeline, LONG).communicate(timeout=300)[0]
+    assert "epoch 1/4" not in said and "epoch 4/4" in said
+    killed, whole = trainings(tracking, pipeline)
+    assert (killed.info.status, whole.info.status) == ("KILLED", "FINISHED")
+    history = tracking.get_metric_history(whole.info.run_id, "val_dice")
+    assert sorted(entry.step for entry in history) == [1, 2, 3, 4]
+    assert len(read_json(tmp_path / "model" / "training.json")["history"]) == 4
+    kept = [path.read_text() for path in (workspace / "var" / "state").glob("*/run.json")]
+    assert not [text for text in kept if whole.info.run_id in text]
+
+
+def test_a_training_that_diverges_is_a_failed_run(workspace, parent, tmp_path):
+    tracking, pipeline = parent
+    shutil.copytree(workspace / "records", tmp_path / "records")
+    settings = {**LONG, "learning_rate": 1e30, "normalization": "none"}
+    process = attempt(workspace, tmp_path / "records", pipeline, settings)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 1 and "lower learning_rate" in said and "Traceback" not in said
+    (run,) = trainings(tracking, pipeline)
+    assert run.info.status == "FAILED" and not (tmp_path / "model").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system that takes one checkpoint of `WIDE` and not two."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("only root can make a small file system; test_failures.py limits the size of files instead")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+WIDE = {**LONG, "filters": 8}
+
+
+def test_a_full_disk_fails_the_run_and_on_a_larger_one_it_goes_on(workspace, parent, tmp_path, small_disk):
+    tracking, pipeline = parent
+    shutil.copytree(workspace / "records", tmp_path / "records")
+    full = attempt(workspace, tmp_path / "records", pipeline, WIDE, METSEG_STATE=str(small_disk))
+    said = full.communicate(timeout=300)[0]
+    assert full.returncode == 1 and "the disk is full (" in said and "Traceback" not in said
+    assert "epoch 1/4" in said and "epoch 2/4" not in said
+    (failed,) = trainings(tracking, pipeline)
+    assert failed.info.status == "FAILED"
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    larger = attempt(workspace, tmp_path / "records", pipeline, WIDE, METSEG_STATE=str(small_disk))
+    said = larger.communicate(timeout=300)[0]
+    assert larger.returncode == 0 and "epoch 1/4" not in said and "epoch 2/4" in said
+    assert [run.info.status for run in trainings(tracking, pipeline)] == ["FAILED", "FINISHED"]
+    assert not list(small_disk.iterdir())

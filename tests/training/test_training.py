@@ -1,64 +1,21 @@
-"""Batches, the training loop, resuming after a kill, and the export, on a tiny cohort of records."""
+"""Batches and the training loop, on a tiny cohort of records."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import signal
-import subprocess
-import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from metseg.dataset.records import write_case_records
-from metseg.errors import MetsegError, UsageError
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.window import volume_window
+from metseg.dataset.augmentation import augment
+from metseg.errors import UsageError
 from metseg.training.batches import SliceStore, batches
-from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
-from metseg.training.configuration import TrainingConfiguration
-from metseg.training.evaluation import independent_probability, load_network
-from metseg.training.export import export, saved_model_of
-from metseg.training.loop import TrainingDiverged, build_network, inference_network, sub_networks, train_network
-from metseg.training.phantom_requests import golden_requests, input_example
-
-ROOT = Path(__file__).resolve().parents[2]
-SIDE = 32
-CONFIGURATION = TrainingConfiguration(
-    architecture="attention_unet", filters=4, depth=2, epochs=3, steps_per_epoch=4, batch_size=4, learning_rate=5e-3
-)
-SPECIFICATION = PreprocessingSpecification(channels=("t1n", "t2f", "t1c"), image_size=SIDE)
-
-
-def write_records(folder: Path) -> None:
-    """Bright squares on noise: two training cases, one validation case."""
-    rng = np.random.default_rng(0)
-    for split, cases in (("train", 2), ("validation", 1)):
-        for case in range(cases):
-            masks = np.zeros((6, SIDE, SIDE), np.uint8)
-            for place in range(1, 5):
-                top, left = rng.integers(2, SIDE - 10, 2)
-                masks[place, top : top + 7, left : left + 6] = 1
-            images = rng.random((6, SIDE, SIDE, 3)).astype(np.float32) * 0.5
-            images[..., 2] += 0.5 * masks
-            (folder / split).mkdir(parents=True, exist_ok=True)
-            write_case_records(folder / split / f"case{case}.tfrecord", images, masks)
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("records")
-    write_records(folder)
-    return folder
-
-
-def quiet(epoch: int, figures: dict[str, float]) -> None:
-    """Report nothing."""
+from metseg.training.checkpoint import restore_checkpoint
+from metseg.training.loop import TrainingDiverged, build_network, train_network
+from tests.training.tiny import CONFIGURATION, SIDE, quiet
 
 
 def test_a_batch_is_a_function_of_its_step(records):
@@ -118,140 +75,6 @@ def test_training_twice_gives_the_same_weights(records, tmp_path, architecture):
     assert first.output_shape[-1] == 1
 
 
-VICTIM = """
-import sys, json
-from pathlib import Path
-from metseg.settings import apply_defaults
-apply_defaults()
-import tensorflow as tf
-tf.config.experimental.enable_op_determinism()
-from metseg.training.checkpoint import save_checkpoint
-from metseg.training.configuration import TrainingConfiguration
-from metseg.training.loop import train_network
-def report(epoch, figures):
-    print("epoch", epoch, flush=True)
-network, history = train_network(
-    Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), report)
-save_checkpoint(Path(sys.argv[2] + ".npz"), network.weights)
-print("history", json.dumps(history))
-"""
-VICTIMS = replace(CONFIGURATION, dropout=0.2)
-
-
-def start(records: Path, state: Path) -> subprocess.Popen:
-    arguments = [sys.executable, "-c", VICTIM, str(records), str(state), json.dumps(asdict(VICTIMS))]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def test_a_killed_training_goes_on_to_the_very_same_weights(records, tmp_path):
-    undisturbed = start(records, tmp_path / "whole")
-    victim = start(records, tmp_path / "killed")
-    assert victim.stdout is not None
-    assert victim.stdout.readline().startswith("epoch 0")
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    resumed = start(records, tmp_path / "killed").communicate(timeout=300)[0]
-    expected = undisturbed.communicate(timeout=300)[0]
-    assert "epoch 0" not in resumed and "epoch 2" in resumed
-    assert expected.splitlines()[-1].startswith("history") and expected.splitlines()[-1] == resumed.splitlines()[-1]
-    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
-        assert len(whole.files) > 20 and whole.files == killed.files
-        for name in whole.files:
-            np.testing.assert_array_equal(whole[name], killed[name])
-
-
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 900])
-def test_a_damaged_checkpoint_says_what_to_remove(tmp_path, damage):
-    weights = build_network(CONFIGURATION, 3).weights
-    checkpoint = tmp_path / "epoch-0001.npz"
-    save_checkpoint(checkpoint, weights)
-    restore_checkpoint(checkpoint, weights)
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    with pytest.raises(MetsegError, match=f"remove the folder {tmp_path}"):
-        restore_checkpoint(checkpoint, weights)
-
-
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    save_checkpoint(tmp_path / "other.npz", build_network(replace(CONFIGURATION, filters=3), 3).weights)
-    network = build_network(CONFIGURATION, 3)
-    before = network.get_weights()
-    with pytest.raises(MetsegError, match="remove the folder"):
-        restore_checkpoint(tmp_path / "other.npz", network.weights)
-    for mine, untouched in zip(network.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(mine, untouched)
-
-
-def test_the_moving_average_of_the_network_follows_it(records, tmp_path):
-    configuration = replace(CONFIGURATION, epochs=5, steps_per_epoch=1, ema=0.3)
-    weights = len(build_network(configuration, 3).weights)
-    live, kept = [], []
-
-    def remember(epoch: int, figures: dict[str, float]) -> None:
-        with np.load(tmp_path / "state" / f"epoch-{epoch + 1:04d}.npz") as stored:
-            arrays = [stored[name] for name in stored.files]
-        live.append(arrays[:weights])
-        kept.append(arrays[-weights:])
-
-    train_network(records, 0, configuration, tmp_path / "state", remember)
-    averages = [live[0]]
-    # (1 + step) / (10 + step) of the steps 1 to 4, up to the momentum that was asked for.
-    for share, values in zip((2 / 11, 3 / 12, 4 / 13, 5 / 14), live[1:], strict=True):
-        share = min(share, 0.3)
-        averages.append([share * mean + (1 - share) * value for mean, value in zip(averages[-1], values, strict=True)])
-    assert any(not np.array_equal(mine, other) for mine, other in zip(live[0], live[-1], strict=True))
-    for mine, expected in zip(kept, averages, strict=True):
-        for value, mean in zip(mine, expected, strict=True):
-            np.testing.assert_allclose(value, mean, rtol=0, atol=1e-6)
-
-
-def test_the_best_epoch_is_what_a_training_gives(records, tmp_path):
-    configuration = replace(CONFIGURATION, epochs=4, steps_per_epoch=2, normalization="none", learning_rate=0.05)
-    averages = []
-
-    def remember(epoch: int, figures: dict[str, float]) -> None:
-        with np.load(tmp_path / "state" / f"epoch-{epoch + 1:04d}.npz") as stored:
-            averages.append([stored[name] for name in stored.files][-weights:])
-
-    weights = len(build_network(configuration, 3).weights)
-    network, history = train_network(records, 0, configuration, tmp_path / "state", remember)
-    dices = [epoch["val_dice"] for epoch in history]
-    best = max(index for index, dice in enumerate(dices) if dice == max(dices))
-    for mine, expected in zip(network.get_weights(), averages[best], strict=True):
-        np.testing.assert_array_equal(mine, expected)
-
-
-REPLICAS = """
-import sys, json
-from pathlib import Path
-from metseg.settings import apply_defaults
-apply_defaults()
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[4]))
-from metseg.training.configuration import TrainingConfiguration
-from metseg.training.loop import replication, train_network
-_, history = train_network(
-    Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), lambda *_: None)
-print(json.dumps([replication().num_replicas_in_sync, history[0]["loss"]]))
-"""
-
-
-def test_two_devices_share_a_batch_and_mean_the_same_loss(records, tmp_path):
-    settings = replace(CONFIGURATION, normalization="none", epochs=1, steps_per_epoch=2, augmentation=False)
-    found = []
-    for devices in ("1", "2"):
-        arguments = [str(records), str(tmp_path / devices), json.dumps(asdict(settings)), devices]
-        done = subprocess.run(
-            [sys.executable, "-c", REPLICAS, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    (one, alone), (two, shared) = found
-    assert (one, two) == (1, 2)
-    # The Dice part of the loss is taken over a replica's own slices, so the two are close and not equal.
-    assert abs(shared - alone) < 0.2 * alone
-
-
 def test_heads_weigh_in_the_loss_as_asked_for(records, tmp_path):
     """A head that weighs nothing stays as it was drawn; the deepest nodes serve it alone and stay so too."""
     configuration = replace(
@@ -290,106 +113,6 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):
         )
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["2D", "context"])
-def exported(request, tmp_path_factory):
-    specification = replace(SPECIFICATION, context_slices=request.param)
-    configuration = replace(CONFIGURATION, architecture="nested_unet")
-    network = inference_network(
-        build_network(configuration, specification.network_channels), configuration.inference_head
-    )
-    folder = tmp_path_factory.mktemp("export") / "model"
-    export(folder, network, specification, 0.3, {"channels": list(specification.channels), "threshold": 0.3})
-    return folder, specification, tf.saved_model.load(str(saved_model_of(folder)))
-
-
-@pytest.mark.parametrize("size", [(1, 32, 32), (9, 45, 37), (17, 64, 71)])
-def test_served_graph_equals_the_independent_path(exported, size):
-    folder, specification, served = exported
-    image = np.random.default_rng(2).gamma(2.0, 200.0, (*size, 3)).astype(np.float32)
-    answer = served.signatures["serving_default"](image=tf.constant(image[None]))
-    expected = independent_probability(load_network(folder), image, specification)
-    np.testing.assert_allclose(answer["probability"].numpy()[0], expected, rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(answer["mask"].numpy()[0], expected >= np.float32(0.3))
-    assert answer["mask"].dtype == tf.uint8
-
-
-def test_rows_of_a_batch_do_not_influence_one_another(exported):
-    _, _, served = exported
-    rows = np.random.default_rng(3).gamma(2.0, 200.0, (2, 3, 40, 33, 3)).astype(np.float32)
-    rows[1] *= 7.0
-    together = served.signatures["serving_default"](image=tf.constant(rows))["probability"].numpy()
-    for row in range(2):
-        alone = served.signatures["serving_default"](image=tf.constant(rows[row : row + 1]))["probability"].numpy()
-        np.testing.assert_allclose(together[row], alone[0], rtol=0, atol=1e-6)
-
-
-def test_windowed_chunks_equal_the_whole(exported):
-    _, specification, served = exported
-    image = np.random.default_rng(4).gamma(2.0, 200.0, (12, 40, 33, 3)).astype(np.float32)
-    whole = served.signatures["serving_default"](image=tf.constant(image[None]))["probability"].numpy()[0]
-    window = tf.constant(volume_window(image, specification)[None])
-    margin = specification.context_slices
-    chunk = image[4 - margin : 8 + margin]
-    part = served.signatures["windowed"](image=tf.constant(chunk[None]), window=window)["probability"].numpy()[0]
-    np.testing.assert_allclose(part[margin : margin + 4], whole[4:8], rtol=0, atol=1e-6)
-
-
-def test_describe_tells_what_the_model_is(exported):
-    _, _, served = exported
-    answer = served.signatures["describe"](request=tf.constant([1, 2]))["specification"].numpy()
-    assert len(answer) == 2 and json.loads(answer[0]) == {"channels": ["t1n", "t2f", "t1c"], "threshold": 0.3}
-
-
-def test_graph_holds_core_operations_only(exported):
-    folder, _, _ = exported
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    model = saved_model_pb2.SavedModel.FromString((saved_model_of(folder) / "saved_model.pb").read_bytes())
-    graph = model.meta_graphs[0].graph_def
-    nodes = [node.op for node in graph.node] + [node.op for f in graph.library.function for node in f.node_def]
-    assert not {op for op in nodes if "PyFunc" in op or op.startswith("Custom")}
-
-
-def test_exported_model_loads_by_mlflow(exported):
-    import mlflow
-
-    folder, _, served = exported
-    image = np.random.default_rng(5).gamma(2.0, 200.0, (1, 2, 40, 33, 3)).astype(np.float32)
-    answer = mlflow.pyfunc.load_model(str(folder)).predict(image)
-    expected = served.signatures["serving_default"](image=tf.constant(image))["probability"].numpy()
-    np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-6)
-
-
-def test_the_input_example_is_answered_by_mlflow_as_it_is_served(exported):
-    import mlflow
-
-    folder, specification, served = exported
-    model = mlflow.pyfunc.load_model(str(folder))
-    example = model.input_example
-    np.testing.assert_array_equal(example, input_example(specification.channels))
-    assert example.dtype == np.float32 and example.shape[:2] == (1, 3)
-    answer = model.predict(example)
-    expected = served.signatures["serving_default"](image=tf.constant(example))
-    np.testing.assert_allclose(answer["probability"], expected["probability"].numpy(), rtol=0, atol=1e-6)
-    np.testing.assert_array_equal(answer["mask"], expected["mask"].numpy())
-    assert sum(path.stat().st_size for path in folder.glob("*input_example.json")) < 1_000_000
-
-
-@pytest.mark.parametrize("level", [1, 2])
-def test_a_sub_network_is_exported_as_the_head_of_the_whole(level, tmp_path):
-    configuration = replace(CONFIGURATION, architecture="nested_unet", inference_head=f"L{level}")
-    whole = build_network(configuration, 3)
-    assert sub_networks(whole) == ["L1", "L2"]
-    folder = tmp_path / "model"
-    export(folder, inference_network(whole, configuration.inference_head), SPECIFICATION, 0.3, {})
-    reloaded = load_network(folder)
-    image = np.random.default_rng(6).random((2, SIDE, SIDE, 3)).astype(np.float32)
-    np.testing.assert_array_equal(reloaded(image)[..., 0], whole(image)[..., level - 1])
-    if level == 1:
-        assert reloaded.count_params() < whole.count_params() / 3
-        assert not [layer.name for layer in reloaded.layers if layer.name.startswith("x_0_2")]
-
-
 def test_a_sub_network_is_judged_while_it_trains(records, tmp_path):
     configuration = replace(CONFIGURATION, architecture="nested_unet", inference_head="L1", epochs=1)
     network, _ = train_network(records, 0, configuration, tmp_path / "state", quiet)
@@ -397,13 +120,6 @@ def test_a_sub_network_is_judged_while_it_trains(records, tmp_path):
     restore_checkpoint(tmp_path / "state" / "best.npz", whole.weights)
     image = np.random.default_rng(7).random((2, SIDE, SIDE, 3)).astype(np.float32)
     np.testing.assert_allclose(network(image)[..., 0], whole(image)[..., 0], rtol=0, atol=1e-5)
-
-
-def test_golden_requests_are_real_heads_of_two_sizes():
-    first, second = golden_requests(("t1n", "t2f", "t1c"))
-    assert first.shape[1:3] != second.shape[1:3]
-    assert first.dtype == np.float32 and first.shape[-1] == 3
-    assert len(np.unique(first)) > 100
 
 
 def test_settings_out_of_range_are_refused():
@@ -423,3 +139,17 @@ def test_settings_out_of_range_are_refused():
     ):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             replace(CONFIGURATION, **wrong)
+
+
+def test_slices_are_augmented_off_the_training_thread(records, tmp_path, monkeypatch):
+    threads = []
+
+    def watched(*arguments):
+        threads.append(threading.current_thread())
+        return augment(*arguments)
+
+    monkeypatch.setattr("metseg.training.batches.augment", watched)
+    configuration = replace(CONFIGURATION, architecture="unet", epochs=1, steps_per_epoch=3)
+    train_network(records, 0, configuration, tmp_path / "state", quiet)
+    assert len(threads) >= 3 * configuration.batch_size
+    assert threading.main_thread() not in threads

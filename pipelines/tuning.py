@@ -1,0 +1,197 @@
+"""`metseg tune`: a search for the parameters of a run, on the same data, cases and splits as that run."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from metseg.errors import UsageError
+from metseg.files import write_json
+from metseg.settings import Settings, apply_defaults
+from metseg.tracking import runs
+from metseg.training.search_space import PREPROCESSING
+from metseg.training.tuning import Search, open_study, tune
+
+if TYPE_CHECKING:
+    import optuna
+
+FOLDER = Path("var") / "tune"
+SHOWN = 5
+"""Trials of the table at the end."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a search reads.
+
+    Attributes:
+        reference: of the data, as `ingest` takes it.
+        given: the same as the user named it; empty for the phantom cohort.
+        options: further arguments of ingest.
+    """
+
+    reference: str
+    given: str
+    options: Mapping[str, Any]
+
+
+def run(search: Search, data: Data, name: str, settings: Settings, console: Console) -> dict[str, Any]:
+    """Search, going on where an earlier call of the same name was stopped, and show what was found.
+
+    Returns:
+        The content of `tuning.json`, written to `var/tune/<name>/` beside the study.
+
+    Raises:
+        UsageError: the study was begun with another search or data, or another process is at it.
+        MetsegError: the data cannot be read, or MLflow does not answer.
+    """
+    import tensorflow as tf
+
+    apply_defaults()
+    os.environ.update(settings.to_environment())
+    tf.config.experimental.enable_op_determinism()
+    folder = settings.workspace / FOLDER / name
+    with _alone(folder, name), _told(console):
+        study = open_study(folder / "study.db", name, search)
+        parent = _ingested(folder, study, data, name)
+        tracking = runs.client(settings)
+        tracking.update_run(parent, status="RUNNING")
+        cohort = folder / "cohort"
+        try:
+            tune(search, study, cohort, lambda chosen: _records(cohort, folder, chosen), tracking, parent)
+            found = _found(study, search, data)
+            runs.log_metrics(tracking, parent, {f"best_{search.objective}": found["best"]["score"]})
+            tags = {"best.run": found["best"]["run"], "best.command": found["command"]}
+            runs.set_tags(tracking, parent, tags)
+        except BaseException:
+            runs.finish(tracking, parent, failed=True)
+            raise
+        runs.finish(tracking, parent)
+    write_json(folder / "tuning.json", found)
+    _show(found, search, folder, console)
+    return found
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Keep a second process off the study: it would take the trial under way for one that was left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"another process is at the study {name}: wait for it, or give another --study") from None
+        yield
+
+
+@contextmanager
+def _told(console: Console) -> Iterator[None]:
+    """Show what the steps and the search say."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+    handler = Lines(logging.INFO)
+    ours = [logging.getLogger(name) for name in ("metseg", "components")]
+    for logger in ours:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in ours:
+            logger.removeHandler(handler)
+
+
+def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
+    """Read the data, once a study, and give the MLflow run that this opened."""
+    from components.ingest.step import ingest
+
+    identity = {"reference": data.reference, **data.options}
+    if study.user_attrs.get("data", identity) != identity:
+        raise UsageError(f"the study {name} was begun with the data {study.user_attrs['data']}: give another --study")
+    if "run" in study.user_attrs and (folder / "cohort" / "manifest.json").exists():
+        return str(study.user_attrs["run"])
+    parent = ingest(data.reference, folder / "cohort", run_name=f"tune {name}", **data.options)
+    tracking = runs.client(Settings.from_environment())
+    runs.set_tags(tracking, parent, {"metseg.kind": "tuning"})
+    study.set_user_attr("data", identity)
+    study.set_user_attr("run", parent)
+    return parent
+
+
+def _records(cohort: Path, folder: Path, chosen: Mapping[str, Any]) -> Path:
+    """Records under parameters of preprocess, made once."""
+    from components.preprocess.step import preprocess
+
+    named = "-".join(f"{name}={chosen[name]}" for name in PREPROCESSING if name in chosen)
+    records = folder / "records" / (named or "default")
+    if not records.exists():
+        preprocess(cohort, records, **chosen)
+    return records
+
+
+def _found(study: optuna.Study, search: Search, data: Data) -> dict[str, Any]:
+    """What the study found, the best trial first.
+
+    Raises:
+        UsageError: no trial came to its end.
+    """
+    from optuna.trial import TrialState
+
+    ended = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    if not ended:
+        refused = next((trial.user_attrs["refused"] for trial in study.trials if "refused" in trial.user_attrs), "")
+        raise UsageError(f"no trial of the search could be trained to its end. {refused}".strip())
+    ended.sort(key=lambda trial: (-(trial.value or 0.0), trial.number))
+    trials = [
+        {
+            "trial": trial.number,
+            "score": trial.value,
+            "settings": trial.user_attrs["settings"],
+            "run": trial.user_attrs["run"],
+        }
+        for trial in ended
+    ]
+    counts = {state.name.lower(): sum(trial.state == state for trial in study.trials) for state in TrialState}
+    parameters = {"architectures": search.architecture, **search.fixed, **trials[0]["settings"]}
+    options = {name: value for name, value in data.options.items() if name != "model_name"}
+    words = ["metseg", "run", *(["--data", data.given] if data.given else [])]
+    for parameter, value in {**options, **parameters}.items():
+        words += ["--param", f"{parameter}={str(value).lower() if isinstance(value, bool) else value}"]
+    return {
+        "objective": search.objective,
+        "best": trials[0],
+        "command": shlex.join(words),
+        "counts": counts,
+        "trials": trials,
+        "run": study.user_attrs["run"],
+    }
+
+
+def _show(found: dict[str, Any], search: Search, folder: Path, console: Console) -> None:
+    """The best trials and what to type next."""
+    names = [dimension.name for dimension in search.dimensions]
+    title = f"{search.architecture}: {search.objective} of validation patients"
+    table = Table("trial", search.objective, *names, title=title, title_justify="left")
+    for trial in found["trials"][:SHOWN]:
+        cells = [str(trial["settings"][name]) for name in names]
+        table.add_row(str(trial["trial"]), f"{trial['score']:.4f}", *cells)
+    console.print()
+    console.print(table)
+    counts = found["counts"]
+    console.print(f"{counts['complete']} trials, {counts['pruned']} cut short, {counts['fail']} refused or interrupted")
+    console.print(f"All trials  {folder / 'tuning.json'}", highlight=False, soft_wrap=True)
+    console.print("\nTrain with the best:", highlight=False)
+    console.print(f"  {found['command']}", markup=False, highlight=False, soft_wrap=True)

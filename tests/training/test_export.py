@@ -1,0 +1,124 @@
+"""The exported model: its three signatures, what it is made of, and what MLflow answers with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from metseg.imaging.window import volume_window
+from metseg.training.evaluation import independent_probability, load_network
+from metseg.training.export import export, saved_model_of
+from metseg.training.loop import build_network, inference_network, sub_networks
+from metseg.training.phantom_requests import golden_requests, input_example
+from tests.training.tiny import CONFIGURATION, SIDE, SPECIFICATION
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["2D", "context"])
+def exported(request, tmp_path_factory):
+    specification = replace(SPECIFICATION, context_slices=request.param)
+    configuration = replace(CONFIGURATION, architecture="nested_unet")
+    network = inference_network(
+        build_network(configuration, specification.network_channels), configuration.inference_head
+    )
+    folder = tmp_path_factory.mktemp("export") / "model"
+    export(folder, network, specification, 0.3, {"channels": list(specification.channels), "threshold": 0.3})
+    return folder, specification, tf.saved_model.load(str(saved_model_of(folder)))
+
+
+@pytest.mark.parametrize("size", [(1, 32, 32), (9, 45, 37), (17, 64, 71)])
+def test_served_graph_equals_the_independent_path(exported, size):
+    folder, specification, served = exported
+    image = np.random.default_rng(2).gamma(2.0, 200.0, (*size, 3)).astype(np.float32)
+    answer = served.signatures["serving_default"](image=tf.constant(image[None]))
+    expected = independent_probability(load_network(folder), image, specification)
+    np.testing.assert_allclose(answer["probability"].numpy()[0], expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(answer["mask"].numpy()[0], expected >= np.float32(0.3))
+    assert answer["mask"].dtype == tf.uint8
+
+
+def test_rows_of_a_batch_do_not_influence_one_another(exported):
+    _, _, served = exported
+    rows = np.random.default_rng(3).gamma(2.0, 200.0, (2, 3, 40, 33, 3)).astype(np.float32)
+    rows[1] *= 7.0
+    together = served.signatures["serving_default"](image=tf.constant(rows))["probability"].numpy()
+    for row in range(2):
+        alone = served.signatures["serving_default"](image=tf.constant(rows[row : row + 1]))["probability"].numpy()
+        np.testing.assert_allclose(together[row], alone[0], rtol=0, atol=1e-6)
+
+
+def test_windowed_chunks_equal_the_whole(exported):
+    _, specification, served = exported
+    image = np.random.default_rng(4).gamma(2.0, 200.0, (12, 40, 33, 3)).astype(np.float32)
+    whole = served.signatures["serving_default"](image=tf.constant(image[None]))["probability"].numpy()[0]
+    window = tf.constant(volume_window(image, specification)[None])
+    margin = specification.context_slices
+    chunk = image[4 - margin : 8 + margin]
+    part = served.signatures["windowed"](image=tf.constant(chunk[None]), window=window)["probability"].numpy()[0]
+    np.testing.assert_allclose(part[margin : margin + 4], whole[4:8], rtol=0, atol=1e-6)
+
+
+def test_describe_tells_what_the_model_is(exported):
+    _, _, served = exported
+    answer = served.signatures["describe"](request=tf.constant([1, 2]))["specification"].numpy()
+    assert len(answer) == 2 and json.loads(answer[0]) == {"channels": ["t1n", "t2f", "t1c"], "threshold": 0.3}
+
+
+def test_graph_holds_core_operations_only(exported):
+    folder, _, _ = exported
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel.FromString((saved_model_of(folder) / "saved_model.pb").read_bytes())
+    graph = model.meta_graphs[0].graph_def
+    nodes = [node.op for node in graph.node] + [node.op for f in graph.library.function for node in f.node_def]
+    assert not {op for op in nodes if "PyFunc" in op or op.startswith("Custom")}
+
+
+def test_exported_model_loads_by_mlflow(exported):
+    import mlflow
+
+    folder, _, served = exported
+    image = np.random.default_rng(5).gamma(2.0, 200.0, (1, 2, 40, 33, 3)).astype(np.float32)
+    answer = mlflow.pyfunc.load_model(str(folder)).predict(image)
+    expected = served.signatures["serving_default"](image=tf.constant(image))["probability"].numpy()
+    np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-6)
+
+
+def test_the_input_example_is_answered_by_mlflow_as_it_is_served(exported):
+    import mlflow
+
+    folder, specification, served = exported
+    model = mlflow.pyfunc.load_model(str(folder))
+    example = model.input_example
+    np.testing.assert_array_equal(example, input_example(specification.channels))
+    assert example.dtype == np.float32 and example.shape[:2] == (1, 3)
+    answer = model.predict(example)
+    expected = served.signatures["serving_default"](image=tf.constant(example))
+    np.testing.assert_allclose(answer["probability"], expected["probability"].numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(answer["mask"], expected["mask"].numpy())
+    assert sum(path.stat().st_size for path in folder.glob("*input_example.json")) < 1_000_000
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_sub_network_is_exported_as_the_head_of_the_whole(level, tmp_path):
+    configuration = replace(CONFIGURATION, architecture="nested_unet", inference_head=f"L{level}")
+    whole = build_network(configuration, 3)
+    assert sub_networks(whole) == ["L1", "L2"]
+    folder = tmp_path / "model"
+    export(folder, inference_network(whole, configuration.inference_head), SPECIFICATION, 0.3, {})
+    reloaded = load_network(folder)
+    image = np.random.default_rng(6).random((2, SIDE, SIDE, 3)).astype(np.float32)
+    np.testing.assert_array_equal(reloaded(image)[..., 0], whole(image)[..., level - 1])
+    if level == 1:
+        assert reloaded.count_params() < whole.count_params() / 3
+        assert not [layer.name for layer in reloaded.layers if layer.name.startswith("x_0_2")]
+
+
+def test_golden_requests_are_real_heads_of_two_sizes():
+    first, second = golden_requests(("t1n", "t2f", "t1c"))
+    assert first.shape[1:3] != second.shape[1:3]
+    assert first.dtype == np.float32 and first.shape[-1] == 3
+    assert len(np.unique(first)) > 100

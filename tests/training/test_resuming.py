@@ -1,0 +1,131 @@
+"""A training that is killed goes on to the very same weights; what of its state is kept, and what is judged."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metseg.errors import MetsegError
+from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
+from metseg.training.loop import build_network, train_network
+from tests.conftest import ROOT
+from tests.training.tiny import CONFIGURATION, SIDE
+
+VICTIM = """
+import sys, json
+from pathlib import Path
+from metseg.settings import apply_defaults
+apply_defaults()
+import tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+from metseg.training.checkpoint import save_checkpoint
+from metseg.training.configuration import TrainingConfiguration
+from metseg.training.loop import train_network
+def report(epoch, figures):
+    print("epoch", epoch, flush=True)
+network, history = train_network(
+    Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), report)
+save_checkpoint(Path(sys.argv[2] + ".npz"), network.weights)
+print("history", json.dumps(history))
+"""
+VICTIMS = replace(CONFIGURATION, dropout=0.2)
+
+
+def start(records: Path, state: Path) -> subprocess.Popen:
+    arguments = [sys.executable, "-c", VICTIM, str(records), str(state), json.dumps(asdict(VICTIMS))]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_a_killed_training_goes_on_to_the_very_same_weights(records, tmp_path):
+    undisturbed = start(records, tmp_path / "whole")
+    victim = start(records, tmp_path / "killed")
+    assert victim.stdout is not None
+    assert victim.stdout.readline().startswith("epoch 0")
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    resumed = start(records, tmp_path / "killed").communicate(timeout=300)[0]
+    expected = undisturbed.communicate(timeout=300)[0]
+    assert "epoch 0" not in resumed and "epoch 2" in resumed
+    assert expected.splitlines()[-1].startswith("history") and expected.splitlines()[-1] == resumed.splitlines()[-1]
+    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "killed.npz") as killed:
+        assert len(whole.files) > 20 and whole.files == killed.files
+        for name in whole.files:
+            np.testing.assert_array_equal(whole[name], killed[name])
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 900])
+def test_a_damaged_checkpoint_says_what_to_remove(tmp_path, damage):
+    weights = build_network(CONFIGURATION, 3).weights
+    checkpoint = tmp_path / "epoch-0001.npz"
+    save_checkpoint(checkpoint, weights)
+    restore_checkpoint(checkpoint, weights)
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(MetsegError, match=f"remove the folder {tmp_path}"):
+        restore_checkpoint(checkpoint, weights)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "other.npz", build_network(replace(CONFIGURATION, filters=3), 3).weights)
+    network = build_network(CONFIGURATION, 3)
+    before = network.get_weights()
+    with pytest.raises(MetsegError, match="remove the folder"):
+        restore_checkpoint(tmp_path / "other.npz", network.weights)
+    for mine, untouched in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, untouched)
+
+
+def arrays(checkpoint: Path) -> list[np.ndarray]:
+    with np.load(checkpoint) as stored:
+        return [stored[name] for name in stored.files]
+
+
+def test_the_moving_average_of_the_weights_follows_them(records, tmp_path):
+    configuration = replace(CONFIGURATION, epochs=5, steps_per_epoch=1, ema=0.3)
+    network = build_network(configuration, 3)
+    trained = [weight.trainable for weight in network.weights]
+    live, kept, judged = [], [], []
+
+    def remember(epoch: int, figures: dict[str, float]) -> None:
+        stored = arrays(tmp_path / "state" / f"epoch-{epoch + 1:04d}.npz")
+        live.append(stored[: len(trained)])
+        kept.append(stored[-sum(trained) :])
+        judged.append(figures["val_dice"])
+
+    train_network(records, 0, configuration, tmp_path / "state", remember)
+    averages = [list(itertools.compress(live[0], trained))]
+    # (1 + step) / (10 + step) of the steps 1 to 4, up to the momentum that was asked for.
+    for share, values in zip((2 / 11, 3 / 12, 0.3, 0.3), live[1:], strict=True):
+        pairs = zip(averages[-1], itertools.compress(values, trained), strict=True)
+        averages.append([share * mean + (1 - share) * value for mean, value in pairs])
+    assert any(not np.array_equal(mine, other) for mine, other in zip(live[0], live[-1], strict=True))
+    for mine, expected in zip(kept, averages, strict=True):
+        for value, mean in zip(mine, expected, strict=True):
+            np.testing.assert_allclose(value, mean, rtol=0, atol=1e-6)
+
+
+def test_the_best_epoch_is_what_a_training_gives(records, tmp_path):
+    """Its averaged weights, with the statistics of normalisation that its last step left."""
+    configuration = replace(CONFIGURATION, epochs=4, steps_per_epoch=2, learning_rate=0.02)
+    expected = build_network(configuration, 3)
+    trained = [weight.trainable for weight in expected.weights]
+    epochs = []
+
+    def remember(epoch: int, figures: dict[str, float]) -> None:
+        stored = arrays(tmp_path / "state" / f"epoch-{epoch + 1:04d}.npz")
+        averages = iter(stored[-sum(trained) :])
+        live = stored[: len(trained)]
+        epochs.append([next(averages) if own else value for own, value in zip(trained, live, strict=True)])
+
+    network, history = train_network(records, 0, configuration, tmp_path / "state", remember)
+    dices = [epoch["val_dice"] for epoch in history]
+    expected.set_weights(epochs[max(index for index, dice in enumerate(dices) if dice == max(dices))])
+    image = np.random.default_rng(8).random((2, SIDE, SIDE, 3)).astype(np.float32)
+    np.testing.assert_allclose(network(image), expected(image), rtol=0, atol=1e-5)
