@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metseg.commands import looking, viewing
+from metseg.commands import looking, serve, viewing
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import Settings, apply_defaults
 
@@ -307,26 +307,10 @@ def deidentify(
         print(f"{deidentify_folder(source, target)} files written to {target}")
 
 
-def _serve_command(context: typer.Context) -> None:
-    import logging
-
-    apply_defaults()
-    from metseg.serving.flags import parse_flags
-    from metseg.serving.server import serve
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    serve(parse_flags(context.args))
-
-
-app.command(
-    name="serve",
-    help="Serve models over gRPC with the flags of tensorflow_model_server.",
-    epilog=_examples(
-        "metseg serve --model_config_file var/serving/models.config",
-        "metseg serve --port 8500 --model_name m --model_base_path /models/m",
-    ),
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)(_serve_command)
+# The flags of `serve` are tensorflow_model_server's: they are parsed, and listed by --help, in metseg.serving.flags.
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
+    serve.serve
+)
 
 
 def main() -> None:

@@ -1,106 +1,30 @@
-"""What the embedded model server is told: its flags and its model configuration, checked before anything runs.
+"""The model configuration of a server: read, checked, and what its labels point at.
 
-Flags carry the names and defaults of `tensorflow_model_server` (model_servers/main.cc); the rules for a configuration
-are those of TF Serving's `ServerCore` (model_servers/server_core.cc).
+The rules are those of TF Serving's `ServerCore` (model_servers/server_core.cc).
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
-from metseg.errors import UsageError
+from metseg.serving.config_files import read_message
+from metseg.serving.options import DEFAULT_MODEL_NAME, DEFAULT_PORT, ServerOptions
 from metseg.serving.protos import model_server_config_pb2
 from metseg.serving.refusal import failed_precondition, invalid_argument
 
-DEFAULT_MODEL_NAME = "brain-mets-segmentation"
-DEFAULT_PORT = 8500
+__all__ = [
+    "DEFAULT_MODEL_NAME",
+    "DEFAULT_PORT",
+    "PLATFORM",
+    "ServerOptions",
+    "assign_labels",
+    "check_configuration",
+    "initial_configuration",
+    "read_configuration",
+]
+
 PLATFORM = "tensorflow"
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """The flags of `tensorflow_model_server` that the embedded server honours, under the same names.
-
-    Defaults are TF Serving's, but for `model_name` (there: `default`). Two settings are our own: `host`, which keeps a
-    server without authentication to this machine unless told otherwise, and `shutdown_grace_seconds`.
-    """
-
-    port: int = DEFAULT_PORT
-    """TCP port for gRPC; 0 picks a free one."""
-    host: str = "127.0.0.1"
-    """Address to listen on; `0.0.0.0` opens the server to the network."""
-    rest_api_port: int = 0
-    """The HTTP/REST port; only 0 (off) is supported."""
-    model_name: str = DEFAULT_MODEL_NAME
-    """Name under which `model_base_path` is served."""
-    model_base_path: str = ""
-    """Folder that holds one folder per version, named by its number; ignored when there is a `model_config_file`."""
-    model_config_file: str = ""
-    """Text file with a ModelServerConfig: several models, version policies, labels."""
-    model_config_file_poll_wait_seconds: float = 0
-    """Seconds between two looks at `model_config_file`; 0 reads it once."""
-    allow_version_labels_for_unavailable_models: bool = False
-    """Accept a new label for a version that is not loaded yet; moving a label never may."""
-    file_system_poll_wait_seconds: float = 1
-    """Seconds between two looks at the base paths; 0 looks at start and at a reload only."""
-    max_num_load_retries: int = 5
-    """How often a version that failed to load is tried again."""
-    load_retry_interval_micros: int = 60_000_000
-    """Microseconds between two tries."""
-    grpc_max_threads: int = 4 * (os.cpu_count() or 1)
-    """Requests answered at the same time."""
-    enable_grpc_healthcheck_service: bool = False
-    """Answer grpc.health.v1 for the server, `ModelService` and `PredictionService`."""
-    enable_serialization_as_tensor_content: bool = False
-    """Answer with raw bytes instead of typed fields: smaller masks, less time."""
-    enable_batching: bool = False
-    """Not supported: requests of different sizes would fail or change each other's answers."""
-    ssl_config_file: str = ""
-    """Not supported: put a TLS proxy in front, or use TF Serving itself."""
-    shutdown_grace_seconds: float = 120
-    """How long `serve` lets calls in flight finish after SIGTERM or SIGINT."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be honoured, by the flag's name; raises UsageError."""
-        self._refuse_unsupported()
-        for flag in (
-            "port",
-            "file_system_poll_wait_seconds",
-            "model_config_file_poll_wait_seconds",
-            "max_num_load_retries",
-        ):
-            if getattr(self, flag) < 0:
-                raise UsageError(f"--{flag} is {getattr(self, flag)}; expected 0 or more")
-        if self.port > 65535:
-            raise UsageError(f"--port is {self.port}; expected 0 to 65535")
-        if self.grpc_max_threads < 1:
-            raise UsageError(f"--grpc_max_threads is {self.grpc_max_threads}; expected 1 or more")
-        if not self.model_base_path and not self.model_config_file:
-            raise UsageError("nothing to serve: give --model_base_path or --model_config_file")
-        if self.model_base_path and not self.model_name and not self.model_config_file:
-            raise UsageError("--model_name is empty; expected the name that callers ask for")
-
-    def _refuse_unsupported(self) -> None:
-        if self.rest_api_port:
-            raise UsageError(
-                f"--rest_api_port is {self.rest_api_port}, but the embedded server speaks gRPC only: "
-                "leave it at 0, or run TF Serving for REST"
-            )
-        if self.enable_batching:
-            raise UsageError(
-                "--enable_batching is not supported: images of different sizes cannot share a batch; "
-                "leave it off, or run TF Serving for callers of one fixed size"
-            )
-        if self.ssl_config_file:
-            raise UsageError(
-                "--ssl_config_file is not supported by the embedded server: "
-                "put a TLS proxy in front of it, or run TF Serving"
-            )
 
 
 def initial_configuration(options: ServerOptions) -> Any:
@@ -120,14 +44,7 @@ def initial_configuration(options: ServerOptions) -> Any:
 
 def read_configuration(path: Path) -> Any:
     """The ModelServerConfig in a text file; raises UsageError naming the file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: the model configuration cannot be read: {error}") from error
-    try:
-        return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    except text_format.ParseError as error:
-        raise UsageError(f"{path}: not a ModelServerConfig in protobuf text format: {error}") from error
+    return read_message(path, model_server_config_pb2.ModelServerConfig())
 
 
 def check_configuration(configuration: Any) -> None:

@@ -4,38 +4,57 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+from numpy.typing import NDArray
 
 from metseg.errors import ServingError, UsageError
 from metseg.serving.configuration import (
     Labels,
-    ServerOptions,
     assign_labels,
     check_configuration,
     initial_configuration,
     read_configuration,
 )
+from metseg.serving.monitoring import REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, Metrics
+from metseg.serving.options import ServerOptions
+from metseg.serving.prediction import DEFAULT_SIGNATURE, prepared
 from metseg.serving.refusal import Refusal, invalid_argument, not_found
+from metseg.serving.saved_model import session_config
 from metseg.serving.servables import Servable, ServableTable, VersionState
+from metseg.serving.tensors import ReceivedTensor
 from metseg.serving.watching import BasePathWatcher
 
 LOGGER = logging.getLogger(__name__)
 
+_LONGEST_SECONDS = 1e6
+"""A deadline further away than this is none; TensorFlow takes no more than 2^63 milliseconds."""
+_MICROSECONDS = 1e6
+_UNKNOWN_MODEL = "(unknown)"
+
 
 class ServerCore:
-    """Models, versions and labels of one server; safe to use from any thread."""
+    """Models, versions and labels of one server; safe to use from any thread.
+
+    Attributes:
+        metrics: what the server counts.
+    """
 
     def __init__(self, options: ServerOptions) -> None:
+        self.metrics = Metrics()
         self._options = options
         self._table = ServableTable()
-        self._watcher = BasePathWatcher(options, self._table)
+        self._watcher = BasePathWatcher(options, self._table, self.metrics)
         self._reloading = threading.Lock()
         self._labels: Labels = {}
         self._configuration = initial_configuration(options)
+        if options.tensorflow_session_config_file:
+            session_config(options)  # what is wrong with it is told now, not by each version that does not load
         self._stopped = threading.Event()
         self._file_thread = threading.Thread(target=self._follow_file, name="model-config-file", daemon=True)
 
@@ -57,11 +76,12 @@ class ServerCore:
             self._file_thread.start()
 
     def stop(self) -> None:
-        """Stop watching base paths and configuration file."""
+        """Stop watching base paths and configuration file, and let go of every version."""
         self._stopped.set()
         self._watcher.stop()
         if self._file_thread.is_alive():
             self._file_thread.join()
+        self._table.unload_all()
 
     def use(self, model_spec: Any) -> AbstractContextManager[Servable]:
         """The version that a ModelSpec asks for, by number, by label or the latest, held until the block ends."""
@@ -78,6 +98,52 @@ class ServerCore:
                 return self._table.use(model_spec.name, version)
             case _:
                 return self._table.use(model_spec.name, None)
+
+    def predict(
+        self,
+        servable: Servable,
+        signature: str,
+        tensors: Mapping[str, ReceivedTensor],
+        output_filter: Iterable[str],
+        seconds: float | None,
+    ) -> dict[str, NDArray[Any]]:
+        """Outputs of a signature for tensors as they were received; raises Refusal as TF Serving refuses."""
+        inputs, outputs = prepared(servable.model, signature, tensors, output_filter)
+        return self.run(servable, signature, inputs, outputs, seconds)
+
+    def run(
+        self,
+        servable: Servable,
+        signature: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: list[str],
+        seconds: float | None,
+    ) -> dict[str, NDArray[Any]]:
+        """Outputs of a signature for arrays that fit it, with the time counted; raises Refusal."""
+        limit = seconds if seconds is not None and seconds < _LONGEST_SECONDS else None
+        began = time.monotonic()
+        computed = servable.model.run(signature or DEFAULT_SIGNATURE, inputs, outputs, limit)
+        self.metrics.add(RUNTIME_LATENCY, servable.name, "Predict", "TF1", amount=_microseconds_since(began))
+        return computed
+
+    @contextmanager
+    def metered(self, model_name: str, entrypoint: str) -> Iterator[None]:
+        """Count a request for a model, its status and, if it is answered, its time.
+
+        Names that no configuration holds are counted together, for callers may ask for any.
+        """
+        known = {model.name for model in self._configuration.model_config_list.config}
+        name = model_name if model_name in known else _UNKNOWN_MODEL
+        began, status = time.monotonic(), grpc.StatusCode.INTERNAL
+        try:
+            yield
+            status = grpc.StatusCode.OK
+            self.metrics.add(REQUEST_LATENCY, name, "Predict", entrypoint, amount=_microseconds_since(began))
+        except Refusal as refusal:
+            status = refusal.code
+            raise
+        finally:
+            self.metrics.add(REQUEST_COUNT, name, status.name)
 
     def states(self, model_spec: Any) -> list[VersionState]:
         """State of the version that is named by number, or of all versions; refuses with NOT_FOUND."""
@@ -140,3 +206,7 @@ class ServerCore:
             else:
                 applied, refused = configuration, ""
                 LOGGER.info("%s: applied", self._options.model_config_file)
+
+
+def _microseconds_since(began: float) -> int:
+    return round((time.monotonic() - began) * _MICROSECONDS)

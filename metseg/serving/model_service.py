@@ -29,14 +29,7 @@ class ModelService(_Base):  # type: ignore[misc]
     @answering
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         """State of the version that the ModelSpec names by number, else of every version, the highest first."""
-        if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version in self._core.states(request.model_spec):
-            status = response.model_version_status.add(version=version.version, state=int(version.state))
-            status.status.error_code = version.error.number if version.error else 0
-            status.status.error_message = str(version.error) if version.error else ""
-        return response
+        return model_status(self._core, request)
 
     @answering
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -47,3 +40,15 @@ class ModelService(_Base):  # type: ignore[misc]
             LOGGER.error("ReloadConfig failed: %s", refusal)
             raise
         return model_management_pb2.ReloadConfigResponse(status={"error_code": 0, "error_message": ""})
+
+
+def model_status(core: ServerCore, request: Any) -> Any:
+    """GetModelStatusResponse; raises Refusal."""
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for version in core.states(request.model_spec):
+        status = response.model_version_status.add(version=version.version, state=int(version.state))
+        status.status.error_code = version.error.number if version.error else 0
+        status.status.error_message = str(version.error) if version.error else ""
+    return response

@@ -1,176 +1,116 @@
 """tensorflow.serving.PredictionService: Predict and GetModelMetadata, with TF Serving's checks in TF Serving's order.
 
-The texts are those of servables/tensorflow/predict_util.cc, get_model_metadata_impl.cc and, in TensorFlow,
-cc/saved_model/util.cc.
+The texts are those of predict_impl.cc and get_model_metadata_impl.cc in servables/tensorflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
+from google.protobuf.message import DecodeError
 
-from metseg.errors import ServingError
 from metseg.serving.answering import answering
 from metseg.serving.core import ServerCore
+from metseg.serving.prediction import DEFAULT_SIGNATURE
 from metseg.serving.protos import (
+    classification_pb2,
     get_model_metadata_pb2,
-    predict_pb2,
-    prediction_service_pb2_grpc,
+    inference_pb2,
+    model_pb2,
+    regression_pb2,
 )
-from metseg.serving.refusal import Refusal, failed_precondition, invalid_argument
-from metseg.serving.servables import Servable
-from metseg.serving.tensors import dtype_name, from_tensor_proto, to_tensor_proto
+from metseg.serving.refusal import Refusal, invalid_argument
+from metseg.serving.wire import predict_response, read_predict_request
 
-DEFAULT_SIGNATURE = "serving_default"
+SERVICE = "tensorflow.serving.PredictionService"
 SIGNATURE_FIELD = "signature_def"
 
-_Base: Any = prediction_service_pb2_grpc.PredictionServiceServicer
+_NOT_OFFERED = {
+    "Classify": classification_pb2.ClassificationRequest,
+    "Regress": regression_pb2.RegressionRequest,
+    "MultiInference": inference_pb2.MultiInferenceRequest,
+}
 
 
-class PredictionService(_Base):  # type: ignore[misc]
-    """Answers Predict and GetModelMetadata; the other calls say that they are not implemented."""
+class PredictionService:
+    """Answers Predict and GetModelMetadata; the calls that take tf.Example say that they are not implemented."""
 
     def __init__(self, core: ServerCore, *, as_tensor_content: bool) -> None:
         self._core = core
         self._as_tensor_content = as_tensor_content
 
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service for a gRPC server; Predict takes and gives bytes, so that volumes are copied once."""
+        unary = grpc.unary_unary_rpc_method_handler
+        methods = {
+            "Predict": unary(self.Predict),
+            "GetModelMetadata": unary(
+                self.GetModelMetadata,
+                get_model_metadata_pb2.GetModelMetadataRequest.FromString,
+                get_model_metadata_pb2.GetModelMetadataResponse.SerializeToString,
+            ),
+        }
+        for call, request in _NOT_OFFERED.items():
+            methods[call] = unary(self._refusing(call), request.FromString)
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
     @answering
-    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def Predict(self, message: bytes, context: grpc.ServicerContext) -> bytes:
         """Run a signature of the version that the ModelSpec asks for."""
+        try:
+            request, tensors = read_predict_request(message)
+        except DecodeError as error:
+            raise Refusal(grpc.StatusCode.INTERNAL, f"the PredictRequest cannot be parsed: {error}") from error
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
-        with self._core.use(request.model_spec) as servable:
-            name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            signature = servable.model.signatures.get(name)
-            if signature is None:
-                raise failed_precondition(f'Serving signature key "{name}" not found.')
-            inputs = input_arrays(signature, request.inputs)
-            wanted = chosen_outputs(signature, request.output_filter)
+        spec = request.model_spec
+        with self._core.metered(spec.name, "GRPC"), self._core.use(spec) as servable:
             if not context.is_active():
                 raise Refusal(grpc.StatusCode.CANCELLED, "the caller is gone")
-            outputs = servable.model.run(name, inputs)
-            response = predict_pb2.PredictResponse()
-            _describe(response.model_spec, servable, name)
-            for alias in wanted:
-                proto = to_tensor_proto(outputs[alias], typed_fields=not self._as_tensor_content)
-                response.outputs[alias].CopyFrom(proto)
-            return response
+            outputs = self._core.predict(
+                servable, spec.signature_name, tensors, request.output_filter, context.time_remaining()
+            )
+            answered = model_pb2.ModelSpec(name=servable.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
+            answered.version.value = servable.version
+            return predict_response(answered, outputs, typed_fields=not self._as_tensor_content)
 
     @answering
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         """The signatures of the version that the ModelSpec asks for."""
-        if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
-        if not request.metadata_field:
-            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-        for field in request.metadata_field:
-            if field != SIGNATURE_FIELD:
-                raise invalid_argument(f"Metadata field {field} is not supported")
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        with self._core.use(request.model_spec) as servable:
-            for name, definition in servable.model.signatures.items():
-                signatures.signature_def[name].CopyFrom(definition)
-            _describe(response.model_spec, servable)
-        response.metadata[SIGNATURE_FIELD].Pack(signatures)
-        return response
+        return model_metadata(self._core, request)
 
-    @answering
-    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """Not implemented: classification takes tf.Example, not images."""
-        raise _not_implemented("Classify")
+    def _refusing(self, call: str) -> Any:
+        @answering
+        def refuse(request: Any, context: grpc.ServicerContext) -> Any:
+            with self._core.metered(getattr(request, "model_spec", model_pb2.ModelSpec()).name, "GRPC"):
+                raise not_implemented(call)
 
-    @answering
-    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """Not implemented: regression takes tf.Example, not images."""
-        raise _not_implemented("Regress")
-
-    @answering
-    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """Not implemented: it combines classification and regression."""
-        raise _not_implemented("MultiInference")
+        return refuse
 
 
-def input_arrays(signature: Any, tensors: Any) -> dict[str, NDArray[Any]]:
-    """An array for every input of a SignatureDef, from the request's tensors or the signature's defaults.
-
-    Raises:
-        Refusal: INVALID_ARGUMENT for missing or surplus names, a tensor that cannot be read, or one of another dtype.
-    """
-    _check_number(signature, tensors)
-    arrays = {}
-    for position, (alias, info) in enumerate(sorted(signature.inputs.items())):
-        if alias in tensors:
-            proto = tensors[alias]
-        elif alias in signature.defaults:
-            proto = signature.defaults[alias]
-        else:
-            raise invalid_argument(
-                f"Signature input alias: {alias}(feed name: {info.name}) not found in request and no default value "
-                f"provided. Inputs expected to be in the request {{{_joined(tensors)}}}, or default input alias set: "
-                f"{_joined(signature.defaults)}"
-            )
-        arrays[alias] = _parsed(alias, proto)
-        if proto.dtype != info.dtype:
-            raise invalid_argument(
-                f"Expects arg[{position}] to be {dtype_name(info.dtype)} but {dtype_name(proto.dtype)} is provided"
-            )
-    used = set(arrays) & set(tensors)
-    if used != set(tensors):
-        raise invalid_argument(
-            f"Inputs contains invalid name. Used request inputs: {_joined(used)}, request input: {_joined(tensors)}"
-        )
-    return arrays
+def model_metadata(core: ServerCore, request: Any) -> Any:
+    """GetModelMetadataResponse; raises Refusal."""
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+    if not request.metadata_field:
+        raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != SIGNATURE_FIELD:
+            raise invalid_argument(f"Metadata field {field} is not supported")
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    with core.use(request.model_spec) as servable:
+        for name, definition in servable.model.signatures.items():
+            signatures.signature_def[name].CopyFrom(definition)
+        response.model_spec.name = servable.name
+        response.model_spec.version.value = servable.version
+    response.metadata[SIGNATURE_FIELD].Pack(signatures)
+    return response
 
 
-def chosen_outputs(signature: Any, output_filter: Iterable[str]) -> list[str]:
-    """The outputs to answer with: those of the filter, or all; refuses unknown and repeated ones."""
-    chosen: list[str] = []
-    for alias in output_filter:
-        if alias not in signature.outputs:
-            raise invalid_argument(
-                f"output tensor alias not found in signature: {alias} "
-                f"Outputs expected to be in the set {{{_joined(signature.outputs)}}}."
-            )
-        if alias in chosen:
-            raise invalid_argument(f"duplicate output tensor alias: {alias}")
-        chosen.append(alias)
-    return chosen or sorted(signature.outputs)
-
-
-def _check_number(signature: Any, tensors: Any) -> None:
-    sent, expected = set(tensors), set(signature.inputs)
-    if len(sent) > len(expected) or (len(sent) < len(expected) and not signature.defaults):
-        raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(expected)} "
-            f"len({{{_joined(sent)}}}) != len({{{_joined(expected)}}}). "
-            f"Sent extra: {{{_joined(sent - expected)}}}. Missing but required: {{{_joined(expected - sent)}}}."
-        )
-
-
-def _parsed(alias: str, proto: Any) -> NDArray[Any]:
-    try:
-        array = from_tensor_proto(proto)
-    except (ServingError, MemoryError) as error:
-        raise invalid_argument(f"tensor parsing error: {alias}") from error
-    return np.asarray(array)
-
-
-def _joined(names: Iterable[str]) -> str:
-    return ",".join(sorted(names))
-
-
-def _describe(model_spec: Any, servable: Servable, signature: str = "") -> None:
-    model_spec.name = servable.name
-    model_spec.version.value = servable.version
-    model_spec.signature_name = signature
-
-
-def _not_implemented(call: str) -> Refusal:
+def not_implemented(call: str) -> Refusal:
+    """What is said of a call that the embedded server does not offer."""
     return Refusal(
         grpc.StatusCode.UNIMPLEMENTED,
         f"{call} is not implemented by metseg's embedded model server; call Predict, or run TF Serving",

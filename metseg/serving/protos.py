@@ -71,6 +71,7 @@ with _bare_tensorflow():
     model_management_pb2 = _generated("tensorflow_serving.apis.model_management_pb2")
     model_pb2 = _generated("tensorflow_serving.apis.model_pb2")
     predict_pb2 = _generated("tensorflow_serving.apis.predict_pb2")
+    prediction_log_pb2 = _generated("tensorflow_serving.apis.prediction_log_pb2")
     regression_pb2 = _generated("tensorflow_serving.apis.regression_pb2")
     status_pb2 = _generated("tensorflow_serving.apis.status_pb2")
     model_service_pb2_grpc = _generated("tensorflow_serving.apis.model_service_pb2_grpc")

@@ -127,6 +127,12 @@ class ServableTable:
             entry.state = State.UNLOADING
         self._drop_if_unused(name, version, entry)
 
+    def unload_all(self) -> None:
+        """As `unload`, for every version that answers requests."""
+        for name in self.names():
+            for version in self.available(name):
+                self.unload(name, version)
+
     def _versions(self, name: str, *states: State) -> list[int]:
         return [version for (model, version), entry in self._entries.items() if model == name and entry.state in states]
 
@@ -134,8 +140,11 @@ class ServableTable:
         with self._lock:
             if entry.state is not State.UNLOADING or entry.users:
                 return
-            entry.state, entry.servable = State.END, None
-        gc.collect()  # a loaded SavedModel is full of cycles; its memory is wanted back now
+            entry.state, servable, entry.servable = State.END, entry.servable, None
+        if servable is not None:
+            servable.model.close()
+        del servable
+        gc.collect()  # a graph is full of cycles; its memory is wanted back now
         LOGGER.info("unloaded %s version %d", name, version)
 
 

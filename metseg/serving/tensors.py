@@ -11,19 +11,25 @@ out.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from metseg.errors import ServingError
 from metseg.serving.protos import tensor_pb2, types_pb2
 
-LARGEST_TENSOR_BYTES = 2**32
-"""A message of 2 GiB is the most gRPC carries; a shape that claims more than twice that is a mistake or an attack."""
+LARGEST_FILLED_BYTES = 2**28
+"""A few bytes may claim any shape, because a typed field repeats its last element; beyond this it is a mistake or an
+attack."""
 
+_DELIMITED = 2
+"""The wire type of a field that starts with its length."""
 _VARINT_BYTES = 10
 """A 64-bit number takes at most ten bytes of seven bits."""
+_DECODED_AT_ONCE = 2**20
+"""Bytes; decoding takes some twenty times as many."""
 
 _TYPES: dict[str, tuple[str, str]] = {
     # NumPy dtype: (protobuf DataType, typed field)
@@ -35,10 +41,69 @@ _TYPES: dict[str, tuple[str, str]] = {
     "int16": ("DT_INT16", "int_val"),
     "int32": ("DT_INT32", "int_val"),
     "int64": ("DT_INT64", "int64_val"),
+    "uint32": ("DT_UINT32", "uint32_val"),
+    "uint64": ("DT_UINT64", "uint64_val"),
     "bool": ("DT_BOOL", "bool_val"),
 }
-_DTYPE_OF_ENUM = {types_pb2.DataType.Value(name): np.dtype(dtype) for dtype, (name, _) in _TYPES.items()}
+DTYPES = {types_pb2.DataType.Value(name): np.dtype(dtype) for dtype, (name, _) in _TYPES.items()}
+"""The NumPy dtype of each DataType that is carried, strings aside."""
+BULK_FIELDS = {"tensor_content", *(field for _, field in _TYPES.values())}
+"""The fields of a TensorProto that hold elements, strings aside."""
 _FLOATING_FIELDS = ("float_val", "double_val")
+
+
+@dataclass(frozen=True)
+class ReceivedTensor:
+    """A TensorProto, and its elements where they were left in the message that it came in.
+
+    Attributes:
+        proto: the TensorProto, without the field that `elements` stands for.
+        field: the field that the elements came in; empty: they are in `proto`.
+        elements: the bytes of that field, as they stand on the wire.
+    """
+
+    proto: Any
+    field: str = ""
+    elements: memoryview | None = None
+
+    @property
+    def dtype(self) -> int:
+        """The proto's DataType."""
+        return int(self.proto.dtype)
+
+    def array(self) -> NDArray[Any]:
+        """As `from_tensor_proto`."""
+        shape = _shape(self.proto)
+        if self.dtype == types_pb2.DT_STRING:
+            if self.field == "tensor_content" or self.proto.tensor_content:
+                raise ServingError("a string tensor carries tensor_content; expected its elements in string_val")
+            return _strings(self.proto, shape)
+        dtype = DTYPES.get(self.dtype)
+        if dtype is None:
+            raise ServingError(
+                f"a tensor of {_enum_name(self.dtype)} cannot be read; expected {', '.join(_TYPES)} or strings"
+            )
+        count = math.prod(shape)
+        content = self.elements if self.field == "tensor_content" else self.proto.tensor_content
+        if not content:
+            return _fill(self._typed_elements(dtype), count, shape).reshape(shape)
+        if len(content) != count * dtype.itemsize:
+            raise ServingError(
+                f"tensor_content holds {len(content)} bytes; "
+                f"expected {count * dtype.itemsize} for {dtype} of shape {shape}"
+            )
+        return np.frombuffer(content, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+
+    def _typed_elements(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        field = _TYPES[dtype.name][1]
+        packed = (
+            self.elements if self.field == field and self.elements is not None else _packed_bytes(self.proto, field)
+        )
+        if field not in _FLOATING_FIELDS:
+            return _decode_varints(packed, dtype)
+        if len(packed) % dtype.itemsize:
+            raise ServingError(f"{field} holds {len(packed)} bytes, which are no whole number of {dtype}")
+        return np.frombuffer(packed, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False)
 
 
 def to_tensor_proto(array: NDArray[Any], *, typed_fields: bool = False) -> Any:
@@ -51,19 +116,31 @@ def to_tensor_proto(array: NDArray[Any], *, typed_fields: bool = False) -> Any:
     Raises:
         ServingError: for a dtype that this module does not carry.
     """
+    proto, bulk = bulk_of(array, typed_fields=typed_fields)
+    proto.MergeFromString(b"".join(bulk))
+    return proto
+
+
+def bulk_of(array: NDArray[Any], *, typed_fields: bool) -> tuple[Any, list[bytes | memoryview]]:
+    """The array as a TensorProto without elements, and the wire form of the field that holds them.
+
+    The bytes of the two, one after the other, are the bytes of the whole TensorProto; arguments and errors are those of
+    `to_tensor_proto`.
+    """
     if array.dtype.kind in "OSU":
-        return _string_proto(array)
+        return _string_proto(array), []
     if array.dtype.name not in _TYPES:
         raise ServingError(f"arrays of {array.dtype} cannot be sent; expected {', '.join(_TYPES)} or strings")
     enum, field = _TYPES[array.dtype.name]
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DataType.Value(enum), tensor_shape=_shape_proto(array.shape))
-    little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    if typed_fields and array.size:
-        packed = little_endian.tobytes() if field in _FLOATING_FIELDS else _encode_varints(little_endian.ravel())
-        proto.MergeFromString(_packed_field(field, packed))
-    else:
-        proto.tensor_content = little_endian.tobytes()
-    return proto
+    if not array.size:
+        return proto, []
+    elements = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
+    if typed_fields and field not in _FLOATING_FIELDS:
+        elements = _encode_varints(elements)
+    content = elements.view(np.uint8).data
+    number = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field if typed_fields else "tensor_content"].number
+    return proto, [varint(number << 3 | _DELIMITED) + varint(len(content)), content]
 
 
 def from_tensor_proto(proto: Any) -> NDArray[Any]:
@@ -72,26 +149,7 @@ def from_tensor_proto(proto: Any) -> NDArray[Any]:
     Raises:
         ServingError: for an unknown type or shape, a size that does not fit the content, or a shape beyond all bounds.
     """
-    shape = _shape(proto)
-    if proto.dtype == types_pb2.DT_STRING:
-        return _strings(proto, shape)
-    dtype = _DTYPE_OF_ENUM.get(proto.dtype)
-    if dtype is None:
-        raise ServingError(
-            f"a tensor of {_enum_name(proto.dtype)} cannot be read; expected {', '.join(_TYPES)} or strings"
-        )
-    count = math.prod(shape)
-    _check_size(count * dtype.itemsize, shape)
-    if proto.tensor_content:
-        if len(proto.tensor_content) != count * dtype.itemsize:
-            raise ServingError(
-                f"tensor_content holds {len(proto.tensor_content)} bytes; "
-                f"expected {count * dtype.itemsize} for {dtype} of shape {shape}"
-            )
-        return (
-            np.frombuffer(proto.tensor_content, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
-        )
-    return _fill(_typed_elements(proto, dtype), count).reshape(shape)
+    return ReceivedTensor(proto).array()
 
 
 def dtype_name(proto_enum: int) -> str:
@@ -112,41 +170,25 @@ def _shape(proto: Any) -> tuple[int, ...]:
     return shape
 
 
-def _check_size(size_in_bytes: int, shape: tuple[int, ...]) -> None:
-    if size_in_bytes > LARGEST_TENSOR_BYTES:
-        raise ServingError(
-            f"a tensor of shape {shape} takes {size_in_bytes} bytes; at most {LARGEST_TENSOR_BYTES} are read"
-        )
-
-
 def _enum_name(proto_enum: int) -> str:
     known: dict[int, str] = {value: name for name, value in types_pb2.DataType.items()}
     return known.get(proto_enum, f"DataType {proto_enum}")
 
 
-def _fill(elements: NDArray[Any], count: int) -> NDArray[Any]:
+def _fill(elements: NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[Any]:
     """Exactly `count` elements: the rest is left out, what is missing repeats the last one, nothing gives zeros."""
     if elements.size >= count:
         return elements[:count]
+    if count * elements.itemsize > LARGEST_FILLED_BYTES:
+        raise ServingError(
+            f"a tensor of shape {shape} takes {count * elements.itemsize} bytes, of which {elements.nbytes} were sent; "
+            f"at most {LARGEST_FILLED_BYTES} are filled up"
+        )
     filled = np.zeros(count, dtype=elements.dtype)
     filled[: elements.size] = elements
     if elements.size:
         filled[elements.size :] = elements[-1]
     return filled
-
-
-def _typed_elements(proto: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    field = _TYPES[dtype.name][1]
-    packed = _packed_bytes(proto, field)
-    if field in _FLOATING_FIELDS:
-        return np.frombuffer(packed, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False)
-    return _decode_varints(packed, dtype)
-
-
-def _packed_field(field: str, packed: bytes) -> bytes:
-    """The wire form of a packed repeated field: tag, length, elements."""
-    tag = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number << 3 | 2
-    return _varint(tag) + _varint(len(packed)) + packed
 
 
 def _packed_bytes(proto: Any, field: str) -> memoryview:
@@ -161,7 +203,7 @@ def _packed_bytes(proto: Any, field: str) -> memoryview:
     return wire[position:]
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     encoded = bytearray()
     while number >= 0x80:
         encoded.append(number & 0x7F | 0x80)
@@ -170,10 +212,10 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _encode_varints(numbers: NDArray[Any]) -> bytes:
+def _encode_varints(numbers: NDArray[Any]) -> NDArray[np.uint8]:
     """Protobuf's base-128 encoding of integers; negative ones count as 64-bit two's complement."""
     if numbers.dtype == np.bool_ or (numbers.min() >= 0 and numbers.max() < 0x80):
-        return bytes(numbers.astype(np.uint8))
+        return numbers.astype(np.uint8, copy=False)
     unsigned = numbers.astype(np.int64).astype(np.uint64)
     widest = next(width for width in range(1, _VARINT_BYTES + 1) if int(unsigned.max()) < 1 << 7 * width)
     shifts = np.arange(widest, dtype=np.uint64) * np.uint64(7)
@@ -183,19 +225,35 @@ def _encode_varints(numbers: NDArray[Any]) -> bytes:
     digits = (rest & np.uint64(0x7F)).astype(np.uint8) | (more_follows.astype(np.uint8) << 7)
     used = rest != 0
     used[:, 0] = True
-    return bytes(digits[used])
+    encoded: NDArray[np.uint8] = digits[used]
+    return encoded
 
 
-def _decode_varints(packed: memoryview, dtype: DTypeLike) -> NDArray[Any]:
+def _decode_varints(packed: memoryview, dtype: np.dtype[Any]) -> NDArray[Any]:
     digits = np.frombuffer(packed, dtype=np.uint8)
     last = digits < 0x80
     if last.all():
-        return digits.astype(dtype)
-    ends = np.flatnonzero(last)
+        return digits.astype(dtype, copy=False)
+    parts, start = [], 0
+    while start < digits.size:
+        ends = np.flatnonzero(last[start : start + _DECODED_AT_ONCE])
+        if not ends.size:
+            raise ServingError("a number in a typed field does not end")
+        stop = start + int(ends[-1]) + 1
+        parts.append(_decoded(digits[start:stop], ends).astype(dtype))
+        start = stop
+    return np.concatenate(parts)
+
+
+def _decoded(digits: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Numbers whose digits of seven bits end at `ends`."""
     starts = np.concatenate(([0], ends[:-1] + 1))
-    positions = np.arange(digits.size) - np.repeat(starts, ends - starts + 1)
+    lengths = ends - starts + 1
+    if lengths.max() > _VARINT_BYTES:
+        raise ServingError(f"a number in a typed field takes {lengths.max()} bytes; expected at most {_VARINT_BYTES}")
+    positions = np.arange(digits.size) - np.repeat(starts, lengths)
     parts = (digits & 0x7F).astype(np.uint64) << (positions.astype(np.uint64) * np.uint64(7))
-    return np.bitwise_or.reduceat(parts, starts).astype(np.int64).astype(dtype)
+    return np.bitwise_or.reduceat(parts, starts).astype(np.int64)
 
 
 def _string_proto(array: NDArray[Any]) -> Any:
@@ -208,12 +266,9 @@ def _string_proto(array: NDArray[Any]) -> Any:
 
 
 def _strings(proto: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    if proto.tensor_content:
-        raise ServingError("a string tensor carries tensor_content; expected its elements in string_val")
     count = math.prod(shape)
-    _check_size(count * np.dtype(object).itemsize, shape)
-    elements = list(proto.string_val[:count])
-    elements += [elements[-1] if elements else b""] * (count - len(elements))
-    array = np.empty(count, dtype=object)
-    array[:] = elements
-    return array.reshape(shape)
+    elements = np.empty(min(count, len(proto.string_val)), dtype=object)
+    elements[:] = proto.string_val[:count]
+    if not elements.size:
+        elements = np.array([b""], dtype=object)
+    return _fill(elements, count, shape).reshape(shape)

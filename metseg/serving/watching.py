@@ -17,14 +17,16 @@ from typing import Any
 import grpc
 
 from metseg.serving.base_path import aspired_versions
-from metseg.serving.configuration import ServerOptions
+from metseg.serving.monitoring import LOAD_ATTEMPTS, LOAD_LATENCY, Metrics
+from metseg.serving.options import ServerOptions
 from metseg.serving.refusal import Refusal
 from metseg.serving.saved_model import LoadedModel
 from metseg.serving.servables import Servable, ServableTable
+from metseg.serving.warm_up import warm_up
 
 LOGGER = logging.getLogger(__name__)
 
-WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
+_MICROSECONDS = 1e6
 
 
 @dataclass
@@ -39,9 +41,10 @@ class _Trouble:
 class BasePathWatcher:
     """Loads and unloads versions of the models it is told of, until it is stopped."""
 
-    def __init__(self, options: ServerOptions, table: ServableTable) -> None:
+    def __init__(self, options: ServerOptions, table: ServableTable, metrics: Metrics) -> None:
         self._options = options
         self._table = table
+        self._metrics = metrics
         self._models: list[Any] = []
         self._troubles: dict[tuple[str, int], _Trouble] = {}
         self._warnings: dict[str, str] = {}
@@ -133,7 +136,7 @@ class BasePathWatcher:
         began = time.monotonic()
         self._table.loading(name, version)
         try:
-            model = LoadedModel(path)
+            model = self._loaded(path)
         except Refusal as error:
             self._failed(name, version, path, error)
         except Exception as error:
@@ -143,13 +146,30 @@ class BasePathWatcher:
             self._troubles.pop((name, version), None)
             self._table.loaded(Servable(name, version, model))
             LOGGER.info("loaded %s version %d from %s in %.1f s", name, version, path, time.monotonic() - began)
-            if (path / WARM_UP_FILE).exists():
-                LOGGER.warning("%s: this server runs no warm-up requests", path / WARM_UP_FILE)
+
+    def _loaded(self, path: Path) -> LoadedModel:
+        """The model in a folder, warm; raises Refusal."""
+        began = time.monotonic()
+        try:
+            model = LoadedModel(path, self._options)
+        except Refusal:
+            self._metrics.add(LOAD_ATTEMPTS, str(path), "fail")
+            raise
+        self._metrics.add(LOAD_ATTEMPTS, str(path), "success")
+        self._metrics.add(LOAD_LATENCY, str(path), amount=round((time.monotonic() - began) * _MICROSECONDS))
+        if self._options.enable_model_warmup:
+            try:
+                iterations = self._options.num_request_iterations_for_warmup or 1
+                warm_up(model, path, iterations, self._metrics)
+            except BaseException:
+                model.close()
+                raise
+        return model
 
     def _failed(self, name: str, version: int, path: Path, error: Refusal) -> None:
         before = self._troubles.get((name, version))
         failures = before.failures + 1 if before else 1
-        wait = self._options.load_retry_interval_micros / 1e6
+        wait = max(self._options.load_retry_interval_micros, 0) / _MICROSECONDS
         self._troubles[name, version] = _Trouble(error, failures, time.monotonic() + wait)
         if failures > self._options.max_num_load_retries:
             self._table.failed(name, version, error)

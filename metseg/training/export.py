@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         description: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.network = network
+        # Not the network itself: a tracked Keras variable is saved twice, and TF Serving, which restores a model by the
+        # graph's own operation, fills only the copy that no signature reads.
+        self.infer = partial(network, training=False)
+        self.weights = [variable.value for variable in network.variables]
         self.specification_ = specification
         self.threshold = threshold
         self.description = json.dumps(description, sort_keys=True)
@@ -58,7 +62,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         slices = graph.preprocess_windowed(tf.gather(volume, rows), window, self.specification_)
         count = stop - start
         stacked = tf.concat([slices[shift : shift + count] for shift in range(2 * context + 1)], axis=-1)
-        square = self.network(stacked, training=False)
+        square = self.infer(stacked)
         shape = tf.shape(volume)
         return graph.unfit_slices(square, shape[1], shape[2])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import grpc
 import pytest
 
 from metseg.serving.client import SegmentationClient
-from metseg.serving.configuration import ServerOptions
 from metseg.serving.model_config import write_model_config
+from metseg.serving.options import ServerOptions
 from metseg.serving.protos import (
     model_service_pb2_grpc,
     predict_pb2,
@@ -22,42 +21,7 @@ from metseg.serving.protos import (
 )
 from metseg.serving.server import ModelServer
 from metseg.serving.tensors import to_tensor_proto
-
-MODEL = "lesions"
-
-
-def export_tiny_model(folder: Path, version: int) -> None:
-    """A model that answers the mean of the channels as probability, and its version by `describe`."""
-    import tensorflow as tf
-
-    module = tf.Module()
-    module.scale = tf.Variable(1.0)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, None, None], tf.float32, name="image")])
-    def predict(image: Any) -> dict[str, Any]:
-        probability = tf.reduce_mean(image, axis=-1) * module.scale
-        return {"probability": probability, "mask": tf.cast(probability >= 0.5, tf.uint8)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="request")])
-    def describe(request: Any) -> dict[str, Any]:
-        text = json.dumps({"exported": version, "channels": ["t1c", "t2f"]})
-        return {"specification": tf.fill(tf.shape(request), text)}
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="a"), tf.TensorSpec([], tf.float32, name="b")])
-    def add(a: Any, b: Any) -> dict[str, Any]:
-        return {"total": a + b}
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, name="rounds")])
-    def slow(rounds: Any) -> dict[str, Any]:
-        start = tf.ones([1_000_000])
-        _, last = tf.while_loop(
-            lambda turn, value: turn < rounds, lambda turn, value: (turn + 1, tf.sin(value)), [0, start]
-        )
-        return {"last": tf.reduce_mean(last)}
-
-    module.predict, module.describe, module.add, module.slow = predict, describe, add, slow
-    signatures = {"serving_default": predict, "describe": describe, "add": add, "slow": slow}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+from tests.serving.conformance.model import MODEL, export_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +42,15 @@ class Running:
     predictions: Any
     models: Any
 
+    rest_port: int = 0
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.server.port}"
+
+    @property
+    def rest(self) -> str:
+        return f"127.0.0.1:{self.rest_port}"
 
     def client(self, **arguments: Any) -> SegmentationClient:
         return SegmentationClient(self.address, **{"model_name": MODEL, "timeout": 60.0, **arguments})
@@ -94,6 +64,7 @@ def run_server(base_path: Path, **flags: Any) -> Iterator[Running]:
             base_path,
             prediction_service_pb2_grpc.PredictionServiceStub(channel),
             model_service_pb2_grpc.ModelServiceStub(channel),
+            int(flags.get("rest_api_port", 0)),
         )
 
 

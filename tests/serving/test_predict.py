@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from metseg.errors import DataError, UsageError
-from metseg.serving.flags import parse_flags
 from metseg.serving.predict import PredictCase, bare_name, group_files, read_case
 
 WANTED = ("t1n", "t2f", "t1c")
@@ -71,21 +70,3 @@ def test_channels_on_different_grids_are_refused(tmp_path, shape, shift):
     files = {"t1n": write(tmp_path / "a-t1n.nii", (5, 6, 7)), "t1c": write(tmp_path / "a-t1c.nii", shape, shift)}
     with pytest.raises(DataError, match=r"a-t1c\.nii.*different grids"):
         read_case(PredictCase("a", files), ("t1n", "t1c"))
-
-
-def test_flags_are_tensorflow_model_servers():
-    options = parse_flags(
-        ["--port=8501", "--model_name", "m", "--enable_grpc_healthcheck_service", "--model_base_path=/b"]
-    )
-    assert (options.port, options.model_name, options.model_base_path) == (8501, "m", "/b")
-    assert options.enable_grpc_healthcheck_service is True
-    again = parse_flags(["--enable_grpc_healthcheck_service=false", "--model_base_path", "/b"])
-    assert again.enable_grpc_healthcheck_service is False
-
-
-@pytest.mark.parametrize(
-    ("flags", "named"), [(["--batch"], "--batch"), (["--port=x"], "port"), (["model"], "model"), (["--port"], "port")]
-)
-def test_flags_that_cannot_be_are_refused_by_name(flags, named):
-    with pytest.raises(UsageError, match=named):
-        parse_flags(flags)

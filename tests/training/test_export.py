@@ -77,6 +77,20 @@ def test_graph_holds_core_operations_only(exported):
     assert not {op for op in nodes if "PyFunc" in op or op.startswith("Custom")}
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "windowed"])
+def test_exported_model_is_whole_for_the_loader_that_tf_serving_uses(exported, signature):
+    folder, specification, served = exported
+    image = np.random.default_rng(5).gamma(2.0, 200.0, (1, 2, 40, 33, 3)).astype(np.float32)
+    inputs = {"image": image, "window": volume_window(image[0], specification)[None]}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(saved_model_of(folder)))
+        definition = loaded.signature_def[signature]
+        feeds = {info.name: inputs[name] for name, info in definition.inputs.items()}
+        probability = session.run(definition.outputs["probability"].name, feeds)
+    expected = served.signatures[signature](**{name: tf.constant(inputs[name]) for name in definition.inputs})
+    np.testing.assert_array_equal(probability, expected["probability"].numpy())
+
+
 def test_exported_model_loads_by_mlflow(exported):
     import mlflow
 

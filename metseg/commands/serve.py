@@ -1,0 +1,43 @@
+"""`metseg serve`: the embedded model server, under the command line of `tensorflow_model_server`."""
+
+from __future__ import annotations
+
+import typer
+
+from metseg.settings import apply_defaults
+
+_USAGE = """Usage: metseg serve [FLAGS]
+
+  Serve models over gRPC and REST, as TF Serving does.
+
+Examples:
+
+  metseg serve --model_config_file var/serving/models.config
+
+  metseg serve --port=8500 --rest_api_port=8501 --model_name=m --model_base_path=/models/m
+"""
+
+
+def serve(context: typer.Context) -> None:
+    """Serve models over gRPC and REST with the flags of tensorflow_model_server."""
+    if "--help" in context.args:
+        from metseg.serving.flags import flags_help
+
+        print(f"{_USAGE}\n{flags_help()}")
+    elif "--version" in context.args:
+        from importlib.metadata import version
+
+        print(f"metseg {version('metseg')}\nTensorFlow {version('tensorflow')}")
+    else:
+        _serve(context.args)
+
+
+def _serve(arguments: list[str]) -> None:
+    import logging
+
+    apply_defaults()
+    from metseg.serving.flags import parse_flags
+    from metseg.serving.server import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    serve(parse_flags(arguments))
