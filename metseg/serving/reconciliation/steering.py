@@ -16,6 +16,7 @@ from metseg.serving.model_config import ServedModel, set_model
 from metseg.serving.reconciliation.connection import AVAILABLE, END, ServerConnection, ServerRefusal, VersionStatus
 from metseg.serving.reconciliation.outcome import Refused, Unreachable
 from metseg.serving.reconciliation.volume import ServingVolume
+from metseg.tracking.registry import LABELS
 
 LOGGER = logging.getLogger(__name__)
 
@@ -53,10 +54,10 @@ class Steering:
                 for what, versions in (("it lacks", missing), ("it still holds", surplus))
                 if versions
             )
-        for label, version in served.labels.items():
-            labelled = self._server.labelled(served.name, label)
+        for label in sorted({*LABELS.values(), *served.labels}):
+            labelled, version = self._server.labelled(served.name, label), served.labels.get(label)
             if labelled != version:
-                return f"its {label} is {labelled or 'nothing'}, not version {version}"
+                return f"its {label} is {labelled or 'nothing'}, not {version or 'nothing'}"
         return ""
 
     def apply(self, served: ServedModel) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,7 +31,7 @@ from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.volume import ServingVolume
 from metseg.settings import Settings
-from metseg.tracking import registry, runs
+from metseg.tracking import runs
 
 METSEG = str(Path(sys.executable).parent / "metseg")
 CHANNELS = 2
@@ -97,11 +100,13 @@ class Laboratory:
         settings: where everything is.
         saved_models: SavedModel of each factor.
         factors: factor of each version, by model and number.
+        runs: run and digest by what was asked of them.
     """
 
     settings: Settings
     saved_models: dict[float, Path]
     factors: dict[tuple[str, int], float] = field(default_factory=dict)
+    runs: dict[tuple[float, str, str], tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.mlflow = runs.client(self.settings)
@@ -110,7 +115,7 @@ class Laboratory:
 
     def within(self, folder: Path) -> Laboratory:
         """The same registry with another folder of published models."""
-        return replace(self, settings=replace(self.settings, model_base_path=folder), factors=self.factors)
+        return replace(self, settings=replace(self.settings, model_base_path=folder))
 
     def register(
         self,
@@ -121,40 +126,51 @@ class Laboratory:
         without: str = "",
         digest: str = "",
     ) -> int:
-        """Log a run with model and golden requests as the pipeline does, and register it.
+        """Register a version as the pipeline does.
 
         Args:
             name: registered model.
             factor: which SavedModel.
             gate: value of the tag `gate`; None leaves it out.
             golden: factor that the golden answers are made with; the model's own where none is given.
-            without: a file or folder to leave out of the run, after the digest was taken.
+            without: a file or folder of the run that is missing, from the start on.
             digest: a digest to register in the place of the right one.
         """
-        import shutil
-        import tempfile
-
-        run = runs.start_run(self.mlflow, self.settings, f"{name} {factor}", {}, {})
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            shutil.copytree(self.saved_models[factor], folder / "model" / "tf2model")
-            (folder / "model" / "MLmodel").write_text("flavors: {}\n")
-            (folder / "evaluation").mkdir()
-            write_golden(folder / "evaluation" / "golden.npz", factor if golden is None else golden)
-            found = saved_model_digest(folder / "model" / "tf2model")
-            left_out = folder / without
-            if without and left_out.is_dir():
-                shutil.rmtree(left_out)
-            elif without:
-                left_out.unlink()
-            if without.startswith("model/tf2model/"):
-                found = saved_model_digest(folder / "model" / "tf2model")
-            self.mlflow.log_artifacts(run, str(folder))
+        run, found = self._run(factor, factor if golden is None else golden, without)
+        if (name, 1) not in self.factors:
+            self.mlflow.create_registered_model(name)
+        source = f"{self.mlflow.get_run(run).info.artifact_uri}/model"
+        number = int(self.mlflow.create_model_version(name, source, run).version)
         tags = {"savedmodel.sha256": digest or found, **({"gate": gate} if gate else {})}
-        number = registry.register(self.mlflow, name, run, "model", tags, "")
-        runs.finish(self.mlflow, run)
+        for key, value in tags.items():
+            self.mlflow.set_model_version_tag(name, str(number), key, value)
         self.factors[name, number] = factor
         return number
+
+    def _run(self, factor: float, golden: float, without: str) -> tuple[str, str]:
+        """A run with model and golden requests, and the digest of the model; runs that are alike are one."""
+        # A number that is none is not even itself.
+        key = (factor, str(golden), without)
+        if key not in self.runs:
+            run = runs.start_run(self.mlflow, self.settings, f"factor {factor}", {}, {})
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch)
+                saved_model = folder / "model" / "tf2model"
+                shutil.copytree(self.saved_models[factor], saved_model)
+                (folder / "model" / "MLmodel").write_text("flavors: {}\n")
+                (folder / "evaluation").mkdir()
+                write_golden(folder / "evaluation" / "golden.npz", golden)
+                digest = saved_model_digest(saved_model)
+                if (folder / without).is_file():
+                    (folder / without).unlink()
+                elif without:
+                    shutil.rmtree(folder / without)
+                if saved_model.exists():
+                    digest = saved_model_digest(saved_model)
+                self.mlflow.log_artifacts(run, str(folder))
+            runs.finish(self.mlflow, run)
+            self.runs[key] = (run, digest)
+        return self.runs[key]
 
     def point(self, name: str, alias: str, number: int | None) -> None:
         """Move an alias as the MLflow UI does: by the registry's own call, past everything of ours."""
@@ -230,8 +246,6 @@ class ServerProcess:
 
     @staticmethod
     def _drain(stream: Any) -> None:
-        import threading
-
         threading.Thread(target=lambda: [None for _ in stream], daemon=True).start()
 
     def kill(self) -> None:
