@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from metseg.commands import looking, serve, viewing
+from metseg.commands import looking, promotion, serve, viewing
 from metseg.errors import MetsegError, UsageError
-from metseg.settings import Settings, apply_defaults
+from metseg.settings import MODEL_NAME, Settings, apply_defaults
 
 app = typer.Typer(
     help="Train, judge, register, promote and serve segmentation models for brain metastases in MRI.",
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PHANTOM_MODEL = "brain-mets-segmentation"
+PHANTOM_MODEL = MODEL_NAME
 LOG_WIDTH = 120
 
 PHANTOM_BUDGET: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 64, "batch_size": 4}
@@ -254,6 +254,17 @@ def models(name: Annotated[str, typer.Argument(help="Registered model.")] = PHAN
         cells = [tag(key, "–") for key in ("architecture", "test.dice", "test.lesion_f1", "gate")]
         table.add_row(str(entry.number), *cells, ", ".join(entry.aliases), tag("data.version", "–")[:12])
     Console().print(table)
+
+
+app.command(
+    epilog=_examples(
+        "metseg reconcile --server 127.0.0.1:8500",
+        "metseg reconcile --once --model-name brain-mets-segmentation",
+        "metseg reconcile --base-path /srv/models --server-base-path /models --health-file /tmp/reconcile.json",
+    )
+)(promotion.reconcile)
+app.command(epilog=_examples("metseg promote 4", "metseg promote 4 --server 127.0.0.1:8500"))(promotion.promote)
+app.command(epilog=_examples("metseg rollback", "metseg rollback --elsewhere"))(promotion.rollback)
 
 
 @app.command(

@@ -42,6 +42,15 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a rename lasts only then."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, beside and renamed."""
     with written_beside(path) as beside:

@@ -6,6 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from metseg.errors import UsageError
+
+MODEL_NAME = "brain-mets-segmentation"
+"""The registered model of the phantom cohort, and wherever no other is named."""
+
 QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -41,6 +46,11 @@ class Settings:
         state: checkpoints of trainings under way (`METSEG_STATE`, `var/state`).
         tracking_uri: MLflow (`MLFLOW_TRACKING_URI`, SQLite in `var/mlflow.db`).
         artifact_root: where MLflow keeps artifacts of a SQLite store (`METSEG_ARTIFACT_ROOT`, `var/mlartifacts`).
+        model_server: HOST:PORT of the model server on the folder of published versions; empty: promotion examines
+            versions with an embedded one (`METSEG_MODEL_SERVER`).
+        served_base_path: `model_base_path` as that server sees it, where that differs (`METSEG_SERVED_BASE_PATH`).
+        reconciler: `elsewhere` where `metseg reconcile` runs beside the server and promotion only moves aliases and
+            waits for it; `here` where promotion publishes by itself (`METSEG_RECONCILER`).
     """
 
     workspace: Path
@@ -50,6 +60,14 @@ class Settings:
     state: Path
     tracking_uri: str
     artifact_root: str
+    model_server: str = ""
+    served_base_path: Path | None = None
+    reconciler: str = "here"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other; raises UsageError."""
+        if self.reconciler not in ("here", "elsewhere"):
+            raise UsageError(f"METSEG_RECONCILER is {self.reconciler!r}; expected here or elsewhere")
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -67,6 +85,9 @@ class Settings:
             state=folder("METSEG_STATE", "var/state"),
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{workspace}/var/mlflow.db"),
             artifact_root=os.environ.get("METSEG_ARTIFACT_ROOT", (workspace / "var/mlartifacts").as_uri()),
+            model_server=os.environ.get("METSEG_MODEL_SERVER", ""),
+            served_base_path=Path(served) if (served := os.environ.get("METSEG_SERVED_BASE_PATH")) else None,
+            reconciler=os.environ.get("METSEG_RECONCILER", "here"),
         )
 
     def to_environment(self) -> dict[str, str]:
@@ -79,4 +100,7 @@ class Settings:
             "METSEG_STATE": str(self.state),
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             "METSEG_ARTIFACT_ROOT": self.artifact_root,
+            "METSEG_MODEL_SERVER": self.model_server,
+            "METSEG_SERVED_BASE_PATH": str(self.served_base_path or ""),
+            "METSEG_RECONCILER": self.reconciler,
         }

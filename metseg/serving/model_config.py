@@ -6,8 +6,10 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from metseg.errors import PublishError
+from metseg.files import flush_folder
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ def write_model_config(path: Path, name: str, base_path: Path, versions: list[in
                 f"{path}: label {label} of {name} points at version {version}, "
                 f"which is not among the versions to serve: {', '.join(map(str, versions))}"
             )
-    models = read_model_config(path) if path.exists() else {}
-    models[name] = ServedModel(name, Path(base_path), sorted(set(versions)), dict(labels))
-    _replace(path, _as_text(models))
+    configuration = _read(path) if path.exists() else empty_configuration()
+    set_model(configuration, ServedModel(name, Path(base_path), versions, labels))
+    write_configuration(path, configuration)
 
 
 def read_model_config(path: Path) -> dict[str, ServedModel]:
@@ -56,13 +58,7 @@ def read_model_config(path: Path) -> dict[str, ServedModel]:
     Raises:
         PublishError: when the file is missing or is no ModelServerConfig in protobuf text format.
     """
-    from metseg.errors import UsageError
-    from metseg.serving.configuration import read_configuration
-
-    try:
-        configuration = read_configuration(path)
-    except UsageError as error:
-        raise PublishError(str(error)) from error
+    configuration = _read(path)
     return {
         model.name: ServedModel(
             name=model.name,
@@ -74,22 +70,55 @@ def read_model_config(path: Path) -> dict[str, ServedModel]:
     }
 
 
-def _as_text(models: dict[str, ServedModel]) -> str:
-    from google.protobuf import text_format
-
-    from metseg.serving.configuration import PLATFORM
+def empty_configuration() -> Any:
+    """A ModelServerConfig without models, which a server starts with and waits."""
     from metseg.serving.protos import model_server_config_pb2
 
     configuration = model_server_config_pb2.ModelServerConfig()
-    for model in models.values():
-        entry = configuration.model_config_list.config.add(
-            name=model.name, base_path=str(model.base_path), model_platform=PLATFORM
-        )
-        if model.versions:
-            entry.model_version_policy.specific.versions.extend(model.versions)
-        for label, version in sorted(model.labels.items()):
-            entry.version_labels[label] = version
-    return str(text_format.MessageToString(configuration))
+    configuration.model_config_list.SetInParent()
+    return configuration
+
+
+def set_model(configuration: Any, model: ServedModel) -> None:
+    """Put a model into a ModelServerConfig in the place of what was there under its name; other models stay."""
+    from metseg.serving.configuration import PLATFORM
+
+    remove_model(configuration, model.name)
+    entry = configuration.model_config_list.config.add(
+        name=model.name, base_path=str(model.base_path), model_platform=PLATFORM
+    )
+    entry.model_version_policy.specific.versions.extend(sorted(set(model.versions)))
+    for label, version in sorted(model.labels.items()):
+        entry.version_labels[label] = version
+
+
+def remove_model(configuration: Any, name: str) -> None:
+    """Take a model out of a ModelServerConfig, if it is there."""
+    entries = configuration.model_config_list.config
+    for place in reversed(range(len(entries))):
+        if entries[place].name == name:
+            del entries[place]
+
+
+def write_configuration(path: Path, configuration: Any) -> None:
+    """Write a ModelServerConfig to a `models.config` file, whole or not at all, and flush it to the disk.
+
+    Raises:
+        PublishError: when the file cannot be written.
+    """
+    from google.protobuf import text_format
+
+    _replace(path, str(text_format.MessageToString(configuration)))
+
+
+def _read(path: Path) -> Any:
+    from metseg.errors import UsageError
+    from metseg.serving.configuration import read_configuration
+
+    try:
+        return read_configuration(path)
+    except UsageError as error:
+        raise PublishError(str(error)) from error
 
 
 def _replace(path: Path, text: str) -> None:
@@ -104,6 +133,7 @@ def _replace(path: Path, text: str) -> None:
             os.fsync(stream.fileno())
         Path(beside).chmod(0o644)  # mkstemp keeps the file to its owner; the server often runs as another user
         Path(beside).replace(path)
+        flush_folder(path.parent)
     except OSError as error:
         Path(beside).unlink(missing_ok=True)
         raise PublishError(f"{path}: the model configuration cannot be written: {error}") from error

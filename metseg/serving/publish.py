@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metseg.errors import PublishError
+from metseg.files import flush_folder
 from metseg.serving.model_config import ServedModel, read_model_config, write_model_config
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "publish",
     "published_versions",
     "read_model_config",
+    "remove_leftovers",
     "saved_model_digest",
     "unpublish",
     "write_model_config",
@@ -89,7 +91,7 @@ def publish(saved_model: Path, base_path: Path, version: int) -> Path:
                 beside.rename(target)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
-            _flush(base_path)
+            flush_folder(base_path)
     except OSError as error:
         raise PublishError(f"{target}: the version cannot be published: {error}; nothing was published") from error
     LOGGER.info("published %s (sha256 %s)", target, digest)
@@ -105,7 +107,7 @@ def unpublish(base_path: Path, version: int) -> bool:
         with _only_publisher(base_path):
             beside = base_path / f"{_BESIDE}{version}-{uuid.uuid4().hex}"
             target.rename(beside)
-            _flush(base_path)
+            flush_folder(base_path)
             shutil.rmtree(beside)
     except OSError as error:
         raise PublishError(f"{target}: the version cannot be removed: {error}") from error
@@ -118,6 +120,13 @@ def published_versions(base_path: Path) -> list[int]:
     if not base_path.is_dir():
         return []
     return sorted(int(child.name) for child in base_path.iterdir() if child.name.isascii() and child.name.isdigit())
+
+
+def remove_leftovers(base_path: Path) -> None:
+    """Remove what killed publishers left below a base path; waits for one that is at work."""
+    if any(base_path.glob(f"{_BESIDE}*")):
+        with _only_publisher(base_path):
+            pass
 
 
 def _files(path: Path) -> list[Path]:
@@ -171,12 +180,4 @@ def _copy(source: Path, target: Path) -> None:
                 writer.flush()
                 os.fsync(writer.fileno())
     for folder, _, _ in os.walk(target):
-        _flush(Path(folder))
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_folder(Path(folder))

@@ -1,0 +1,175 @@
+"""What the MLflow registry asks to be served, and what is written back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metseg.serving.reconciliation.outcome import Refused, Unreachable
+from metseg.settings import Settings
+from metseg.tracking import registry, runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DIGEST_TAG = "savedmodel.sha256"
+GATE_TAG = "gate"
+SERVING_TAG = "serving"
+REASON_TAG = "serving.reason"
+VERIFIED, REFUSED = "verified", "refused"
+SAVED_MODEL = "tf2model"
+GOLDEN = "evaluation/golden.npz"
+
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
+_LONGEST_TAG = 1000
+
+
+def label_tag(label: str) -> str:
+    """Tag of the registered model that names the version under a label."""
+    return f"{SERVING_TAG}.{label}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A registered model as it is now.
+
+    Attributes:
+        aliases: version of each alias.
+        tags: tags of the model, not of a version.
+    """
+
+    aliases: Mapping[str, int]
+    tags: Mapping[str, str]
+
+
+class AliasRegistry:
+    """The registry, as far as serving is concerned; every method raises Unreachable while MLflow does not answer.
+
+    Args:
+        settings: where MLflow is; it is asked for the first time when the first method is called.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connected: MlflowClient | None = None
+
+    def names(self) -> list[str]:
+        """Models of which metseg registered a version: another team's aliases are none of our business."""
+        with self._asking() as mlflow:
+            found = mlflow.search_model_versions(f"tags.`{DIGEST_TAG}` LIKE '%'")
+            return sorted({entry.name for entry in found})
+
+    def wanted(self, name: str) -> Wanted | None:
+        """Aliases and tags of a model; None where it is not registered."""
+        from mlflow.exceptions import MlflowException
+
+        with self._asking() as mlflow:
+            try:
+                model = mlflow.get_registered_model(name)
+            except MlflowException as error:
+                if error.error_code == _ABSENT:
+                    return None
+                raise
+            aliases = {str(alias): int(number) for alias, number in model.aliases.items()}
+            return Wanted(aliases, dict(model.tags))
+
+    def version(self, name: str, number: int) -> registry.Version | None:
+        """One version; None where it is not registered."""
+        from mlflow.exceptions import MlflowException
+
+        with self._asking() as mlflow:
+            try:
+                entry = mlflow.get_model_version(name, str(number))
+            except MlflowException as error:
+                if error.error_code == _ABSENT:
+                    return None
+                raise
+            return registry.Version(name, number, str(entry.run_id), dict(entry.tags), tuple(entry.aliases))
+
+    def point(self, name: str, alias: str, number: int | None) -> None:
+        """Point an alias at a version, or remove it; it is removed too where the version is not registered any more."""
+        from mlflow.exceptions import MlflowException
+
+        with self._asking() as mlflow:
+            if number is not None:
+                try:
+                    mlflow.set_registered_model_alias(name, alias, str(number))
+                    return
+                except MlflowException as error:
+                    if error.error_code != _ABSENT:
+                        raise
+            mlflow.delete_registered_model_alias(name, alias)
+
+    def note(self, name: str, number: int, state: str, reason: str) -> None:
+        """Say in a version's tags how it fared, `verified` or `refused`, and why."""
+        with self._asking() as mlflow:
+            mlflow.set_model_version_tag(name, str(number), REASON_TAG, reason[:_LONGEST_TAG])
+            mlflow.set_model_version_tag(name, str(number), SERVING_TAG, state)
+
+    def note_labels(self, name: str, tags: Mapping[str, str], labels: Mapping[str, int]) -> None:
+        """Say in the model's tags which version each label points at, where `tags` does not say so already."""
+        with self._asking() as mlflow:
+            for label in registry.LABELS.values():
+                tag, number = label_tag(label), labels.get(label)
+                if number is not None and tags.get(tag) != str(number):
+                    mlflow.set_registered_model_tag(name, tag, str(number))
+                elif number is None and tag in tags:
+                    mlflow.delete_registered_model_tag(name, tag)
+
+    def saved_model(self, version: registry.Version, folder: Path) -> Path:
+        """Fetch the registered SavedModel into `folder`; raises Refused where the artifact store holds none."""
+        from mlflow.artifacts import download_artifacts, list_artifacts
+
+        with self._asking() as mlflow, _fetching(f"the SavedModel of version {version.number} of {version.name}"):
+            source = mlflow.get_model_version_download_uri(version.name, str(version.number)).rstrip("/")
+            held = {Path(entry.path).name for entry in list_artifacts(artifact_uri=source)}
+            if SAVED_MODEL not in held:
+                raise Refused(f"the artifact store holds no {SAVED_MODEL} at {source}: was it cleaned?")
+            return Path(download_artifacts(artifact_uri=f"{source}/{SAVED_MODEL}", dst_path=str(folder)))
+
+    def golden(self, version: registry.Version, folder: Path) -> Path:
+        """Fetch the golden requests of a version into `folder`; raises Refused where there are none."""
+        with self._asking() as mlflow, _fetching(f"the golden requests of version {version.number} of {version.name}"):
+            found = registry.download_from_run(mlflow, version.run, GOLDEN, folder)
+        if found is None:
+            raise Refused(f"its run {version.run} holds no {GOLDEN}, so that no answer can be compared")
+        return found
+
+    @contextmanager
+    def _asking(self) -> Iterator[MlflowClient]:
+        from mlflow.exceptions import MlflowException
+
+        if self._connected is None:
+            self._connected = _connect(self._settings)
+        try:
+            yield self._connected
+        except MlflowException as error:
+            raise Unreachable(f"MLflow at {self._settings.tracking_uri} refuses: {_first_line(error)}") from error
+
+
+def _connect(settings: Settings) -> MlflowClient:
+    from metseg.errors import MetsegError
+
+    try:
+        return runs.client(settings)
+    except MetsegError as error:
+        raise Unreachable(str(error)) from error
+
+
+@contextmanager
+def _fetching(what: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, Refused):
+        raise
+    except Exception as error:  # each kind of store (S3, Azure, files …) fails in its own library's way
+        raise Unreachable(f"{what} cannot be fetched: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no text"])[0]
