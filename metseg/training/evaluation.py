@@ -49,6 +49,8 @@ MEAN_SCORES = (
     "false_positives",
     "hd95_mm",
     "surface_dice",
+    "lesion_wise_hd95_mm",
+    "volume_error_mm3",
 )
 """Scores whose mean over test patients is reported."""
 
