@@ -32,6 +32,7 @@ def evaluate(
 def evaluate_champion(
     cohort: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
     validation: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
+    run: str,
     model_name: str,
     evaluation: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
 ) -> None:
@@ -43,4 +44,4 @@ def evaluate_champion(
     with executing("evaluate champion", evaluation.path) as folder:
         from components.evaluate.step import evaluate_champion as step
 
-        step(Path(cohort.path), model_name, folder)
+        step(Path(cohort.path), run, model_name, folder)

@@ -166,6 +166,7 @@ def evaluate_model(cohort: Path, model: Path, training: dict[str, Any], out: Pat
         patients=patients,
         training_patients=(*training["training_patients"], *training["validation_patients"]),
         served_check=ServedCheck(served.max_abs_difference, served.masks_identical),
+        training_record=training.get("training_record", ""),
     )
     write_json(
         out / "evaluation.json",
