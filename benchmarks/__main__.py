@@ -20,6 +20,7 @@ BENCHMARKS = {
     "damaged": "500 damaged files: read right or refused",
     "data": "ingest and preprocess beside a plain loop",
     "validation": "validation of 100,000 slices' statistics",
+    "judgement": "scoring of a volume; 1,000 simulated pairs of models through the gate",
     "cost": "parameters and multiply-accumulates of the networks",
     "overfit": "one batch learnt by heart, each network with each loss",
     "training": "training beside PyTorch and medicai, input pipeline, memory, start",

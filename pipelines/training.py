@@ -13,6 +13,7 @@ from components.promote.component import promote
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
+from metseg.scoring.verdict import Rules
 from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES, TrainingConfiguration
 
 DEFAULTS = TrainingConfiguration(architecture="nested_unet")
@@ -66,8 +67,8 @@ def training(
     augmentation: bool = DEFAULTS.augmentation,
     seed: int = DEFAULTS.seed,
     test_time_flips: bool = False,
-    floor_dice: float = 0.5,
-    floor_lesion_f1: float = 0.3,
+    floor_dice: float = Rules.floor_dice,
+    floor_lesion_f1: float = Rules.floor_lesion_f1,
     promotion: str = "manual",
     run_name: str = "",
     patient_pictures_in_mlflow: bool = True,
@@ -191,7 +192,7 @@ def training(
         models[f"{architecture}_model"] = trained.outputs["model"]
         evaluations[architecture] = scored.outputs["evaluation"]
 
-    reigning = evaluate_champion(cohort=cohort, validation=judged.outputs["validation"], model_name=model_name)
+    reigning = evaluate_champion(cohort=cohort, validation=judged.outputs["validation"], run=run, model_name=model_name)
     _resources(reigning, "2", "8Gi").set_caching_options(False)
 
     registered = register(

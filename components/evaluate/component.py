@@ -48,6 +48,7 @@ def evaluate(
 def evaluate_champion(
     cohort: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
     validation: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]
+    run: str,
     model_name: str,
     evaluation: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
     metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
@@ -62,7 +63,7 @@ def evaluate_champion(
         from components.evaluate.step import confusion, roc_points, shown_metrics
         from components.evaluate.step import evaluate_champion as step
 
-        if step(Path(cohort.path), model_name, folder):
+        if step(Path(cohort.path), run, model_name, folder):
             for name, value in shown_metrics(folder).items():
                 metrics.log_metric(name, value)
             voxels.log_confusion_matrix(*confusion(folder))

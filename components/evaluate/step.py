@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
+from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.settings import Settings
 from metseg.tracking import registry, runs
+from metseg.tracking.data_lineage import patients_seen
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
 
 ROC_COLUMNS = ("false_positive_rates", "true_positive_rates", "thresholds")
+OPPONENT_TAG = "gate.champion"
+NO_OPPONENT = "none"
 
 
 def evaluate(
@@ -82,11 +90,34 @@ def roc_points(evaluation: Path) -> list[tuple[float, float, float]]:
     return list(zip(*(roc[name] for name in ROC_COLUMNS), strict=True)) if roc else []
 
 
-def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> bool:
+def _opponent(tracking: MlflowClient, run: str, model_name: str) -> registry.Version | None:
+    """The version that reigned when the run first asked: a retry after promotion must not meet the run's own model.
+
+    Raises:
+        MetsegError: that version is gone from the registry.
+    """
+    noted = tracking.get_run(run).data.tags.get(OPPONENT_TAG)
+    if noted is None:
+        champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+        tracking.set_tag(run, OPPONENT_TAG, str(champion.number) if champion else NO_OPPONENT)
+        return champion
+    if noted == NO_OPPONENT:
+        return None
+    for version in registry.versions(tracking, model_name):
+        if version.number == int(noted):
+            return version
+    raise MetsegError(
+        f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "
+        "start a new run"
+    )
+
+
+def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path) -> bool:
     """Score the reigning champion on the same test patients; where there is none, say so.
 
     Args:
         cohort: output of ingest.
+        run: MLflow run of the pipeline, which notes against whom it competes.
         model_name: registered model.
         evaluation: folder to write, as `evaluate` does; `evaluation.json` is `{"absent": reason}` where there is no
             champion or it takes other channels.
@@ -96,7 +127,7 @@ def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> bool:
     """
     settings = Settings.from_environment()
     tracking = runs.client(settings)
-    champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+    champion = _opponent(tracking, run, model_name)
     evaluation.mkdir(parents=True, exist_ok=True)
     if champion is None:
         logger.info("%s has no champion yet", model_name)
@@ -104,7 +135,12 @@ def evaluate_champion(cohort: Path, model_name: str, evaluation: Path) -> bool:
         return False
     folder = registry.download(tracking, model_name, champion.number, evaluation / "model")
     training = read_json(Path(tracking.download_artifacts(champion.run, "training.json", str(evaluation))))
-    training["version"] = champion.number
+    seen, record = patients_seen(tracking, champion, training)
+    training |= {
+        "version": champion.number,
+        "training_patients": sorted(seen - set(training["validation_patients"])),
+        "training_record": record,
+    }
     manifest = Manifest.read(cohort / "manifest.json")
     description = training["description"]
     if description["channels"] != list(manifest.channels) or description["labels"] != manifest.labels:

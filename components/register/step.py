@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
+from metseg.report import model_card
 from metseg.scoring.evaluation import Evaluation, ValidationScores
 from metseg.scoring.gate import decide
-from metseg.scoring.verdict import Rules, Verdict
+from metseg.scoring.verdict import Check, Rules
 from metseg.settings import Settings
 from metseg.tracking import registry, runs
-from metseg.tracking.code_version import git_commit
+from metseg.tracking.version_record import image_of, version_description, version_tags
 from metseg.validation.reference import FILE as REFERENCE
 from metseg.validation.reference import FOLDER as REFERENCE_FOLDER
 
@@ -22,8 +28,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+VERDICT = "verdict.json"
 
-def _champion(fields: dict[str, Any]) -> Evaluation | None:
+
+def _champion(fields: Mapping[str, Any]) -> Evaluation | None:
     """The champion's evaluation as the gate takes it; one that could not be scored has no patients."""
     if "absent" in fields:
         return None
@@ -39,16 +47,58 @@ def _champion(fields: dict[str, Any]) -> Evaluation | None:
     return Evaluation.from_dict(fields)
 
 
-def _description(winner: dict[str, Any], verdict: Verdict, manifest: Manifest) -> str:
-    """What the registry shows of a version, as Markdown."""
-    scores = ", ".join(
-        f"{name} {winner['mean'][name]:.3f}" for name in ("dice", "iou", "sensitivity", "precision", "lesion_f1")
+def _reigning_check(tracking: MlflowClient, run: str, model_name: str, opponent: int | None) -> Check:
+    """Whether the version that the candidates were compared with is champion still, or this run's own already."""
+    reigning = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+    number = reigning.number if reigning else None
+    own = reigning is not None and reigning.tags.get("pipeline.run_id") == run
+    if own or number == opponent:
+        detail = f"Compared with version {opponent}, the champion." if opponent else "There is no champion yet."
+        return Check("champion_unchanged", True, opponent, opponent, None, detail)
+    names = [f"version {which}" if which else "no version" for which in (opponent, number)]
+    detail = f"Compared with {names[0]}, but {names[1]} is champion now: start a new run."
+    return Check("champion_unchanged", False, number, opponent, None, detail)
+
+
+def _earlier_verdict(tracking: MlflowClient, run: str, judged: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The verdict that this run reached on these very models before the step was retried; None where there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = registry.download_from_run(tracking, run, VERDICT, Path(folder))
+        try:
+            verdict: dict[str, Any] = read_json(path) if path else {}
+        except json.JSONDecodeError:  # the step was killed while it wrote
+            return None
+    return verdict if verdict.get("judged") == judged else None
+
+
+def _judge(
+    tracking: MlflowClient,
+    run: str,
+    model_name: str,
+    found: Mapping[str, Mapping[str, Any]],
+    champion: Mapping[str, Any],
+    rules: Rules,
+    critical: list[str],
+) -> dict[str, Any]:
+    """The content of `verdict.json`: what the gate decided, by which rules, on which models."""
+    opponent = champion.get("version")
+    judged = {
+        "models": {name: {key: fields[key] for key in ("run", "savedmodel.sha256")} for name, fields in found.items()},
+        "champion": opponent,
+        "rules": asdict(rules),
+    }
+    earlier = _earlier_verdict(tracking, run, judged)
+    if earlier is not None:
+        logger.info("the verdict that this run reached before stands")
+        return earlier
+    verdict = decide(
+        {name: Evaluation.from_dict(fields) for name, fields in found.items()},
+        _champion(champion),
+        rules,
+        critical,
+        [_reigning_check(tracking, run, model_name, opponent)],
     )
-    return (
-        f"**{winner['architecture']}** on {', '.join(winner['channels'])}. {verdict.summary}\n\n"
-        f"Test patients ({len(winner['patients'])}): {', '.join(winner['patients'])}. {scores}.\n\n"
-        f"Data version `{manifest.version}`. Not a medical device."
-    )
+    return {**verdict.to_dict(), "judged": judged}
 
 
 def keep_reference(tracking: MlflowClient, run: str, cohort: Path, manifest: Manifest, folder: Path) -> None:
@@ -60,6 +110,38 @@ def keep_reference(tracking: MlflowClient, run: str, cohort: Path, manifest: Man
     reference = describe(manifest, pandas.read_parquet(cohort / "statistics.parquet"))
     reference.write(folder / REFERENCE)
     tracking.log_artifact(run, str(folder / REFERENCE), REFERENCE_FOLDER)
+
+
+def _register(
+    tracking: MlflowClient,
+    run: str,
+    model_name: str,
+    winner: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    manifest: Manifest,
+    folder: Path,
+) -> dict[str, Any]:
+    """Put the winner into the registry with all that is known of it, and make it challenger."""
+    image = image_of(tracking, winner["run"])
+    tags = version_tags(winner, verdict, manifest, run, image)
+    description = version_description(winner, verdict, manifest, run)
+    number = registry.register(tracking, model_name, winner["run"], "model", tags, description)
+    identity = model_card.CardIdentity(
+        name=model_name,
+        version=number,
+        run=run,
+        training_run=winner["run"],
+        git_commit=tags["git.commit"],
+        image=image,
+        created=time.strftime("%Y-%m-%d"),
+    )
+    card = folder / model_card.FILE
+    model_card.write_model_card(card, identity, winner, verdict, manifest)
+    tracking.log_artifact(winner["run"], str(card), model_card.FOLDER)
+    registry.nominate(tracking, model_name, number)
+    runs.set_tags(tracking, run, {"registered.version": str(number)})
+    logger.info("registered %s version %d", model_name, number)
+    return {"name": model_name, "version": number, "run": winner["run"]}
 
 
 def register(
@@ -75,6 +157,8 @@ def register(
 ) -> None:
     """Decide and register; a rejected candidate is registered nowhere, and the step succeeds all the same.
 
+    A retry of the step comes to the same verdict and the same version.
+
     Args:
         cohort: output of ingest.
         validation: output of validate.
@@ -83,47 +167,30 @@ def register(
         run: MLflow run of the pipeline.
         model_name: registered model.
         floor_dice, floor_lesion_f1: floors of the gate.
-        registration: folder to write `verdict.json` and `registration.json` to, and `reference_statistics.json` of
-            the training data where a version is registered; the winner's run keeps that too.
+        registration: folder to write `verdict.json` and `registration.json` to, and where a version is registered
+            `reference_statistics.json` of the training data and `model_card.md`; the winner's run keeps those too.
     """
     manifest = Manifest.read(cohort / "manifest.json")
-    found = [read_json(folder / "evaluation.json") for folder in evaluations]
-    by_architecture = {fields["architecture"]: fields for fields in found}
-    judged = read_json(validation / "verdict.json")
-    verdict = decide(
-        {name: Evaluation.from_dict(fields) for name, fields in by_architecture.items()},
-        _champion(read_json(champion / "evaluation.json")),
+    found = {fields["architecture"]: fields for fields in (read_json(path / "evaluation.json") for path in evaluations)}
+    tracking = runs.client(Settings.from_environment())
+    verdict = _judge(
+        tracking,
+        run,
+        model_name,
+        found,
+        read_json(champion / "evaluation.json"),
         Rules(floor_dice=floor_dice, floor_lesion_f1=floor_lesion_f1),
-        [str(failure) for failure in judged["critical"]],
+        [str(failure) for failure in read_json(validation / "verdict.json")["critical"]],
     )
-    logger.info("%s: %s", "PASSED" if verdict.passed else verdict.outcome.upper(), verdict.summary)
-    settings = Settings.from_environment()
-    tracking = runs.client(settings)
-    winner = by_architecture[verdict.winner]
-    registered = None
+    logger.info("%s: %s", "PASSED" if verdict["passed"] else verdict["outcome"].upper(), verdict["summary"])
     registration.mkdir(parents=True, exist_ok=True)
-    if verdict.passed:
+    # The verdict is on record before it has consequences: a retry finds it.
+    write_json(registration / VERDICT, verdict)
+    tracking.log_artifact(run, str(registration / VERDICT))
+    runs.set_tags(tracking, run, {"verdict": verdict["outcome"], "winner": verdict["winner"]})
+    registered = None
+    if verdict["passed"]:
+        winner = found[verdict["winner"]]
         keep_reference(tracking, winner["run"], cohort, manifest, registration)
-        tags = {
-            "architecture": verdict.winner,
-            "data.version": manifest.version,
-            **({"data.commit": manifest.commit} if manifest.commit else {}),
-            "git.commit": git_commit(),
-            "pipeline.run_id": run,
-            "gate": "passed",
-            "savedmodel.sha256": winner["savedmodel.sha256"],
-            "channels": ",".join(winner["channels"]),
-            "threshold": str(winner["operating_point"]["threshold"]),
-            "minimum_volume_mm3": str(winner["operating_point"]["minimum_volume_mm3"]),
-            **{f"test.{name}": f"{winner['mean'][name]:.4f}" for name in ("dice", "iou", "lesion_f1")},
-        }
-        number = registry.register(
-            tracking, model_name, winner["run"], "model", tags, _description(winner, verdict, manifest)
-        )
-        tracking.set_registered_model_alias(model_name, registry.CHALLENGER, str(number))
-        registered = {"name": model_name, "version": number, "run": winner["run"]}
-        logger.info("registered %s version %d as challenger", model_name, number)
-    write_json(registration / "verdict.json", verdict.to_dict())
+        registered = _register(tracking, run, model_name, winner, verdict, manifest, registration)
     write_json(registration / "registration.json", {"run": run, "registered": registered})
-    tracking.log_artifact(run, str(registration / "verdict.json"))
-    runs.set_tags(tracking, run, {"verdict": verdict.outcome, "winner": verdict.winner})

@@ -42,6 +42,19 @@ class LabelledTruth:
 
 
 @dataclass(frozen=True)
+class LabelledPrediction:
+    """The predicted components of a volume, cropped to the voxels that they lie in.
+
+    Attributes:
+        box: where the array below lies in the volume.
+        components: int32, 0 outside, else the component, numbered from 1 in the order of their first voxel.
+    """
+
+    box: tuple[slice, slice, slice]
+    components: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class Contacts:
     """Predicted components against true lesions, in voxels.
 
@@ -101,10 +114,15 @@ def label_truth(truth: NDArray[np.bool_]) -> LabelledTruth:
     return LabelledTruth(truth.shape, box, lesions, blobs, voxels, centroids)
 
 
-def find_contacts(truth: LabelledTruth, prediction: NDArray[np.bool_]) -> Contacts:
-    """Label the prediction, of the truth's shape, and count what it shares with the lesions."""
+def label_prediction(prediction: NDArray[np.bool_]) -> LabelledPrediction:
+    """Predicted lesions of a volume `(slices, height, width)`: its 26-connected components."""
     box = bounding_box(prediction, margin=0)
-    components = label_components(prediction[box])
+    return LabelledPrediction(box, label_components(prediction[box]))
+
+
+def find_contacts(truth: LabelledTruth, prediction: LabelledPrediction) -> Contacts:
+    """Count what the predicted components of a volume share with its true lesions."""
+    box, components = prediction.box, prediction.components
     count = int(components.max(initial=0))
     component_voxels = np.bincount(components.ravel(), minlength=count + 1)[1:].astype(np.int64)
     near_truth, near_prediction = _shared_box(truth.box, box)

@@ -43,6 +43,7 @@ class Evaluation:
         validation: mean scores on validation patients, which choose between architectures.
         patients: scores of each test patient, in original geometry, which only gate.
         training_patients: every patient that the network has seen, in training or in validation.
+        training_record: where that is known from; empty for a network of this run.
         served_check: the served graph against the independent path; None when it was not made.
     """
 
@@ -53,6 +54,7 @@ class Evaluation:
     patients: Mapping[str, PatientScores]
     training_patients: tuple[str, ...]
     served_check: ServedCheck | None = None
+    training_record: str = ""
 
     def mean(self, score: str) -> float | None:
         """Mean over the test patients of one field of `PatientScores`."""
@@ -74,6 +76,7 @@ class Evaluation:
             patients={name: PatientScores.from_dict(scores) for name, scores in fields["patients"].items()},
             training_patients=tuple(fields["training_patients"]),
             served_check=ServedCheck(**served) if served else None,
+            training_record=fields.get("training_record", ""),
         )
 
     def write(self, path: Path) -> None:

@@ -7,10 +7,10 @@ comparison is paired by patient. The verdict is data that is handed on, not cont
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from metseg.errors import DataError
-from metseg.scoring.comparison import compare_with_champion
+from metseg.scoring.comparison import compare_with_champion, gains_over_baseline
 from metseg.scoring.evaluation import Evaluation
 from metseg.scoring.statistics import bootstrap_interval
 from metseg.scoring.verdict import Check, Outcome, Rules, Verdict
@@ -21,14 +21,16 @@ def decide(
     champion: Evaluation | None,
     rules: Rules | None = None,
     critical_failures: Sequence[str] = (),
+    circumstances: Sequence[Check] = (),
 ) -> Verdict:
     """Pick the winner among the candidates and judge whether it may be promoted.
 
     Args:
-        candidates: evaluation of each architecture of this run.
+        candidates: evaluation of each architecture of this run, the plain U-Net among them where it was trained.
         champion: evaluation of the reigning champion on the same test patients; None when there is none.
         rules: the numbers of the gate.
         critical_failures: names of the data-validation expectations that failed critically.
+        circumstances: further conditions, which the caller judged.
 
     Raises:
         DataError: there is no candidate.
@@ -39,8 +41,9 @@ def decide(
     underpowered = len(candidate.patients) < rules.minimum_patients
     checks = [
         _data_check(critical_failures),
+        *circumstances,
         _served_check(candidate, rules),
-        _leakage_check(candidate),
+        _patients_check(candidates, candidate),
         _floor_check(candidate, "dice", "Dice", rules.floor_dice),
         _floor_check(candidate, "lesion_f1", "lesion F1", rules.floor_lesion_f1),
     ]
@@ -51,7 +54,8 @@ def decide(
         tie, incomparable = comparison.tie, comparison.incomparable
     outcome = _outcome(checks, tie, incomparable)
     summary = _summary(outcome, candidate, champion, checks, underpowered)
-    return Verdict(outcome == "promote", outcome, winner, underpowered, summary, tuple(checks))
+    gains = gains_over_baseline(candidates)
+    return Verdict(outcome == "promote", outcome, winner, underpowered, summary, tuple(checks), gains)
 
 
 def pick_winner(candidates: Mapping[str, Evaluation]) -> str:
@@ -97,15 +101,25 @@ def _served_check(candidate: Evaluation, rules: Rules) -> Check:
     return Check("served_graph", passed, served.max_abs_difference, rules.max_abs_difference, None, detail)
 
 
-def _leakage_check(candidate: Evaluation) -> Check:
-    """Whether there are test patients, none of whom the candidate was trained on."""
-    seen = sorted(set(candidate.patients) & set(candidate.training_patients))
-    if not candidate.patients:
+def _patients_check(candidates: Mapping[str, Evaluation], winner: Evaluation) -> Check:
+    """Whether there are test patients, the same for every network of the run, none of whom any was trained on."""
+    count = len(winner.patients)
+    if not count:
         return Check("test_patients", False, 0.0, 1.0, None, "There is no test patient to judge the model on.")
-    detail = f"{len(candidate.patients)} test patients, none seen in training."
-    if seen:
-        detail = f"The candidate was trained on test patients: {', '.join(seen)}."
-    return Check("test_patients", not seen, float(len(candidate.patients)), 1.0, None, detail)
+    faults = []
+    for name, evaluation in candidates.items():
+        if seen := sorted(set(evaluation.patients) & set(evaluation.training_patients)):
+            faults.append(f"{name} was trained on test patients: {', '.join(seen)}.")
+        if unlike := sorted(set(evaluation.patients) ^ set(winner.patients)):
+            faults.append(f"{name} and {winner.architecture} were not both scored on {', '.join(unlike)}.")
+    detail = " ".join(faults) or f"{count} test patients, the same for {_listed(candidates)}; none seen in training."
+    return Check("test_patients", not faults, float(count), 1.0, None, detail)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names as a sentence has them."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _floor_check(candidate: Evaluation, score: str, name: str, floor: float) -> Check:

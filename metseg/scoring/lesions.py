@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.scoring.contacts import Contacts, LabelledTruth, Spacing, find_contacts, label_components, label_truth
+from metseg.scoring.contacts import (
+    Contacts,
+    LabelledTruth,
+    Spacing,
+    find_contacts,
+    label_components,
+    label_prediction,
+    label_truth,
+)
+from metseg.scoring.lesion_distance import lesion_distances
 from metseg.scoring.overlap import as_masks
+from metseg.scoring.surface import MISSED_DISTANCE_MM
 
 MINIMUM_DIAMETER_MM = 4.0
 """Lesions from this equivalent diameter on count in the lesion-wise F1 (33.5 mm³); smaller ones are reported."""
@@ -43,6 +53,7 @@ class Lesion:
         centroid: voxel indices `(slice, row, column)`.
         matched: whether a predicted component touches its dilated blob.
         dice: of the united matching components against the lesion; 0 when missed.
+        hd95_mm: between the surfaces of the same two; 374 when missed, None when the spacing is unknown.
     """
 
     lesion: int
@@ -51,6 +62,7 @@ class Lesion:
     centroid: tuple[float, float, float]
     matched: bool
     dice: float
+    hd95_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,20 +113,29 @@ def equivalent_diameter(volume_mm3: float) -> float:
     return math.cbrt(6.0 * volume_mm3 / math.pi)
 
 
-def match_lesions(truth: NDArray[np.generic], prediction: NDArray[np.generic], spacing: Spacing) -> LesionResult:
+def match_lesions(
+    truth: NDArray[np.generic], prediction: NDArray[np.generic], spacing: Spacing, spacing_known: bool = True
+) -> LesionResult:
     """Match the predicted components with the true lesions.
 
     Args:
         truth: mask `(slices, height, width)`, lesion where not 0.
         prediction: mask of the same shape.
         spacing: mm along `(slices, height, width)`.
+        spacing_known: whether `spacing` is real; the lesions' HD95 is left out when it is not.
 
     Raises:
         DataError: the shapes differ.
     """
     truth_mask, prediction_mask = as_masks(truth, prediction)
-    labelled = label_truth(truth_mask)
-    return judge_contacts(labelled, find_contacts(labelled, prediction_mask), spacing)
+    labelled, components = label_truth(truth_mask), label_prediction(prediction_mask)
+    contacts = find_contacts(labelled, components)
+    result = judge_contacts(labelled, contacts, spacing)
+    if not spacing_known:
+        return result
+    distances = lesion_distances(labelled, components, contacts, spacing)
+    lesions = [replace(lesion, hd95_mm=hd95) for lesion, hd95 in zip(result.lesions, distances, strict=True)]
+    return replace(result, lesions=tuple(lesions))
 
 
 def judge_contacts(
@@ -177,6 +198,22 @@ def lesion_wise_dice(result: LesionResult) -> float:
     scores = [lesion.dice for lesion in result.lesions if lesion.volume_mm3 > METS_MINIMUM_VOLUME_MM3]
     items = len(scores) + len(result.false_positive_volumes_mm3)
     return sum(scores) / items if items else 1.0
+
+
+def lesion_wise_hd95(result: LesionResult) -> float:
+    """The lesion-wise HD95 of BraTS-METS 2023 in mm: the mean over lesions larger than 2 mm³ and false positives.
+
+    A missed lesion and a false positive count 374 mm. No such lesion and no false positive: 0.
+
+    Raises:
+        ValueError: the lesions were matched without distances.
+    """
+    counted = [lesion.hd95_mm for lesion in result.lesions if lesion.volume_mm3 > METS_MINIMUM_VOLUME_MM3]
+    distances = [distance for distance in counted if distance is not None]
+    if len(distances) < len(counted):
+        raise ValueError("lesions of unknown spacing have no distance")
+    distances += [MISSED_DISTANCE_MM] * len(result.false_positive_volumes_mm3)
+    return sum(distances) / len(distances) if distances else 0.0
 
 
 def sensitivity_by_size(lesions: Iterable[Lesion]) -> tuple[SizeBin, ...]:

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.scoring import overlap
-from metseg.scoring.contacts import Contacts, LabelledTruth, Spacing, bounding_box, find_contacts, label_truth
+from metseg.scoring.contacts import (
+    Contacts,
+    LabelledTruth,
+    Spacing,
+    bounding_box,
+    find_contacts,
+    label_prediction,
+    label_truth,
+)
 from metseg.scoring.lesions import judge_contacts, large_enough, lesion_f1, remove_small
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -133,7 +141,7 @@ def score_settings(
     probability, labelled = probability[box], label_truth(mask[box])
     scores = np.empty((len(thresholds), len(minimum_volumes_mm3), 2))
     for row, threshold in enumerate(thresholds):
-        contacts = find_contacts(labelled, probability >= np.float32(threshold))
+        contacts = find_contacts(labelled, label_prediction(probability >= np.float32(threshold)))
         for column, volume in enumerate(minimum_volumes_mm3):
             scores[row, column] = _score_setting(labelled, contacts, spacing, volume)
     return scores

@@ -17,6 +17,7 @@ from metseg.scoring.lesions import (
     Lesion,
     detection,
     lesion_wise_dice,
+    lesion_wise_hd95,
     match_lesions,
     small_lesion_sensitivity,
 )
@@ -45,6 +46,7 @@ class PatientScores:
         volume_error_mm3: predicted minus true volume.
         hd95_mm: 95th percentile of the surface distance; None when the spacing is unknown.
         surface_dice: surface Dice at 1 mm; None when the spacing is unknown.
+        lesion_wise_hd95_mm: the lesion-wise HD95 of BraTS-METS 2023; None when the spacing is unknown.
         lesions: every true lesion of every case.
     """
 
@@ -67,6 +69,7 @@ class PatientScores:
     volume_error_mm3: float
     hd95_mm: float | None
     surface_dice: float | None
+    lesion_wise_hd95_mm: float | None
     lesions: tuple[Lesion, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def score_patient(
     box = bounding_box(truth_mask | prediction_mask)
     truth_crop, prediction_crop = truth_mask[box], prediction_mask[box]
     counts = overlap.count_overlap(truth_crop, prediction_crop)
-    matched = match_lesions(truth_crop, prediction_crop, spacing)
+    matched = match_lesions(truth_crop, prediction_crop, spacing, spacing_known)
     lesions = tuple(_moved(lesion, tuple(side.start for side in box)) for lesion in matched.lesions)
     large, everything = detection(matched), detection(matched, 0.0)
     surface = surface_scores(truth_crop, prediction_crop, spacing) if spacing_known else None
@@ -123,6 +126,7 @@ def score_patient(
         volume_error_mm3=overlap.volume_error(counts, voxel),
         hd95_mm=surface.hd95_mm if surface else None,
         surface_dice=surface.surface_dice if surface else None,
+        lesion_wise_hd95_mm=lesion_wise_hd95(matched) if spacing_known else None,
         lesions=lesions,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,9 @@ class Rules:
         floor_dice: mean Dice over test patients that a model must reach.
         floor_lesion_f1: mean lesion-wise F1 over test patients that a model must reach.
         significance: level of the one-sided sign-flip test on the paired Dice differences.
-        margin: how much lower lesion F1 and lesion sensitivity may be, by their one-sided 95 % lower limit.
+        margin: how much lower lesion F1 and lesion sensitivity may be.
+        drop_significance: level of the one-sided sign-flip test that such a score is lower; both together 5 %.
+        largest_drop: mean drop of such a score that rejects, whether or not chance explains it.
         minimum_patients: with fewer test patients the verdict is `underpowered` and point estimates decide.
         max_abs_difference: largest difference of a probability between served graph and independent path.
     """
@@ -25,6 +28,8 @@ class Rules:
     floor_lesion_f1: float = 0.3
     significance: float = 0.05
     margin: float = 0.05
+    drop_significance: float = 0.025
+    largest_drop: float = 0.1
     minimum_patients: int = 10
     max_abs_difference: float = 1e-5
 
@@ -53,6 +58,27 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """What a network gains over the plain U-Net of the same run; said, not judged.
+
+    Attributes:
+        architecture: the network.
+        over: the plain one.
+        value: mean paired Dice difference over the test patients.
+        interval: 95 % bootstrap interval of it.
+        p_value: of the one-sided sign-flip test that it is above 0.
+        detail: one sentence for the reader.
+    """
+
+    architecture: str
+    over: str
+    value: float
+    interval: tuple[float, float]
+    p_value: float
+    detail: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What the gate decided.
 
@@ -63,6 +89,7 @@ class Verdict:
         underpowered: whether there were too few test patients for a statistical comparison.
         summary: one sentence.
         checks: every condition, in the order in which they were judged.
+        gains: of the other networks over the plain U-Net, where one was trained.
     """
 
     passed: bool
@@ -71,7 +98,20 @@ class Verdict:
     underpowered: bool
     summary: str
     checks: tuple[Check, ...]
+    gains: tuple[Gain, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as plain types that JSON holds."""
-        return asdict(self)
+        """The verdict as plain types that JSON holds; a number that is none (NaN) becomes null."""
+        fields: dict[str, Any] = _plain(asdict(self))
+        return fields
+
+
+def _plain(value: Any) -> Any:
+    """The value with what JSON cannot say replaced by None."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metseg.dataset.manifest import Manifest
 from metseg.errors import DataError
@@ -67,6 +68,24 @@ def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
         for patient, split in _splits_of(tracking, run).items():
             splits.setdefault(patient, split)
     return splits
+
+
+def patients_seen(
+    tracking: MlflowClient, version: registry.Version, training: Mapping[str, Any]
+) -> tuple[set[str], str]:
+    """Everybody that a registered version was trained or validated on, and where that is known from.
+
+    Args:
+        tracking: MLflow client.
+        version: the version, whose pipeline's run holds the manifest.
+        training: content of its `training.json`, which names the patients too.
+    """
+    run = version.tags.get("pipeline.run_id", "")
+    splits = _splits_of(tracking, run) if run else {}
+    seen = {*training["training_patients"], *training["validation_patients"]}
+    if not splits:
+        return seen, f"by training.json of run {version.run}; the manifest of its run {run or 'is not named'}, unread"
+    return seen | {patient for patient, split in splits.items() if split != "test"}, f"by the manifest of run {run}"
 
 
 def _last_run(tracking: MlflowClient, model_name: str) -> str:

@@ -74,6 +74,8 @@ def register(
 ) -> int:
     """Register an artifact of a run; registering the same run again gives the version that is there.
 
+    A version appears with all of its tags or not at all. Tags that a version has already stay as they are.
+
     Args:
         registry: MLflow client.
         name: registered model, created where it does not exist.
@@ -85,22 +87,28 @@ def register(
     Returns:
         The version number.
     """
-    existing = versions(registry, name)
-    number = next((entry.number for entry in existing if entry.run == run), None)
-    if number is None:
-        if not existing:
-            from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException
 
-            try:
-                registry.create_registered_model(name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-        source = f"{registry.get_run(run).info.artifact_uri}/{artifact}"
-        number = int(registry.create_model_version(name, source, run, description=description).version)
-    for key, value in tags.items():
-        registry.set_model_version_tag(name, str(number), key, value)
-    return number
+    found = next((entry for entry in versions(registry, name) if entry.run == run), None)
+    if found is not None:
+        for key, value in tags.items():
+            if key not in found.tags:
+                registry.set_model_version_tag(name, str(found.number), key, value)
+        return found.number
+    try:
+        registry.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"{registry.get_run(run).info.artifact_uri}/{artifact}"
+    return int(registry.create_model_version(name, source, run, tags=dict(tags), description=description).version)
+
+
+def nominate(registry: MlflowClient, name: str, number: int) -> None:
+    """Point `challenger` at a version that passed the gate, unless it has been champion or failed since."""
+    entry = next(found for found in versions(registry, name) if found.number == number)
+    if entry.tags.get("gate") == "passed" and not {CHAMPION, PREVIOUS} & set(entry.aliases):
+        registry.set_registered_model_alias(name, CHALLENGER, str(number))
 
 
 def download(registry: MlflowClient, name: str, number: int, folder: Path) -> Path:

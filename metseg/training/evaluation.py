@@ -53,6 +53,8 @@ MEAN_SCORES = (
     "false_positives",
     "hd95_mm",
     "surface_dice",
+    "lesion_wise_hd95_mm",
+    "volume_error_mm3",
 )
 """Scores whose mean over test patients is reported."""
 
@@ -207,6 +209,7 @@ def evaluate_model(
         patients=patients,
         training_patients=(*training["training_patients"], *training["validation_patients"]),
         served_check=ServedCheck(served.max_abs_difference, served.masks_identical),
+        training_record=training.get("training_record", ""),
     )
     write_json(
         out / "evaluation.json",

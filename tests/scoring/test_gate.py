@@ -10,7 +10,7 @@ from metseg.errors import DataError
 from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
 from metseg.scoring.gate import decide, pick_winner
 from metseg.scoring.patient import PatientScores, score_patient
-from metseg.scoring.verdict import Rules
+from metseg.scoring.verdict import Check, Rules
 
 CUBE = np.zeros((5, 9, 9), bool)
 CUBE[1:5, 2:6, 2:6] = True
@@ -40,6 +40,10 @@ def judge(candidate: Evaluation, champion: Evaluation | None = None, **options):
 
 def failed(verdict) -> set[str]:
     return {check.name for check in verdict.checks if not check.passed}
+
+
+def named(verdict, name: str):
+    return next(check for check in verdict.checks if check.name == name)
 
 
 BASE = list(np.linspace(0.6, 0.8, 12))
@@ -132,10 +136,43 @@ def test_lesion_scores_may_be_lower_by_less_than_the_margin(drop, passes):
         assert failed(verdict) == {"lesion_f1_not_inferior", "lesion_sensitivity_not_inferior"}
 
 
-def test_an_uncertain_lesion_score_is_inferior():
-    patients = {f"test-{i:02}": scores(dice, 0.8 + (0.3 if i % 2 else -0.3)) for i, dice in enumerate(BETTER)}
-    verdict = judge(evaluation(BETTER, patients=patients), evaluation(BASE))
+def with_lesion_f1(differences: list[float]) -> Evaluation:
+    """A model better in Dice, whose lesion F1 differs from the champion's by so much in each patient."""
+    patients = {
+        f"test-{i:02}": scores(dice, 0.8 + difference)
+        for i, (dice, difference) in enumerate(zip(BETTER, differences, strict=True))
+    }
+    return evaluation(BETTER, patients=patients)
+
+
+def test_an_uncertain_lesion_score_passes_where_no_drop_is_seen_and_says_so():
+    # Mean 0 and standard deviation 0.188: the one-sided 95 % lower limit is -1.796 · 0.188 / √12 = -0.0975.
+    check = named(judge(with_lesion_f1([0.18, -0.18] * 6), evaluation(BASE)), "lesion_f1_not_inferior")
+    assert check.passed and "cannot show" in check.detail and "-0.097" in check.detail
+    # Of the 2^12 sign patterns those with six signs or more reach the sum of 0: half, and half of the 924 with six.
+    assert check.p_value == pytest.approx((4096 + 924) / 2 / 4096)
+
+
+def test_an_uncertain_lesion_score_that_is_lower_beyond_chance_is_rejected():
+    verdict = judge(with_lesion_f1([-0.12] * 9 + [0.05, 0.0, 0.0]), evaluation(BASE))
+    check = named(verdict, "lesion_f1_not_inferior")
+    assert failed(verdict) == {"lesion_f1_not_inferior"} and verdict.outcome == "rejected"
+    # Of the 2^10 sign patterns two reach the drop: that which was found, and that with the one rise turned into a drop.
+    assert check.p_value == pytest.approx(2 / 1024)
+    assert check.value == pytest.approx((-9 * 0.12 + 0.05) / 12) and check.limit == -0.05
+
+
+def test_a_large_mean_drop_is_rejected_even_where_chance_explains_it():
+    # Three patients lose all their lesions: p = 1/8, but the mean drop is 0.2.
+    verdict = judge(with_lesion_f1([-0.8] * 3 + [0.0] * 9), evaluation(BASE))
     assert failed(verdict) == {"lesion_f1_not_inferior"}
+    check = named(verdict, "lesion_f1_not_inferior")
+    assert check.p_value == pytest.approx(1 / 8) and "more than 0.1" in check.detail
+
+
+def test_a_drop_that_is_certain_but_small_is_not_inferior():
+    check = named(judge(with_lesion_f1([-0.02] * 12), evaluation(BASE)), "lesion_f1_not_inferior")
+    assert check.passed and check.p_value == pytest.approx(2**-12) and "shown" in check.detail
 
 
 def test_patients_without_a_large_lesion_have_no_say_in_lesion_sensitivity():
@@ -157,6 +194,46 @@ def test_nine_patients_are_few_and_ten_are_not():
     assert not judge(evaluation([0.7] * 10)).underpowered
 
 
+@pytest.mark.parametrize(
+    ("changes", "named_in_it"),
+    [
+        ({"training_patients": ("test-04",)}, "unet was trained on test patients: test-04"),
+        ({"patients": {f"test-{index:02}": scores(0.5) for index in range(11)}}, "test-11"),
+    ],
+)
+def test_a_network_that_lost_is_held_to_the_same_test_patients_too(changes, named_in_it):
+    plain = evaluation(BASE, architecture="unet", validation=ValidationScores(0.1, 0.1), **changes)
+    verdict = decide({"nested_unet": evaluation(BASE), "unet": plain}, None)
+    assert verdict.winner == "nested_unet" and failed(verdict) == {"test_patients"}
+    assert named_in_it in verdict.summary
+
+
+def test_the_gain_over_the_plain_network_is_said_and_judges_nothing():
+    plain = evaluation(BASE, architecture="unet", validation=ValidationScores(0.1, 0.1))
+    verdict = decide({"nested_unet": evaluation(BETTER), "unet": plain}, None)
+    (gain,) = verdict.gains
+    assert (gain.architecture, gain.over) == ("nested_unet", "unet") and verdict.passed
+    assert gain.value == pytest.approx(0.05) and gain.p_value == pytest.approx(2**-12)
+    assert gain.interval == pytest.approx((0.05, 0.05)) and "+0.050" in gain.detail
+    worse = decide(
+        {"nested_unet": evaluation(BASE), "unet": dataclasses.replace(plain, patients=evaluation(BETTER).patients)},
+        None,
+    )
+    assert worse.passed and worse.gains[0].value == pytest.approx(-0.05)
+    assert judge(evaluation(BETTER)).gains == ()
+
+
+def test_the_plain_network_wins_where_validation_says_so():
+    plain = evaluation(BASE, architecture="unet", validation=ValidationScores(0.9, 0.9))
+    assert decide({"nested_unet": evaluation(BETTER), "unet": plain}, None).winner == "unet"
+
+
+def test_what_the_caller_found_is_part_of_the_verdict():
+    changed = Check("champion_unchanged", False, None, None, None, "Version 4 is champion now.")
+    verdict = judge(evaluation(BASE), circumstances=[changed])
+    assert failed(verdict) == {"champion_unchanged"} and "Version 4" in verdict.summary
+
+
 def test_other_patients_than_the_champions_fail_and_are_named():
     verdict = judge(evaluation(BETTER), evaluation(BASE[:11]))
     assert failed(verdict) == {"same_test_patients"} and "test-11" in verdict.summary
@@ -165,6 +242,8 @@ def test_other_patients_than_the_champions_fail_and_are_named():
 def test_a_champion_that_was_trained_on_test_patients_is_no_fair_opponent():
     verdict = judge(evaluation(BETTER), evaluation(BASE, training_patients=("test-05",)))
     assert failed(verdict) == {"champion_unseen_patients"} and "test-05" in verdict.summary
+    fair = judge(evaluation(BETTER), evaluation(BASE, training_record="manifest of run 7"))
+    assert "manifest of run 7" in named(fair, "champion_unseen_patients").detail
 
 
 @pytest.mark.parametrize("change", [{"channels": ("t1c", "flair")}, {"labels": ("oedema",)}])
@@ -190,3 +269,9 @@ def test_verdict_and_evaluation_survive_json(tmp_path):
     fields = json.loads(json.dumps(judge(candidate, evaluation(BASE)).to_dict()))
     assert {"passed", "outcome", "winner", "summary", "checks"} <= set(fields)
     assert {"name", "passed", "value", "limit", "interval", "detail"} <= set(fields["checks"][0])
+
+
+def test_a_verdict_on_a_network_that_answers_no_numbers_is_still_json():
+    verdict = judge(evaluation(BASE, served_check=ServedCheck(float("nan"), True)))
+    fields = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
+    assert fields["checks"][1]["name"] == "served_graph" and fields["checks"][1]["value"] is None

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metseg.scoring import lesions
+from metseg.scoring.patient import score_patient
 from tests.scoring import lesion_twin
 
 UNIT = (1.0, 1.0, 1.0)
@@ -27,7 +28,7 @@ def cube(z: int, y: int, x: int, side: int) -> tuple[slice, slice, slice]:
 def random_pair(seed: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int]]:
     """Small blobs that touch, merge, miss and lie on the border, with truth and prediction alike in part."""
     rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers(1, 11, 3))
+    shape = tuple(int(n) for n in rng.integers(1, 12, 3))
     truth = np.zeros(shape, bool)
     for _ in range(rng.integers(0, 6)):
         corner = [int(rng.integers(0, n)) for n in shape]
@@ -38,21 +39,46 @@ def random_pair(seed: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int]
     return truth, prediction, shape
 
 
-def test_three_hundred_random_volumes_agree_with_the_twin():
-    matched = merged = false = 0
+def voxels_of(mask: np.ndarray) -> set[lesion_twin.Voxel]:
+    return {(int(z), int(y), int(x)) for z, y, x in np.argwhere(mask)}
+
+
+def test_lesions_of_three_hundred_random_volumes_agree_with_the_twin():
+    seen = {"matched": 0, "missed": 0, "merged": 0, "touching": 0, "tiny": 0, "empty": 0, "false": 0}
     for seed in range(300):
         truth, prediction, shape = random_pair(seed)
         ours = lesions.match_lesions(truth, prediction, UNIT)
-        voxels = [{tuple(map(int, index)) for index in np.argwhere(mask)} for mask in (truth, prediction)]
-        theirs, theirs_false = lesion_twin.score(*voxels, shape)
-        assert sorted((round(lesion.volume_mm3), lesion.matched, lesion.dice) for lesion in ours.lesions) == theirs, (
-            seed
-        )
-        assert sorted(ours.false_positive_volumes_mm3) == theirs_false, seed
-        matched += sum(lesion.matched for lesion in ours.lesions)
-        merged += len(lesion_twin.flood(voxels[0])) > len(theirs)
-        false += len(theirs_false)
-    assert min(matched, merged, false) > 20, "the random volumes no longer exercise the rules"
+        theirs, false = lesion_twin.match(voxels_of(truth), voxels_of(prediction), shape)
+        assert sorted((round(lesion.volume_mm3), lesion.matched, lesion.dice) for lesion in ours.lesions) == sorted(
+            (len(lesion), bool(united), lesion_twin.dice(lesion, united)) for lesion, united in theirs
+        ), seed
+        assert sorted(ours.false_positive_volumes_mm3) == sorted(map(len, false)), seed
+        seen["matched"] += sum(bool(united) for _, united in theirs)
+        seen["missed"] += sum(not united for _, united in theirs)
+        seen["merged"] += len(lesion_twin.flood(voxels_of(truth))) > len(theirs)
+        seen["touching"] += sum(bool(united) and not united & lesion for lesion, united in theirs)
+        seen["tiny"] += sum(len(lesion) <= 2 for lesion, _ in theirs)
+        seen["empty"] += not truth.any()
+        seen["false"] += len(false)
+    assert min(seen.values()) >= 10, f"the random volumes no longer exercise the rules: {seen}"
+
+
+def test_scores_of_three_hundred_random_volumes_agree_with_the_twin():
+    partial = {"lesion_wise_dice": 0, "lesion_f1": 0, "lesion_f1_all": 0}
+    for seed in range(300):
+        truth, prediction, shape = random_pair(seed)
+        spacing = tuple(float(side) for side in np.random.default_rng(seed).choice([0.5, 0.9, 1.0, 1.5, 3.0], 3))
+        ours = score_patient(truth, prediction, spacing, True)
+        theirs = lesion_twin.scores(voxels_of(truth), voxels_of(prediction), shape, spacing)
+        by_size = theirs.pop("by_size")
+        assert [(found.lesions, found.found) for found in lesions.sensitivity_by_size(ours.lesions)] == by_size, seed
+        for name, value in theirs.items():
+            assert getattr(ours, name) == (None if value is None else pytest.approx(value, rel=1e-12, abs=1e-12)), (
+                seed, name,
+            )  # fmt: skip
+        for name in partial:
+            partial[name] += 0 < (getattr(ours, name) or 0) < 1
+    assert min(partial.values()) >= 50, f"the random volumes no longer exercise the scores: {partial}"
 
 
 def test_components_that_merge_when_dilated_are_one_lesion():
@@ -127,10 +153,60 @@ def test_lesion_wise_dice_leaves_out_lesions_of_2_cubic_millimetres():
     assert lesions.lesion_wise_dice(larger) == pytest.approx(1 / 3)
 
 
+def test_a_component_that_touches_two_dilated_blobs_is_united_into_both():
+    truth = volume(cube(2, 2, 2, 3), cube(2, 2, 8, 3))  # dilated they end at columns 5 and 7, two apart
+    between = volume((slice(2, 3), slice(2, 3), slice(5, 8)))
+    found = lesions.match_lesions(truth, between, UNIT)
+    assert [lesion.matched for lesion in found.lesions] == [True, True]
+    assert found.false_positive_volumes_mm3 == ()
+
+
+def test_a_missed_lesion_and_a_false_one_count_374_mm_in_the_lesion_wise_distance():
+    found, missed = cube(2, 2, 2, 4), cube(2, 2, 12, 4)
+    truth, prediction = volume(found, missed), volume(found, cube(8, 14, 14, 2))
+    result = lesions.match_lesions(truth, prediction, UNIT)
+    assert [lesion.hd95_mm for lesion in result.lesions] == [0.0, 374.0]
+    assert lesions.lesion_wise_hd95(result) == pytest.approx((0 + 374 + 374) / 3)
+    assert lesions.lesion_wise_dice(result) == pytest.approx(1 / 3)
+
+
+def test_the_distance_of_a_lesion_is_taken_to_the_components_that_match_it_alone():
+    truth = volume(cube(2, 2, 2, 4), cube(2, 14, 14, 4))
+    prediction = volume((slice(2, 6), slice(2, 6), slice(2, 7)), cube(2, 14, 14, 4))
+    first, second = lesions.match_lesions(truth, prediction, (3.0, 1.0, 0.5)).lesions
+    assert first.hd95_mm == pytest.approx(0.5), "one column of 0.5 mm too wide"
+    assert second.hd95_mm == 0.0
+
+
+def test_lesions_of_2_cubic_millimetres_are_left_out_of_the_lesion_wise_distance():
+    truth = volume(cube(1, 1, 1, 4), (slice(6, 7), slice(10, 11), slice(10, 12)))
+    prediction = volume(cube(1, 1, 1, 4))
+    assert lesions.lesion_wise_hd95(lesions.match_lesions(truth, prediction, UNIT)) == 0.0
+    larger = lesions.match_lesions(truth, prediction, (1.01, 1.0, 1.0))
+    assert lesions.lesion_wise_hd95(larger) == pytest.approx(374 / 2)
+
+
+def test_without_spacing_there_is_no_distance():
+    mask = volume(cube(1, 1, 1, 4))
+    result = lesions.match_lesions(mask, mask, UNIT, spacing_known=False)
+    assert result.lesions[0].hd95_mm is None
+    with pytest.raises(ValueError, match="spacing"):
+        lesions.lesion_wise_hd95(result)
+
+
+def test_the_dilation_stops_at_the_border_of_the_volume():
+    truth = volume(cube(0, 0, 0, 2), shape=(2, 2, 5))
+    touching = volume((slice(0, 2), slice(0, 2), slice(2, 3)), shape=(2, 2, 5))
+    apart = volume((slice(0, 2), slice(0, 2), slice(3, 4)), shape=(2, 2, 5))
+    assert lesions.match_lesions(truth, touching, UNIT).lesions[0].matched
+    assert not lesions.match_lesions(truth, apart, UNIT).lesions[0].matched
+
+
 @pytest.mark.parametrize(("predicted", "score"), [(volume(), 1.0), (volume(cube(1, 1, 1, 2)), 0.0)])
 def test_lesion_free_patients_reward_silence(predicted, score):
     result = lesions.match_lesions(volume(), predicted, UNIT)
     assert lesions.lesion_f1(result) == lesions.lesion_wise_dice(result) == score
+    assert lesions.lesion_wise_hd95(result) == (0.0 if score else 374.0)
     assert lesions.detection(result).sensitivity is None
 
 

@@ -34,22 +34,28 @@ def test_scores_of_a_shifted_cube_by_hand():
     assert (scores.false_positives, scores.true_lesions, scores.small_lesions) == (1, 1, 0)
     assert (scores.true_volume_mm3, scores.predicted_volume_mm3, scores.volume_error_mm3) == (64, 65, 1)
     assert scores.lesions[0].centroid == (3.5, 5.5, 5.5)
+    # The false voxel has √3 of the 83 mm² of surface: among the 5 % that HD95 leaves out.
     assert scores.hd95_mm == pytest.approx(1.0)
+    assert scores.lesion_wise_hd95_mm == pytest.approx((1 + 374) / 2)
 
 
 def test_surface_scores_are_left_out_when_spacing_is_unknown():
     mask = lesion_volume(2, (20, 40, 40), 3)
     scores = score_patient(mask, mask, (1.0, 1.0, 1.0), False)
-    assert scores.hd95_mm is None and scores.surface_dice is None and scores.dice == 1
+    assert scores.hd95_mm is None and scores.surface_dice is None and scores.lesion_wise_hd95_mm is None
+    assert scores.dice == 1 and all(lesion.hd95_mm is None for lesion in scores.lesions)
 
 
 def test_two_empty_masks_are_perfect_and_one_is_worthless():
     empty, full = np.zeros((3, 9, 9), bool), np.ones((3, 9, 9), bool)
     nothing = score_patient(empty, empty, (1.0, 1.0, 1.0), True)
     assert (nothing.dice, nothing.lesion_f1, nothing.lesion_wise_dice, nothing.hd95_mm) == (1, 1, 1, 0)
+    assert (nothing.surface_dice, nothing.lesion_wise_hd95_mm, nothing.volume_error_mm3) == (1, 0, 0)
     assert nothing.lesion_sensitivity is None
     missed = score_patient(full, empty, (1.0, 1.0, 1.0), True)
     assert (missed.dice, missed.lesion_f1, missed.lesion_sensitivity, missed.hd95_mm) == (0, 0, 0, 374)
+    assert (missed.surface_dice, missed.lesion_wise_dice, missed.lesion_wise_hd95_mm) == (0, 0, 374)
+    assert (missed.volume_error_mm3, missed.precision) == (-243, 0)
     invented = score_patient(empty, full, (1.0, 1.0, 1.0), True)
     assert (invented.dice, invented.lesion_f1, invented.false_positives) == (0, 0, 1)
 

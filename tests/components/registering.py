@@ -1,0 +1,160 @@
+"""What the register step is handed, made up but for MLflow, which is real; and the step run until it is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metseg.files import write_json
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
+from metseg.scoring.patient import score_patient
+from metseg.serving.publish import saved_model_digest
+from metseg.settings import Settings
+from metseg.tracking import runs
+from metseg.tracking.data_lineage import log_data
+from tests.validation.cohorts import CHANNELS, sound
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+IMAGE = "registry.example/metseg-train@sha256:" + "ab" * 32
+TEST_PATIENTS = [f"patient {case}" for case in "klmno"]
+GOOD = [0.80, 0.82, 0.78, 0.85, 0.81]
+
+CUBE = np.zeros((5, 9, 9), bool)
+CUBE[1:5, 2:6, 2:6] = True
+ABSENT = {"absent": "there is no champion yet"}
+CHANGES = (
+    "create_registered_model",
+    "create_model_version",
+    "set_model_version_tag",
+    "set_registered_model_alias",
+    "log_artifact",
+    "set_tag",
+)
+"""Methods of MLflow's client by which the step changes something."""
+
+
+def judged(architecture: str, dices: Sequence[float], **changes: Any) -> dict[str, Any]:
+    """The content of `evaluation.json` of a network with these Dice scores; `changes` are fields of `Evaluation`."""
+    perfect = score_patient(CUBE, CUBE, (3.0, 1.0, 1.0), True)
+    evaluation = Evaluation(
+        architecture=architecture,
+        channels=CHANNELS,
+        labels=("1", "3"),
+        validation=ValidationScores(float(np.mean(dices)), 0.8),
+        patients={
+            name: dataclasses.replace(perfect, dice=dice) for name, dice in zip(TEST_PATIENTS, dices, strict=True)
+        },
+        training_patients=("patient a", "patient f"),
+        served_check=ServedCheck(1e-7, True),
+    )
+    fields = dataclasses.replace(evaluation, **changes).to_dict()
+    preprocessing = dataclasses.asdict(PreprocessingSpecification(CHANNELS))
+    return fields | {
+        "version": None,
+        "parameters": 568_881,
+        "operating_point": {"threshold": 0.45, "minimum_volume_mm3": 10.0, "dice": 0.8, "lesion_f1": 0.8},
+        "description": {
+            "architecture": architecture,
+            "inference_head": "average",
+            "preprocessing": preprocessing,
+            "git.commit": COMMIT,
+            "metseg.version": "0.1.0",
+        },
+    }
+
+
+class Pipeline:
+    """A run of the pipeline as far as the register step.
+
+    Args:
+        folder: empty folder to keep the steps' outputs in.
+        model_name: registered model.
+        networks: Dice scores of the test patients by architecture.
+        champion: content of the champion's `evaluation.json`.
+        critical: names of expectations that failed critically.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model_name: str,
+        networks: dict[str, Sequence[float]],
+        champion: dict[str, Any] | None = None,
+        critical: Sequence[str] = (),
+        **changes: Any,
+    ) -> None:
+        self.folder, self.model_name = folder, model_name
+        settings = Settings.from_environment()
+        self.tracking = runs.client(settings)
+        self.run = runs.start_run(self.tracking, settings, folder.name, {}, {"metseg.kind": "pipeline"})
+        self.manifest, rows = sound()
+        (folder / "cohort").mkdir(parents=True)
+        self.manifest.write(folder / "cohort" / "manifest.json")
+        rows.to_parquet(folder / "cohort" / "statistics.parquet", index=False)
+        log_data(self.tracking, self.run, self.manifest, folder / "cohort" / "manifest.json")
+        self.fields = {}
+        for name, dices in networks.items():
+            fields = judged(name, dices, **changes)
+            fields |= dict(zip(("run", "savedmodel.sha256"), self._train(settings, name), strict=True))
+            write_json(folder / name / "evaluation.json", fields)
+            self.fields[name] = fields
+        write_json(folder / "champion" / "evaluation.json", champion or ABSENT)
+        write_json(folder / "validation" / "verdict.json", {"critical": list(critical)})
+
+    def _train(self, settings: Settings, architecture: str) -> tuple[str, str]:
+        """A training's run that holds a model, and the model's digest."""
+        tags = {"architecture": architecture, "container.image": IMAGE}
+        run = runs.start_run(self.tracking, settings, architecture, {}, tags, parent=self.run)
+        saved_model = self.folder / f"{architecture}-model" / "tf2model"
+        saved_model.mkdir(parents=True)
+        (saved_model / "saved_model.pb").write_bytes(run.encode())
+        (saved_model.parent / "MLmodel").write_text("flavors: {}\n")
+        self.tracking.log_artifacts(run, str(saved_model.parent), "model")
+        runs.finish(self.tracking, run)
+        return run, saved_model_digest(saved_model)
+
+    def arguments(self, attempt: str = "registration") -> dict[str, Any]:
+        """What the step is called with; each attempt has an output folder of its own."""
+        return {
+            "cohort": self.folder / "cohort",
+            "validation": self.folder / "validation",
+            "evaluations": [self.folder / name for name in self.fields],
+            "champion": self.folder / "champion",
+            "run": self.run,
+            "model_name": self.model_name,
+            "floor_dice": 0.5,
+            "floor_lesion_f1": 0.3,
+            "registration": self.folder / attempt,
+        }
+
+
+def register_until(killed_at: int, environment: dict[str, str], arguments: dict[str, Any]) -> None:
+    """Run the step in this process, which kills itself after so many changes to MLflow."""
+    import mlflow
+
+    from components.register.step import register
+
+    os.environ |= environment
+    done = 0
+
+    def dying(method: Any) -> Any:
+        def call(*positional: Any, **named: Any) -> Any:
+            nonlocal done
+            result = method(*positional, **named)
+            done += 1
+            if done == killed_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    for name in CHANGES:
+        setattr(mlflow.MlflowClient, name, dying(getattr(mlflow.MlflowClient, name)))
+    register(**arguments)
