@@ -55,10 +55,10 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
         UsageError: the study was begun with another search or data, or another process is at it.
         MetsegError: the data cannot be read, or MLflow does not answer.
     """
-    import tensorflow as tf
-
     apply_defaults()
     os.environ.update(settings.to_environment())
+    import tensorflow as tf
+
     tf.config.experimental.enable_op_determinism()
     folder = settings.workspace / FOLDER / name
     with _alone(folder, name), _told(console):

@@ -152,7 +152,7 @@ def tune(
         chosen = {name: readable(value) for name, value in trial.params.items()}
         trial.set_user_attr("settings", chosen)
         shown = ", ".join(f"{name}={value}" for name, value in chosen.items())
-        logger.info("trial %d of %d: %s", done + 1, search.trials, shown)
+        logger.info("trial %d (%d of %d): %s", trial.number, done + 1, search.trials, shown)
         try:
             score = _Trial(search, trial, chosen, cohort, prepare, tracking, parent).score()
         except optuna.TrialPruned as pruned:

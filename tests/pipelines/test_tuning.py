@@ -51,12 +51,12 @@ def found(workspace) -> dict[str, Any]:
     command = [METSEG, *options(3)]
     with subprocess.Popen(command, env=environment, cwd=workspace, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        seen = next((line for line in process.stdout if line.startswith("trial 2 of 3")), None)
+        seen = next((line for line in process.stdout if "(2 of 3)" in line), None)
         process.send_signal(signal.SIGKILL)
     assert seen is not None
     answer = metseg(*options(3), workspace=workspace)
     assert answer.returncode == 0, answer.stdout[-2000:] + answer.stderr[-2000:]
-    assert "trial 1 of 3" not in answer.stdout and "trial 3 of 3" in answer.stdout
+    assert "(1 of 3)" not in answer.stdout and "(3 of 3)" in answer.stdout
     content: dict[str, Any] = json.loads((workspace / "var/tune/heads-unet/tuning.json").read_text(encoding="utf-8"))
     assert content["command"] in answer.stdout
     return content
