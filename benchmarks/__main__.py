@@ -23,6 +23,7 @@ BENCHMARKS = {
     "judgement": "scoring of a volume; 1,000 simulated pairs of models through the gate",
     "cost": "parameters and multiply-accumulates of the networks",
     "overfit": "one batch learnt by heart, each network with each loss",
+    "report": "the report of a run with 100 test patients",
     "training": "training beside PyTorch and medicai, input pipeline, memory, start",
 }
 """Modules of this package, in the order they run."""

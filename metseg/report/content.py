@@ -84,7 +84,7 @@ class NetworkContent:
 
     def scores(self, score: str) -> list[float]:
         """One score of every test patient that has it, patients by name."""
-        found = (self.patients[patient][score] for patient in sorted(self.patients))
+        found = (self.patients[patient].get(score) for patient in sorted(self.patients))
         return [float(value) for value in found if value is not None]
 
     def mean(self, score: str) -> float | None:

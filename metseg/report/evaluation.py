@@ -14,8 +14,8 @@ from metseg.report.content import HeadContent, NetworkContent, OverlayCase, rank
 
 FAILURES = "failures"
 FAILURES_LIST = "failures.json"
-WORST = 3
-"""Patients of whom a failure picture is made."""
+WORST = ("worst", "second worst", "third worst")
+"""Patients of whom a failure picture is made, by their Dice."""
 
 MOST_LESION, MOST_ERROR = 0, 1
 REASONS = ("most lesion", "most error")
@@ -111,10 +111,9 @@ def write_failures(evaluation: Path, fields: Mapping[str, Any], manifest: Manife
     from metseg.report.overlays import overlay_figure
 
     ranked = reversed(ranked_patients(fields["patients"]))
-    failed = [patient for patient in ranked if fields["patients"][patient]["dice"] < 1.0][:WORST]
+    failed = [patient for patient in ranked if fields["patients"][patient]["dice"] < 1.0]
     listed = []
-    for place, patient in enumerate(failed, 1):
-        title = "worst" if place == 1 else f"worst but {place - 1}"
+    for place, (title, patient) in enumerate(zip(WORST, failed, strict=False), 1):
         case = overlay_case(evaluation, fields, manifest, title, patient, MOST_ERROR)
         picture = f"worst-{place}.png"
         overlay_figure([case], evaluation / FAILURES / picture)

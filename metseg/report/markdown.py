@@ -15,7 +15,7 @@ MOST_BYTES = 1_000_000
 """A larger picture is left out and told by its words: the page that holds the card has to stay small."""
 
 
-def to_html(text: str, folder: Path, top: int = 3) -> str:
+def to_html(text: str, folder: Path, top: int = 2) -> str:
     """The text as HTML that may be put into a page as it is.
 
     CommonMark with tables. Markup within the text is shown as text. Pictures that lie below `folder` are put into

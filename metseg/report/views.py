@@ -26,6 +26,7 @@ CHECKS = {
     "test_patients": "Test patients unseen",
     "floor_dice": "Floor: Dice",
     "floor_lesion_f1": "Floor: lesion F1",
+    "champion_unchanged": "Champion unchanged",
     "same_task": "Same task",
     "same_test_patients": "Same test patients",
     "champion_unseen_patients": "Unseen by the champion",
@@ -54,6 +55,7 @@ def verdict_view(verdict: Mapping[str, Any], networks: Sequence[NetworkContent],
         "architecture": verdict["winner"],
         "underpowered": verdict["underpowered"],
         "checks": [check_view(check) for check in verdict["checks"]],
+        "gains": [gain["detail"] for gain in verdict.get("gains", ())],
         "failed": sum(not check["passed"] for check in verdict["checks"]),
         "tiles": tile_views(winner, unit) if winner is not None else [],
     }
@@ -66,7 +68,7 @@ def check_view(check: Mapping[str, Any]) -> dict[str, Any]:
     limit_digits = 0 if digits == 0 and limit is not None and float(limit).is_integer() else 3
     return {
         **check,
-        "title": CHECKS.get(check["name"], check["name"]),
+        "title": CHECKS.get(check["name"], str(check["name"]).replace("_", " ").capitalize()),
         "value": "" if check["value"] is None else number(check["value"], digits),
         "limit": "" if limit is None else number(limit, limit_digits),
         "interval": "" if check["interval"] is None else _interval(check["interval"]),
@@ -124,9 +126,12 @@ def comparison_rows(content: ReportContent, unit: str) -> list[dict[str, Any]]:
         score("False positives a patient", "false_positives", 2, lower=True),
     ]
     if content.spacing_known:
-        rows += [score("HD95, mm", "hd95_mm", 1, lower=True), score("Surface Dice at 1 mm", "surface_dice")]
+        rows += [score("HD95, mm", "hd95_mm", 1, lower=True)]
+        rows += [score("Surface Dice at 1 mm", "surface_dice")]
+        rows += [score("Lesion-wise HD95 (BraTS-METS), mm", "lesion_wise_hd95_mm", 1, lower=True)]
+    told = [row for row in rows if any(cell["text"] != "–" for cell in row["cells"])]
     return [
-        *rows,
+        *told,
         _score_row(f"Volume error (absolute), {volume_unit(unit)}", errors, 0, lower=True),
         plain("Threshold", lambda network: f"{network.threshold:.2f}"),
         plain(f"Minimum lesion volume, {volume_unit(unit)}", lambda network: f"{network.minimum_volume_mm3:g}"),

@@ -29,7 +29,7 @@ HOSTILE = [
     "[x]: javascript:alert(1)\n\n[x]",
 ]
 TAGS = {"p", "a", "img", "em", "strong", "code", "pre", "ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td",
-        "blockquote", "hr", "br", "h3", "h4", "h5", "h6"}  # fmt: skip
+        "blockquote", "hr", "br", "h2", "h3", "h4", "h5", "h6"}  # fmt: skip
 
 
 class Elements(HTMLParser):
@@ -74,9 +74,10 @@ def test_no_text_becomes_more_than_text(text):
 
 def test_a_card_reads_as_it_was_written(tmp_path):
     html = to_html("# Card\n\n## Use\n\nFor *research*, see <https://example.org>.\n\n- a\n- b\n", tmp_path)
-    assert "<h3>Card</h3>" in html and "<h4>Use</h4>" in html and "<em>research</em>" in html
+    assert "<h2>Card</h2>" in html and "<h3>Use</h3>" in html and "<em>research</em>" in html
     assert '<a href="https://example.org" rel="noopener noreferrer">' in html and html.count("<li>") == 2
-    assert "<h3>Deep</h3>" in to_html("### Deep", tmp_path)
+    assert "<h2>Deep</h2>" in to_html("### Deep", tmp_path)
+    assert "<h4>Deep</h4>" in to_html("### Deep", tmp_path, top=4)
 
 
 def test_tables_are_tables(tmp_path):

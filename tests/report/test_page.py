@@ -292,4 +292,18 @@ def test_overlays_say_whose_they_are_which_slice_and_what_was_found(html):
 
 def test_the_card_is_part_of_the_report(html):
     section = html[html.index('<section id="card"') :]
-    assert "<h3>Model card</h3>" in section and "<strong>research</strong>" in section and "<td>1 of 9</td>" in section
+    assert "<h2>Model card</h2>" in section and "<strong>research</strong>" in section and "<td>1 of 9</td>" in section
+
+
+def test_what_a_network_gains_over_the_plain_one_is_told_where_the_verdict_says_it():
+    content = example(3)
+    gain = {"architecture": "nested_unet", "over": "unet", "detail": "UNet++ gains 0.02 Dice over the plain U-Net."}
+    verdict = {**content.verdict, "gains": [gain]}
+    assert gain["detail"] in Page(shown(dataclasses.replace(content, verdict=verdict))).text
+
+
+def test_a_check_of_an_unknown_name_reads_well():
+    content = example(3)
+    verdict = {**content.verdict, "checks": [{**content.verdict["checks"][0], "name": "moon_phase"}]}
+    assert cells(shown(dataclasses.replace(content, verdict=verdict)), "networks")
+    assert "Moon phase ✓ passed" in Page(shown(dataclasses.replace(content, verdict=verdict))).text
