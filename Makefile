@@ -61,6 +61,9 @@ serve: $(STAMP) ## Serve the published models over gRPC on port 8500
 predict: $(STAMP) ## Segment images through the server: make predict IMAGES='a.nii.gz …' OUT=predictions
 	@$(BIN)/metseg predict $(IMAGES) --out $(or $(OUT),predictions) $(if $(MODEL),--model-name $(MODEL))
 
+viewer: $(STAMP) ## Look at studies and answers on port 8502, beside make serve: make viewer [SAMPLES=FOLDER]
+	@$(BIN)/metseg viewer $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(MODEL),--model-name $(MODEL))
+
 ui: $(STAMP) ## Open the MLflow UI on port 5000
 	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///var/mlflow.db --port 5000
 
@@ -75,3 +78,4 @@ clean: ## Remove what runs left (data, runs, var), but not the environment
 	rm -rf data runs var
 
 .PHONY: help install data run test bench contest format serve predict ui compile lock clean
+.PHONY: help install data run test bench format serve predict viewer ui compile lock clean

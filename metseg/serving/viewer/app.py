@@ -23,9 +23,9 @@ DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")
 POLL_SECONDS = 0.5
 _STYLE = """
 <style>
-.stMainBlockContainer { padding: 1.5rem 2.5rem 4rem; }
-.metseg-warning { position: fixed; left: 0; right: 0; bottom: 0; z-index: 999990; padding: 4px 16px;
-  background: #8a4b00; color: #fff; font-size: 0.85rem; text-align: center; }
+.stMainBlockContainer { padding: 1.5rem 2.5rem 0; }
+.stElementContainer:has(.metseg-warning) { order: 999; position: sticky; bottom: 0; z-index: 100; }
+.metseg-warning { padding: 4px 16px; background: #8a4b00; color: #fff; font-size: 0.85rem; text-align: center; }
 </style>
 <div class="metseg-warning" role="note"><b>Not a medical device.</b> Research use only: what is shown here must not
 guide diagnosis or treatment.</div>
@@ -66,13 +66,17 @@ def _survey(options: ViewerOptions) -> tuple[Survey, str]:
     """What the server holds, each version with its architecture; or why it cannot be told."""
     try:
         found = survey(options.server, options.models)
-        served = tuple(
-            replace(one, architecture=str(session.description(options.server, *one.key).get("architecture", "")))
-            for one in found.served
-        )
     except MetsegError as error:
         return Survey(), str(error)
-    return Survey(served, found.absent), ""
+    served, absent = [], list(found.absent)
+    for one in found.served:
+        try:
+            said = session.description(options.server, *one.key)
+        except MetsegError as error:
+            absent.append(str(error))
+        else:
+            served.append(replace(one, architecture=str(said.get("architecture", ""))))
+    return Survey(tuple(served), tuple(absent)), ""
 
 
 def _main_panel(address: str, first: Served | None, second: Served | None) -> None:

@@ -15,8 +15,7 @@ from metseg.serving.viewer.study import Study
 SIDE = 512
 """Pixels of the longest edge of the volume on the screen."""
 
-CONTOUR, FILL, HEAT = "Contour", "Fill", "Heat map"
-OVERLAYS = (CONTOUR, FILL, HEAT)
+CONTOUR, FILL, HEAT, TRUE_MASK = "Contour", "Fill", "Heat map", "True mask"
 
 
 @dataclass(frozen=True)
@@ -26,16 +25,14 @@ class Look:
     Attributes:
         channel: of the study.
         window: intensities that become black and white.
-        overlays: some of `OVERLAYS`.
+        overlays: some of contour, fill and heat map of an answer, and the outline of the true mask, where there is one.
         opacity: 0–1 of fill and heat map.
-        truth: whether the true mask's outline is shown, where there is one.
     """
 
     channel: str
     window: tuple[float, float]
     overlays: tuple[str, ...] = (CONTOUR,)
     opacity: float = 0.4
-    truth: bool = True
 
 
 def draw(
@@ -76,7 +73,7 @@ def draw_difference(
     opacity = max(look.opacity, 0.2)
     fills = [Fill(mask, colour, opacity) for mask, colour in regions]
     outlines = [Outline(mask, colour) for mask, colour in regions] if CONTOUR in look.overlays else []
-    return _composed(study, plane, index, replace(look, truth=False), side, fills, outlines, None)
+    return _composed(replace(study, truth=None), plane, index, look, side, fills, outlines, None)
 
 
 def _composed(
@@ -89,7 +86,7 @@ def _composed(
     outlines: list[Outline],
     heat: Heat | None,
 ) -> NDArray[np.uint8]:
-    if look.truth and study.truth is not None:
+    if TRUE_MASK in look.overlays and study.truth is not None:
         # Around the region, so that an answer that agrees is seen beside it.
         outlines = [*outlines, Outline(slice_of(study.truth, plane, index), TRUTH, around=True)]
     size = pixels(plane, study.shape, study.geometry.spacing, side)

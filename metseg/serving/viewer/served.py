@@ -21,7 +21,7 @@ LABELS = (STABLE, CANARY)
 MEANING = {STABLE: "champion", CANARY: "challenger"}
 """Aliases of the registry that the labels follow."""
 
-ASK_SECONDS = 10.0
+ASK_SECONDS = 5.0
 _OPTIONS = [("grpc.enable_http_proxy", 0)]
 
 

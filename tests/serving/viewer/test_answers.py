@@ -7,7 +7,9 @@ import io
 import json
 import subprocess
 import sys
+import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -16,13 +18,17 @@ import pytest
 from PIL import Image
 
 from metseg.errors import DataError, ServingError, UsageError
+from metseg.imaging.volume import Geometry
 from metseg.serving.viewer import downloads
 from metseg.serving.viewer.agreement import agreement
-from metseg.serving.viewer.answers import Desk, ask
+from metseg.serving.viewer.answers import Answer, Desk, ask
+from metseg.serving.viewer.compositing import FIRST, to_jpeg
 from metseg.serving.viewer.options import ViewerOptions
-from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, Look
+from metseg.serving.viewer.planes import PLANES
+from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw
 from metseg.serving.viewer.samples import SampleFolder, open_phantom, phantom_samples
 from metseg.serving.viewer.served import Served, pair_to_show, survey
+from metseg.serving.viewer.study import Study
 from metseg.serving.viewer.uploads import Upload, open_uploads, roles_of
 from tests.serving.conftest import MODEL
 from tests.serving.viewer.conftest import BRIGHT, CHANNELS, FAINT, SHAPE
@@ -142,8 +148,6 @@ def test_the_mask_lies_on_the_uploaded_file_voxel_for_voxel(study, answers, stud
 
 
 def test_the_mask_of_a_sample_is_nifti_in_its_place(answers, study, tmp_path):
-    from dataclasses import replace
-
     path = tmp_path / "mask.nii.gz"
     path.write_bytes(downloads.mask_file(replace(study, original=None), answers[2]))
     mask = nibabel.load(path)
@@ -169,6 +173,25 @@ def test_every_lesion_has_a_picture(study, answers, overlays):
         with Image.open(archive.open("lesion-001.png")) as picture:
             colours = {colour for _, colour in picture.getcolors(1 << 24)}
     assert ((240, 160, 0) in colours) == (CONTOUR in overlays)
+
+
+def test_three_planes_of_a_large_volume_are_drawn_at_once():
+    rng = np.random.default_rng(0)
+    shape = (155, 240, 240)
+    image = rng.integers(0, 1000, (*shape, 3), dtype=np.int16)
+    probability = rng.random(shape, dtype=np.float32)
+    study = Study("large", image, CHANNELS, Geometry.unknown(), image[..., 0] > 900)
+    answer = Answer(Served(MODEL, 1), {}, probability, probability > 0.9, (), 0.0)
+    look = Look("t1c", (0.0, 1000.0), (CONTOUR, FILL, HEAT, TRUE_MASK))
+
+    def seconds() -> float:
+        start = time.process_time()
+        for plane in PLANES.values():
+            to_jpeg(draw(study, plane, 70, look, answer, FIRST))
+        return time.process_time() - start
+
+    # CPU seconds, so that the machine's load does not count. The worst a study can be: every pixel has an edge.
+    assert min(seconds() for _ in range(3)) < 0.3
 
 
 def test_phantoms_are_samples_with_a_truth():

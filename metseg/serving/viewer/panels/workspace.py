@@ -15,12 +15,13 @@ from metseg.serving.viewer.components import Viewport
 from metseg.serving.viewer.compositing import BOTH, FIRST, SECOND, TRUTH, Colour, to_jpeg
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.planes import AXIAL, PLANES, Plane, centre_of, extent_mm, moved
-from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, OVERLAYS, Look, draw, draw_difference
+from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw, draw_difference
 from metseg.serving.viewer.study import Study
 
 THREE, BESIDE = "Three planes", "Side by side"
 A, B, DIFFERENCE = "A", "B", "Difference"
-LOOK_KEY = "look"
+CROSS = "Cross-hair"
+LOOK_KEY, CROSS_KEY = "look", "cross"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ def show_workspace(scene: Scene) -> None:
             height=extent_mm(one, study.shape, study.geometry.spacing)[1],
             index=position[one.axis],
             count=study.shape[one.axis],
-            cross=centre_of(one, position, study.shape) if st.session_state.get("cross", True) else None,
+            cross=centre_of(one, position, study.shape) if st.session_state[CROSS_KEY] else None,
             letters=one.letters if study.geometry.spacing_known else (),
         )
         for name, one in wanted
@@ -94,20 +95,25 @@ def _controls(scene: Scene) -> tuple[str, str, Plane, Look]:
         channel = st.segmented_control(
             "Channel", study.channels, default=preferred, required=True, key=f"channel-{study.digest[:12]}"
         )
-        if scene.first is not None:
-            overlays = st.pills("Overlay", OVERLAYS, selection_mode="multi", default=[CONTOUR], key="overlays")
-        else:
-            overlays = []
-        st.toggle("Cross-hair", value=True, key="cross")
-        truth = study.truth is not None and st.toggle("True mask", value=True, key="truth")
+        over = [CONTOUR, FILL, HEAT] if scene.first is not None else []
+        over += [TRUE_MASK] if study.truth is not None else []
+        begun = [name for name in over if name in (CONTOUR, TRUE_MASK)]
+        chosen = st.pills(
+            "Over the image",
+            [*over, CROSS],
+            selection_mode="multi",
+            default=[*begun, CROSS],
+            key=f"over-{len(over)}-{TRUE_MASK in over}",
+        )
+        st.session_state[CROSS_KEY] = CROSS in chosen
     left, right = st.columns([3, 1], gap="medium")
     with left:
         window = _window(study, channel)
     opacity = 0.4
     if scene.first is not None:
         with right:
-            opacity = st.slider("Opacity of fill and heat map", 0, 100, 40, format="%d %%", key="opacity") / 100
-    return view, shown, plane, Look(channel, window, tuple(overlays), opacity, bool(truth))
+            opacity = st.slider("Opacity", 0, 100, 40, format="%d %%", key="opacity") / 100
+    return view, shown, plane, Look(channel, window, tuple(name for name in over if name in chosen), opacity)
 
 
 def _window(study: Study, channel: str) -> tuple[float, float]:
@@ -119,14 +125,14 @@ def _window(study: Study, channel: str) -> tuple[float, float]:
     start, end = study.windows[channel]
     key = f"window-{channel}-{study.digest[:12]}"
     lower, upper = st.slider(
-        "Window: what is black and what is white",
+        "Window",
         low,
         high,
         (max(low, start), min(high, end)),
         step,
         format="%.0f" if step >= 1 else "%.3g",
         key=key,
-        help="It begins as the model's own: percentiles inside the head.",
+        help="What is drawn black, and what white. It begins as the model's own window: percentiles inside the head.",
     )
     return lower, upper if upper > lower else lower + step
 
@@ -154,7 +160,7 @@ def _legend(scene: Scene, view: str, shown: str, look: Look) -> list[tuple[Colou
         legend.append((_COLOURS[shown], f"{shown}: {answer.served.title() if answer else ''}"))
     if scene.both and (view == BESIDE or shown == DIFFERENCE):
         legend += [(BOTH, "both mark it"), (FIRST, "only A"), (SECOND, "only B")]
-    if look.truth and scene.study.truth is not None and (view == BESIDE or shown != DIFFERENCE):
+    if TRUE_MASK in look.overlays and (view == BESIDE or shown != DIFFERENCE):
         legend.append((TRUTH, "true mask"))
     if HEAT in look.overlays and shown != DIFFERENCE:
         legend.append(((220, 60, 60), "heat: probability from blue (low) to yellow (1)"))
