@@ -77,5 +77,4 @@ lock: $(STAMP) ## Resolve requirements.lock anew from setup.py, and with the sam
 clean: ## Remove what runs left (data, runs, var), but not the environment
 	rm -rf data runs var
 
-.PHONY: help install data run test bench contest format serve predict ui compile lock clean
-.PHONY: help install data run test bench format serve predict viewer ui compile lock clean
+.PHONY: help install data run test bench contest format serve predict viewer ui compile lock clean

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metseg.commands import looking, promotion, serve, viewing
+from metseg.commands import looking, promotion, serve, versions, viewing
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import MODEL_NAME, Settings, apply_defaults
 
@@ -236,24 +236,16 @@ def compile_command(
     print(compile_pipeline(out or COMPILED))
 
 
-@app.command(epilog=_examples("metseg models", "metseg models brain-mets-segmentation-scans"))
-def models(name: Annotated[str, typer.Argument(help="Registered model.")] = PHANTOM_MODEL) -> None:
-    """List the versions in the registry, with scores and aliases."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from metseg.tracking import registry, runs
-
-    apply_defaults()
-    found = registry.versions(runs.client(Settings.from_environment()), name)
-    if not found:
-        raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
-    table = Table("version", "architecture", "Dice", "lesion F1", "gate", "aliases", "data version", title=name)
-    for entry in found:
-        tag = entry.tags.get
-        cells = [tag(key, "–") for key in ("architecture", "test.dice", "test.lesion_f1", "gate")]
-        table.add_row(str(entry.number), *cells, ", ".join(entry.aliases), tag("data.version", "–")[:12])
-    Console().print(table)
+app.command(epilog=_examples("metseg models", "metseg models brain-mets-segmentation-scans", "metseg models --json"))(
+    versions.models
+)
+app.command(
+    epilog=_examples(
+        "metseg lineage 3",
+        "metseg lineage stable --server 127.0.0.1:8500",
+        "metseg lineage champion --model-name brain-mets-segmentation-scans",
+    )
+)(versions.lineage)
 
 
 app.command(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from metseg.dataset.manifest import Manifest
 from metseg.files import write_json
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
@@ -79,6 +80,10 @@ class Pipeline:
         networks: Dice scores of the test patients by architecture.
         champion: content of the champion's `evaluation.json`.
         critical: names of expectations that failed critically.
+        manifest: of the cohort; a sound one unless given.
+        commit: that the networks were trained from.
+        image: that they were trained in; empty for none.
+        changes: fields of every network's `Evaluation`.
     """
 
     def __init__(
@@ -88,13 +93,18 @@ class Pipeline:
         networks: dict[str, Sequence[float]],
         champion: dict[str, Any] | None = None,
         critical: Sequence[str] = (),
+        *,
+        manifest: Manifest | None = None,
+        commit: str = COMMIT,
+        image: str = IMAGE,
         **changes: Any,
     ) -> None:
-        self.folder, self.model_name = folder, model_name
+        self.folder, self.model_name, self.image = folder, model_name, image
         settings = Settings.from_environment()
         self.tracking = runs.client(settings)
         self.run = runs.start_run(self.tracking, settings, folder.name, {}, {"metseg.kind": "pipeline"})
-        self.manifest, rows = sound()
+        usual, rows = sound()
+        self.manifest = manifest or usual
         (folder / "cohort").mkdir(parents=True)
         self.manifest.write(folder / "cohort" / "manifest.json")
         rows.to_parquet(folder / "cohort" / "statistics.parquet", index=False)
@@ -102,6 +112,7 @@ class Pipeline:
         self.fields = {}
         for name, dices in networks.items():
             fields = judged(name, dices, **changes)
+            fields["description"]["git.commit"] = commit
             fields |= dict(zip(("run", "savedmodel.sha256"), self._train(settings, name), strict=True))
             write_json(folder / name / "evaluation.json", fields)
             self.fields[name] = fields
@@ -110,7 +121,7 @@ class Pipeline:
 
     def _train(self, settings: Settings, architecture: str) -> tuple[str, str]:
         """A training's run that holds a model, and the model's digest."""
-        tags = {"architecture": architecture, "container.image": IMAGE}
+        tags = {"architecture": architecture, **({"container.image": self.image} if self.image else {})}
         run = runs.start_run(self.tracking, settings, architecture, {}, tags, parent=self.run)
         saved_model = self.folder / f"{architecture}-model" / "tf2model"
         saved_model.mkdir(parents=True)

@@ -58,6 +58,18 @@ def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -
     return folder, pinned
 
 
+def look_up(reference: GitRevision) -> Pinned:
+    """What a revision stands for; no data are fetched.
+
+    Raises:
+        DataError: repository, revision or path cannot be read.
+    """
+    where = f"git+{reference.url}@{reference.revision}#{reference.path}"
+    with _opened(reference, where) as repository:
+        commit = str(repository.repo.scm.resolve_rev(reference.revision))
+        return Pinned(commit, _version(repository.info(reference.path), where))
+
+
 @contextmanager
 def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
     """DVC's view of the repository at the revision; its errors become a `DataError`."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,28 @@ def fetch_prefix(reference: S3Prefix, cache: DataCache, table: HashTable) -> tup
     client = _client()
     where = f"s3://{reference.bucket}/{reference.prefix}"
     objects = _listing(client, reference, where)
-    pin = hashlib.sha256(json.dumps([[o.key, o.etag, o.size] for o in objects]).encode()).hexdigest()
+    pin = _pin_of(objects)
     start = len(reference.prefix) + 1 if reference.prefix else 0
     resolved = f"{where}?listing={pin}"
     return _fetched(client, reference.bucket, objects, start, f"{where}?{pin}", where, cache, table), resolved
+
+
+def listing_pin(reference: S3Prefix) -> str:
+    """What lies below a prefix now, as `fetch_prefix` pins it: `listing=SHA-256`.
+
+    Raises:
+        DataError: the bucket cannot be listed, or holds nothing there.
+    """
+    return f"listing={_pin_of(_listing(_client(), reference, f's3://{reference.bucket}/{reference.prefix}'))}"
+
+
+def archive_pin(reference: S3Archive, version: str = "") -> str:
+    """What an archive is now, as `fetch_archive` pins it: `versionId=…` or `etag=…`; or an older version of it.
+
+    Raises:
+        DataError: there is no such object or version, or it cannot be read.
+    """
+    return _looked_at(_client(), reference, {"VersionId": version} if version else {})[1]
 
 
 def fetch_archive(reference: S3Archive, cache: DataCache, table: HashTable) -> tuple[Path, str]:
@@ -58,14 +77,28 @@ def fetch_archive(reference: S3Archive, cache: DataCache, table: HashTable) -> t
     Raises:
         DataError: there is no such object, it cannot be read, or it changed meanwhile.
     """
+    client = _client()
+    where = f"s3://{reference.bucket}/{reference.key}"
+    archive, pin = _looked_at(client, reference, {})
+    start = reference.key.rfind("/") + 1
+    folder = _fetched(client, reference.bucket, [archive], start, f"{where}?{pin}", where, cache, table)
+    return folder / reference.key[start:], f"{where}?{pin}"
+
+
+def _pin_of(objects: list[_Object]) -> str:
+    """SHA-256 of a listing."""
+    return hashlib.sha256(json.dumps([[o.key, o.etag, o.size] for o in objects]).encode()).hexdigest()
+
+
+def _looked_at(client: Any, reference: S3Archive, which: Mapping[str, str]) -> tuple[_Object, str]:
+    """An archive as the bucket has it, and its pin."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = _client()
     where = f"s3://{reference.bucket}/{reference.key}"
     try:
         for attempt in attempts(f"looking for {where}", transient):
             with attempt:
-                found = client.head_object(Bucket=reference.bucket, Key=reference.key)
+                found = client.head_object(Bucket=reference.bucket, Key=reference.key, **which)
     except (BotoCoreError, ClientError) as error:
         raise DataError(
             f"{where}: there is no such archive, or it may not be read ({error}). See to the key (one that ends in a "
@@ -74,10 +107,7 @@ def fetch_archive(reference: S3Archive, cache: DataCache, table: HashTable) -> t
         ) from error
     archive = _Object(reference.key, found["ETag"].strip('"'), int(found["ContentLength"]))
     version = found.get("VersionId") or "null"
-    pin = f"etag={archive.etag}" if version == "null" else f"versionId={version}"
-    start = reference.key.rfind("/") + 1
-    folder = _fetched(client, reference.bucket, [archive], start, f"{where}?{pin}", where, cache, table)
-    return folder / reference.key[start:], f"{where}?{pin}"
+    return archive, f"etag={archive.etag}" if version == "null" else f"versionId={version}"
 
 
 def _fetched(

@@ -1,0 +1,102 @@
+"""Whether a container image exists: asked of this machine's Docker, or of the registry that its name begins with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import Request, urlopen
+
+SECONDS = 10.0
+MANIFESTS = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_LOCAL = ("localhost", "127.0.0.1")
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """A reference to an image; `registry` is empty where the name begins with none."""
+
+    registry: str
+    repository: str
+    tag: str
+
+    @classmethod
+    def parse(cls, name: str) -> ImageName:
+        """What `registry/repository:tag` or `…@sha256:…` names, by Docker's rule of what begins with a registry."""
+        bare, at, digest = name.partition("@")
+        first, slash, rest = bare.partition("/")
+        registry = first if slash and ("." in first or ":" in first or first == "localhost") else ""
+        path = rest if registry else bare
+        repository, colon, tag = path.partition(":")
+        return cls(registry, repository, digest if at else tag if colon else "latest")
+
+
+def image_exists(name: str) -> bool | None:
+    """Whether an image is there; None where nobody can be asked, or does not answer without credentials.
+
+    Docker's own hub is not asked for names without a registry: they are often those of images built here.
+    """
+    if _docker_holds(name):
+        return True
+    image = ImageName.parse(name)
+    return _registry_holds(image) if image.registry else None
+
+
+def _docker_holds(name: str) -> bool:
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    command = [docker, "image", "inspect", "--format", "{{.Id}}", name]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+def _registry_holds(image: ImageName) -> bool | None:
+    """The answer of the registry (OCI distribution specification, 1.1: checking if content exists)."""
+    scheme = "http" if urlsplit(f"//{image.registry}").hostname in _LOCAL else "https"
+    url = f"{scheme}://{image.registry}/v2/{image.repository}/manifests/{image.tag}"
+    status, challenge = _head(url, None)
+    if status == 401 and challenge.startswith("Bearer"):
+        status, _ = _head(url, _token(dict(_CHALLENGE.findall(challenge))))
+    return {200: True, 404: False}.get(status)
+
+
+def _head(url: str, token: str | None) -> tuple[int, str]:
+    """Status and challenge of the answer; 0 where there is none."""
+    headers = {"Accept": MANIFESTS, **({"Authorization": f"Bearer {token}"} if token else {})}
+    try:
+        with urlopen(Request(url, headers=headers, method="HEAD"), timeout=SECONDS) as answer:
+            return int(answer.status), ""
+    except HTTPError as error:
+        return error.code, error.headers.get("WWW-Authenticate", "")
+    except (URLError, HTTPException, OSError):
+        return 0, ""
+
+
+def _token(challenge: dict[str, str]) -> str | None:
+    """A token that anybody is given, for what a registry's challenge names; None where it gives none."""
+    realm = challenge.pop("realm", "")
+    if not realm.startswith(("https://", "http://")):
+        return None
+    try:
+        with urlopen(f"{realm}?{urlencode(challenge)}", timeout=SECONDS) as answer:
+            content: dict[str, Any] = json.load(answer)
+    except (URLError, HTTPException, OSError, ValueError):
+        return None
+    return content.get("token") or content.get("access_token")
