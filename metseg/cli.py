@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metseg.commands import looking, promotion, serve, versions, viewing
+from metseg.commands import calling, gateway, looking, promotion, serve, versions, viewing
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import MODEL_NAME, Settings, apply_defaults
 
@@ -259,28 +259,21 @@ app.command(epilog=_examples("metseg promote 4", "metseg promote 4 --server 127.
 app.command(epilog=_examples("metseg rollback", "metseg rollback --elsewhere"))(promotion.rollback)
 
 
-@app.command(
+app.command(
     epilog=_examples(
         "metseg predict scan-t1n.nii.gz scan-t2f.nii.gz scan-t1c.nii.gz --out masks",
         "metseg predict scans/patient1 --out masks --server 127.0.0.1:8500 --label stable",
         "metseg predict a.nii.gz b.nii.gz --channels t1c,t2f --out masks",
+        "metseg predict export/study7 --channels 't1c=*ax*post*' --out masks",
     )
-)
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files of one or more cases, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks, lesions.json and overlays.")],
-    server: Annotated[str, typer.Option(help="HOST:PORT of the model server.")] = "127.0.0.1:8500",
-    model_name: Annotated[str, typer.Option(help="Model to ask.")] = PHANTOM_MODEL,
-    label: Annotated[
-        str, typer.Option(help="Version label to ask: stable or canary; empty for the latest.")
-    ] = "stable",
-    channels: Annotated[str, typer.Option(help="Channel of each file in order, where names do not tell.")] = "",
-) -> None:
-    """Segment images through a model server; masks come in each image's own geometry."""
-    from metseg.serving.predict import predict_files
-
-    apply_defaults()
-    predict_files(images, out, server, model_name, label, [name for name in channels.split(",") if name])
+)(calling.predict)
+app.command(
+    epilog=_examples(
+        "metseg api",
+        "METSEG_API_KEYS=$(openssl rand -hex 24) metseg api --host 0.0.0.0 --port 8080",
+        "metseg api --server models:8500 --folder /srv/metseg-jobs",
+    )
+)(gateway.api)
 
 
 @app.command(

@@ -17,12 +17,36 @@ class DataError(MetsegError):
     """An image, a mask or a cohort cannot be used; the message names the file."""
 
 
+class TooLarge(DataError):
+    """An image or archive is larger than is read here."""
+
+
 class ValidationFailed(MetsegError):
     """The data were read but judged unfit; the message names the cases."""
 
 
 class ServingError(MetsegError):
     """A model server could not be reached, or refused the request."""
+
+
+class ServerUnavailable(ServingError):
+    """No model server answers at the address."""
+
+
+class ServerBusy(ServingError):
+    """The model server has no room for the request; it may have later."""
+
+
+class DeadlineExceeded(ServingError):
+    """The model server did not answer in time."""
+
+
+class NotServed(ServingError):
+    """The server does not hold the model or version that was asked for."""
+
+
+class RequestRefused(ServingError):
+    """The model server refused the request as it is; sending it again changes nothing."""
 
 
 class PublishError(MetsegError):

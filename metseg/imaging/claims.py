@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.errors import DataError
+from metseg.errors import DataError, TooLarge
 
 MAX_BYTES = 4 << 30
 """Voxels of one file, in bytes: a 512³ volume of doubles takes a quarter of it."""
@@ -24,6 +26,24 @@ PADDING = 4096
 """Bytes that may follow the voxels: some programs fill the last block."""
 
 _BLOCK = 16 << 20
+_most_voxels: ContextVar[int | None] = ContextVar("most_voxels", default=None)
+
+
+@contextmanager
+def at_most(voxels: int) -> Iterator[None]:
+    """Refuse, within this block and this thread, images of more voxels: those of strangers must not fill the memory."""
+    before = _most_voxels.set(voxels)
+    try:
+        yield
+    finally:
+        _most_voxels.reset(before)
+
+
+def require_allowed(name: object, voxels: int) -> None:
+    """Raise `TooLarge` where an `at_most` around the caller allows fewer voxels than a header claims."""
+    most = _most_voxels.get()
+    if most is not None and voxels > most:
+        raise TooLarge(f"{name}: its header claims {voxels} voxels; up to {most} are read here. Cut it to the head.")
 
 
 def require_file(path: Path) -> int:
@@ -38,6 +58,7 @@ def require_file(path: Path) -> int:
 
 def require_possible(path: Path, shape: tuple[int, ...], claimed: int, size: int, packed: bool) -> None:
     """Refuse a header that claims more bytes than are read, or than a file of `size` bytes can hold."""
+    require_allowed(path, math.prod(shape))
     if claimed > MAX_BYTES:
         raise DataError(
             f"{path}: the header claims {shape} voxels, {claimed / 2**30:.1f} GiB; up to {MAX_BYTES >> 30} GiB are "

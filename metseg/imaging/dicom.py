@@ -17,7 +17,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEGLossless, JPEGLosslessSV1
 
 from metseg.errors import DataError
-from metseg.imaging.claims import DEFLATE_LIMIT, MAX_BYTES
+from metseg.imaging.claims import DEFLATE_LIMIT, MAX_BYTES, require_allowed
 from metseg.imaging.dicom_headers import Header, read_dataset, refusing, scan
 from metseg.imaging.dicom_planes import Grid, Plane, canonical, grid_of, planes_of
 from metseg.imaging.orientation import from_canonical
@@ -197,6 +197,7 @@ def _require_possible(dataset: Dataset, handle: str, packed: bool) -> None:
     """Refuse, before memory is taken, a header that claims more pixels than are read or than its data can hold."""
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     frames = int(dataset.get("NumberOfFrames") or 1)
+    require_allowed(handle, rows * columns * frames)
     claimed = rows * columns * frames * int(dataset.BitsAllocated) // 8
     held = len(dataset.get("PixelData") or dataset.get("FloatPixelData") or b"")
     # A voxel of one bit takes a byte in memory.

@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from metseg.errors import DataError
 from metseg.files import written_beside
-from metseg.imaging.claims import DEFLATE_LIMIT, require_file, require_finite
+from metseg.imaging.claims import DEFLATE_LIMIT, require_allowed, require_file, require_finite
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
@@ -190,6 +190,7 @@ def _check_extent(image: Image.Image, path: Path, size: int) -> None:
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "TIFF":
         raise DataError(f"{path}: the file holds {pages} pages; write each slice to its own file.")
+    require_allowed(path, width * height * pages)
     if width * height * pages > MAX_PIXELS or pages > MAX_PAGES:
         raise DataError(
             f"{path}: the header claims {height}×{width} pixels on {pages} pages; up to {MAX_PIXELS} pixels are read. "

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
 from metseg.imaging.volume import Geometry
-from metseg.scoring.contacts import label_components
+from metseg.scoring.contacts import bounding_box, label_components
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,16 @@ def lesion_table(mask: NDArray[np.generic], probability: NDArray[np.float32], ge
     Returns:
         One row a lesion, largest first.
     """
-    labels = label_components(np.asarray(mask) > 0)
     affine = np.asarray(geometry.affine)
+    lesions = np.asarray(mask) > 0
+    if not lesions.any():
+        return []
+    box = bounding_box(lesions)
+    corner = np.array([part.start for part in box])
+    labels = label_components(lesions[box])
     rows = []
-    for label in range(1, int(labels.max()) + 1):
-        voxels = np.argwhere(labels == label)
+    for label, part in enumerate(ndi.find_objects(labels), 1):
+        voxels = np.argwhere(labels[part] == label) + [piece.start for piece in part] + corner
         centre = voxels.mean(axis=0)
         patient = affine @ np.array([centre[2], centre[1], centre[0], 1.0])
         rows.append(
@@ -77,3 +83,19 @@ def lesion_table(mask: NDArray[np.generic], probability: NDArray[np.float32], ge
         )
     rows.sort(key=lambda row: -row.volume_mm3)
     return [LesionRow(**{**vars(row), "id": number}) for number, row in enumerate(rows, 1)]
+
+
+def lesion_labels(mask: NDArray[np.generic], most: int = 255) -> NDArray[np.uint8]:
+    """The lesions of a mask `(slices, height, width)`, each voxel with the `id` that `lesion_table` gives its lesion.
+
+    Lesions beyond `most`, the smallest, share that number.
+    """
+    lesions = np.asarray(mask) > 0
+    box = bounding_box(lesions)
+    labels = label_components(lesions[box])
+    sizes = np.bincount(labels.ravel(), minlength=1)[1:]
+    numbers = np.zeros(len(sizes) + 1, np.int64)
+    numbers[1 + np.argsort(-sizes, kind="stable")] = np.arange(1, len(sizes) + 1)
+    whole = np.zeros(lesions.shape, np.uint8)
+    whole[box] = np.minimum(numbers, most)[labels]
+    return whole

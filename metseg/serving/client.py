@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.errors import ServingError, UsageError
-from metseg.serving.configuration import DEFAULT_MODEL_NAME, DEFAULT_PORT, read_configuration
-from metseg.serving.protos import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_management_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
-from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
+from metseg.errors import NotServed, ServingError, UsageError
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.volume import Geometry
+from metseg.imaging.window import volume_window
+from metseg.serving.chunks import Chunk, chunks_of
+from metseg.serving.configuration import DEFAULT_MODEL_NAME, DEFAULT_PORT
+from metseg.serving.connection import RETRY_DELAYS, Tls
+from metseg.serving.model_client import DESCRIBE_SIGNATURE, ModelClient, VersionStatus
+from metseg.serving.protos import model_pb2
 
-RETRY_DELAYS = (0.2, 0.5, 1.0)
-"""Seconds before each new try of a call that found no server."""
-PREDICT_SIGNATURE = "serving_default"
-DESCRIBE_SIGNATURE = "describe"
+if TYPE_CHECKING:
+    from metseg.scoring.lesion_table import LesionRow
 
-_POLL_SECONDS = 0.25
-_SETTLED_SECONDS = 3.0
-_PROBE_SECONDS = 5.0
-
-_CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # Images go to the server that was named, and through no proxy that the environment happens to name.
-    ("grpc.enable_http_proxy", 0),
+__all__ = [
+    "DESCRIBE_SIGNATURE",
+    "RETRY_DELAYS",
+    "Prediction",
+    "Segmentation",
+    "SegmentationClient",
+    "Tls",
+    "VersionStatus",
 ]
+
+PREDICT_SIGNATURE = "serving_default"
+WINDOWED_SIGNATURE = "windowed"
+CHUNK_BYTES = 64 << 20
+"""Most voxels, in bytes, of one request: 97 slices of 240×240 with three channels."""
+
+OUTPUTS = {"probability": np.dtype(np.float32), "mask": np.dtype(np.uint8)}
+
+Result = TypeVar("Result")
+Report = Callable[[int, int], None]
+"""Told after every request how many slices are done, of how many."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +61,43 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class VersionStatus:
-    """A version as the server reports it: `state` START, LOADING, AVAILABLE, UNLOADING or END; `error` may be empty."""
+class Segmentation:
+    """What a model finds in one volume, on the volume's own grid.
 
+    Attributes:
+        mask: uint8 `(slices, height, width)`, 1 in lesions of at least the model's minimum volume.
+        probability: float32 `(slices, height, width)`, 0 to 1.
+        lesions: a row each, largest first, with centroid in LPS millimetres.
+        voxels_at_threshold: voxels that reach the threshold, those of smaller lesions too.
+        version: the model version that answered.
+        description: what that version says of itself: channels, threshold, minimum volume, preprocessing.
+    """
+
+    mask: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    lesions: tuple[LesionRow, ...]
+    voxels_at_threshold: int
     version: int
-    state: str
-    error: str
+    description: dict[str, Any]
 
 
-class SegmentationClient:
+class SegmentationClient(ModelClient):
     """Asks one model of one server, by default for the version that the server calls the latest.
+
+    It may be used by several threads at once.
 
     Args:
         address: `host:port` of the gRPC API.
         model_name: the model, as the server knows it.
         label: ask for the version under this label (`stable`, `canary`).
         version: ask for this version; not together with `label`.
-        timeout: seconds for one call.
+        timeout: seconds for one call, its repetitions included.
+        tls: speak TLS; None speaks plain HTTP/2.
+        chunk_bytes: a volume with more bytes of float32 voxels goes in several requests.
 
     Example:
         with SegmentationClient(label="stable") as client:
-            prediction = client.predict(image)
+            found = client.segment(image, geometry)
     """
 
     def __init__(
@@ -92,34 +107,16 @@ class SegmentationClient:
         label: str | None = None,
         version: int | None = None,
         timeout: float = 600.0,
+        tls: Tls | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        if label is not None and version is not None:
-            raise UsageError(f"label {label} and version {version} are both given; a request names one of them")
-        self._address = address
-        self._timeout = timeout
-        self._model_spec = model_pb2.ModelSpec(name=model_name)
-        if version is not None:
-            self._model_spec.version.value = version
-        elif label is not None:
-            self._model_spec.version_label = label
-        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(address, model_name, label, version, timeout, tls)
+        if chunk_bytes <= 0:
+            raise UsageError(f"chunk_bytes is {chunk_bytes}; expected more than 0")
+        self._chunk_bytes = chunk_bytes
 
     def predict(self, image: NDArray[Any]) -> Prediction:
-        """Segment one volume.
+        """The model's bare answer on one volume; `segment` drops what is too small and lists the lesions.
 
         Args:
             image: raw intensities `(slices, height, width, channels)`, any real dtype, sent as float32; channels in the
@@ -128,155 +125,152 @@ class SegmentationClient:
         Raises:
             ServingError: when the image has another rank, no server answers, or it refuses the request.
         """
-        if image.ndim != 4:
-            raise ServingError(
-                f"the image has shape {image.shape}; expected (slices, height, width, channels): "
-                "give a single picture a first axis of length 1"
+        volume = _volume(image)
+        if volume.shape[0] * _slice_bytes(volume) <= self._chunk_bytes:
+            answer, version = self._ask(self._model_spec, PREDICT_SIGNATURE, {"image": volume}, tuple(OUTPUTS))
+            return Prediction(answer["probability"], answer["mask"], version)
+        return self._on_one_version(
+            lambda spec, description, version: Prediction(
+                **self._answer(spec, description, volume, tuple(OUTPUTS), None),  # type: ignore[arg-type]
+                version=version,
             )
-        response = self._run(PREDICT_SIGNATURE, "image", image.astype(np.float32, copy=False)[np.newaxis])
-        return Prediction(
-            probability=self._output(response, "probability", np.dtype(np.float32), image.shape[:3]),
-            mask=self._output(response, "mask", np.dtype(np.uint8), image.shape[:3]),
-            version=int(response.model_spec.version.value),
         )
 
-    def describe(self) -> dict[str, Any]:
-        """The model's specification: channels in order, threshold, minimum lesion volume, preprocessing, versions."""
-        signatures = self._signatures()
-        if DESCRIBE_SIGNATURE not in signatures:
-            raise ServingError(
-                f"{self._named} has no signature {DESCRIBE_SIGNATURE}, only {', '.join(sorted(signatures))}; "
-                "expected a model exported by metseg"
-            )
-        signature = signatures[DESCRIBE_SIGNATURE]
-        response = self._run(DESCRIBE_SIGNATURE, min(signature.inputs), np.zeros(1, dtype=np.int32))
-        text = from_tensor_proto(response.outputs[min(signature.outputs)]).ravel()[0]
-        try:
-            specification = json.loads(text)
-        except ValueError as error:
-            raise ServingError(f"{self._named} describes itself by text that is not JSON: {text[:200]!r}") from error
-        if not isinstance(specification, dict):
-            raise ServingError(f"{self._named} describes itself by {specification!r}; expected a JSON object")
-        return specification
+    def segment(
+        self, image: NDArray[Any], geometry: Geometry | None = None, report: Report | None = None
+    ) -> Segmentation:
+        """Find the lesions of one volume.
 
-    def status(self) -> list[VersionStatus]:
-        """State of every version of the model that the server has seen, the highest first."""
-        return self._status(self._timeout)
+        All requests for one volume ask the same version, whatever becomes of the label meanwhile.
 
-    def wait_until_available(self, version: int, timeout: float = 60.0) -> None:
-        """Return once a version answers requests; the server may be started meanwhile.
+        Args:
+            image: as for `predict`.
+            geometry: where the volume lies: the minimum lesion volume and the table of lesions are in its millimetres;
+                None counts voxels.
+            report: told of every request that was answered.
 
         Raises:
-            ServingError: when loading failed for good, or the version is not available after `timeout` seconds.
+            ServingError: as for `predict`; or the model was not exported by metseg.
         """
-        ends = time.monotonic() + timeout
-        failing_since: float | None = None
-        seen = "nothing was heard of it"
-        while True:
-            try:
-                status = self._status(_PROBE_SECONDS, version)[0]
-            except ServingError as error:
-                seen, failing_since = str(error), None
-            else:
-                seen = f"it is {status.state}{': ' if status.error else ''}{status.error}"
-                if status.state == "AVAILABLE":
-                    return
-                failed = status.state == "END" and bool(status.error)
-                failing_since = (failing_since or time.monotonic()) if failed else None
-            # A failure may be that of an earlier folder of this number, until the server has looked again.
-            if failing_since is not None and time.monotonic() - failing_since > _SETTLED_SECONDS:
-                raise ServingError(f"version {version} of {self._model_spec.name} could not be loaded: {seen}")
-            if time.monotonic() > ends:
-                raise ServingError(
-                    f"version {version} of {self._model_spec.name} is not available after {timeout:g} s: {seen}"
-                )
-            time.sleep(_POLL_SECONDS)
+        from metseg.scoring.lesion_table import lesion_table
+        from metseg.scoring.operating_point import apply
 
-    def reload_config(self, config_file: Path) -> None:
-        """Make the server serve exactly what a `models.config` file names; models that it leaves out are unloaded.
+        volume = _volume(image)
+        place = geometry or Geometry.unknown()
 
-        Labels may only point at versions that are available already: load first, then label.
-
-        Raises:
-            UsageError: when the file cannot be read.
-            ServingError: when the server refuses it.
-        """
-        request = model_management_pb2.ReloadConfigRequest(config=read_configuration(config_file))
-        self._call(self._models.HandleReloadConfigRequest, request)
-
-    def _status(self, timeout: float, version: int | None = None) -> list[VersionStatus]:
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = self._model_spec.name
-        if version is not None:
-            request.model_spec.version.value = version
-        response = self._call(self._models.GetModelStatus, request, timeout)
-        name = get_model_status_pb2.ModelVersionStatus.State.Name
-        return [
-            VersionStatus(int(status.version), str(name(status.state)), str(status.status.error_message))
-            for status in response.model_version_status
-        ]
-
-    def _signatures(self) -> dict[str, Any]:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=self._model_spec, metadata_field=["signature_def"]
-        )
-        response = self._call(self._predictions.GetModelMetadata, request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        if not response.metadata["signature_def"].Unpack(signatures):
-            raise ServingError(f"{self._named} answered GetModelMetadata without signatures")
-        return dict(signatures.signature_def)
-
-    def _run(self, signature: str, name: str, array: NDArray[Any]) -> Any:
-        request = predict_pb2.PredictRequest(model_spec=self._model_spec)
-        request.model_spec.signature_name = signature
-        request.inputs[name].CopyFrom(to_tensor_proto(array))
-        return self._call(self._predictions.Predict, request)
-
-    def _output(self, response: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        if name not in response.outputs:
-            raise ServingError(f"{self._named} answered without {name}, only {', '.join(sorted(response.outputs))}")
-        array = from_tensor_proto(response.outputs[name])
-        if array.dtype != dtype or array.shape != (1, *shape):
-            raise ServingError(
-                f"{self._named} answered {name} as {array.dtype} {array.shape}; expected {dtype} {(1, *shape)}"
+        def answered(spec: Any, description: dict[str, Any], version: int) -> Segmentation:
+            threshold, least = self._field(description, "threshold"), self._field(description, "minimum_volume_mm3")
+            probability = self._answer(spec, description, volume, ("probability",), report)["probability"]
+            mask = apply(probability, threshold, least, place.spacing)
+            return Segmentation(
+                mask=mask.astype(np.uint8),
+                probability=probability,
+                lesions=tuple(lesion_table(mask, probability, place)),
+                voxels_at_threshold=int((probability >= np.float32(threshold)).sum()),
+                version=version,
+                description=description,
             )
-        first: NDArray[Any] = array[0]
-        return first
 
-    def _call(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Any:
-        """The method's answer; a server that is not there is tried again a few times."""
-        for delay in (*RETRY_DELAYS, None):
+        return self._on_one_version(answered)
+
+    def _on_one_version(self, ask: Callable[[Any, dict[str, Any], int], Result]) -> Result:
+        """What `ask` makes of the version that is asked for; once again where it was unloaded under way."""
+        for last in (False, True):
+            description, version = self._describe()
+            spec = model_pb2.ModelSpec(name=self._model_spec.name)
+            spec.version.value = version
             try:
-                return method(request, timeout=timeout or self._timeout)
-            except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or delay is None:
-                    raise self._failure(error, timeout or self._timeout) from error
-            time.sleep(delay)
+                return ask(spec, description, version)
+            except NotServed:
+                if last:
+                    raise
         raise AssertionError("the last try returns or raises")
 
-    @property
-    def _named(self) -> str:
-        return f"{self._model_spec.name} at {self._address}"
+    def _answer(
+        self,
+        spec: Any,
+        description: dict[str, Any],
+        volume: NDArray[np.float32],
+        outputs: tuple[str, ...],
+        report: Report | None,
+    ) -> dict[str, NDArray[Any]]:
+        """The model's outputs for a whole volume, in one request where it fits, else in overlapping chunks."""
+        specification = self._specification(description)
+        self._require_channels(volume, specification)
+        slices = volume.shape[0]
+        chunks = chunks_of(slices, _slice_bytes(volume), specification.context_slices, self._chunk_bytes)
+        if len(chunks) == 1:
+            answer, _ = self._ask(spec, PREDICT_SIGNATURE, {"image": volume}, outputs)
+            if report is not None:
+                report(slices, slices)
+            return answer
+        window = volume_window(volume, specification)
+        whole = {name: np.empty(volume.shape[:3], OUTPUTS[name]) for name in outputs}
+        for chunk in chunks:
+            self._ask_chunk(spec, chunk, volume, window, whole)
+            if report is not None:
+                report(chunk.last, slices)
+        return whole
 
-    def _failure(self, error: Any, timeout: float) -> ServingError:
-        code, details = error.code(), error.details()
-        match code:
-            case grpc.StatusCode.UNAVAILABLE:
-                text = (
-                    f"no model server answers at {self._address}: start one with `metseg serve`, "
-                    f"or name the right address ({details})"
-                )
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
-                text = (
-                    f"{self._named} did not answer within {timeout:g} s: the server is busy or loading, or the volume "
-                    "is large; give a longer timeout"
-                )
-            case grpc.StatusCode.NOT_FOUND:
-                text = f"{self._named}: {details}; ask for a model and version that the server has loaded"
-            case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                text = (
-                    f"{self._named} had no room for the request: {details}; send a smaller volume, or try again later"
-                )
-            case _:
-                text = f"{self._named} refused the request ({code.name}): {details}"
-        return ServingError(text)
+    def _ask_chunk(
+        self,
+        spec: Any,
+        chunk: Chunk,
+        volume: NDArray[np.float32],
+        window: NDArray[np.float32],
+        whole: dict[str, NDArray[Any]],
+    ) -> None:
+        inputs = {"image": volume[chunk.start : chunk.stop], "window": window}
+        answer, _ = self._ask(spec, WINDOWED_SIGNATURE, inputs, tuple(whole))
+        for name, array in answer.items():
+            whole[name][chunk.first : chunk.last] = array[chunk.kept]
+
+    def _ask(
+        self, spec: Any, signature: str, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]
+    ) -> tuple[dict[str, NDArray[Any]], int]:
+        """Outputs for one batch row, and the version that gave them."""
+        rows = {name: array[np.newaxis] for name, array in inputs.items()}
+        response = self._run(spec, signature, rows, outputs if len(outputs) < len(OUTPUTS) else ())
+        shape = inputs["image"].shape[:3]
+        answer = {name: self._output(response, name, OUTPUTS[name], shape) for name in outputs}
+        return answer, int(response.model_spec.version.value)
+
+    def _specification(self, description: dict[str, Any]) -> PreprocessingSpecification:
+        try:
+            return PreprocessingSpecification.from_json(json.dumps(self._field(description, "preprocessing")))
+        except (KeyError, TypeError) as error:
+            raise ServingError(
+                f"{self._named} describes its preprocessing in a way that this client does not know ({error}): it was "
+                "exported by another version of metseg"
+            ) from error
+
+    def _require_channels(self, volume: NDArray[np.float32], specification: PreprocessingSpecification) -> None:
+        if volume.shape[-1] != len(specification.channels):
+            raise ServingError(
+                f"the image has {volume.shape[-1]} channel(s); {self._named} takes {len(specification.channels)}, in "
+                f"this order: {', '.join(specification.channels)}"
+            )
+
+    def _field(self, description: dict[str, Any], name: str) -> Any:
+        if name not in description:
+            raise ServingError(
+                f"{self._named} does not say its {name}, only {', '.join(sorted(description))}; "
+                "expected a model exported by metseg"
+            )
+        return description[name]
+
+
+def _volume(image: NDArray[Any]) -> NDArray[np.float32]:
+    """The image as it is sent; raises ServingError where it is no volume with channels."""
+    if image.ndim != 4 or 0 in image.shape:
+        raise ServingError(
+            f"the image has shape {image.shape}; expected (slices, height, width, channels), none of them 0: "
+            "give a single picture a first axis of length 1"
+        )
+    return np.asarray(image).astype(np.float32, copy=False)
+
+
+def _slice_bytes(volume: NDArray[np.float32]) -> int:
+    """Bytes of one slice on the wire: as it is sent, or as it is answered, whichever is more."""
+    _, height, width, channels = volume.shape
+    return height * width * max(4 * channels, sum(dtype.itemsize for dtype in OUTPUTS.values()))

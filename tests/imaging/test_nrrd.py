@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metseg.errors import DataError
 from metseg.imaging.formats import bare_stem, mask_suffix, read_image, read_nrrd, write_mask_like
 from metseg.imaging.layouts.case_folders import MASK
-from metseg.serving.predict import _expand, group_files, read_case
+from metseg.serving.cases import group_files, image_files, read_case
 
 HEADER = "NRRD0004\ntype: {type}\ndimension: 3\nsizes: 4 3 2\nendian: {endian}\nencoding: {encoding}\n{more}\n"
 
@@ -159,7 +159,7 @@ def test_headers_that_cannot_be_meant_are_named(tmp_path: Path, arguments: dict[
 def test_prediction_takes_nrrd_files_and_whole_folders_of_them(tmp_path: Path) -> None:
     for channel in ("t1c", "t2f"):
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(counting() + len(channel)), tmp_path / f"a-{channel}.nrrd")
-    (case,) = group_files(_expand([tmp_path]), ("t2f", "t1c"), [])
+    (case,) = group_files(image_files([tmp_path]), ("t2f", "t1c"), [])
     read = read_case(case, ("t2f", "t1c"))
     assert (case.name, read.image.shape) == ("a", (2, 3, 4, 2))
     assert mask_suffix(read.original) == ".nrrd"

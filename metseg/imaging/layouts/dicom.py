@@ -26,7 +26,7 @@ ALL_REGIONS = "all"
 
 
 @dataclass(frozen=True)
-class _Study:
+class Study:
     """One study: its image series and its mask.
 
     Attributes:
@@ -56,7 +56,7 @@ class Dicom:
         """Find the studies; every one needs the chosen channels and one mask. Names are pseudonyms throughout."""
         pseudonyms = Pseudonyms.from_environment()
         found = scan(root, pseudonyms)
-        studies = _studies(found.headers, pseudonyms)
+        studies = studies_of(found.headers, pseudonyms)
         if not studies:
             raise DataError(f"{root}: no MR series in it; expected {self.looks_for}.")
         _require_masks(root, studies)
@@ -77,7 +77,7 @@ class Dicom:
         return SourceCohort(self.name, channels, labels, cases, notes)
 
 
-def _notes(found: Scan, studies: list[_Study], channels: tuple[str, ...]) -> tuple[str, ...]:
+def _notes(found: Scan, studies: list[Study], channels: tuple[str, ...]) -> tuple[str, ...]:
     """What a person should know about how the cohort was read."""
     notes = ["patients, studies and files are called by pseudonyms"]
     if found.passed_over:
@@ -107,7 +107,7 @@ def _threshold_notes(regions: list[Regions], threshold: int | None) -> list[str]
     return []
 
 
-def _studies(headers: tuple[Header, ...], pseudonyms: Pseudonyms) -> list[_Study]:
+def studies_of(headers: tuple[Header, ...], pseudonyms: Pseudonyms) -> list[Study]:
     """Studies with images, sorted by patient and date; a mask in a study of its own goes to the series it names."""
     images = [header for header in headers if not header.is_mask]
     study_of = {header.series: header.study for header in images}
@@ -135,18 +135,18 @@ def _studies(headers: tuple[Header, ...], pseudonyms: Pseudonyms) -> list[_Study
         timepoint = f"{count[patient]:03d}"
         count[patient] += 1
         series = tuple(series_of(by_study[uid], pseudonyms))
-        studies.append(_Study(f"{patient}-{timepoint}", patient, timepoint, series, tuple(masks[uid])))
+        studies.append(Study(f"{patient}-{timepoint}", patient, timepoint, series, tuple(masks[uid])))
     return studies
 
 
-def _undated(studies: list[_Study]) -> list[str]:
+def _undated(studies: list[Study]) -> list[str]:
     """Patients with several studies of which one has no date."""
     several = {patient for patient, count in Counter(study.patient for study in studies).items() if count > 1}
     undated = {study.patient for study in studies if not study.series[0].headers[0].moment[:8].strip()}
     return sorted(several & undated)
 
 
-def _require_masks(root: Path, studies: list[_Study]) -> None:
+def _require_masks(root: Path, studies: list[Study]) -> None:
     """Raise a `DataError` where a study has no mask or several, or its mask was drawn on another study."""
     without = [study.case for study in studies if not study.masks]
     if without:
@@ -164,11 +164,11 @@ def _require_masks(root: Path, studies: list[_Study]) -> None:
 
 
 def _channels(
-    root: Path, studies: list[_Study], wanted: tuple[str, ...]
+    root: Path, studies: list[Study], wanted: tuple[str, ...]
 ) -> tuple[tuple[str, ...], dict[str, dict[str, Series]]]:
     """Channels to use, and the series of each in each study."""
-    chosen, patterns = _patterns(wanted)
-    candidates = {study.case: _candidates(study, patterns) for study in studies}
+    chosen, patterns = patterns_of(wanted)
+    candidates = {study.case: candidates_of(study, patterns) for study in studies}
     if not chosen:
         common = tuple(name for name in CHANNELS if all(name in found for found in candidates.values()))
         chosen = DEFAULT_CHANNELS if set(DEFAULT_CHANNELS) <= set(common) else common
@@ -192,7 +192,7 @@ def _channels(
     return chosen, named
 
 
-def _patterns(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+def patterns_of(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Names of `channels=`, and the pattern of those given as `name=pattern`."""
     names = tuple(text.partition("=")[0].strip() for text in wanted)
     patterns = {name: text.partition("=")[2].strip() for name, text in zip(names, wanted, strict=True) if "=" in text}
@@ -207,7 +207,7 @@ def _patterns(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]
     return names, patterns
 
 
-def _candidates(study: _Study, patterns: Mapping[str, str]) -> dict[str, list[Series]]:
+def candidates_of(study: Study, patterns: Mapping[str, str]) -> dict[str, list[Series]]:
     """Series of a study by channel: those that fit the user's patterns, else by how they were taken."""
     found: dict[str, list[Series]] = defaultdict(list)
     for series in study.series:
@@ -219,7 +219,7 @@ def _candidates(study: _Study, patterns: Mapping[str, str]) -> dict[str, list[Se
     return dict(found)
 
 
-def _only(study: _Study, channel: str, series: list[Series]) -> Series:
+def _only(study: Study, channel: str, series: list[Series]) -> Series:
     """The series of a channel: the only one, the one the mask was drawn on, or the one on that one's grid."""
     if len(series) == 1:
         return series[0]
@@ -265,7 +265,7 @@ def _labels(regions: list[Regions], labels: str) -> tuple[tuple[str, ...], dict[
 
 
 def _source(
-    study: _Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms, options: LayoutOptions
+    study: Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms, options: LayoutOptions
 ) -> CaseSource:
     mask = study.masks[0]
     return CaseSource(
@@ -279,7 +279,7 @@ def _source(
 
 
 def _load(
-    study: _Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms, options: LayoutOptions
+    study: Study, series: list[Series], wanted: tuple[int, ...], pseudonyms: Pseudonyms, options: LayoutOptions
 ) -> LoadedCase:
     _require_agreement(study, series, pseudonyms)
     first = read_series(series[0])
@@ -307,7 +307,7 @@ def _load(
     return LoadedCase(image, turned, geometry, resampled=(drawn.handle,) if resampled else ())
 
 
-def _require_agreement(study: _Study, series: list[Series], pseudonyms: Pseudonyms) -> None:
+def _require_agreement(study: Study, series: list[Series], pseudonyms: Pseudonyms) -> None:
     """Raise a `DataError` where the mask is another patient's, elsewhere in space, or drawn on other series."""
     mask = study.masks[0]
     if mask.patient != study.patient:

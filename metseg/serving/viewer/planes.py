@@ -45,7 +45,7 @@ PLANES = {plane.name: plane for plane in (AXIAL, CORONAL, SAGITTAL)}
 
 def slice_of(volume: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
     """A view `(rows, columns)` of a volume `(slices, height, width)`, as the picture shows it."""
-    cut = volume.take(index, axis=plane.axis) if plane.axis else volume[index]
+    cut: NDArray[Any] = volume.take(index, axis=plane.axis) if plane.axis else volume[index]
     return cut[::-1] if plane.flipped else cut
 
 

@@ -1,0 +1,1 @@
+"""The HTTP gateway: files in, masks out, for callers that speak no gRPC."""

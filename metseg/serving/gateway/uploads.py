@@ -1,0 +1,176 @@
+"""A multipart request streamed to disk: limited in bytes, files and patience; no name that comes in is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from metseg.imaging.formats import bare_stem
+from metseg.serving.gateway.problems import Problem
+from metseg.serving.gateway.settings import GatewaySettings
+
+MOST_FILES = 16
+MOST_FIELD_BYTES = 4096
+FILES, FIELDS = "files", ("channels",)
+_BOUNDARY_LIMIT = 200
+
+
+@dataclass
+class Received:
+    """What a request brought.
+
+    Attributes:
+        files: as they came, called by their number.
+        endings: what each file's name ended in, as in `head-t1c.nii.gz`: `t1c`; else empty.
+        channels: of the files in order, or patterns of DICOM descriptions, as the request has them.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    endings: list[str] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
+
+
+class _Parts:
+    """Writes the parts of a multipart body as the parser finds them."""
+
+    def __init__(self, folder: Path, boundary: bytes) -> None:
+        self.received = Received()
+        self.ended = False
+        self._folder = folder
+        self._file: BinaryIO | None = None
+        self._field: bytearray | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._name, self._value = bytearray(), bytearray()
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_end": self._header,
+                "on_headers_finished": self._open,
+                "on_part_data": self._data,
+                "on_part_end": self._close,
+                "on_end": self._end,
+            },
+        )
+
+    def write(self, block: bytes) -> None:
+        """Take the next bytes of the body; raises Problem where they are no multipart."""
+        try:
+            self._parser.write(block)
+        except FormParserError:
+            raise Problem(400, "the body is no valid multipart/form-data") from None
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._file is not None:
+            self._file.close()
+
+    def _begin(self) -> None:
+        self._headers = {}
+
+    def _header(self) -> None:
+        self._headers[bytes(self._name).lower()] = bytes(self._value)
+        self._name.clear()
+        self._value.clear()
+
+    def _open(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name == FILES and b"filename" in options:
+            if len(self.received.files) >= MOST_FILES:
+                raise Problem(413, f"more than {MOST_FILES} files; send one a channel, or one zip of DICOM")
+            path = self._folder / str(len(self.received.files))
+            self._file = path.open("xb")
+            self.received.files.append(path)
+            self.received.endings.append(_ending(options[b"filename"].decode("utf-8", "replace")))
+        elif name in FIELDS and b"filename" not in options:
+            self._field = bytearray()
+        else:
+            raise Problem(422, f"a part is neither a file called {FILES} nor a field called {' or '.join(FIELDS)}")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._file.write(data[start:end])
+        elif self._field is not None:
+            self._field += data[start:end]
+            if len(self._field) > MOST_FIELD_BYTES:
+                raise Problem(413, f"a field has more than {MOST_FIELD_BYTES} bytes")
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        elif self._field is not None:
+            text = self._field.decode("utf-8", "replace")
+            self.received.channels += [name.strip() for name in text.split(",") if name.strip()]
+            self._field = None
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+def _ending(name: str) -> str:
+    """What stands after the last separator of a file's name."""
+    match = re.search(r"[-_.]([A-Za-z][A-Za-z0-9]*)$", bare_stem(Path(name)))
+    return match[1] if match else ""
+
+
+def boundary_of(content_type: str, content_length: str, settings: GatewaySettings) -> bytes:
+    """The boundary of a multipart request whose headers promise what may be sent.
+
+    Raises:
+        Problem: it is another kind of body, or too large.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
+        raise Problem(415, "send multipart/form-data, with the images as files called files")
+    boundary = options.get(b"boundary", b"")
+    if not 0 < len(boundary) <= _BOUNDARY_LIMIT:
+        raise Problem(400, "the Content-Type names no boundary, or one that is too long")
+    if content_length.isdigit() and int(content_length) > settings.upload_bytes:
+        raise _too_large(settings)
+    return boundary
+
+
+async def receive(body: AsyncIterator[bytes], boundary: bytes, folder: Path, settings: GatewaySettings) -> Received:
+    """Stream a body into `folder`.
+
+    Raises:
+        Problem: it is malformed, too large, too slow, or brings no file.
+    """
+    parts = _Parts(folder, boundary)
+    began, taken = time.monotonic(), 0
+    try:
+        while True:
+            # A sender is waited for as long as his average rate is not below the slowest.
+            left = began + settings.patience_seconds + taken / settings.slowest_rate - time.monotonic()
+            block = await asyncio.wait_for(anext(body, b""), max(left, 0))
+            if not block:
+                break
+            taken += len(block)
+            if taken > settings.upload_bytes:
+                raise _too_large(settings)
+            await asyncio.to_thread(parts.write, block)
+    except TimeoutError:
+        raise Problem(408, "the upload came too slowly and was given up", Connection="close") from None
+    finally:
+        parts.close()
+    if not parts.ended:
+        raise Problem(400, "the body ends before its last boundary")
+    if not parts.received.files:
+        raise Problem(422, f"no file came; send the images as files called {FILES}")
+    return parts.received
+
+
+def _too_large(settings: GatewaySettings) -> Problem:
+    return Problem(413, f"the upload is larger than {settings.upload_bytes / 2**20:g} MB", Connection="close")
