@@ -52,6 +52,7 @@ EXTRAS = {
         "pytest-xdist",
         "ruff",
         "schemathesis",
+        "scikit-learn",
         "surface-distance",
         "types-PyYAML",
         "types-grpcio",

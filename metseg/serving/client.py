@@ -38,7 +38,7 @@ WINDOWED_SIGNATURE = "windowed"
 CHUNK_BYTES = 64 << 20
 """Most voxels, in bytes, of one request: 97 slices of 240×240 with three channels."""
 
-OUTPUTS = {"probability": np.dtype(np.float32), "mask": np.dtype(np.uint8)}
+OUTPUTS: dict[str, np.dtype[Any]] = {"probability": np.dtype(np.float32), "mask": np.dtype(np.uint8)}
 
 Result = TypeVar("Result")
 Report = Callable[[int, int], None]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
@@ -53,7 +54,7 @@ def main() -> None:
         if st.button("Ask the server again", width="stretch"):
             session.desk().forget_failed()
             st.rerun()
-        said = session.description(options.server, *first.key) if first else {}
+        said: dict[str, Any] = dict(session.description(options.server, *first.key)) if first else {}
         with study_place:
             channels = [str(name) for name in said.get("channels", DEFAULT_CHANNELS)]
             choose_study(channels, [str(label) for label in said.get("labels", ("1", "3"))], options.samples)
