@@ -273,4 +273,5 @@ def _volume(image: NDArray[Any]) -> NDArray[np.float32]:
 def _slice_bytes(volume: NDArray[np.float32]) -> int:
     """Bytes of one slice on the wire: as it is sent, or as it is answered, whichever is more."""
     _, height, width, channels = volume.shape
-    return height * width * max(4 * channels, sum(dtype.itemsize for dtype in OUTPUTS.values()))
+    widest = max(4 * channels, sum(dtype.itemsize for dtype in OUTPUTS.values()))
+    return int(height * width * widest)
