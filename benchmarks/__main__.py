@@ -22,6 +22,8 @@ BENCHMARKS = {
     "validation": "validation of 100,000 slices' statistics",
     "cost": "parameters and multiply-accumulates of the networks",
     "overfit": "one batch learnt by heart, each network with each loss",
+    "callers": "what the client adds to a bare Predict",
+    "gateway": "500 hostile requests to the gateway",
     "training": "training beside PyTorch and medicai, input pipeline, memory, start",
 }
 """Modules of this package, in the order they run."""
