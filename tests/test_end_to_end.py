@@ -35,11 +35,16 @@ TINY = {
 MODEL = "brain-mets-segmentation-heads"
 
 
+def environment_of(workspace: Path) -> dict[str, str]:
+    """That of this process, less the MLflow that another test may have named in it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return {**kept, "METSEG_WORKSPACE": str(workspace)}
+
+
 def metseg(*arguments: str, workspace: Path, timeout: int = 600) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "METSEG_WORKSPACE": str(workspace)}
     return subprocess.run(
         [METSEG, *arguments],
-        env=environment,
+        env=environment_of(workspace),
         cwd=workspace,
         capture_output=True,
         text=True,

@@ -120,7 +120,7 @@ STEPS = textwrap.dedent("""
         listed = [item.path for item in tracking.list_artifacts(training["run"], "evaluation")]
         print("judged", wanted, *sorted(listed))
     with executing("evaluate champion", "steps/champion") as folder:
-        evaluate_champion(paths["cohort"], "m", folder)
+        evaluate_champion(paths["cohort"], whole, "m", folder)
     judged = Path("steps/validation-True")
     with executing("register", "steps/registration") as registration:
         register(paths["cohort"], judged, [paths["evaluation"]], paths["champion"], whole, "m", 0.0, 0.0, registration)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from PIL.TiffImagePlugin import TiffImageFile
 
-from metseg.errors import DataError
+from metseg.errors import DataError, TooLarge
 from metseg.files import written_beside
 from metseg.imaging.claims import DEFLATE_LIMIT, require_allowed, require_file, require_finite
 
@@ -180,6 +180,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 warnings.filterwarnings("error", "(Tag data|Corrupt EXIF|Truncated)", UserWarning)
             with Image.open(path, formats=_READ) as image:
                 yield image
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"{path}: cannot be read as a picture ({error}). Cut it to the head.") from error
     except _BROKEN as error:
         raise DataError(f"{path}: cannot be read as a picture ({error}). Copy it again from its source.") from error
 

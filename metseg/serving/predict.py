@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metseg.errors import UsageError
 from metseg.progress import Progress, track
 from metseg.serving.cases import PredictCase, bare_name, find_cases, group_files, read_case
 from metseg.serving.client import SegmentationClient, Tls
@@ -68,7 +69,13 @@ def predict_files(
 
     Returns:
         Path of `lesions.json`.
+
+    Raises:
+        UsageError: a path is not there.
     """
+    absent = next((path for path in paths if not path.exists()), None)
+    if absent is not None:
+        raise UsageError(f"{absent}: there is no such file or folder")
     with SegmentationClient(server, model_name, label=label or None, timeout=timeout, tls=tls) as client:
         description = client.describe()
         wanted = description["channels"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -25,7 +24,7 @@ from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.search_space import Dimension
 from metseg.training.tuning import Search, open_study, tune
-from tests.test_end_to_end import METSEG, metseg
+from tests.test_end_to_end import METSEG, environment_of, metseg
 
 TINY = {"filters": 2, "depth": 1, "epochs": 2, "steps_per_epoch": 3, "batch_size": 2, "seed": 5}
 RATES = Dimension("learning_rate", (), 1e-4, 1e-2, True)
@@ -47,7 +46,7 @@ def workspace(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def found(workspace) -> dict[str, Any]:
     """Killed in its second trial, then asked for three: `tuning.json`."""
-    environment = {**os.environ, "METSEG_WORKSPACE": str(workspace), "PYTHONUNBUFFERED": "1"}
+    environment = {**environment_of(workspace), "PYTHONUNBUFFERED": "1"}
     command = [METSEG, *options(3)]
     with subprocess.Popen(command, env=environment, cwd=workspace, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -24,6 +24,8 @@ HEADERS = (
 )
 """Of every answer: nothing is guessed, kept or run."""
 
+HEADER_BYTES = 32 << 10
+
 
 def owner_of(key: str | None, settings: GatewaySettings) -> str:
     """Who a key stands for, by a digest; empty where the gateway asks for none.
@@ -100,9 +102,8 @@ class Guard:
             await send(message)
 
         try:
-            if self._shut(scope):
-                reason = f"this gateway asks for no key and answers on its own machine alone; set {KEYS_VARIABLE}"
-                await Problem(403, reason).response()(scope, counted, answer)
+            if (refused := self._refused(scope)) is not None:
+                await refused.response()(scope, counted, answer)
             else:
                 await self._app(scope, counted, answer)
         except Exception:
@@ -113,11 +114,13 @@ class Guard:
                 )
         self._note(scope, status, time.perf_counter() - began)
 
-    def _shut(self, scope: Scope) -> bool:
-        """Whether the request came from outside to a gateway that has no keys."""
-        if self._settings.api_keys or self._settings.open_to_all:
-            return False
-        return not is_loopback((scope.get("server") or ("localhost",))[0])
+    def _refused(self, scope: Scope) -> Problem | None:
+        """Why a request goes no further: its headers are too large, or it came from outside and there are no keys."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            return Problem(431, f"the headers have more than {HEADER_BYTES >> 10} kB")
+        if self._settings.api_keys or self._settings.open_to_all or is_loopback((scope.get("server") or ("",))[0]):
+            return None
+        return Problem(403, f"this gateway asks for no key and answers on its own machine alone; set {KEYS_VARIABLE}")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"

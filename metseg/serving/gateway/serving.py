@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from metseg.errors import UsageError
 from metseg.serving.gateway.app import create_app
-from metseg.serving.gateway.guard import is_loopback
+from metseg.serving.gateway.guard import HEADER_BYTES, is_loopback
 from metseg.serving.gateway.settings import KEYS_VARIABLE, GatewaySettings
 
 HEADER_SECONDS = 10.0
 """Most time for a request's headers; and, once it is answered, for what is left of its body."""
 
-HEADER_BYTES = 32 << 10
 CONNECTIONS = 256
 
 
@@ -98,4 +99,6 @@ def serve(
         raise UsageError(f"--certificate {certificate} and --key {key}: cannot be used ({error})") from error
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger(__name__).info("gateway at %s:%d, asking %s", host, port, settings.server)
+    # uvicorn raises the signal that stopped it once more when all is done: a gateway told to stop ends with 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(config).run()

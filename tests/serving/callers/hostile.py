@@ -263,7 +263,11 @@ def _request(kind: str, rng: random.Random, noise: bytes, limits: Limits) -> Mad
         case "path":
             tail = rng.choice(["/1", "/" + "f" * 32, "/" + "f" * 32 + "/results/mask.nii.gz", "/..%2f..%2fetc%2fpasswd",
                                "/" + "0" * 31 + "%00", "/x/results/..%2f..%2fjob.json", "/" + "A" * 5000])  # fmt: skip
-            return {404, 422}, _plain(rng.choice(["GET", "DELETE"]), ROUTE + tail)
+            method = rng.choice(["GET", "DELETE"])
+            # Where `..` leads to a route that is only read, DELETE is no method of it.
+            return {404, 405, 422} if "results" in tail and method == "DELETE" else {404, 422}, _plain(
+                method, ROUTE + tail
+            )
         case "method":
             method = rng.choice(["PUT", "PATCH", "TRACE", "BREW", "PROPFIND"])
             return {405}, _plain(method, rng.choice([ROUTE, "/healthz", "/metrics"]), noise)

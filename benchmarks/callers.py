@@ -1,0 +1,128 @@
+"""What `SegmentationClient` costs over a bare Predict of the same volume: `python -m benchmarks.callers`.
+
+The bare call is a message made beforehand whose answer is left undecoded; the client encodes, asks which version
+answers, decodes, drops small lesions and measures the others. Both take turns against one `metseg serve` with an
+untrained network of the size that `make run` trains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import OUT, Figure, table, write_figures
+from benchmarks.processes import free_port
+
+MODEL = "client-overhead"
+CHANNELS = ("t1n", "t2f", "t1c")
+MOST_OVERHEAD = 1.03
+SHAPE = (32, 240, 240, 3)
+
+
+def export_model(folder: Path) -> None:
+    """Version 1 of an untrained UNet++ of the default size, in a process that ends with it."""
+    code = (
+        "import sys, tensorflow as tf\n"
+        "from dataclasses import asdict\n"
+        "import models\n"
+        "from metseg.imaging.specification import PreprocessingSpecification\n"
+        "from metseg.training.configuration import TrainingConfiguration\n"
+        "from metseg.training.export import ServedSegmentation, signatures\n"
+        f"specification = PreprocessingSpecification(channels={CHANNELS!r})\n"
+        "chosen = TrainingConfiguration(architecture='nested_unet')\n"
+        "network = models.inference_model(models.build('nested_unet', channels=specification.network_channels, "
+        "filters=chosen.filters, depth=chosen.depth))\n"
+        "description = {'channels': specification.channels, 'threshold': 0.6, 'minimum_volume_mm3': 20.0, "
+        "'preprocessing': asdict(specification)}\n"
+        "module = ServedSegmentation(network, specification, 0.6, description)\n"
+        "tf.saved_model.save(module, sys.argv[1], signatures=signatures(module))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder / "1")], check=True, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def serving(base_path: Path) -> Iterator[str]:
+    """`host:port` of a `metseg serve` with the model."""
+    from metseg.serving.client import SegmentationClient
+
+    address = f"127.0.0.1:{free_port()}"
+    flags = ["--port", address.rpartition(":")[2], "--model_name", MODEL, "--model_base_path", str(base_path)]
+    command = [sys.executable, "-c", "from metseg.cli import main; main()", "serve", *flags]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        with SegmentationClient(address, MODEL) as client:
+            client.wait_until_available(1, timeout=300)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def overhead(address: str, rounds: int) -> list[Figure]:
+    """Median time of the client over that of the bare call, taking turns."""
+    import grpc
+    import numpy as np
+
+    from metseg.imaging.volume import Geometry
+    from metseg.serving.client import SegmentationClient
+    from metseg.serving.protos import predict_pb2, prediction_service_pb2_grpc
+    from metseg.serving.tensors import to_tensor_proto
+
+    image = np.random.default_rng(5).gamma(2.0, 100.0, SHAPE).astype(np.float32)
+    request = predict_pb2.PredictRequest(output_filter=["probability"])
+    request.model_spec.name = MODEL
+    request.inputs["image"].CopyFrom(to_tensor_proto(image[np.newaxis]))
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    channel = grpc.insecure_channel(address, [*options, ("grpc.enable_http_proxy", 0)])
+    bare_predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
+    client = SegmentationClient(address, MODEL)
+    calls: dict[str, Callable[[], Any]] = {
+        "bare": lambda: bare_predict(request),
+        "client": lambda: client.segment(image, Geometry.unknown()),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for turn in range(rounds):
+        for name in sorted(calls, reverse=turn % 2 == 1):
+            began = time.perf_counter()
+            calls[name]()
+            seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    size = "×".join(map(str, SHAPE))
+    note = f"{medians['client']:.3f} s against {medians['bare']:.3f} s, median of {rounds}"
+    return [
+        Figure(
+            f"SegmentationClient over bare Predict, {size}",
+            medians["client"] / medians["bare"],
+            at_most=MOST_OVERHEAD,
+            note=note,
+        )
+    ]
+
+
+def main() -> None:
+    """Print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=OUT / "callers.json")
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
+        base_path = Path(folder) / MODEL
+        export_model(base_path)
+        with serving(base_path) as address:
+            figures = overhead(address, given.rounds)
+    print(table(figures))
+    write_figures(given.out, figures)
+
+
+if __name__ == "__main__":
+    main()
