@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from metseg.serving.client import SegmentationClient
@@ -19,7 +21,7 @@ def desk() -> Desk:
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def description(address: str, model: str, version: int) -> dict[str, object]:
+def description(address: str, model: str, version: int) -> dict[str, Any]:
     """What a version says of itself; it never changes, so it is asked once."""
     with SegmentationClient(address, model, version=version, timeout=30.0) as client:
         return client.describe()
