@@ -71,7 +71,11 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["metseg*", "models*", "components*", "pipelines*"]),
-    package_data={"pipelines": ["compiled/*.yaml"], "metseg.report": ["*.html.j2"]},
+    package_data={
+        "pipelines": ["compiled/*.yaml"],
+        "metseg.report": ["*.html.j2"],
+        "metseg.serving.viewer": ["*.css", "*.js", ".streamlit/config.toml"],
+    },
     install_requires=["numpy", "psutil", "rich", "typer"],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["metseg=metseg.cli:main"]},
