@@ -15,21 +15,25 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from metseg.serving.protos import model_pb2, predict_pb2, prediction_service_pb2_grpc
 from metseg.serving.publish import saved_model_digest
 from metseg.serving.reconciliation.aliases import AliasRegistry
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.volume import ServingVolume
+from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
 from metseg.settings import Settings
 from metseg.tracking import runs
 
@@ -274,3 +278,72 @@ def serving(volume: ServingVolume) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.stop()
+
+
+Ask = Callable[[str, str, NDArray[np.float32]], tuple[int, NDArray[np.float32]]]
+"""Model, label and volume to the version that answered, and its probability."""
+
+
+@contextmanager
+def stub_of(address: str) -> Iterator[Ask]:
+    """One bare Predict call to a label: no retry, so that a request that fails is seen to fail."""
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+        def ask(name: str, label: str, image: NDArray[np.float32]) -> tuple[int, NDArray[np.float32]]:
+            sent = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name=name, version_label=label))
+            sent.inputs["image"].CopyFrom(to_tensor_proto(image[np.newaxis]))
+            response = stub.Predict(sent, timeout=60)
+            probability = from_tensor_proto(response.outputs["probability"])[0]
+            mask = from_tensor_proto(response.outputs["mask"])[0]
+            assert np.array_equal(mask, probability >= THRESHOLD), "probability and mask of one answer belong together"
+            return int(response.model_spec.version.value), probability
+
+        yield ask
+
+
+class Said:
+    """What a process says, line by line, as it says it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.lines: list[str] = []
+        self.process = process
+        self._more = threading.Condition()
+        self._read = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._more:
+                self.lines.append(line.rstrip())
+                self._more.notify_all()
+
+    def until(self, text: str, seconds: float = 60) -> str:
+        """The next line that holds a text; what was asked for before is past."""
+        with self._more:
+            ends = time.monotonic() + seconds
+            while True:
+                while self._read < len(self.lines):
+                    self._read += 1
+                    if text in self.lines[self._read - 1]:
+                        return self.lines[self._read - 1]
+                left = ends - time.monotonic()
+                assert left > 0, f"{text!r} was not said in {seconds:g} s: {self.lines}"
+                self._more.wait(left)
+
+
+@contextmanager
+def reconciling(laboratory: Laboratory, server: ServerProcess, name: str, *arguments: str) -> Iterator[Said]:
+    """`metseg reconcile` as a process of its own until the block ends."""
+    process = subprocess.Popen(
+        [METSEG, "reconcile", "--server", server.address, "--model-name", name, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=laboratory.environment(),
+    )
+    try:
+        yield Said(process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)

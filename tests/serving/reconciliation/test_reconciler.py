@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from metseg.serving.client import SegmentationClient
-from metseg.serving.model_config import read_model_config
-from metseg.serving.publish import saved_model_digest
+from metseg.serving.model_config import read_model_config, write_model_config
+from metseg.serving.publish import publish, saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.outcome import Outcome
-from tests.serving.reconciliation.laboratory import Laboratory, answer, request
+from metseg.serving.reconciliation.reconciler import Reconciler
+from metseg.serving.reconciliation.volume import ServingVolume
+from tests.serving.reconciliation.laboratory import LIMITS, Laboratory, answer, request
 
 
 class Bench:
@@ -167,3 +173,126 @@ def test_unfit_version_is_refused_tagged_and_its_alias_set_back(
     assert bench.connection.available(bench.name) == {1}
     assert bench.published == [1] and bench.served() == ([1], {"stable": 1})
     assert bench.reconcile().complaints == ()
+
+
+def test_first_version_that_is_unfit_leaves_nothing(bench: Bench) -> None:
+    bench.point("champion", bench.register(0.25, golden=0.5))
+    assert len(bench.reconcile().complaints) == 1
+    assert bench.aliases == {} and bench.published == []
+    assert bench.name not in read_model_config(bench.laboratory.volume.config)
+    assert bench.connection.available(bench.name) == set()
+
+
+def test_refused_version_is_examined_again_when_the_alias_is_moved_again(bench: Bench) -> None:
+    number = bench.register(0.25, gate=None)
+    bench.point("champion", number)
+    bench.reconcile()
+    bench.laboratory.mlflow.set_model_version_tag(bench.name, str(number), "gate", "passed")
+    bench.point("champion", number)
+    assert bench.reconcile().complaints == ()
+    assert bench.answers("stable") == (1, 0.25) and bench.tags(1)["serving"] == "verified"
+
+
+def test_unfit_previous_is_not_kept_to_go_back_to(bench: Bench) -> None:
+    bench.point("champion", bench.register(0.25))
+    bench.point("previous", bench.register(0.5, gate=None))
+    bench.reconcile()
+    assert bench.aliases == {"champion": 1} and bench.connection.available(bench.name) == {1}
+    assert bench.tags(2)["serving"] == "refused"
+
+
+def test_server_that_was_told_otherwise_is_brought_back(bench: Bench) -> None:
+    bench.point("champion", bench.register(0.25))
+    bench.point("challenger", bench.register(0.5))
+    bench.reconcile()
+    configuration = bench.laboratory.volume.configuration()
+    for section in configuration.model_config_list.config:
+        if section.name == bench.name:
+            section.version_labels["stable"] = 2
+            del section.version_labels["canary"]
+    bench.connection.reload(configuration)
+    assert bench.answers("stable") == (2, 0.5)
+    assert bench.reconcile().complaints == ()
+    assert bench.answers("stable") == (1, 0.25) and bench.answers("canary") == (2, 0.5)
+
+
+def test_folder_that_vanished_is_published_again(bench: Bench) -> None:
+    bench.point("champion", bench.register(0.25))
+    bench.reconcile()
+    shutil.rmtree(bench.laboratory.volume.base(bench.name))
+    assert bench.reconcile().complaints == ()
+    assert bench.published == [1] and bench.answers("stable") == (1, 0.25)
+
+
+def test_leftover_with_other_contents_is_replaced(bench: Bench) -> None:
+    number = bench.register(0.25)
+    left = bench.laboratory.volume.base(bench.name) / str(number)
+    shutil.copytree(bench.laboratory.saved_models[0.5], left)
+    bench.point("champion", number)
+    assert bench.reconcile().complaints == ()
+    assert bench.answers("stable") == (1, 0.25)
+
+
+def test_served_number_with_other_contents_stays_and_is_said(bench: Bench) -> None:
+    bench.point("champion", bench.register(0.25))
+    bench.reconcile()
+    bench.laboratory.mlflow.set_model_version_tag(bench.name, "1", "savedmodel.sha256", "1" * 64)
+    (complaint,) = bench.reconcile().complaints
+    assert "is served with other contents" in complaint and "register the model as a new version" in complaint
+    assert bench.answers("stable") == (1, 0.25) and bench.aliases == {"champion": 1}
+
+
+def test_models_of_others_in_the_file_stay_as_they_are(bench: Bench, tmp_path: Path) -> None:
+    foreign = f"foreign-{bench.name}"
+    publish(bench.laboratory.saved_models[1.0], tmp_path / "foreign", 7)
+    write_model_config(bench.laboratory.volume.config, foreign, tmp_path / "foreign", [7], {"live": 7})
+    bench.point("champion", bench.register(0.25))
+    assert bench.reconcile().complaints == ()
+    assert read_model_config(bench.laboratory.volume.config)[foreign].labels == {"live": 7}
+    assert bench.connection.labelled(foreign, "live") == 7
+
+
+def test_server_may_see_the_folder_under_another_path(bench: Bench, tmp_path: Path) -> None:
+    root = bench.laboratory.volume.root
+    mounted = tmp_path / "mounted"
+    mounted.symlink_to(root)
+    bench.point("champion", bench.register(0.25))
+    volume = ServingVolume(root, mounted)
+    outcome = Reconciler(bench.laboratory.aliases, volume, bench.connection, LIMITS).reconcile(bench.name)
+    assert outcome.complaints == () and bench.answers("stable") == (1, 0.25)
+    assert read_model_config(volume.config)[bench.name].base_path == mounted / bench.name
+
+
+def test_two_reconcilers_at_once_do_no_harm(bench: Bench) -> None:
+    for factor in (0.25, 0.5, 0.75):
+        bench.register(factor)
+    bench.point("champion", 1)
+    bench.reconcile()
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def go_on() -> None:
+        with ServerConnection(bench.connection.address, 60) as connection:
+            reconciler = bench.laboratory.reconciler(connection)
+            while not done.is_set():
+                try:
+                    assert reconciler.reconcile(bench.name).complaints == ()
+                except BaseException as error:
+                    failures.append(error)
+                    raise
+
+    threads = [threading.Thread(target=go_on) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in (2, 3, 1, 2):
+        bench.point("champion", number)
+        ends = time.monotonic() + 60
+        while bench.connection.labelled(bench.name, "stable") != number:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == [] and bench.aliases == {"champion": 2, "previous": 1}
+    bench.reconcile()
+    assert bench.served() == ([1, 2], {"stable": 2}) and bench.published == [1, 2]
