@@ -34,7 +34,7 @@ test: $(STAMP) ## Lint, types and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # PyTorch and medicai, for comparison alone. PyTorch's wheels for processors are not on PyPI: they come from a folder or page
 # that PIP_FIND_LINKS names, else from PyTorch's own index.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,30 @@ from metseg.settings import apply_defaults
 
 apply_defaults()
 ROOT = Path(__file__).resolve().parents[1]
+
+LONGEST = (
+    "test_end_to_end.py",
+    "test_architectures.py",
+    "test_publishing_machine.py",
+    "test_kills.py",
+    "test_privacy.py",
+    "test_tuning.py",
+)
+"""Files that take a minute and more: begun first, else one process works on them when the other has nothing left."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; all else stays in order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_left_as_found() -> Iterator[None]:
+    """What a file, or MLflow for it, puts into the environment does not reach the next file."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
