@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
 from metseg.report import model_card
+from metseg.report.evaluation import FAILURES, FAILURES_LIST
 from metseg.scoring.evaluation import Evaluation, ValidationScores
 from metseg.scoring.gate import decide
 from metseg.scoring.verdict import Check, Rules
@@ -112,11 +114,28 @@ def keep_reference(tracking: MlflowClient, run: str, cohort: Path, manifest: Man
     tracking.log_artifact(run, str(folder / REFERENCE), REFERENCE_FOLDER)
 
 
+def _failure_pictures(tracking: MlflowClient, run: str, evaluation: Path, folder: Path) -> list[model_card.CardPicture]:
+    """Put the pictures of failures beside the card and among the version's files, where MLflow may keep such.
+
+    It may where evaluate left them in the training's run.
+    """
+    kept = {entry.path for entry in tracking.list_artifacts(run, "evaluation")}
+    if f"evaluation/{FAILURES}" not in kept:
+        return []
+    shutil.copytree(evaluation / FAILURES, folder / FAILURES, dirs_exist_ok=True)
+    tracking.log_artifacts(run, str(folder / FAILURES), f"{model_card.FOLDER}/{FAILURES}")
+    return [
+        model_card.CardPicture(f"{FAILURES}/{failure['picture']}", failure["caption"])
+        for failure in read_json(folder / FAILURES / FAILURES_LIST)
+    ]
+
+
 def _register(
     tracking: MlflowClient,
     run: str,
     model_name: str,
     winner: Mapping[str, Any],
+    evaluation: Path,
     verdict: Mapping[str, Any],
     manifest: Manifest,
     folder: Path,
@@ -135,8 +154,9 @@ def _register(
         image=image,
         created=time.strftime("%Y-%m-%d"),
     )
+    pictures = _failure_pictures(tracking, winner["run"], evaluation, folder)
     card = folder / model_card.FILE
-    model_card.write_model_card(card, identity, winner, verdict, manifest)
+    model_card.write_model_card(card, identity, winner, verdict, manifest, pictures)
     tracking.log_artifact(winner["run"], str(card), model_card.FOLDER)
     registry.nominate(tracking, model_name, number)
     runs.set_tags(tracking, run, {"registered.version": str(number)})
@@ -168,10 +188,13 @@ def register(
         model_name: registered model.
         floor_dice, floor_lesion_f1: floors of the gate.
         registration: folder to write `verdict.json` and `registration.json` to, and where a version is registered
-            `reference_statistics.json` of the training data and `model_card.md`; the winner's run keeps those too.
+            `reference_statistics.json` of the training data and `model_card.md` with pictures of failures; the
+            winner's run keeps those too.
     """
     manifest = Manifest.read(cohort / "manifest.json")
-    found = {fields["architecture"]: fields for fields in (read_json(path / "evaluation.json") for path in evaluations)}
+    read = [(path, read_json(path / "evaluation.json")) for path in evaluations]
+    found = {fields["architecture"]: fields for _, fields in read}
+    folders = {fields["architecture"]: path for path, fields in read}
     tracking = runs.client(Settings.from_environment())
     verdict = _judge(
         tracking,
@@ -192,5 +215,6 @@ def register(
     if verdict["passed"]:
         winner = found[verdict["winner"]]
         keep_reference(tracking, winner["run"], cohort, manifest, registration)
-        registered = _register(tracking, run, model_name, winner, verdict, manifest, registration)
+        evaluation = folders[verdict["winner"]]
+        registered = _register(tracking, run, model_name, winner, evaluation, verdict, manifest, registration)
     write_json(registration / "registration.json", {"run": run, "registered": registered})

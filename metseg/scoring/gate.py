@@ -152,7 +152,7 @@ def _summary(
         reason = "beats the champion" if champion else "meets every floor and there is no champion yet"
         sentence = f"{name} {reason}: promote."
     elif outcome == "tie":
-        sentence = "tie: the champion stays."
+        sentence = f"{name} is not shown to be better: the champion stays."
     elif outcome == "incomparable":
         sentence = f"{name} is incomparable with the champion. {_detail(failed, 'same_task')}"
     else:

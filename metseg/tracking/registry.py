@@ -17,6 +17,9 @@ CHALLENGER = "challenger"
 PREVIOUS = "previous"
 LABELS = {CHAMPION: "stable", CHALLENGER: "canary"}
 """Which version label of the model server an alias decides."""
+SERVING_TAG = "serving"
+VERIFIED, REFUSED = "verified", "refused"
+"""How a version fared when it was to be served, in that tag."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,10 @@ def register(
 
 
 def nominate(registry: MlflowClient, name: str, number: int) -> None:
-    """Point `challenger` at a version that passed the gate, unless it has been champion or failed since."""
+    """Point `challenger` at a version that passed the gate, unless it was champion since, or serving refused it."""
     entry = next(found for found in versions(registry, name) if found.number == number)
-    if entry.tags.get("gate") == "passed" and not {CHAMPION, PREVIOUS} & set(entry.aliases):
+    passed = entry.tags.get("gate") == "passed" and entry.tags.get(SERVING_TAG) != REFUSED
+    if passed and not {CHAMPION, PREVIOUS} & set(entry.aliases):
         registry.set_registered_model_alias(name, CHALLENGER, str(number))
 
 

@@ -9,12 +9,15 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from components.evaluate.step import OPPONENT_TAG, evaluate_champion
 from components.register.step import register
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.imaging.specification import PreprocessingSpecification
+from metseg.serving.reconciliation.aliases import AliasRegistry
+from metseg.settings import Settings
 from metseg.tracking import registry
 from metseg.tracking.data_lineage import patients_seen
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
@@ -199,14 +202,31 @@ def test_a_retry_after_promotion_keeps_the_verdict_and_calls_no_champion_challen
     assert aliases == {1: ("previous",), 2: ("champion",)}
 
 
-def test_a_retry_does_not_take_back_that_a_version_failed_in_serving(tmp_path, name):
+def test_a_retry_does_not_nominate_what_serving_refused(tmp_path, name):
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
-    pipeline.tracking.set_model_version_tag(name, "1", "gate", "failed in serving")
+    AliasRegistry(Settings.from_environment()).note(name, 1, registry.REFUSED, "a golden answer differs")
     pipeline.tracking.delete_registered_model_alias(name, registry.CHALLENGER)
     register(**pipeline.arguments("again"))
     (version,) = registry.versions(pipeline.tracking, name)
-    assert version.tags["gate"] == "failed in serving" and version.aliases == ()
+    assert version.tags["serving"] == "refused" and version.aliases == ()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_card_shows_failures_where_mlflow_may_keep_pictures(tmp_path, name, kept):
+    pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD})
+    failures = tmp_path / "run" / "nested_unet" / "failures"
+    failures.mkdir()
+    Image.new("L", (4, 4)).save(failures / "worst-1.png")
+    write_json(failures / "failures.json", [{"picture": "worst-1.png", "caption": "Worst: one missed lesion"}])
+    if kept:
+        run = pipeline.fields["nested_unet"]["run"]
+        pipeline.tracking.log_artifacts(run, str(failures), "evaluation/failures")
+    register(**pipeline.arguments())
+    files = registry.download(pipeline.tracking, name, 1, tmp_path / "down")
+    for folder in (files, tmp_path / "run" / "registration"):
+        shown = "![Worst: one missed lesion](failures/worst-1.png)" in (folder / "model_card.md").read_text()
+        assert shown == (folder / "failures" / "worst-1.png").exists() == kept
 
 
 def test_other_models_than_those_of_the_earlier_verdict_are_judged_anew(tmp_path, name):

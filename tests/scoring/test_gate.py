@@ -120,7 +120,7 @@ def test_the_same_model_again_is_a_tie_and_the_champion_stays():
     for patients in (BASE, BASE[:4]):
         verdict = judge(evaluation(patients), evaluation(patients))
         assert (verdict.passed, verdict.outcome) == (False, "tie")
-        assert "tie: the champion stays" in verdict.summary
+        assert "is not shown to be better: the champion stays" in verdict.summary
 
 
 def test_a_tie_that_fails_something_else_is_a_rejection():

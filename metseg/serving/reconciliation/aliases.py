@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "savedmodel.sha256"
 GATE_TAG = "gate"
-SERVING_TAG = "serving"
 REASON_TAG = "serving.reason"
-VERIFIED, REFUSED = "verified", "refused"
 SAVED_MODEL = "tf2model"
 GOLDEN = "evaluation/golden.npz"
 
@@ -29,7 +27,7 @@ _LONGEST_TAG = 1000
 
 def label_tag(label: str) -> str:
     """Tag of the registered model that names the version under a label."""
-    return f"{SERVING_TAG}.{label}"
+    return f"{registry.SERVING_TAG}.{label}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class AliasRegistry:
         """Say in a version's tags how it fared, `verified` or `refused`, and why."""
         with self._asking() as mlflow:
             mlflow.set_model_version_tag(name, str(number), REASON_TAG, reason[:_LONGEST_TAG])
-            mlflow.set_model_version_tag(name, str(number), SERVING_TAG, state)
+            mlflow.set_model_version_tag(name, str(number), registry.SERVING_TAG, state)
 
     def note_labels(self, name: str, tags: Mapping[str, str], labels: Mapping[str, int]) -> None:
         """Say in the model's tags which version each label points at, where `tags` does not say so already."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import ServingError
+from metseg.serving.connection import open_channel
 from metseg.serving.protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -29,13 +30,6 @@ END = "END"
 
 _QUICK_SECONDS = 10.0
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-_CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.enable_http_proxy", 0),
-]
 
 
 class ServerRefusal(ServingError):
@@ -65,7 +59,7 @@ class ServerConnection:
     def __init__(self, address: str, patience: float) -> None:
         self.address = address
         self._patience = patience
-        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._channel = open_channel(address, None)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
-from metseg.serving.reconciliation.aliases import REASON_TAG, REFUSED, SERVING_TAG, AliasRegistry, label_tag
+from metseg.serving.reconciliation.aliases import REASON_TAG, AliasRegistry, label_tag
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.volume import ServingVolume
 from metseg.settings import Settings
-from metseg.tracking.registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS
+from metseg.tracking.registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, SERVING_TAG
 
 LOGGER = logging.getLogger(__name__)
 

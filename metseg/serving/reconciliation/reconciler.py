@@ -12,13 +12,13 @@ from dataclasses import replace
 
 from metseg.serving.model_config import ServedModel
 from metseg.serving.reconciliation.admission import Admission
-from metseg.serving.reconciliation.aliases import REFUSED, VERIFIED, AliasRegistry
+from metseg.serving.reconciliation.aliases import AliasRegistry
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.outcome import Outcome, Refused
 from metseg.serving.reconciliation.steering import Steering
 from metseg.serving.reconciliation.volume import ServingVolume
-from metseg.tracking.registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS
+from metseg.tracking.registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, VERIFIED
 
 LOGGER = logging.getLogger(__name__)
 
