@@ -223,7 +223,8 @@ def test_the_card_shows_failures_where_mlflow_may_keep_pictures(tmp_path, name, 
         run = pipeline.fields["nested_unet"]["run"]
         pipeline.tracking.log_artifacts(run, str(failures), "evaluation/failures")
     register(**pipeline.arguments())
-    files = registry.download(pipeline.tracking, name, 1, tmp_path / "down")
+    number = registry.versions(pipeline.tracking, name)[-1].number
+    files = registry.download(pipeline.tracking, name, number, tmp_path / "down")
     for folder in (files, tmp_path / "run" / "registration"):
         shown = "![Worst: one missed lesion](failures/worst-1.png)" in (folder / "model_card.md").read_text()
         assert shown == (folder / "failures" / "worst-1.png").exists() == kept
