@@ -197,7 +197,7 @@ def test_two_models_stand_side_by_side_with_their_differences_and_scores(page, v
     dice = page.locator("tr", has_text="Dice").filter(has_not_text="lesion").filter(has_not_text="surface").first
     assert dice.locator("td").all_inner_texts()[-2:] == ["0.842", "1"]
     page.get_by_role("tab", name="Model").click()
-    page.get_by_text("Read the registry's model card").first.click()
+    page.get_by_text("Registry's model card").first.click()
     page.get_by_text("There is no MLflow registry in this workspace").wait_for()
 
 

@@ -109,7 +109,8 @@ def _model(name: str, answer: Answer) -> None:
     st.table(frame, width="content", hide_header=True)
     with st.expander("Whole specification"):
         st.code(json.dumps(dict(said), indent=1), language="json")
-    if st.button("Read the registry's model card", key=f"card-{name}"):
+    # A toggle: what a button opens is gone with the next thing that the page reports.
+    if st.toggle("Registry's model card", key=f"card-{name}"):
         try:
             _show_card(_card(served.model, served.version))
         except MetsegError as error:
