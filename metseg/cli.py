@@ -75,40 +75,12 @@ def _named(data: str) -> tuple[str, str]:
 
 def _parameters(given: list[str]) -> dict[str, Any]:
     """Check `NAME=VALUE` against the pipeline's parameters and their types."""
+    from google.protobuf.json_format import MessageToDict
+
+    from pipelines.parameters import kinds, parse
     from pipelines.training import training
 
-    known = training.component_spec.inputs
-    parsed: dict[str, Any] = {}
-    for text in given:
-        name, separator, value = text.partition("=")
-        if not separator or name not in known:
-            raise UsageError(f"--param {text}: expected NAME=VALUE with a NAME of {', '.join(sorted(known))}")
-        kind = known[name].type
-        try:
-            if kind == "NUMBER_INTEGER" or kind == "Integer":
-                parsed[name] = int(value)
-            elif kind == "NUMBER_DOUBLE" or kind == "Float":
-                parsed[name] = float(value)
-            elif kind in ("BOOLEAN", "Boolean"):
-                parsed[name] = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}[
-                    value.lower()
-                ]
-            else:
-                parsed[name] = value
-        except (ValueError, KeyError):
-            raise UsageError(f"--param {text}: {value!r} is not a value of type {kind}") from None
-    return parsed
-
-
-def _check_training(parameters: dict[str, Any]) -> None:
-    """Refuse a training that cannot be, before anything is read."""
-    from dataclasses import fields
-
-    from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, asked_for
-
-    asked_for(parameters.get("architectures", DEFAULT_ARCHITECTURES))
-    names = {field.name for field in fields(TrainingConfiguration)}
-    TrainingConfiguration(architecture="nested_unet", **{k: v for k, v in parameters.items() if k in names})
+    return parse(given, kinds(MessageToDict(training.pipeline_spec)))
 
 
 @app.command(
@@ -136,6 +108,7 @@ def run(
     """Run the training pipeline on this machine, from images to a served model."""
     from rich.console import Console
 
+    from components.check.step import check
     from pipelines import local
 
     settings = Settings.from_environment()
@@ -147,7 +120,7 @@ def run(
         reference, name = _named(data)
         arguments |= {"reference": reference, "model_name": name}
     arguments |= parameters
-    _check_training(arguments)
+    check(arguments)
     if data is None and not settings.data.is_dir():
         phantom(settings.data)
     # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
