@@ -1,4 +1,4 @@
-"""The pipeline's parameters as a person types them: NAME=VALUE, by the types and descriptions of the pipeline itself."""
+"""The pipeline's parameters as a person types them: NAME=VALUE, by the types that the pipeline declares."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def kinds(specification: Mapping[str, Any]) -> dict[str, str]:
     """Type of every parameter by name, from a compiled pipeline."""
     declared = specification["root"]["inputDefinitions"]["parameters"]
     return {name: str(fields["parameterType"]) for name, fields in declared.items()}
+
+
+def defaults(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """Default of every parameter by name; YAML has whole numbers as `4.0`."""
+    declared = specification["root"]["inputDefinitions"]["parameters"]
+    return {
+        name: int(fields["defaultValue"]) if fields["parameterType"] == "NUMBER_INTEGER" else fields["defaultValue"]
+        for name, fields in declared.items()
+    }
 
 
 def parse(given: Sequence[str], known: Mapping[str, str]) -> dict[str, Any]:

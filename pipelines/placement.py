@@ -1,6 +1,7 @@
 """What every task asks of the cluster it runs on; `kfp.local` reads none of it.
 
-The names of the ConfigMap, the secrets and the claim are those that `infra/kubernetes` makes in the namespace of the runs.
+The names of the ConfigMap, the secrets and the claim are those that `infra/kubernetes` makes for the namespace of the
+runs.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def training(
     patient_pictures_in_mlflow: bool = True,
     accelerator: str = "nvidia.com/gpu",
     accelerator_count: int = 1,
-    accelerator_tolerations: list = GPU_NODES,  # type: ignore[type-arg]  # noqa: B006 - kfp takes defaults so
+    accelerator_tolerations: list = GPU_NODES,  # type: ignore[type-arg]
     accelerator_node_selector: dict = {},  # type: ignore[type-arg]  # noqa: B006
 ) -> None:
     """The run from images to a served model.

@@ -1,7 +1,7 @@
 """The Kubeflow run that a step belongs to, and the MLflow run that Kubeflow opened for it; each names the other.
 
-Kubeflow Pipelines from 2.17 on can open a run in MLflow for the pipeline, and one nested in it for each task, which it hands
-to the task as `MLFLOW_RUN_ID`. Its tags are used here too, so that runs can be found alike whoever opened them.
+Kubeflow Pipelines from 2.17 on can open a run in MLflow for the pipeline, and one nested in it for each task, which it
+hands to the task as `MLFLOW_RUN_ID`. Its tags are used here too, so that runs are found alike whoever opened them.
 """
 
 from __future__ import annotations

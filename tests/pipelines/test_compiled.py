@@ -95,7 +95,7 @@ def test_memory_is_at_least_twice_what_a_run_was_measured_to_need(tasks):
 
 def test_training_asks_for_an_accelerator_and_its_nodes_by_parameters(compiled, tasks):
     declared = compiled["root"]["inputDefinitions"]["parameters"]
-    for name, (task, container, asked) in tasks.items():
+    for name, (_, container, asked) in tasks.items():
         accelerator = container["resources"].get("accelerator")
         assert (STEPS[name] == "train") == (accelerator is not None), name
         if accelerator is None:
