@@ -67,7 +67,9 @@ def check_images(images: tuple[str, ...]) -> None:
     for image in images:
         there = image_exists(image)
         if there is False:
-            raise UsageError(f"image {image}: its registry does not hold it; `make images` builds it, `docker push` it")
+            raise UsageError(
+                f"image {image}: its registry does not hold it; `docker push` it, or name others with --images"
+            )
         if there is None:
             logger.info("image %s: nobody can say from here whether it is there", image)
 
