@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -32,7 +32,7 @@ def check(parameters: Mapping[str, Any]) -> None:
         lesion_labels(parameters["labels"])
     layouts = (AUTO, *(layout.name for layout in LAYOUTS))
     depth = parameters.get("depth", TrainingConfiguration.depth)
-    rules = {
+    rules: dict[str, tuple[Callable[[Any], object], str]] = {
         "layout": (lambda value: value in layouts, ", ".join(layouts)),
         "model_name": (MODEL_NAME.fullmatch, "letters, digits, dots, dashes and underscores, such as brain-mets"),
         "mask_threshold": (lambda value: -1 <= value < 255, "a grey value of 0 to 254, or -1"),
