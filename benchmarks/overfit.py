@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import models
 from benchmarks.figures import OUT, Figure, table, write_figures
-from models.losses import LOSSES, DeepSupervision, get_loss
+from metseg.training.losses import LOSSES, build_loss
+from models.losses import DeepSupervision
 
 BATCH = 8
 ENOUGH = 0.99
@@ -51,7 +52,7 @@ def overfit(architecture: str, loss: str, *, side: int = 48, most_steps: int = 4
     single = models.inference_model(network)
     if len(network.outputs) > 1:
         network = keras.Model(network.inputs[0], keras.layers.Concatenate()(network.outputs))
-    network.compile(keras.optimizers.Adam(0.01), loss=DeepSupervision(get_loss(loss)), jit_compile=False)
+    network.compile(keras.optimizers.Adam(0.01), loss=DeepSupervision(build_loss(loss)), jit_compile=False)
     dice, steps = 0.0, 0
     while dice < ENOUGH and steps < most_steps:
         for _ in range(STEPS_BETWEEN_LOOKS):

@@ -111,12 +111,12 @@ def medicai(architecture: str, size: Size, steps: int) -> list[Step]:
     import keras
     from medicai.models import AttentionUNet, UNetPlusPlus  # type: ignore[import-not-found]
 
-    from models.losses import get_loss
+    from metseg.training.losses import build_loss
 
     kind = {"nested_unet": UNetPlusPlus, "attention_unet": AttentionUNet}[architecture]
     network = kind(encoder_name="resnet18", input_shape=(size.side, size.side, CHANNELS), num_classes=1)
     # Without XLA, whose compilation would take minutes and gains nothing on a processor.
-    network.compile(keras.optimizers.AdamW(2e-3, weight_decay=1e-4), loss=get_loss("dice_bce"), jit_compile=False)
+    network.compile(keras.optimizers.AdamW(2e-3, weight_decay=1e-4), loss=build_loss("dice_bce"), jit_compile=False)
     return fitted(network, itertools.repeat(size.constant_batch()), steps)
 
 

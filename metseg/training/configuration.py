@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from metseg.errors import UsageError
+from metseg.training.losses import LOSSES
 
 ARCHITECTURES = ("nested_unet", "attention_unet", "unet")
 """Names in `models.ARCHITECTURES`, known here without Keras."""
@@ -16,8 +17,6 @@ DEFAULT_ARCHITECTURES = "nested_unet,attention_unet"
 """What a run trains unless asked otherwise; `unet` is the baseline."""
 NORMALIZATIONS = ("batch", "group", "none")
 UPSAMPLINGS = ("transpose", "bilinear", "nearest")
-LOSSES = ("dice_bce", "batch_dice", "tversky", "focal_tversky")
-"""Names in `models.losses.LOSSES`, known here without Keras."""
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -55,7 +54,7 @@ class TrainingConfiguration:
         dropout: share of features dropped in training.
         inference_head: what of a network with deep supervision is judged and exported: the `average` of its heads, the
             `last`, or the smaller sub-network of a level, `L1` to the depth.
-        loss: a name in `models.losses`.
+        loss: a name in `metseg.training.losses`.
         head_weights: what the loss of each head of a network with deep supervision weighs, comma-separated, the
             shallowest head first, one a level of `depth`; empty: all alike.
         epochs: passes of `steps_per_epoch` steps; validation follows each.
@@ -122,7 +121,7 @@ class TrainingConfiguration:
                 self.inference_head in ("average", "last", *levels),
                 _one_of(("average", "last", *levels)),
             ),
-            "loss": (self.loss in LOSSES, _one_of(LOSSES)),
+            "loss": (self.loss in LOSSES, _one_of(tuple(LOSSES))),
             "epochs": (self.epochs >= 1, "1 or more"),
             "steps_per_epoch": (self.steps_per_epoch >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),

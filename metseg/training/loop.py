@@ -25,8 +25,9 @@ from metseg.training.batches import SliceStore, batch_shapes, batches, stream
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
+from metseg.training.losses import build_loss
 from metseg.training.optimization import learning_rate, make_optimizer
-from models.losses import DeepSupervision, get_loss
+from models.losses import DeepSupervision
 from models.metrics import GlobalDice
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def compile_network(network: keras.Model, configuration: TrainingConfiguration) 
     """
     weights = configuration.supervision_weights() if network.outputs[0].shape[-1] > 1 else None
     try:
-        loss = DeepSupervision(get_loss(configuration.loss), weights)
+        loss = DeepSupervision(build_loss(configuration.loss), weights)
     except ValueError as error:
         raise UsageError(f"parameter {error}") from error
 

@@ -7,8 +7,6 @@ from google.protobuf.json_format import MessageToDict
 
 from components.check.step import check
 from metseg.errors import UsageError
-from metseg.training.configuration import LOSSES
-from models.losses import LOSSES as BUILT
 from pipelines.training import training
 
 OUT_OF_RANGE = [
@@ -47,7 +45,3 @@ def test_value_out_of_range_is_refused_with_its_name_and_what_is_expected(name, 
         check({**defaults(), name: value})
     message = str(refused.value)
     assert name in message and str(value) in message and expected in message
-
-
-def test_losses_known_at_the_door_are_those_that_there_are():
-    assert tuple(BUILT) == LOSSES

@@ -31,7 +31,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from metseg.training.checkpoint import save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.loop import replication, train_network
-import models.losses
+from metseg.training.losses import LOSSES
 from models.losses import binary_cross_entropy
 
 @keras.saving.register_keras_serializable(package="test")
@@ -39,7 +39,7 @@ class CrossEntropy(keras.losses.Loss):
     def call(self, y_true, y_pred):
         return binary_cross_entropy(y_true, y_pred)
 
-models.losses.LOSSES["dice_bce"] = CrossEntropy
+LOSSES["dice_bce"] = "__main__:CrossEntropy"
 network, history = train_network(
     Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), lambda *_: None)
 save_checkpoint(Path(sys.argv[2]) / "network.npz", network.weights)
