@@ -13,7 +13,6 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ Step = tuple[float, float, float, int]
 
 
 def fitted(network: Any, stream: Any, steps: int) -> list[Step]:
-    """Each of `steps` steps of `fit` on the batches of an iterator or a `tf.data.Dataset`."""
+    """Each of `steps` steps of `fit` on the batches of a `tf.data.Dataset`."""
     import keras
 
     taken: list[Step] = []
@@ -78,9 +77,7 @@ def fitted(network: Any, stream: Any, steps: int) -> list[Step]:
             taken.append((wall - self.wall, cpu - self.cpu, loss, parameters))
             self.wall, self.cpu = wall, cpu
 
-    # Keras knows generators, not iterators.
-    batches = (batch for batch in stream) if isinstance(stream, Iterator) else stream
-    network.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[Clock()])
+    network.fit(stream, steps_per_epoch=steps, verbose=0, callbacks=[Clock()])
     return taken
 
 
@@ -100,10 +97,18 @@ def compiled_network(architecture: str, deterministic: bool = True, **settings: 
     return trained
 
 
+def constant_stream(size: Size) -> Any:
+    """The constant batch for ever, handed on as a run hands on its batches."""
+    from metseg.training.batches import stream
+
+    images, masks = size.constant_batch()
+    return stream(lambda step: (images, masks), (images.shape, masks.shape))
+
+
 def ours(architecture: str, size: Size, steps: int) -> list[Step]:
     """Steps of `metseg.training`."""
     network = compiled_network(architecture, filters=size.filters, batch_size=size.batch)
-    return fitted(network, itertools.repeat(size.constant_batch()), steps)
+    return fitted(network, constant_stream(size), steps)
 
 
 def medicai(architecture: str, size: Size, steps: int) -> list[Step]:
@@ -117,7 +122,7 @@ def medicai(architecture: str, size: Size, steps: int) -> list[Step]:
     network = kind(encoder_name="resnet18", input_shape=(size.side, size.side, CHANNELS), num_classes=1)
     # Without XLA, whose compilation would take minutes and gains nothing on a processor.
     network.compile(keras.optimizers.AdamW(2e-3, weight_decay=1e-4), loss=build_loss("dice_bce"), jit_compile=False)
-    return fitted(network, itertools.repeat(size.constant_batch()), steps)
+    return fitted(network, constant_stream(size), steps)
 
 
 def torch(architecture: str, size: Size, steps: int) -> list[Step]:

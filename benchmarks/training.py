@@ -7,7 +7,6 @@ phantom cohort, the settings those of a run, unless options say otherwise.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
 import os
@@ -56,17 +55,17 @@ def multiplied(records: Path, target: Path, copies: int) -> Path:
 
 def epoch(records: Path, architecture: str, steps: int) -> dict[str, Any]:
     """Seconds of an epoch through the input pipeline and of one on its first batch, by turns in this process."""
-    from metseg.training.batches import SliceStore, batch_shapes, batches, stream
+    from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
     from metseg.training.configuration import TrainingConfiguration
 
     store = SliceStore(records / "train", 0)
     configuration = TrainingConfiguration(architecture)
     network = compiled_network(architecture)
-    constant = next(batches(store, configuration))
+    constant = draw_batch(store, configuration, 0)
     shapes = batch_shapes(store, configuration.batch_size)
     streams = {
-        "pipeline": stream(lambda: batches(store, configuration), shapes),
-        "constant": stream(lambda: itertools.repeat(constant), shapes),
+        "pipeline": stream(lambda step: draw_batch(store, configuration, step), shapes),
+        "constant": stream(lambda step: constant, shapes),
     }
     fitted(network, streams["constant"], SKIPPED)
     found: dict[str, Any] = {"pipeline": [], "constant": [], "pipeline_cpu": [], "constant_cpu": []}

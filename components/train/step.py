@@ -165,11 +165,11 @@ def _take_over(attempt: _Attempt) -> None:
 def _log_first_batch(attempt: _Attempt) -> None:
     """Keep a picture of the first batch, augmented as the training will see it."""
     from metseg.report.batch_sheet import batch_sheet
-    from metseg.training.batches import SliceStore, batches
+    from metseg.training.batches import SliceStore, draw_batch
 
     specification, configuration = attempt.specification, attempt.configuration
     store = SliceStore(attempt.records / "train", specification.context_slices)
-    images, masks = next(batches(store, configuration))
+    images, masks = draw_batch(store, configuration, 0)
     how = "augmented" if configuration.augmentation else "not augmented"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "first.png"

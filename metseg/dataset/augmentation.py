@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ def _spatial(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image,
     """Flip left–right; rotate, scale, shift and bend in one resampling."""
     height, width = mask.shape
     if rng.random() < 0.5:
-        image, mask = _channels_last(cv2.flip(image, 1)), cv2.flip(mask, 1)
+        image, mask = _channels_last(cv2.flip(image, 1)), cv2.flip(mask, 1).astype(np.uint8, copy=False)
     if rng.random() < 0.3:
         return image, mask
     angle = rng.uniform(-MAXIMUM_ROTATION_DEGREES, MAXIMUM_ROTATION_DEGREES)
@@ -36,11 +38,12 @@ def _spatial(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image,
         map_x += bend[..., 0]
         map_y += bend[..., 1]
     warped = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR)
-    return _channels_last(warped), cv2.remap(mask, map_x, map_y, cv2.INTER_NEAREST)
+    labels = cv2.remap(mask, map_x, map_y, cv2.INTER_NEAREST)
+    return _channels_last(warped), labels.astype(np.uint8, copy=False)
 
 
-def _channels_last(image: Image) -> Image:
-    """OpenCV leaves the last axis out where it is one long."""
+def _channels_last(image: NDArray[Any]) -> Image:
+    """What OpenCV answers, which leaves the last axis out where it is one long."""
     return image if image.ndim == 3 else image[..., None]
 
 
@@ -79,7 +82,7 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
     """Gaussian; OpenCV draws it four times as fast as NumPy. Its generator belongs to the thread: it is seeded anew."""
     noise = np.empty(shape, dtype=np.float32)
     cv2.setRNGSeed(int(rng.integers(2**31)))
-    cv2.randn(noise.reshape(-1, 1), 0.0, rng.uniform(0.0, 0.06))
+    cv2.randn(noise.reshape(-1, 1), np.zeros(1), np.array([rng.uniform(0.0, 0.06)]))
     return noise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -70,10 +70,10 @@ class _Deck:
         return int(self.indices[_order(self.seed, turn, len(self.indices))[place]])
 
 
-def batches(store: SliceStore, configuration: TrainingConfiguration, first_step: int = 0) -> Iterator[Batch]:
-    """Endless batches from `first_step` on: images `(batch, side, side, channels)`, masks `(batch, side, side, 1)`.
+def draw_batch(store: SliceStore, configuration: TrainingConfiguration, step: int) -> Batch:
+    """The batch of a step: images `(batch, side, side, channels)`, masks `(batch, side, side, 1)`.
 
-    Each batch holds `lesion_share` slices with lesion, where the split has both kinds.
+    It holds `lesion_share` slices with lesion, where the split has both kinds.
     """
     size = configuration.batch_size
     with_lesion = round(size * configuration.lesion_share)
@@ -81,37 +81,41 @@ def batches(store: SliceStore, configuration: TrainingConfiguration, first_step:
         with_lesion = 0
     if len(store.background) == 0:
         with_lesion = size
+    without = size - with_lesion
     lesion = _Deck(store.lesion, 2 * configuration.seed)
     background = _Deck(store.background, 2 * configuration.seed + 1)
-    step = first_step
-    while True:
-        drawn = [lesion.at(step * with_lesion + place) for place in range(with_lesion)]
-        without = size - with_lesion
-        drawn += [background.at(step * without + place) for place in range(without)]
+    drawn = [lesion.at(step * with_lesion + place) for place in range(with_lesion)]
+    drawn += [background.at(step * without + place) for place in range(without)]
+    pairs = [store.read(index) for index in drawn]
+    if configuration.augmentation:
         rng = np.random.default_rng([configuration.seed, step, 7])
-        pairs = [store.read(index) for index in drawn]
-        if configuration.augmentation:
-            pairs = [augment(image, mask, rng, 2 * store.context + 1) for image, mask in pairs]
-        images = np.stack([image for image, _ in pairs])
-        masks = np.stack([mask for _, mask in pairs]).astype(np.float32)[..., None]
-        yield images, masks
-        step += 1
+        pairs = [augment(image, mask, rng, 2 * store.context + 1) for image, mask in pairs]
+    images = np.stack([image for image, _ in pairs])
+    masks = np.stack([mask for _, mask in pairs]).astype(np.float32)[..., None]
+    return images, masks
 
 
-def stream(draw: Callable[[], Iterator[Batch]], shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> Any:
+def stream(draw: Callable[[int], Batch], shapes: tuple[tuple[int, ...], tuple[int, ...]], first_step: int = 0) -> Any:
     """A `tf.data.Dataset` that draws batches in a thread of its own, a few ahead of the training.
 
-    Keras would take a generator too. But where there are several devices it draws a few batches of it only to see
-    their shapes, and loses them; a dataset it starts anew.
+    Keras would take a generator too. But where there are several devices it draws a few batches of it only to see their
+    shapes, and loses them. And TensorFlow's dataset of a generator lowers `M_TRIM_THRESHOLD` of the C library for the
+    whole process (generator_dataset_op.cc), after which every large tensor is new memory, page by page: steps take a
+    tenth longer.
 
     Args:
-        draw: gives an iterator from the first batch on.
+        draw: gives the batch of a step.
         shapes: of images and masks.
+        first_step: where to begin; there is no end.
     """
     import tensorflow as tf
 
-    signature = tuple(tf.TensorSpec(shape, tf.float32) for shape in shapes)
-    return tf.data.Dataset.from_generator(draw, output_signature=signature).prefetch(AHEAD)
+    def drawn(step: Any) -> Any:
+        tensors = tf.numpy_function(lambda number: draw(int(number)), [step], [tf.float32, tf.float32])
+        return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(tensors, shapes, strict=True))
+
+    steps = tf.data.Dataset.range(first_step, tf.int64.max)
+    return steps.map(drawn, deterministic=True).prefetch(AHEAD)
 
 
 def batch_shapes(store: SliceStore, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -21,7 +21,7 @@ from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
 from metseg.progress import Progress
 from metseg.training.averaging import NetworkAverage
-from metseg.training.batches import SliceStore, batch_shapes, batches, stream
+from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
@@ -302,11 +302,12 @@ def train_heads(
     done = len(history)
     if done < configuration.epochs and not exhausted(history, configuration.patience):
         watch = _Epochs(network, average, state, history, sample, configuration, report)
-        first_step = done * configuration.steps_per_epoch
         with watch.progress:
             trained.fit(
                 stream(
-                    lambda: batches(store, configuration, first_step), batch_shapes(store, configuration.batch_size)
+                    lambda step: draw_batch(store, configuration, step),
+                    batch_shapes(store, configuration.batch_size),
+                    first_step=done * configuration.steps_per_epoch,
                 ),
                 steps_per_epoch=configuration.steps_per_epoch,
                 epochs=configuration.epochs,

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from metseg.dataset.records import RecordFile, write_case_records
 from metseg.errors import MetsegError
-from metseg.training.batches import SliceStore, batches
+from metseg.training.batches import SliceStore, draw_batch
 from metseg.training.failures import explained
 from metseg.training.loop import TrainingDiverged, train_network
 from tests.conftest import ROOT
@@ -35,7 +35,7 @@ def records(tmp_path) -> Path:
 def spoil(records: Path, step: int) -> None:
     """Make the slice of one step of `SETTINGS` hold no numbers."""
     store = SliceStore(records / "train", 0)
-    images, _ = next(batches(store, SETTINGS, first_step=step))
+    images, _ = draw_batch(store, SETTINGS, step)
     for path in sorted((records / "train").iterdir()):
         record = RecordFile(path)
         pairs = [record.read(row) for row in range(len(record))]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from metseg.dataset.augmentation import augment
 from metseg.errors import UsageError
-from metseg.training.batches import SliceStore, batches
+from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import restore_checkpoint
 from metseg.training.loop import TrainingDiverged, build_network, train_network
 from tests.training.tiny import CONFIGURATION, SIDE, quiet
@@ -20,9 +20,14 @@ from tests.training.tiny import CONFIGURATION, SIDE, quiet
 
 def test_a_batch_is_a_function_of_its_step(records):
     store = SliceStore(records / "train", 0)
-    stream = batches(store, CONFIGURATION)
-    third = [next(stream) for _ in range(3)][2]
-    again = next(batches(store, CONFIGURATION, first_step=2))
+    shapes = batch_shapes(store, CONFIGURATION.batch_size)
+
+    def from_step(first: int) -> list[Any]:
+        dataset = stream(lambda step: draw_batch(store, CONFIGURATION, step), shapes, first)
+        return list(dataset.take(3 - first).as_numpy_iterator())
+
+    third, again = from_step(0)[2], from_step(2)[0]
+    assert (third[0].shape, third[1].shape) == shapes
     np.testing.assert_array_equal(third[0], again[0])
     np.testing.assert_array_equal(third[1], again[1])
 
@@ -32,7 +37,7 @@ def test_a_batch_is_the_same_to_the_last_bit_in_any_thread(records):
     store = SliceStore(records / "train", 0)
 
     def drawn() -> list[bytes]:
-        return [images.tobytes() for images, _ in itertools.islice(batches(store, CONFIGURATION), 20)]
+        return [draw_batch(store, CONFIGURATION, step)[0].tobytes() for step in range(20)]
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(drawn).result() == drawn()
@@ -42,15 +47,14 @@ def test_batches_hold_the_share_of_lesion_that_was_asked_for(records):
     store = SliceStore(records / "train", 0)
     for share, expected in ((0.0, 0), (0.5, 2), (1.0, 4)):
         configuration = replace(CONFIGURATION, lesion_share=share, augmentation=False)
-        stream = batches(store, configuration)
-        for _ in range(5):
-            assert np.count_nonzero(next(stream)[1].any(axis=(1, 2, 3))) == expected
+        for step in range(5):
+            assert np.count_nonzero(draw_batch(store, configuration, step)[1].any(axis=(1, 2, 3))) == expected
 
 
 def test_every_slice_is_seen_once_a_pass(records):
     store = SliceStore(records / "train", 0)
-    stream = batches(store, replace(CONFIGURATION, lesion_share=1.0, augmentation=False))
-    seen = [image.tobytes() for _ in range(2) for image in next(stream)[0]]
+    configuration = replace(CONFIGURATION, lesion_share=1.0, augmentation=False)
+    seen = [image.tobytes() for step in range(2) for image in draw_batch(store, configuration, step)[0]]
     assert len(set(seen)) == len(store.lesion) == 8
 
 
