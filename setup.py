@@ -35,6 +35,8 @@ EXTRAS = {
         "tensorflow-serving-api~=2.21.0",
         "uvicorn",
     ],
+    # What MLflow's server needs for logins and for PostgreSQL; it runs in the image of `data`.
+    "tracking": ["flask-wtf", "psycopg2-binary"],
     "ui": ["streamlit"],
     "pipeline": ["jinja2", "kfp==2.16.1", "kfp-kubernetes==2.16.1", "markdown-it-py", "mlflow~=3.17.0"],
     "dev": [

@@ -16,7 +16,8 @@ from pathlib import Path
 from metseg.errors import MetsegError
 from metseg.files import write_json
 from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
-from metseg.settings import apply_defaults
+from metseg.settings import Settings, apply_defaults
+from metseg.tracking.failures import explained
 
 ERROR_TAG = "::error "
 STEP_RECORD = "step.json"
@@ -33,8 +34,9 @@ def process_age() -> float:
 def executing(step: str, folder: str) -> Iterator[Path]:
     """Run the body as the step `step`, whose main output is `folder`.
 
-    Afterwards `folder/step.json` holds the step's name, seconds and peak memory. A `MetsegError` ends the process
-    with its exit code and its message alone; any other error keeps its traceback, for it is a defect.
+    Afterwards `folder/step.json` holds the step's name, seconds and peak memory. A `MetsegError`, and what
+    MLflow or its storage cause, ends the process with a message alone; any other error keeps its traceback, for it is
+    a defect.
     """
     apply_defaults()
     shape = LOG_TAG + "%(message)s" if tagged_lines() else "%(message)s"
@@ -53,8 +55,11 @@ def executing(step: str, folder: str) -> Iterator[Path]:
     path = Path(folder)
     try:
         yield path
-    except MetsegError as error:
-        print(ERROR_TAG + json.dumps({"step": step, "message": str(error), "code": error.exit_code}), flush=True)
+    except Exception as error:
+        told = error if isinstance(error, MetsegError) else explained(error, Settings.from_environment().tracking_uri)
+        if told is None:
+            raise
+        print(ERROR_TAG + json.dumps({"step": step, "message": str(told), "code": told.exit_code}), flush=True)
         sys.exit(1)
     path.mkdir(parents=True, exist_ok=True)
     record = {

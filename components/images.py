@@ -6,5 +6,9 @@ import os
 
 from metseg.tracking.code_version import package_version
 
-DATA_IMAGE = os.environ.get("METSEG_DATA_IMAGE", f"metseg/python-data:{package_version()}")
-TRAIN_IMAGE = os.environ.get("METSEG_TRAIN_IMAGE", f"metseg/python-train:{package_version()}")
+NAMES = {"data": "metseg-data", "train": "metseg-train", "serve": "metseg-serve"}
+PREFIX = os.environ.get("METSEG_IMAGE_PREFIX", "")
+"""What stands before the names: a registry and a group there, with the slash at its end."""
+TAG = os.environ.get("METSEG_IMAGE_TAG") or package_version()
+DATA_IMAGE = os.environ.get("METSEG_DATA_IMAGE") or f"{PREFIX}{NAMES['data']}:{TAG}"
+TRAIN_IMAGE = os.environ.get("METSEG_TRAIN_IMAGE") or f"{PREFIX}{NAMES['train']}:{TAG}"

@@ -5,6 +5,7 @@ It is the one module of `metseg` that reaches up to `pipelines`, and it does so 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -75,40 +76,12 @@ def _named(data: str) -> tuple[str, str]:
 
 def _parameters(given: list[str]) -> dict[str, Any]:
     """Check `NAME=VALUE` against the pipeline's parameters and their types."""
+    from google.protobuf.json_format import MessageToDict
+
+    from pipelines.parameters import kinds, parse
     from pipelines.training import training
 
-    known = training.component_spec.inputs
-    parsed: dict[str, Any] = {}
-    for text in given:
-        name, separator, value = text.partition("=")
-        if not separator or name not in known:
-            raise UsageError(f"--param {text}: expected NAME=VALUE with a NAME of {', '.join(sorted(known))}")
-        kind = known[name].type
-        try:
-            if kind == "NUMBER_INTEGER" or kind == "Integer":
-                parsed[name] = int(value)
-            elif kind == "NUMBER_DOUBLE" or kind == "Float":
-                parsed[name] = float(value)
-            elif kind in ("BOOLEAN", "Boolean"):
-                parsed[name] = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}[
-                    value.lower()
-                ]
-            else:
-                parsed[name] = value
-        except (ValueError, KeyError):
-            raise UsageError(f"--param {text}: {value!r} is not a value of type {kind}") from None
-    return parsed
-
-
-def _check_training(parameters: dict[str, Any]) -> None:
-    """Refuse a training that cannot be, before anything is read."""
-    from dataclasses import fields
-
-    from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, asked_for
-
-    asked_for(parameters.get("architectures", DEFAULT_ARCHITECTURES))
-    names = {field.name for field in fields(TrainingConfiguration)}
-    TrainingConfiguration(architecture="nested_unet", **{k: v for k, v in parameters.items() if k in names})
+    return parse(given, kinds(MessageToDict(training.pipeline_spec)))
 
 
 @app.command(
@@ -136,6 +109,7 @@ def run(
     """Run the training pipeline on this machine, from images to a served model."""
     from rich.console import Console
 
+    from components.check.step import check
     from pipelines import local
 
     settings = Settings.from_environment()
@@ -147,7 +121,7 @@ def run(
         reference, name = _named(data)
         arguments |= {"reference": reference, "model_name": name}
     arguments |= parameters
-    _check_training(arguments)
+    check(arguments)
     if data is None and not settings.data.is_dir():
         phantom(settings.data)
     # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
@@ -234,6 +208,82 @@ def compile_command(
     from pipelines.compiling import COMPILED, compile_pipeline
 
     print(compile_pipeline(out or COMPILED))
+
+
+@app.command(
+    epilog=_examples(
+        "metseg submit --host http://localhost:8080 --param reference=s3://scans/2026",
+        "metseg submit --host https://kubeflow.example.org/pipeline --namespace imaging --token-file token --wait",
+        "metseg submit --images registry.example.org/imaging:0.2.0 --param epochs=40 --param accelerator_count=0",
+        "metseg submit --cron '0 3 * * 1' --param reference=s3://scans/current",
+    )
+)
+def submit(
+    host: Annotated[str, typer.Option(help="Address of Kubeflow Pipelines' UI.", envvar="KF_PIPELINES_ENDPOINT")],
+    param: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of a pipeline parameter; may be repeated.")
+    ] = None,
+    images: Annotated[
+        str, typer.Option(help="TAG, or PREFIX:TAG, of the images; those of the committed pipeline by default.")
+    ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the run; 0 where the gate passes, 3 where not, 1 where it fails.")
+    ] = False,
+    cron: Annotated[str, typer.Option(help="Run by a schedule: minute, hour, day, month, weekday.")] = "",
+    name: Annotated[str, typer.Option(help="Of the run, in Kubeflow and MLflow; model and time by default.")] = "",
+    namespace: Annotated[str, typer.Option(help="Profile, where Kubeflow serves several people.")] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token; METSEG_KUBEFLOW_TOKEN may hold it instead.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="PEM file of who vouches for the host.", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """Run the pipeline on Kubeflow: upload it where it changed, start or schedule a run, follow it to its verdict."""
+    import logging
+
+    from components.check.step import check
+    from pipelines.parameters import defaults, kinds, parse
+    from pipelines.submission import following
+    from pipelines.submission import submit as submission
+    from pipelines.submission.client import Kubeflow
+    from pipelines.submission.package import package
+    from pipelines.submission.token import TokenSource
+
+    apply_defaults()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    for ours in ("metseg", "pipelines"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    for variable, patience in promotion.MLFLOW_PATIENCE.items():
+        os.environ.setdefault(variable, patience)
+    if wait and cron:
+        raise UsageError("--wait and --cron: a schedule has no end to wait for; leave one of the two out")
+    ready = package(images)
+    parameters = parse(param or [], kinds(ready.specification))
+    arguments = defaults(ready.specification) | parameters
+    check(arguments)
+    submission.check_reference(arguments["reference"])
+    schedule = submission.cron_of(cron) if cron else ""
+    if images:
+        submission.check_images(ready.images)
+    if wait:
+        following.require_mlflow()
+    kubeflow = Kubeflow(host, TokenSource.find(token_file), namespace, certificate)
+    kubeflow.check()
+    called = name or parameters.get("run_name") or submission.default_name(arguments["model_name"], cron)
+    started = submission.submit(kubeflow, ready, parameters, called, schedule)
+    print(f"{'Schedule' if started.scheduled else 'Run'} {started.page}", flush=True)
+    if wait:
+        follower = following.Follower(kubeflow, started.identity, following.INTERVAL)
+        try:
+            ended = follower.follow(len(ready.specification["root"]["dag"]["tasks"]))
+        except KeyboardInterrupt:
+            print(f"metseg: no longer followed. {follower.goes_on()}", file=sys.stderr)
+            raise
+        if page := following.mlflow_page(ended):
+            print(f"MLflow {page}")
+        print(following.verdict(started.identity))
 
 
 app.command(epilog=_examples("metseg models", "metseg models brain-mets-segmentation-scans", "metseg models --json"))(

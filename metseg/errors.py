@@ -51,3 +51,13 @@ class RequestRefused(ServingError):
 
 class PublishError(MetsegError):
     """A model version could not be published; nothing was left half-written."""
+
+
+class KubeflowError(MetsegError):
+    """Kubeflow Pipelines could not be reached, or refused the request."""
+
+
+class NotRegistered(MetsegError):
+    """The run succeeded, and its gate registered nothing; exit code 3, so that a script can tell it from a failure."""
+
+    exit_code = 3

@@ -5,6 +5,7 @@ One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelin
 
 from kfp import dsl
 
+from components.check.component import check
 from components.evaluate.component import evaluate, evaluate_champion
 from components.images import TRAIN_IMAGE
 from components.ingest.component import ingest
@@ -15,15 +16,11 @@ from components.train.component import train
 from components.validate.component import validate
 from metseg.scoring.verdict import Rules
 from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES, TrainingConfiguration
+from pipelines.placement import keep_state, on_accelerators, place
 
 DEFAULTS = TrainingConfiguration(architecture="nested_unet")
-
-
-def _resources(task: dsl.PipelineTask, cpu: str, memory: str) -> dsl.PipelineTask:
-    """Request and limit the same CPU and memory, so that a step is never evicted for what it was promised."""
-    return (
-        task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)  # type: ignore[no-any-return]
-    )
+GPU_NODES = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+"""The taint that GPU nodes commonly bear."""
 
 
 @dsl.pipeline(
@@ -74,6 +71,8 @@ def training(
     patient_pictures_in_mlflow: bool = True,
     accelerator: str = "nvidia.com/gpu",
     accelerator_count: int = 1,
+    accelerator_tolerations: list = GPU_NODES,  # type: ignore[type-arg]
+    accelerator_node_selector: dict = {},  # type: ignore[type-arg]  # noqa: B006
 ) -> None:
     """The run from images to a served model.
 
@@ -121,7 +120,44 @@ def training(
         patient_pictures_in_mlflow: Whether pages and pictures that show patients' images are kept in MLflow too.
         accelerator: Resource name of the accelerator for training.
         accelerator_count: Accelerators per training; 0 trains on CPUs.
+        accelerator_tolerations: Taints of nodes that a training may be placed on, as a JSON list.
+        accelerator_node_selector: Labels that such a node must have, as a JSON object.
     """
+    checked = check(
+        model_name=model_name,
+        layout=layout,
+        labels=labels,
+        mask_threshold=mask_threshold,
+        image_size=image_size,
+        context_slices=context_slices,
+        architectures=architectures,
+        filters=filters,
+        depth=depth,
+        normalization=normalization,
+        upsampling=upsampling,
+        dropout=dropout,
+        inference_head=inference_head,
+        loss=loss,
+        head_weights=head_weights,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        warm_up=warm_up,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        ema=ema,
+        patience=patience,
+        precision=precision,
+        lesion_share=lesion_share,
+        floor_dice=floor_dice,
+        floor_lesion_f1=floor_lesion_f1,
+        promotion=promotion,
+        accelerator_count=accelerator_count,
+    )
+    place(checked, "check", "check parameters", cached=True)
     read = ingest(
         reference=reference,
         layout=layout,
@@ -132,16 +168,16 @@ def training(
         model_name=model_name,
         run_name=run_name,
     )
-    _resources(read, "2", "4Gi").set_caching_options(False)
+    place(read.after(checked), "ingest")
     cohort, run = read.outputs["cohort"], read.outputs["Output"]
 
     judged = validate(
         cohort=cohort, run=run, model_name=model_name, patient_pictures_in_mlflow=patient_pictures_in_mlflow
     )
     # The champion that data are held against may be another one than last time.
-    _resources(judged, "1", "4Gi").set_caching_options(False)
+    place(judged, "validate")
     prepared = preprocess(cohort=cohort, image_size=image_size, clahe=clahe, context_slices=context_slices)
-    _resources(prepared.after(judged), "2", "4Gi")
+    place(prepared.after(judged), "preprocess", cached=True)
 
     models, evaluations = {}, {}
     # kfp's local runner can neither loop nor branch: a network that was not asked for is a task that does nothing.
@@ -177,9 +213,11 @@ def training(
             augmentation=augmentation,
             seed=seed,
             patient_pictures_in_mlflow=patient_pictures_in_mlflow,
-        ).set_display_name(f"train {architecture}")
-        trained.set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
-        _resources(trained, "4", "16Gi").set_accelerator_type(accelerator).set_accelerator_limit(accelerator_count)
+        )
+        # Not cached, as evaluate is not: both write to the run in MLflow.
+        place(trained, "train", f"train {architecture}").set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
+        on_accelerators(trained, accelerator, accelerator_count, accelerator_tolerations, accelerator_node_selector)
+        keep_state(trained)
         scored = evaluate(
             cohort=cohort,
             model=trained.outputs["model"],
@@ -188,12 +226,12 @@ def training(
             test_time_flips=test_time_flips,
             patient_pictures_in_mlflow=patient_pictures_in_mlflow,
         )
-        _resources(scored, "2", "8Gi").set_display_name(f"evaluate {architecture}")
+        place(scored, "evaluate", f"evaluate {architecture}")
         models[f"{architecture}_model"] = trained.outputs["model"]
         evaluations[architecture] = scored.outputs["evaluation"]
 
     reigning = evaluate_champion(cohort=cohort, validation=judged.outputs["validation"], run=run, model_name=model_name)
-    _resources(reigning, "2", "8Gi").set_caching_options(False)
+    place(reigning, "evaluate", "evaluate champion")
 
     registered = register(
         cohort=cohort,
@@ -205,7 +243,7 @@ def training(
         floor_dice=floor_dice,
         floor_lesion_f1=floor_lesion_f1,
     )
-    _resources(registered, "1", "2Gi").set_caching_options(False)
+    place(registered, "register")
 
     promoted = promote(
         cohort=cohort,
@@ -219,4 +257,4 @@ def training(
         promotion=promotion,
         patient_pictures_in_mlflow=patient_pictures_in_mlflow,
     )
-    _resources(promoted, "2", "8Gi").set_caching_options(False)
+    place(promoted, "promote")

@@ -17,12 +17,15 @@ def ingest(
     run_name: str,
     cohort: dsl.Output[dsl.Dataset],  # type: ignore[valid-type]
     counted: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
+    page: dsl.Output[dsl.Markdown],  # type: ignore[valid-type]
 ) -> str:
     """Read a data reference into canonical cases and a manifest, split by patient."""
     from components.execution import executing
 
     with executing("ingest", cohort.path) as folder:
-        from components.ingest.step import counts
+        from pathlib import Path
+
+        from components.ingest.step import counts, summary
         from components.ingest.step import ingest as step
 
         run = step(
@@ -38,4 +41,5 @@ def ingest(
         )
         for name, count in counts(folder).items():
             counted.log_metric(name, count)
+        Path(page.path).write_text(summary(folder, run), encoding="utf-8")
     return run

@@ -18,6 +18,7 @@ from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.code_version import git_commit
 from metseg.tracking.data_lineage import MODEL_TAG, earlier_splits, log_data
+from metseg.tracking.kubeflow import mlflow_page
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,6 +83,25 @@ def ingest(
     return run
 
 
+def summary(cohort: Path, run: str) -> str:
+    """What was read, and where the run is in MLflow, as Markdown."""
+    manifest = Manifest.read(cohort / MANIFEST)
+    experiment = runs.client(Settings.from_environment()).get_run(run).info.experiment_id
+    page = mlflow_page(experiment, run)
+    lines = [
+        f"MLflow run: [{run}]({page})" if page else f"MLflow run: `{run}`",
+        f"Data: `{manifest.resolved}`, version `{manifest.version}`, layout {manifest.layout}",
+        "",
+        "| split | patients | cases | slices | with lesion |",
+        "|---|---|---|---|---|",
+    ]
+    for split in SPLITS:
+        cases = [entry for entry in manifest.cases if entry.split == split]
+        slices, lesion = (sum(getattr(entry, name) for entry in cases) for name in ("slices", "lesion_slices"))
+        lines.append(f"| {split} | {len(manifest.patients(split))} | {len(cases)} | {slices} | {lesion} |")
+    return "\n\n".join(lines[:2]) + "\n" + "\n".join(lines[2:]) + "\n"
+
+
 def counts(cohort: Path) -> dict[str, int]:
     """What was read, in numbers, as the Kubeflow UI shows it."""
     manifest = Manifest.read(cohort / MANIFEST)
@@ -114,7 +134,7 @@ def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
 
 
 def _start_run(tracking: MlflowClient, settings: Settings, manifest: Manifest, model_name: str, run_name: str) -> str:
-    """Open the pipeline's run, with the data's version in its tags, and return its id."""
+    """Open or join the pipeline's run, with the data's version in its tags, and return its id."""
     parameters = {
         "data.reference": manifest.reference,
         "data.resolved": manifest.resolved,
@@ -128,4 +148,4 @@ def _start_run(tracking: MlflowClient, settings: Settings, manifest: Manifest, m
         "metseg.kind": "pipeline",
         MODEL_TAG: model_name,
     }
-    return runs.start_run(tracking, settings, run_name or "pipeline", parameters, tags)
+    return runs.start_pipeline_run(tracking, settings, run_name, parameters, tags)

@@ -13,7 +13,7 @@ from metseg.imaging.fit import fit_mask
 from metseg.imaging.preprocessing import preprocess as preprocess_volume
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.volume import load_image, load_mask
-from metseg.parallel import in_threads, usable_cores
+from metseg.parallel import in_processes, usable_cores
 from metseg.progress import track
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def preprocess(
             (beside / split).mkdir()
         specification.write(beside / "preprocessing.json")
         work = partial(_preprocess_case, cohort, beside, specification)
-        done = in_threads(work, manifest.cases, usable_cores())
+        done = in_processes(work, manifest.cases, usable_cores())
         for _ in track(done, "preprocessing cases", len(manifest.cases)):
             pass
     logger.info(

@@ -39,6 +39,7 @@ def train(
     patient_pictures_in_mlflow: bool,
     model: dsl.Output[dsl.Model],  # type: ignore[valid-type]
     metrics: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
+    page: dsl.Output[dsl.HTML],  # type: ignore[valid-type]
 ) -> None:
     """Train one network where it was asked for, choose its operating point on validation patients, export it once."""
     from pathlib import Path
@@ -47,8 +48,10 @@ def train(
 
     with executing(f"train {architecture}", model.path) as folder:
         from components.candidates import declines
+        from metseg.report.step_pages import write_declined_page, write_training_page
 
         if declines(folder, architecture, architectures):
+            write_declined_page(Path(page.path), architecture)
             return
         from components.train.step import train as step
         from metseg.files import read_json
@@ -86,3 +89,4 @@ def train(
         metrics.log_metric("parameters", training["parameters"])
         metrics.log_metric("validation_dice", training["operating_point"]["dice"])
         metrics.log_metric("validation_lesion_f1", training["operating_point"]["lesion_f1"])
+        write_training_page(Path(page.path), folder)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from metseg.tracking.registry import Version
 
 MODEL = "brain-mets-segmentation"
-LEAST_WIDTH = 140
+LEAST_WIDTH = 150
 SCORES = {"dice": "Dice", "lesion_f1": "lesion F1", "lesion_sensitivity": "lesion sensitivity"}
 MARKS = {"there": "✓", "unsure": "?", "broken": "✗"}
 
@@ -28,7 +28,7 @@ def models(
     name: Annotated[str, typer.Argument(help="Registered model.")] = MODEL,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions in the registry, with scores, their 95 % intervals, and aliases."""
+    """List the versions in the registry, with scores, their 95 % intervals, aliases, and how they fared in serving."""
     from metseg.tracking import registry, runs
 
     apply_defaults()
@@ -45,13 +45,26 @@ def _print_versions(name: str, versions: list[Version]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("version", "aliases", "architecture", *SCORES.values(), "gate", "data version", title=name)
+    from metseg.tracking.registry import REFUSED, SERVING_TAG
+
+    columns = ("version", "aliases", "serving", "architecture", *SCORES.values(), "gate", "data version")
+    table = Table(*columns, title=name)
     for entry in versions:
         tag = entry.tags.get
         scores = [_score(tag(f"test.{score}"), tag(f"test.{score}.interval")) for score in SCORES]
-        cells = [tag("architecture", "–"), *scores, tag("gate", "–"), tag("data.version", "–")[:12]]
+        cells = [
+            tag(SERVING_TAG, "–"),
+            tag("architecture", "–"),
+            *scores,
+            tag("gate", "–"),
+            tag("data.version", "–")[:12],
+        ]
         table.add_row(str(entry.number), ", ".join(entry.aliases), *cells)
-    Console(width=None if sys.stdout.isatty() else LEAST_WIDTH).print(table)
+    console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH)
+    console.print(table)
+    for entry in versions:
+        if entry.tags.get(SERVING_TAG) == REFUSED:
+            console.print(f"{entry.number} is not served: {entry.tags.get('serving.reason', 'no reason is given')}")
 
 
 def _score(mean: str | None, interval: str | None) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metseg.imaging.skull import looks_skull_stripped
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.volume import Geometry
-from metseg.imaging.window import BRIGHT_PERCENTILE, channel_window, order_statistic
+from metseg.imaging.window import BRIGHT_PERCENTILE, channel_window, order_statistic, percentile_of_sorted
 from metseg.scoring.contacts import label_components
 
 PERCENTILES = {"p01": 1.0, "p50": 50.0, "p99": 99.0}
@@ -104,13 +104,20 @@ def perceptual_hash(plane: NDArray[np.generic], low: float, high: float) -> str:
         plane: `(height, width)`; values that are no numbers count as `low`.
         low, high: intensities that become black and white.
     """
-    finite = np.nan_to_num(np.asarray(plane, dtype=np.float32), nan=low, posinf=low, neginf=low)
-    grey = np.clip((finite - low) / max(high - low, 1e-6), 0.0, 1.0) * 255.0
-    small = cv2.resize(grey.astype(np.float32), (HASH_PICTURE, HASH_PICTURE), interpolation=cv2.INTER_AREA)
+    grey = plane.astype(np.float32)
+    if plane.dtype.kind not in "iub" and not np.isfinite(grey).all():
+        grey = np.nan_to_num(grey, nan=low, posinf=low, neginf=low)
+    grey -= np.float32(low)
+    grey /= np.float32(max(high - low, 1e-6))
+    np.clip(grey, 0.0, 1.0, out=grey)
+    grey *= np.float32(255.0)
+    small = cv2.resize(grey, (HASH_PICTURE, HASH_PICTURE), interpolation=cv2.INTER_AREA)
     if small.std() < FAINT:
         return ""
     lowest = cv2.dct(small)[:HASH_SIDE, :HASH_SIDE].ravel()
-    return np.packbits(lowest > np.median(lowest)).tobytes().hex()
+    middle = lowest.size // 2
+    median = np.partition(lowest, (middle - 1, middle))[middle - 1 : middle + 1].mean()
+    return np.packbits(lowest > median).tobytes().hex()
 
 
 def head_hulls(image: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -176,15 +183,20 @@ def _finite_window(voxels: NDArray[np.generic]) -> tuple[float, float]:
 
 
 def _plane_statistics(plane: NDArray[np.generic]) -> dict[str, float | int]:
-    values = np.asarray(plane, dtype=np.float64).ravel()
-    finite = values[np.isfinite(values)]
+    values = plane.ravel()
+    finite = values if values.dtype.kind in "iub" else values[np.isfinite(values)]
     row: dict[str, float | int] = dict.fromkeys(("min", "max", "mean", "std", *PERCENTILES, "fraction_zero"), np.nan)
     row["nonfinite"] = int(values.size - finite.size)
     if finite.size == 0:
         return row
-    for name, percentile in zip(PERCENTILES, np.percentile(finite, list(PERCENTILES.values())), strict=True):
-        row[name] = float(percentile)
-    row["min"], row["max"] = float(finite.min()), float(finite.max())
-    row["mean"], row["std"] = float(finite.mean()), float(finite.std())
-    row["fraction_zero"] = float((finite == 0).mean())
+    ordered = np.sort(finite)  # in its own dtype, which is several times faster than selecting among doubles
+    for name, percentile in PERCENTILES.items():
+        row[name] = percentile_of_sorted(ordered, percentile)
+    row["min"], row["max"] = float(ordered[0]), float(ordered[-1])
+    deviations = ordered.astype(np.float64)
+    row["mean"] = float(deviations.mean())
+    deviations -= row["mean"]
+    row["std"] = float(np.sqrt(np.square(deviations, out=deviations).mean()))
+    zeros = np.searchsorted(ordered, 0, side="right") - np.searchsorted(ordered, 0, side="left")
+    row["fraction_zero"] = float(zeros / ordered.size)
     return row

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from metseg.imaging.window import percentile_of_sorted
 
 SLICES = 7
 FOREGROUND = 0.08
@@ -57,7 +61,7 @@ def _thinned(volume: NDArray[np.float32]) -> NDArray[np.float32]:
 def _brightest(volume: NDArray[np.float32]) -> float:
     thinned = _thinned(volume)
     lit = thinned[thinned > 0]
-    return float(np.percentile(lit, 99)) if lit.size else 0.0
+    return percentile_of_sorted(np.sort(lit), 99) if lit.size else 0.0
 
 
 def _depth_profile(volume: NDArray[np.float32], brightest: float) -> NDArray[np.float64] | None:
@@ -71,8 +75,11 @@ def _depth_profile(volume: NDArray[np.float32], brightest: float) -> NDArray[np.
         depth = _depth(plane > FOREGROUND * brightest)
         if brightest == 0 or depth.max() < SMALLEST:
             continue
-        layer = np.digitize(depth / depth.max(), edges, right=True)
-        rows.append([np.median(plane[layer == k]) if (layer == k).any() else np.nan for k in range(1, len(edges))])
+        layer = np.digitize(depth / depth.max(), edges, right=True).astype(np.uint8).ravel()
+        order = np.argsort(layer, kind="stable")
+        bounds = np.searchsorted(layer[order], np.arange(1, len(edges) + 1))
+        grey = plane.ravel()[order]
+        rows.append([_median(grey[start:end]) for start, end in pairwise(bounds)])
     if not rows:
         return None
     # A thin layer may hold no pixel of a small head: then it is left out.
@@ -80,13 +87,23 @@ def _depth_profile(volume: NDArray[np.float32], brightest: float) -> NDArray[np.
     return np.array([np.nanmedian(column) for column in stacked.T if np.isfinite(column).any()])
 
 
-def _depth(foreground: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _median(values: NDArray[np.float32]) -> float:
+    """NaN of none."""
+    ordered = np.sort(values)
+    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2) if len(ordered) else np.nan
+
+
+def _depth(foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Pixels to the surface of the largest connected part, holes filled; 0 outside."""
-    labels, count = ndimage.label(ndimage.binary_fill_holes(foreground))
-    if not count:
-        return np.zeros(foreground.shape)
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    return np.asarray(ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1], dtype=np.float64)
+    padded = np.pad(foreground.astype(np.uint8), 1)
+    outside = padded.copy()
+    cv2.floodFill(outside, None, (0, 0), 2)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((outside != 2).astype(np.uint8), connectivity=4)
+    if len(stats) < 2:
+        return np.zeros(foreground.shape, np.float32)
+    largest = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    depth = cv2.distanceTransform(largest.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(depth[1:-1, 1:-1], dtype=np.float32)
 
 
 def _has_dark_layer(profile: NDArray[np.float64]) -> bool:

@@ -21,8 +21,19 @@ def rank_of(percentile: float, count: int) -> int:
 
 def order_statistic(values: NDArray[np.float32], percentile: float) -> np.float32:
     """The value of rank `rank_of(percentile, len(values))`; `values` is flat and not empty."""
-    rank = rank_of(percentile, values.size)
-    return np.float32(np.partition(values, rank)[rank])
+    return _ranked(np.sort(values), percentile)
+
+
+def _ranked(ordered: NDArray[np.float32], percentile: float) -> np.float32:
+    return np.float32(ordered[rank_of(percentile, ordered.size)])
+
+
+def percentile_of_sorted(ordered: NDArray[np.generic], percentile: float) -> float:
+    """A percentile of values in rising order, interpolated linearly as `numpy.percentile` does."""
+    place = (ordered.size - 1) * percentile / 100
+    below = int(place)
+    low, high = float(ordered[below]), float(ordered[min(below + 1, ordered.size - 1)])
+    return low + (high - low) * (place - below)
 
 
 def channel_window(voxels: NDArray[np.float32], specification: PreprocessingSpecification) -> tuple[float, float]:
@@ -35,15 +46,15 @@ def channel_window(voxels: NDArray[np.float32], specification: PreprocessingSpec
     Returns:
         Intensities that become 0 and 255. A constant image gives a window one unit wide.
     """
-    flat = voxels.ravel()
-    floor = flat.min()
-    bright = order_statistic(flat, BRIGHT_PERCENTILE)
+    # Sorted once: NumPy sorts floats with vector instructions, several times faster than it selects three ranks.
+    ordered = np.sort(voxels, axis=None)
+    floor, bright = ordered[0], _ranked(ordered, BRIGHT_PERCENTILE)
     threshold = floor + np.float32(specification.head_fraction) * (bright - floor)
-    head = flat[flat > threshold]
+    head = ordered[np.searchsorted(ordered, threshold, side="right") :]
     if head.size == 0:
-        head = flat
-    low = order_statistic(head, specification.lower_percentile)
-    high = order_statistic(head, specification.upper_percentile)
+        head = ordered
+    low = _ranked(head, specification.lower_percentile)
+    high = _ranked(head, specification.upper_percentile)
     if high <= low:
         high = np.float32(low + np.float32(1.0))
     return float(low), float(high)

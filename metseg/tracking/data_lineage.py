@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.errors import DataError
 from metseg.tracking import registry
-from metseg.tracking.runs import EXPERIMENT
+from metseg.tracking.runs import experiments
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,12 +90,12 @@ def patients_seen(
 
 def _last_run(tracking: MlflowClient, model_name: str) -> str:
     """Id of the last finished pipeline run for a model name; empty where there is none."""
-    experiment = tracking.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
+    places = experiments(tracking)
+    if not places:
         return ""
     quoted = model_name.replace("'", "''")
     found = tracking.search_runs(
-        [experiment.experiment_id],
+        places,
         f"tags.`{MODEL_TAG}` = '{quoted}' and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         max_results=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import urlparse
 
 from metseg.errors import MetsegError
 from metseg.settings import Settings
+from metseg.tracking.kubeflow import PARENT_TAG, handed_down, kubeflow_tags, pipeline_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,6 +58,13 @@ def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERI
     return str(tracking.create_experiment(name, artifact_location=root))
 
 
+def experiments(tracking: MlflowClient) -> list[str]:
+    """Ids of the experiments that runs of ours may be in: our own, and the one that Kubeflow hands down."""
+    own = tracking.get_experiment_by_name(EXPERIMENT)
+    found = [str(own.experiment_id)] if own is not None else []
+    return list(dict.fromkeys([*found, *filter(None, [os.environ.get("MLFLOW_EXPERIMENT_ID")])]))
+
+
 def start_run(
     tracking: MlflowClient,
     settings: Settings,
@@ -64,14 +73,55 @@ def start_run(
     tags: Mapping[str, str],
     parent: str | None = None,
 ) -> str:
-    """Open a run, nested in `parent` if one is given, and return its id."""
-    all_tags = dict(tags)
-    if parent is not None:
-        all_tags["mlflow.parentRunId"] = parent
-    run = tracking.create_run(experiment_id(tracking, settings), run_name=name, tags=all_tags)
+    """Open a run, nested in `parent` if one is given, and return its id.
+
+    Where Kubeflow opened a run for this task in `parent`, that one is taken.
+    """
+    if parent is None:
+        return _opened(tracking, experiment_id(tracking, settings), name, parameters, tags)
+    handed = handed_down(tracking)
+    if handed is not None and handed.data.tags.get(PARENT_TAG) == parent:
+        return _filled(tracking, str(handed.info.run_id), parameters, tags)
+    # MLflow shows a run below its parent in the same experiment alone.
+    within = tracking.get_run(parent).info.experiment_id
+    return _opened(tracking, within, name, parameters, {**tags, PARENT_TAG: parent})
+
+
+def start_pipeline_run(
+    tracking: MlflowClient, settings: Settings, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
+) -> str:
+    """Open the run of the whole pipeline, or take the one that Kubeflow or an earlier attempt opened; return its id.
+
+    Args:
+        tracking: MLflow client.
+        settings: where things are kept.
+        name: of the run; empty for a default.
+        parameters: on record with it.
+        tags: the same; which Kubeflow run it belongs to is added.
+    """
+    experiment = experiment_id(tracking, settings)
+    tags = {**tags, **kubeflow_tags()}
+    run = pipeline_run(tracking, experiment)
+    if run is None:
+        return _opened(tracking, experiment, name or "pipeline", parameters, tags)
+    if name:
+        tags = {**tags, "mlflow.runName": name}
+    logger.info("joining the run %s in MLflow", run)
+    return _filled(tracking, run, parameters, tags)
+
+
+def _opened(
+    tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
+) -> str:
+    run = tracking.create_run(experiment, run_name=name, tags=dict(tags))
+    return _filled(tracking, str(run.info.run_id), parameters, {})
+
+
+def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    set_tags(tracking, run, tags)
     for key, value in parameters.items():
-        tracking.log_param(run.info.run_id, key, str(value)[:PARAMETER_LENGTH])
-    return str(run.info.run_id)
+        tracking.log_param(run, key, str(value)[:PARAMETER_LENGTH])
+    return run
 
 
 def log_metrics(tracking: MlflowClient, run: str, metrics: Mapping[str, float], step: int = 0) -> None:

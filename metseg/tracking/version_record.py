@@ -102,7 +102,7 @@ def _score_tags(winner: Mapping[str, Any]) -> dict[str, str]:
     """Mean and 95 % interval of each score over the test patients."""
     tags = {}
     for name, summary in summarise_scores(Evaluation.from_dict(winner).patients).items():
-        tags[f"test.{name}"] = f"{summary.mean:.4f}"
+        tags[f"test.{name}"] = f"{summary.mean:.6f}"
         tags[f"test.{name}.interval"] = _interval(summary, 4)
     return tags
 

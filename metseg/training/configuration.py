@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from metseg.errors import UsageError
@@ -13,6 +14,17 @@ ARCHITECTURES = ("nested_unet", "attention_unet", "unet")
 """Names in `models.ARCHITECTURES`, known here without Keras."""
 DEFAULT_ARCHITECTURES = "nested_unet,attention_unet"
 """What a run trains unless asked otherwise; `unet` is the baseline."""
+NORMALIZATIONS = ("batch", "group", "none")
+UPSAMPLINGS = ("transpose", "bilinear", "nearest")
+LOSSES = ("dice_bce", "batch_dice", "tversky", "focal_tversky")
+"""Names in `models.losses.LOSSES`, known here without Keras."""
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "poly", "constant")
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def asked_for(architectures: str) -> tuple[str, ...]:
@@ -94,33 +106,40 @@ class TrainingConfiguration:
         """Refuse what cannot be trained, naming the parameter."""
         levels = [f"L{level}" for level in range(1, self.depth + 1)]
         weights = self.supervision_weights()
-        checks = {
-            "architecture": self.architecture in ARCHITECTURES,
-            "head_weights": weights is None
-            or (len(weights) == self.depth and min(weights) >= 0.0 and 0.0 < sum(weights) < math.inf),
-            "filters": self.filters >= 1,
-            "depth": 1 <= self.depth <= 6,
-            "normalization": self.normalization in ("batch", "group", "none"),
-            "upsampling": self.upsampling in ("transpose", "bilinear", "nearest"),
-            "dropout": 0.0 <= self.dropout < 1.0,
-            "inference_head": self.inference_head in ("average", "last", *levels),
-            "epochs": self.epochs >= 1,
-            "steps_per_epoch": self.steps_per_epoch >= 1,
-            "batch_size": self.batch_size >= 1,
-            "optimizer": self.optimizer in ("adamw", "sgd"),
-            "learning_rate": self.learning_rate > 0.0,
-            "schedule": self.schedule in ("cosine", "poly", "constant"),
-            "warm_up": 0.0 <= self.warm_up < 1.0,
-            "weight_decay": self.weight_decay >= 0.0,
-            "clip_norm": self.clip_norm >= 0.0,
-            "patience": self.patience >= 0,
-            "precision": self.precision in ("auto", "float32", "mixed_float16", "mixed_bfloat16"),
-            "ema": 0.0 <= self.ema < 1.0,
-            "lesion_share": 0.0 <= self.lesion_share <= 1.0,
+        rules = {
+            "architecture": (self.architecture in ARCHITECTURES, _one_of(ARCHITECTURES)),
+            "filters": (self.filters >= 1, "1 or more"),
+            "depth": (1 <= self.depth <= 6, "1 to 6"),
+            "head_weights": (
+                weights is None
+                or (len(weights) == self.depth and min(weights) >= 0.0 and 0.0 < sum(weights) < math.inf),
+                f"{self.depth} numbers with commas, one for each level of depth, not all 0; or none",
+            ),
+            "normalization": (self.normalization in NORMALIZATIONS, _one_of(NORMALIZATIONS)),
+            "upsampling": (self.upsampling in UPSAMPLINGS, _one_of(UPSAMPLINGS)),
+            "dropout": (0.0 <= self.dropout < 1.0, "0 to less than 1"),
+            "inference_head": (
+                self.inference_head in ("average", "last", *levels),
+                _one_of(("average", "last", *levels)),
+            ),
+            "loss": (self.loss in LOSSES, _one_of(LOSSES)),
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "steps_per_epoch": (self.steps_per_epoch >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "optimizer": (self.optimizer in OPTIMIZERS, _one_of(OPTIMIZERS)),
+            "learning_rate": (self.learning_rate > 0.0, "more than 0"),
+            "schedule": (self.schedule in SCHEDULES, _one_of(SCHEDULES)),
+            "warm_up": (0.0 <= self.warm_up < 1.0, "0 to less than 1"),
+            "weight_decay": (self.weight_decay >= 0.0, "0 or more"),
+            "clip_norm": (self.clip_norm >= 0.0, "0 or more"),
+            "patience": (self.patience >= 0, "0 or more"),
+            "precision": (self.precision in PRECISIONS, _one_of(PRECISIONS)),
+            "ema": (0.0 <= self.ema < 1.0, "0 to less than 1"),
+            "lesion_share": (0.0 <= self.lesion_share <= 1.0, "0 to 1"),
         }
-        for name, holds in checks.items():
+        for name, (holds, expected) in rules.items():
             if not holds:
-                raise UsageError(f"parameter {name}={getattr(self, name)!r} is out of range")
+                raise UsageError(f"parameter {name}={getattr(self, name)!r} is out of range: expected {expected}")
 
     def supervision_weights(self) -> list[float] | None:
         """`head_weights` as numbers; None where all heads weigh alike.

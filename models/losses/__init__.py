@@ -17,7 +17,7 @@ LOSSES: dict[str, type[keras.losses.Loss]] = {
     "tversky": Tversky,
     "focal_tversky": FocalTversky,
 }
-"""Losses by name; adding one is a file beside this one and a row here."""
+"""Losses by name; adding one is a file beside this one, a row here and its name in `metseg.training.configuration`."""
 
 __all__ = [
     "LOSSES",

@@ -96,8 +96,8 @@ def test_a_version_says_what_it_is_made_from_and_how_it_was_judged(tmp_path, nam
         "minimum_volume_mm3": "10.0",
         "preprocessing.sha256": PreprocessingSpecification(CHANNELS).digest(),
         "savedmodel.sha256": winner["savedmodel.sha256"],
-        "test.dice": "0.8120",  # the mean of 0.80, 0.82, 0.78, 0.85 and 0.81
-        "test.lesion_f1": "1.0000",
+        "test.dice": "0.812000",  # the mean of 0.80, 0.82, 0.78, 0.85 and 0.81
+        "test.lesion_f1": "1.000000",
         "test.lesion_f1.interval": "1.0000 to 1.0000",
     }
     assert {key: version.tags.get(key) for key in expected} == expected

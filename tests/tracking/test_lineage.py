@@ -218,6 +218,17 @@ def test_models_are_listed_with_scores_intervals_and_aliases(pipeline, capsys):
         assert part in row
     models(pipeline.model_name, True)
     (entry,) = json.loads(capsys.readouterr().out)
-    assert entry["number"] == 1 and entry["aliases"] == ["champion"] and entry["tags"]["test.dice"] == "0.8120"
+    assert entry["number"] == 1 and entry["aliases"] == ["champion"] and entry["tags"]["test.dice"] == "0.812000"
     with pytest.raises(MetsegError, match="metseg run"):
         models("nobody", False)
+
+
+def test_a_version_that_serving_refused_says_so_in_the_list(pipeline, capsys):
+    from metseg.commands.versions import models
+    from metseg.serving.reconciliation.aliases import AliasRegistry
+
+    AliasRegistry(Settings.from_environment()).note(pipeline.model_name, 1, "refused", "its digest is another one")
+    models(pipeline.model_name, False)
+    printed = capsys.readouterr().out
+    assert "refused" in next(line for line in printed.splitlines() if "nested_unet" in line)
+    assert "1 is not served: its digest is another one" in printed

@@ -39,7 +39,7 @@ class CrossEntropy(keras.losses.Loss):
     def call(self, y_true, y_pred):
         return binary_cross_entropy(y_true, y_pred)
 
-models.losses.LOSSES["bce"] = CrossEntropy
+models.losses.LOSSES["dice_bce"] = CrossEntropy
 network, history = train_network(
     Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), lambda *_: None)
 save_checkpoint(Path(sys.argv[2]) / "network.npz", network.weights)
@@ -70,8 +70,8 @@ ALIKE = replace(
 
 
 def test_two_devices_train_the_weights_that_one_trains(records, tmp_path):
-    """Under a loss that is a mean over slices, with gradients that are not clipped."""
-    settings = replace(ALIKE, loss="bce", clip_norm=0.0, learning_rate=0.1)
+    """Under a loss that is a mean over slices (`REPLICAS` puts it under that name), with gradients not clipped."""
+    settings = replace(ALIKE, loss="dice_bce", clip_norm=0.0, learning_rate=0.1)
     losses, (alone, shared) = on_devices(records, tmp_path, settings)
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     _, start = train_network(records, 0, replace(ALIKE, learning_rate=1e-12), tmp_path / "start", quiet)

@@ -46,7 +46,7 @@ def test_what_is_written_is_what_is_drawn_from(text, expected):
         ("clahe=false..true", "LOW..HIGH"),
         ("loss=dice_bce", "two or more"),
         ("loss=dice_bce|dice_bce", "two or more"),
-        ("filters=8..many", "not a value"),
+        ("filters=8..many", "not a whole number"),
     ],
 )
 def test_anything_else_is_refused(text, message):

@@ -102,7 +102,7 @@ def test_weights_of_heads_leave_a_network_of_one_head_alone(records, tmp_path):
 
 
 def test_an_unknown_loss_is_refused(records, tmp_path):
-    with pytest.raises(UsageError, match="loss must be one of dice_bce"):
+    with pytest.raises(UsageError, match="loss='hinge' is out of range: expected dice_bce"):
         train_network(records, 0, replace(CONFIGURATION, loss="hinge"), tmp_path / "state", quiet)
 
 

@@ -42,7 +42,9 @@ def _start(address: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """`metseg viewer` in a process of its own, and its address once it answers."""
     port = _free_port()
     command = [str(Path(sys.executable).parent / "metseg"), "viewer", "--server", address, "--port", str(port)]
-    environment = {**os.environ, "HOME": str(folder), **ViewerOptions().to_environment()}
+    # A workspace of its own, whatever registry earlier tests of this process have named.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("METSEG_", "MLFLOW_"))}
+    environment = {**ours, "HOME": str(folder), **ViewerOptions().to_environment()}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--model-name", MODEL], env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder

@@ -1,0 +1,114 @@
+"""What preprocess and train have to show in the Kubeflow UI: one page of HTML each, with every picture inside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metseg.dataset.records import RecordFile
+from metseg.files import read_json, written_beside
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.report import templates
+from metseg.report.batch_sheet import SHOWN, batch_sheet
+from metseg.report.style import name_of
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as PNG, and what it shows in words."""
+
+    png: bytes
+    words: str
+
+
+def write_declined_page(path: Path, architecture: str) -> None:
+    """Say that a network was not asked for."""
+    nothing = f"The run was not asked for {name_of(architecture)}: the parameter architectures does not name it."
+    _write(path, f"Training of {name_of(architecture)}", [], {}, nothing)
+
+
+def write_training_page(path: Path, model: Path) -> None:
+    """Show a training: its curves, what its sub-networks cost and reach, and the operating point that was chosen.
+
+    Args:
+        path: file to write, beside and renamed.
+        model: output of train.
+    """
+    from metseg.report.content import HeadContent, NetworkContent
+    from metseg.report.figures import cost_figure, training_figure
+
+    training = read_json(model / "training.json")
+    point, configuration = training["operating_point"], training["configuration"]
+    network = NetworkContent(
+        architecture=configuration["architecture"],
+        parameters=training["parameters"],
+        threshold=point["threshold"],
+        minimum_volume_mm3=point["minimum_volume_mm3"],
+        patients={},
+        history=training["history"],
+        heads=[HeadContent(**head) for head in training["heads"]],
+    )
+    figures = [
+        Figure(training_figure([network], "loss", "Training loss"), "Training loss by epoch"),
+        Figure(
+            training_figure([network], "val_dice", "Dice on validation slices"), "Dice on validation slices by epoch"
+        ),
+        Figure(cost_figure([network]), "Validation Dice of each sub-network against its multiply-adds"),
+    ]
+    facts = {
+        "MLflow run": training["run"],
+        "epochs": len(training["history"]),
+        "seconds": f"{training['seconds']:.0f}",
+        "parameters": f"{training['parameters']:,}",
+        "Dice on validation patients": f"{point['dice']:.3f}",
+        "lesion F1 on validation patients": f"{point['lesion_f1']:.3f}",
+        "threshold chosen there": f"{point['threshold']:g}",
+        "minimum lesion volume chosen there": f"{point['minimum_volume_mm3']:g} mm³",
+        "validation patients": len(training["validation_patients"]),
+    }
+    _write(path, f"Training of {network.name}", figures, facts)
+
+
+def write_records_page(path: Path, records: Path) -> None:
+    """Show what the networks will see: of some training cases the slice with most lesion, after preprocessing.
+
+    Args:
+        path: file to write, beside and renamed.
+        records: output of preprocess.
+    """
+    specification = PreprocessingSpecification.read(records / "preprocessing.json")
+    files = sorted((records / "train").glob("*.tfrecord"))
+    chosen = [files[place] for place in np.unique(np.linspace(0, len(files) - 1, min(SHOWN, len(files))).astype(int))]
+    slices = []
+    for file in chosen:
+        case = RecordFile(file)
+        slices.append(case.read(int(np.argmax(case.lesion_counts))))
+    figures = []
+    if slices:
+        with tempfile.TemporaryDirectory() as folder:
+            sheet = Path(folder) / "slices.png"
+            images = np.stack([image for image, _ in slices])
+            masks = np.stack([mask for _, mask in slices])[..., None].astype(np.float32)
+            batch_sheet(sheet, images, masks, specification.channels, "Training cases after preprocessing")
+            figures = [Figure(sheet.read_bytes(), "The slice with most lesion of some training cases")]
+    counts = {split: len(list((records / split).glob("*.tfrecord"))) for split in ("train", "validation", "test")}
+    facts: dict[str, Any] = {f"{split} cases": count for split, count in counts.items()}
+    facts |= {
+        "channels": ", ".join(specification.channels),
+        "side in pixels": specification.image_size,
+        "window": f"percentiles {specification.lower_percentile:g} to {specification.upper_percentile:g} of the head",
+        "CLAHE": "on" if specification.clahe else "off",
+        "context slices": specification.context_slices,
+    }
+    _write(path, "What the networks see", figures, facts, "There are no training cases.")
+
+
+def _write(path: Path, title: str, figures: Sequence[Figure], facts: Mapping[str, Any], nothing: str = "") -> None:
+    page = templates.render("step.html.j2", title=title, figures=figures, facts=facts, nothing=nothing)
+    with written_beside(path) as beside:
+        beside.write_text(page, encoding="utf-8")

@@ -1,0 +1,74 @@
+"""The Kubeflow run that a step belongs to, and the MLflow run that Kubeflow opened for it; each names the other.
+
+Kubeflow Pipelines from 2.17 on can open a run in MLflow for the pipeline, and one nested in it for each task, which it
+hands to the task as `MLFLOW_RUN_ID`. Its tags are used here too, so that runs are found alike whoever opened them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+logger = logging.getLogger(__name__)
+
+RUN_TAG, URL_TAG = "kfp.pipeline_run_id", "kfp.pipeline_run_url"
+PARENT_TAG = "mlflow.parentRunId"
+
+
+def kubeflow_run() -> str:
+    """Id of the Kubeflow run of this step (`METSEG_KUBEFLOW_RUN`); empty outside Kubeflow."""
+    return os.environ.get("METSEG_KUBEFLOW_RUN", "")
+
+
+def kubeflow_tags() -> dict[str, str]:
+    """What says in MLflow which Kubeflow run a run belongs to, with the page of it where its address is known."""
+    run = kubeflow_run()
+    if not run:
+        return {}
+    address = os.environ.get("METSEG_KUBEFLOW_URL", "").rstrip("/")
+    return {RUN_TAG: run, **({URL_TAG: f"{address}/#/runs/details/{run}"} if address else {})}
+
+
+def handed_down(tracking: MlflowClient) -> Run | None:
+    """The run that Kubeflow opened for this task (`MLFLOW_RUN_ID`); None where it opened none."""
+    from mlflow.exceptions import MlflowException
+
+    given = os.environ.get("MLFLOW_RUN_ID", "")
+    if not given:
+        return None
+    try:
+        return tracking.get_run(given)
+    except MlflowException as error:
+        logger.warning("the run %s that MLFLOW_RUN_ID names cannot be joined (%s): a new one is opened", given, error)
+        return None
+
+
+def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:
+    """The run in MLflow that stands for the whole Kubeflow run; None where there is none yet.
+
+    It is the one that Kubeflow handed down, or the one that an earlier attempt of this task opened.
+
+    Args:
+        tracking: MLflow client.
+        experiment: where an earlier attempt would have opened it.
+    """
+    handed = handed_down(tracking)
+    if handed is not None:
+        return str(handed.data.tags.get(PARENT_TAG) or handed.info.run_id)
+    own = kubeflow_run()
+    if not own:
+        return None
+    asked = f"tags.`{RUN_TAG}` = '{own}' and tags.`metseg.kind` = 'pipeline'"
+    found = tracking.search_runs([experiment], asked, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def mlflow_page(experiment: str, run: str) -> str:
+    """Address of a run in the MLflow UI (`METSEG_MLFLOW_URL`); empty where that is not known."""
+    address = os.environ.get("METSEG_MLFLOW_URL", "").rstrip("/")
+    return f"{address}/#/experiments/{experiment}/runs/{run}" if address else ""

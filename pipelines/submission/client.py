@@ -1,0 +1,186 @@
+"""Kubeflow Pipelines' API v2beta1, by the client that Kubeflow generates from its schema; errors say what to do."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from metseg.errors import KubeflowError, UsageError
+from pipelines.submission.token import REMEDY, TokenSource, expired_since
+
+logger = logging.getLogger(__name__)
+
+SECONDS, UPLOAD_SECONDS = 30, 300
+LOOKING = "looking for Kubeflow"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080"
+
+
+class Unreachable(KubeflowError):
+    """Nothing answers, or a server that cannot do better now: asking again later may help."""
+
+
+class Unauthorised(KubeflowError):
+    """The token is missing, over, or not enough."""
+
+
+class Kubeflow:
+    """Speaks to one Kubeflow Pipelines.
+
+    Args:
+        host: address of its API: of the UI, or with `/pipeline` of a Kubeflow with a dashboard.
+        token: what it is shown.
+        namespace: whose pipelines and experiments, where Kubeflow serves several people; empty where it does not.
+        authority: PEM file of who vouches for it, where that is no public authority.
+
+    Raises:
+        UsageError: the address is none.
+    """
+
+    def __init__(self, host: str, token: TokenSource, namespace: str = "", authority: Path | None = None) -> None:
+        import kfp_server_api
+        import urllib3
+
+        parts = urlsplit(host)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"--host {host}: expected an address that begins with https:// or http://; {PORT_FORWARD}")
+        self.host = host.rstrip("/")
+        self.namespace = namespace
+        self._token = token
+        if token.read() and parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            logger.warning("the token goes to %s unencrypted: use https where others share the network", self.host)
+        configuration = kfp_server_api.Configuration()
+        configuration.host = self.host
+        if authority is not None:
+            configuration.ssl_ca_cert = str(authority)
+        # What was sent is not sent twice; a redirection leads to a page for people who log in.
+        configuration.retries = urllib3.Retry(connect=2, read=0, redirect=False, status=0, other=0, backoff_factor=0.5)
+        configuration.api_key_prefix["authorization"] = "Bearer"
+        configuration.refresh_api_key_hook = self._refresh
+        self._refresh(configuration)
+        api = kfp_server_api.ApiClient(configuration)
+        self.models = kfp_server_api
+        self.health_service = kfp_server_api.HealthzServiceApi(api)
+        self.pipelines = kfp_server_api.PipelineServiceApi(api)
+        self.uploads = kfp_server_api.PipelineUploadServiceApi(api)
+        self.experiments = kfp_server_api.ExperimentServiceApi(api)
+        self.runs = kfp_server_api.RunServiceApi(api)
+        self.schedules = kfp_server_api.RecurringRunServiceApi(api)
+
+    def _refresh(self, configuration: Any) -> None:
+        token = self._token.read()
+        if token:
+            configuration.api_key["authorization"] = token
+
+    def page(self, path: str) -> str:
+        """Address of a page in the UI."""
+        return f"{self.host}/#/{path}"
+
+    def call(self, doing: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call a method of one of the services.
+
+        Args:
+            doing: what is being done, for the message.
+            function: the method.
+            arguments: its own.
+            named: its own.
+
+        Raises:
+            Unreachable: nothing answers, or a server that is out of order.
+            Unauthorised: the token does not do.
+            KubeflowError: the request is refused.
+        """
+        import kfp_server_api
+        import urllib3
+
+        try:
+            return function(*arguments, **{"_request_timeout": SECONDS, **named})
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable(doing, _innermost(error)) from error
+        except kfp_server_api.ApiException as error:
+            raise self._refused(doing, error) from error
+
+    def check(self) -> None:
+        """Hold the address to being one of Kubeflow Pipelines, before anything is sent there.
+
+        Raises:
+            Unreachable, Unauthorised: see `call`.
+            KubeflowError: something else answers there.
+            UsageError: it serves several people, and no namespace is given.
+        """
+        answer = self.call(LOOKING, self.health_service.healthz_service_get_healthz, _preload_content=False)
+        try:
+            health = json.loads(answer.data)
+        except ValueError:
+            health = None
+        if not isinstance(health, dict) or not {"multi_user", "commit_sha", "tag_name"} & set(health):
+            raise KubeflowError(self._elsewhere("the answer is no answer of its API"))
+        if health.get("multi_user") and not self.namespace:
+            raise UsageError(f"{self.host} serves several people: say whose with --namespace NAME (your profile's)")
+
+    def _unreachable(self, doing: str, why: str) -> Unreachable:
+        return Unreachable(
+            f"{doing}: nothing answers at {self.host} ({why}). Is the address right, and can it be reached from here? "
+            f"For a Kubeflow without an address of its own: {PORT_FORWARD}"
+        )
+
+    def _elsewhere(self, found: str) -> str:
+        return (
+            f"{self.host} is no Kubeflow Pipelines ({found}). Give the address of its UI; on a Kubeflow with a "
+            "dashboard that ends in /pipeline"
+        )
+
+    def _refused(self, doing: str, error: Any) -> KubeflowError:
+        status, said = int(error.status or 0), _said(error)
+        if status == 0:
+            return self._unreachable(doing, said)
+        if status in (401, 403) or 300 <= status < 400:
+            return Unauthorised(self._unauthorised(doing, status, said))
+        if status >= 500 or status == 429:
+            return Unreachable(f"{doing}: {self.host} cannot do it now (HTTP {status}: {said}). Try again later")
+        if status == 404 and doing == LOOKING:
+            return KubeflowError(self._elsewhere("HTTP 404"))
+        return KubeflowError(f"{doing}: {self.host} refuses it (HTTP {status}): {said}")
+
+    def _unauthorised(self, doing: str, status: int, said: str) -> str:
+        token = self._token.read()
+        since = expired_since(token) if token else None
+        if not token:
+            why = "it asks for a token, and none was given"
+        elif since is not None:
+            why = f"the token is over since {_span(since)}"
+        elif status == 403:
+            why = f"the token is valid, but its owner may not do this: {said}"
+        else:
+            why = f"it does not accept the token: {said}"
+        return f"{doing}: {self.host} answers HTTP {status}: {why}. For a token: {REMEDY}"
+
+
+def _said(error: Any) -> str:
+    """What the server gives as its reason."""
+    body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
+    try:
+        fields = json.loads(body or "")
+        text = fields.get("error") or fields.get("message") if isinstance(fields, dict) else None
+    except ValueError:
+        text = None
+    return " ".join(str(text or error.reason or "no reason given").split())[:600]
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason at the bottom of urllib3's errors, in a line."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException):
+        return _innermost(reason)
+    return " ".join(str(error).rpartition(": ")[2].split())[:200] or type(error).__name__
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,76 @@
+"""The compiled pipeline as it is uploaded: the committed one, with the images of one build in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.images import NAMES
+from metseg.errors import UsageError
+from metseg.tracking.code_version import package_version
+from pipelines.compiling import COMPILED
+
+IMAGE = re.compile(rf"(?<![\w/.-])(?:[\w.:/-]+/)?({'|'.join(NAMES.values())})(?:[:@][\w.:-]+)(?![\w/.:@-])")
+DIGEST_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pipeline ready to be uploaded.
+
+    Attributes:
+        text: the YAML.
+        name: of the pipeline.
+        version: name of the version, which its content decides.
+        images: what its steps run in.
+        specification: the pipeline itself, without what it asks of Kubernetes.
+    """
+
+    text: str
+    name: str
+    version: str
+    images: tuple[str, ...]
+    specification: dict[str, Any]
+
+
+def package(images: str = "", compiled: Path = COMPILED) -> Package:
+    """The committed pipeline, in the images of `images` where that is given.
+
+    Args:
+        images: `TAG`, or `PREFIX:TAG` with the registry and group that the images lie in.
+        compiled: the file.
+
+    Raises:
+        UsageError: `images` is neither.
+    """
+    text = compiled.read_text(encoding="utf-8")
+    if images:
+        prefix, tag = _split(images)
+        text = IMAGE.sub(lambda found: f"{prefix}{found[1]}:{tag}", text)
+    specification = documents(text)[0]
+    executors = specification["deploymentSpec"]["executors"].values()
+    digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+    return Package(
+        text=text,
+        name=specification["pipelineInfo"]["name"],
+        version=f"{package_version()}-{digest}",
+        images=tuple(sorted({executor["container"]["image"] for executor in executors})),
+        specification=specification,
+    )
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """The pipeline, and what it asks of Kubernetes."""
+    import yaml
+
+    return list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def _split(images: str) -> tuple[str, str]:
+    prefix, _, tag = images.rpartition(":")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag) or prefix != prefix.strip("/"):
+        raise UsageError(f"--images {images}: expected TAG, or PREFIX:TAG such as registry.example.org/imaging:0.2.0")
+    return (f"{prefix}/" if prefix else ""), tag

@@ -1,0 +1,339 @@
+"""Every overlay renders, is what Kubernetes takes, is restricted, and names nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from metseg.serving.config_files import MonitoringConfig, read_message
+from metseg.serving.flags import parse_flags
+from metseg.serving.gateway.settings import GatewaySettings
+from metseg.settings import Settings
+from pipelines.placement import (
+    MLFLOW_CREDENTIALS,
+    MLFLOW_SECRET,
+    OPTIONAL,
+    REQUIRED,
+    SETTINGS_MAP,
+    STATE_CLAIM,
+    STORAGE_CREDENTIALS,
+    STORAGE_SECRET,
+)
+from tests.conftest import ROOT
+from tests.infra.rendering import KUBERNETES, OVERLAYS, containers, of_kind, overlay, pods, rendered
+
+OURS = re.compile(r"(^|/)metseg-(data|serve):")
+KUBERNETES_VERSION = "1.30"
+
+
+@pytest.fixture(params=OVERLAYS)
+def objects(request) -> list[dict[str, Any]]:
+    return overlay(request.param)
+
+
+@pytest.fixture(scope="module")
+def secrets() -> dict[tuple[str, str], set[str]]:
+    """Keys of each secret that `secrets.sh` makes, by namespace and name."""
+    text = subprocess.run([str(KUBERNETES / "secrets.sh")], capture_output=True, text=True, check=True).stdout
+    made = [document for document in yaml.safe_load_all(text) if document]
+    assert all(kubernetes_validate.validate(document, KUBERNETES_VERSION, strict=True) for document in made)
+    return {(made_["metadata"]["namespace"], made_["metadata"]["name"]): set(made_["stringData"]) for made_ in made}
+
+
+def test_objects_are_what_kubernetes_takes(objects):
+    for entry in objects:
+        kubernetes_validate.validate(entry, KUBERNETES_VERSION, strict=True)
+    named = [(entry["kind"], entry["metadata"].get("namespace"), entry["metadata"]["name"]) for entry in objects]
+    assert len(set(named)) == len(named)
+
+
+def test_pods_keep_to_the_restricted_profile(objects):
+    """Pod Security Standards, restricted: what a pod must say, and what it must not."""
+    for name, template in pods(objects).items():
+        spec = template["spec"]
+        assert not any(spec.get(field) for field in ("hostNetwork", "hostPID", "hostIPC")), name
+        assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0, name
+        assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault", name
+        allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        assert all(set(volume) - {"name"} <= allowed for volume in spec.get("volumes", [])), name
+        for container in containers(template):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, (name, container["name"])
+            assert context["capabilities"]["drop"] == ["ALL"] and "add" not in context["capabilities"]
+            assert not context.get("privileged") and all("hostPort" not in port for port in container.get("ports", []))
+            assert context["readOnlyRootFilesystem"] is True, (name, container["name"])
+
+
+def test_namespace_enforces_that_profile(objects):
+    (namespace,) = of_kind(objects, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_containers_have_limits_a_pinned_image_and_somewhere_to_write(objects):
+    for name, template in pods(objects).items():
+        for container in containers(template):
+            resources = container["resources"]
+            assert resources["requests"]["memory"] == resources["limits"]["memory"], name
+            assert "cpu" in resources["requests"] and "cpu" in resources["limits"], name
+            assert re.search(r":[\w.-]*\d[\w.-]*$", container["image"]) and ":latest" not in container["image"], name
+            assert any(mount["mountPath"] == "/tmp" for mount in container["volumeMounts"]), name
+
+
+def test_every_service_that_runs_on_is_probed(objects):
+    for name, template in pods(objects).items():
+        for container in template["spec"]["containers"]:
+            if name != "bucket":
+                assert "livenessProbe" in container, (name, container["name"])
+                assert "readinessProbe" in container or container["name"] == "reconciler", name
+            ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                asked = container.get(probe, {})
+                if "httpGet" in asked:
+                    assert asked["httpGet"]["port"] in ports, (name, probe)
+                if "grpc" in asked:
+                    assert asked["grpc"]["port"] in ports.values(), (name, probe)
+
+
+def test_every_config_map_key_secret_key_and_volume_exists(objects, secrets):
+    maps = {entry["metadata"]["name"]: set(entry["data"]) for entry in of_kind(objects, "ConfigMap")}
+    claims = {entry["metadata"]["name"] for entry in of_kind(objects, "PersistentVolumeClaim")}
+    for name, template in pods(objects).items():
+        volumes = {volume["name"]: volume for volume in template["spec"].get("volumes", [])}
+        for volume in volumes.values():
+            assert volume.get("configMap", {}).get("name", next(iter(maps))) in maps, (name, volume)
+            if "secret" in volume:
+                assert {item["key"] for item in volume["secret"]["items"]} <= secrets[
+                    "metseg", volume["secret"]["secretName"]
+                ]
+            assert volume.get("persistentVolumeClaim", {}).get("claimName", "") in {"", *claims}
+        for container in containers(template):
+            for entry in container.get("env", []):
+                reference = entry.get("valueFrom", {})
+                if found := reference.get("configMapKeyRef"):
+                    assert found.get("optional") or found["key"] in maps[found["name"]], (name, entry)
+                if found := reference.get("secretKeyRef"):
+                    assert found["key"] in secrets["metseg", found["name"]], (name, entry)
+            for mount in container["volumeMounts"]:
+                claimed = {"data"} if name in ("postgres", "s3") else set()
+                assert mount["name"] in set(volumes) | claimed, (name, mount)
+
+
+def test_no_manifest_holds_a_secret(objects):
+    assert not of_kind(objects, "Secret")
+    for name, template in pods(objects).items():
+        for container in containers(template):
+            for entry in container.get("env", []):
+                secret = re.search("PASSWORD|SECRET|KEYS?$|TOKEN|BACKEND_STORE", entry["name"])
+                assert not secret or "secretKeyRef" in entry["valueFrom"], (name, entry["name"])
+
+
+def test_services_ingresses_budgets_and_scalers_name_what_there_is(objects):
+    templates = pods(objects)
+    services = {entry["metadata"]["name"]: entry["spec"] for entry in of_kind(objects, "Service")}
+    for name, spec in services.items():
+        ((_, target),) = spec["selector"].items()
+        ports = {port["name"] for container in containers(templates[target]) for port in container.get("ports", [])}
+        assert all(port["targetPort"] in ports for port in spec["ports"]), name
+    for entry in of_kind(objects, "Ingress"):
+        for rule in entry["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                backend = path["backend"]["service"]
+                assert backend["port"]["name"] in {port["name"] for port in services[backend["name"]]["ports"]}
+        assert entry["spec"]["tls"][0]["hosts"] == [rule["host"] for rule in entry["spec"]["rules"]]
+    (scaler,) = of_kind(objects, "HorizontalPodAutoscaler")
+    target = scaler["spec"]["scaleTargetRef"]["name"]
+    watched = scaler["spec"]["metrics"][0]["containerResource"]["container"]
+    assert watched in {container["name"] for container in containers(templates[target])}
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    assert budget["spec"]["selector"]["matchLabels"].items() <= templates["model-server"]["metadata"]["labels"].items()
+    assert budget["spec"]["minAvailable"] < scaler["spec"]["minReplicas"]
+
+
+def test_accounts_may_do_nothing_in_the_cluster(objects):
+    assert not of_kind(objects, "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+    for entry in of_kind(objects, "ServiceAccount"):
+        assert entry["automountServiceAccountToken"] is False
+    accounts = {entry["metadata"]["name"] for entry in of_kind(objects, "ServiceAccount")}
+    for name, template in pods(objects).items():
+        assert template["spec"]["automountServiceAccountToken"] is False, name
+        assert template["spec"].get("serviceAccountName") in {None, *accounts}, name
+
+
+FLOWS = {
+    ("metseg-pipeline", "mlflow", 5000),
+    ("metseg-pipeline", "model-server", 8500),
+    ("model-server", "mlflow", 5000),
+    ("gateway", "model-server", 8500),
+    ("viewer", "model-server", 8500),
+    ("viewer", "mlflow", 5000),
+}
+"""Who speaks to whom, by the design."""
+LOCAL_FLOWS = {
+    ("mlflow", "postgres", 5432),
+    ("mlflow", "s3", 9000),
+    ("bucket", "s3", 9000),
+    ("metseg-pipeline", "s3", 9000),
+}
+
+
+def names_of(selector: dict[str, Any]) -> set[str]:
+    """Which of our pods a selector means."""
+    found = (
+        {selector["matchLabels"]["app.kubernetes.io/name"]}
+        if "app.kubernetes.io/name" in selector.get("matchLabels", {})
+        else set()
+    )
+    return found.union(*(expression["values"] for expression in selector.get("matchExpressions", [])))
+
+
+def flows(objects: list[dict[str, Any]], direction: str, side: str) -> set[tuple[str, str, int]]:
+    """Flows between our pods that one direction of the policies lets through."""
+    found = set()
+    for policy in of_kind(objects, "NetworkPolicy"):
+        for own in names_of(policy["spec"]["podSelector"]):
+            for rule in policy["spec"].get(direction, []):
+                for peer in rule.get(side, []):
+                    for other in names_of(peer.get("podSelector", {})):
+                        pair = (own, other) if direction == "egress" else (other, own)
+                        found |= {(*pair, port["port"]) for port in rule["ports"]}
+    return found
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_network_lets_through_the_flows_of_the_design_and_no_others(name):
+    objects = overlay(name)
+    expected = FLOWS | (LOCAL_FLOWS if name == "local" else set())
+    # A flow needs both: the one side may send, the other may receive.
+    assert flows(objects, "egress", "to") == expected
+    assert flows(objects, "ingress", "from") == expected
+    denied = next(e for e in of_kind(objects, "NetworkPolicy") if e["metadata"]["name"] == "default-deny")
+    assert denied["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_pipeline_finds_its_settings_secrets_and_claim(objects, secrets):
+    (settings,) = [entry for entry in of_kind(objects, "ConfigMap") if entry["metadata"]["name"] == SETTINGS_MAP]
+    namespace = settings["metadata"]["namespace"]
+    assert set(REQUIRED) <= set(settings["data"]) <= {*REQUIRED, *OPTIONAL}
+    claims = {(e["metadata"]["namespace"], e["metadata"]["name"]) for e in of_kind(objects, "PersistentVolumeClaim")}
+    assert (namespace, STATE_CLAIM) in claims
+    assert set(MLFLOW_CREDENTIALS) <= secrets[namespace, MLFLOW_SECRET]
+    assert set(STORAGE_CREDENTIALS) <= secrets[namespace, STORAGE_SECRET]
+    services = {entry["metadata"]["name"]: entry["spec"]["ports"] for entry in of_kind(objects, "Service")}
+    for address in (
+        settings["data"]["MLFLOW_TRACKING_URI"].removeprefix("http://"),
+        settings["data"]["METSEG_MODEL_SERVER"],
+    ):
+        host, _, port = address.partition(":")
+        assert int(port) in {entry["port"] for entry in services[host.removesuffix(".metseg")]}, address
+
+
+def test_serving_files_and_flags_are_what_tensorflow_serving_reads(objects, tmp_path):
+    (files,) = [e["data"] for e in of_kind(objects, "ConfigMap") if e["metadata"]["name"].startswith("metseg-serving")]
+    (tmp_path / "monitoring.config").write_text(files["monitoring.config"])
+    monitoring = read_message(tmp_path / "monitoring.config", MonitoringConfig())
+    template = pods(objects)["model-server"]
+    assert monitoring.prometheus_config.enable
+    assert monitoring.prometheus_config.path == template["metadata"]["annotations"]["prometheus.io/path"]
+    server = next(c for c in containers(template) if c["name"] == "tensorflow-serving")
+    options = parse_flags(server["args"])
+    ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+    assert (options.port, options.rest_api_port) == (ports["grpc"], ports["rest"])
+    mounts = {mount["mountPath"]: mount for mount in server["volumeMounts"]}
+    assert (
+        str(Path(options.model_config_file).parent) in mounts
+        and str(Path(options.monitoring_config_file).parent) in mounts
+    )
+    assert mounts["/models"]["readOnly"] and options.allow_version_labels_for_unavailable_models
+    reconciler = next(c for c in containers(template) if c["name"] == "reconciler")
+    assert {"name": "METSEG_MODEL_BASE_PATH", "value": "/models"} in reconciler["env"]
+
+
+def test_tensorflow_serving_is_of_the_release_whose_messages_we_speak(objects):
+    locked = re.search(r"^tensorflow-serving-api==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    images = {c["image"] for template in pods(objects).values() for c in containers(template)}
+    (serving,) = [image for image in images if image.startswith("tensorflow/serving")]
+    assert locked and serving.removesuffix("-gpu") == f"tensorflow/serving:{locked[1]}"
+
+
+def expanded(container: dict[str, Any]) -> list[str]:
+    """The command line with what Kubernetes puts in place of `$(NAME)`."""
+    return [
+        re.sub(r"\$\((\w+)\)", "127.0.0.1:8500", part) for part in [*container["command"], *container.get("args", [])]
+    ]
+
+
+def test_commands_of_our_images_exist_with_their_options():
+    told: dict[str, str] = {}
+    for name, template in pods(overlay("local")).items():
+        for container in containers(template):
+            if not OURS.search(container["image"]) or container["command"][0] not in ("metseg", "mlflow"):
+                continue
+            program, command, *rest = expanded(container)
+            if f"{program} {command}" not in told:
+                binary = Path(sys.executable).parent / program
+                environment = {"PATH": "/usr/bin", "COLUMNS": "200", "PYTHONPATH": str(ROOT), "HOME": "/tmp"}
+                answer = subprocess.run(
+                    [binary, command, "--help"], capture_output=True, text=True, check=True, env=environment
+                )
+                told[f"{program} {command}"] = answer.stdout
+            for option in (part.partition("=")[0] for part in rest if part.startswith("--")):
+                assert re.search(rf"{option}\b", told[f"{program} {command}"]), (name, option)
+
+
+def test_variables_of_our_containers_are_read_by_the_program(objects):
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "metseg").rglob("*.py"))
+    own = {
+        entry["name"]
+        for template in pods(objects).values()
+        for container in containers(template)
+        for entry in container.get("env", [])
+        if entry["name"].startswith("METSEG_")
+    }
+    assert own >= {"METSEG_API_KEYS", "METSEG_MODEL_BASE_PATH"}
+    for name in own:
+        suffix = name.removeprefix("METSEG_GATEWAY")
+        assert f'"{name}"' in sources or f'"{suffix}"' in sources, name
+
+
+def test_gateway_accepts_its_settings(objects, monkeypatch):
+    settings = next(
+        e["data"] for e in of_kind(objects, "ConfigMap") if e["metadata"]["name"].startswith("metseg-services")
+    )
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("METSEG_API_KEYS", "0" * 48)
+    assert GatewaySettings.from_environment().server == "model-server:8500"
+    assert Settings.from_environment().tracking_uri == "http://mlflow:5000"
+
+
+def test_monitoring_renders_and_its_metrics_are_those_that_are_exported():
+    from prometheus_client import CollectorRegistry  # noqa: F401 - the gateway's metrics are made by it
+
+    from metseg.serving import monitoring
+    from metseg.serving.gateway.guard import Metrics
+
+    texts = {entry["metadata"]["name"]: entry["data"] for entry in rendered("infra/monitoring")}
+    rules = yaml.safe_load(texts["metseg-rules"]["rules.yaml"])["groups"]
+    dashboard = yaml.safe_load(texts["metseg-dashboard"]["dashboard.json"])
+    expressions = [rule["expr"] for group in rules for rule in group["rules"]]
+    expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    recorded = {rule["record"] for group in rules for rule in group["rules"] if "record" in rule}
+    exported = {metric.exported_name for metric in monitoring._ALL}
+    exported |= {f"{metric.exported_name}_bucket" for metric in monitoring._ALL if metric.buckets}
+    exported |= {sample.name for family in Metrics().registry.collect() for sample in family.samples}
+    exported |= {"metseg_gateway_requests_total", "metseg_gateway_jobs", "metseg_gateway_segmentation_seconds_bucket"}
+    used = {name for text in expressions for name in re.findall(r":tensorflow:[\w:]+|metseg[:_][\w:]+", text)}
+    # A counter and a histogram without samples name none yet, so their families vouch for the three above.
+    families = {family.name for family in Metrics().registry.collect()}
+    assert {"metseg_gateway_requests", "metseg_gateway_jobs", "metseg_gateway_segmentation_seconds"} <= families
+    assert used <= exported | recorded, used - exported - recorded
+    alerts = [rule for group in rules for rule in group["rules"] if "alert" in rule]
+    assert alerts and all(rule["annotations"]["remedy"] for rule in alerts)
+    assert all(text.count("(") == text.count(")") and text.count("{") == text.count("}") for text in expressions)

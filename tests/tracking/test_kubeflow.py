@@ -1,0 +1,97 @@
+"""A run in MLflow and its Kubeflow run name each other, whoever opened the one in MLflow."""
+
+from __future__ import annotations
+
+import pytest
+
+from metseg.settings import Settings
+from metseg.tracking import runs
+from metseg.tracking.data_lineage import _last_run
+from metseg.tracking.kubeflow import mlflow_page
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> Settings:
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "METSEG_KUBEFLOW_RUN", "METSEG_KUBEFLOW_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Settings.from_environment()
+
+
+@pytest.fixture
+def tracking(settings):
+    return runs.client(settings)
+
+
+def open_pipeline(tracking, settings, name="r") -> str:
+    return runs.start_pipeline_run(tracking, settings, name, {"layout": "auto"}, {"metseg.kind": "pipeline"})
+
+
+def test_outside_kubeflow_every_run_is_its_own_and_names_none(tracking, settings):
+    first, second = (open_pipeline(tracking, settings) for _ in range(2))
+    assert first != second
+    assert not [tag for tag in tracking.get_run(first).data.tags if tag.startswith("kfp.")]
+
+
+def test_run_names_the_kubeflow_run_and_its_page(tracking, settings, monkeypatch):
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    monkeypatch.setenv("METSEG_KUBEFLOW_URL", "https://kubeflow.example.org/pipeline/")
+    tags = tracking.get_run(open_pipeline(tracking, settings)).data.tags
+    assert tags["kfp.pipeline_run_id"] == "7c1e"
+    assert tags["kfp.pipeline_run_url"] == "https://kubeflow.example.org/pipeline/#/runs/details/7c1e"
+
+
+def test_retried_ingest_goes_on_with_the_run_that_it_opened(tracking, settings, monkeypatch):
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    first = open_pipeline(tracking, settings)
+    assert open_pipeline(tracking, settings) == first
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "8d2f")
+    assert open_pipeline(tracking, settings) != first
+
+
+def handed_down(tracking, monkeypatch) -> tuple[str, str, str]:
+    """What Kubeflow 2.17 opens: an experiment of its own, a run for the pipeline, one in it for a task."""
+    experiment = tracking.create_experiment("Kubeflow")
+    parent = tracking.create_run(experiment, run_name="kubeflow").info.run_id
+    task = tracking.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", task)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    return experiment, parent, task
+
+
+def test_run_that_kubeflow_opened_is_joined_and_takes_the_name_that_was_asked_for(tracking, settings, monkeypatch):
+    _, parent, _ = handed_down(tracking, monkeypatch)
+    assert open_pipeline(tracking, settings, "june") == parent
+    joined = tracking.get_run(parent)
+    assert joined.info.run_name == "june"
+    assert joined.data.params["layout"] == "auto" and joined.data.tags["metseg.kind"] == "pipeline"
+
+
+def test_training_takes_the_run_of_its_task_and_else_is_nested_where_its_parent_is(tracking, settings, monkeypatch):
+    experiment, parent, task = handed_down(tracking, monkeypatch)
+    assert runs.start_run(tracking, settings, "unet", {"epochs": 1}, {}, parent=parent) == task
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    nested = tracking.get_run(runs.start_run(tracking, settings, "unet", {}, {}, parent=parent))
+    assert nested.info.experiment_id == experiment
+    assert nested.data.tags["mlflow.parentRunId"] == parent
+
+
+def test_last_run_is_found_in_kubeflows_experiment_too(tracking, settings, monkeypatch):
+    _, parent, _ = handed_down(tracking, monkeypatch)
+    runs.start_pipeline_run(tracking, settings, "r", {}, {"metseg.model_name": "mets"})
+    runs.finish(tracking, parent)
+    assert _last_run(tracking, "mets") == parent
+
+
+def test_run_that_cannot_be_joined_is_replaced_by_a_new_one(tracking, settings, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    assert open_pipeline(tracking, settings) != "0" * 32
+    assert "cannot be joined" in caplog.text
+
+
+def test_page_in_mlflow_is_known_where_its_address_is(monkeypatch):
+    monkeypatch.setenv("METSEG_MLFLOW_URL", "https://mlflow.example.org/")
+    assert mlflow_page("4", "ab") == "https://mlflow.example.org/#/experiments/4/runs/ab"
+    monkeypatch.delenv("METSEG_MLFLOW_URL")
+    assert mlflow_page("4", "ab") == ""
