@@ -82,7 +82,7 @@ class ModelClient:
         self._channel = open_channel(address, tls)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         # Bytes to bytes: the stub's messages would copy a volume four times.
-        self._predict = self._channel.unary_unary(PREDICT)
+        self._predict: Callable[..., bytes] = self._channel.unary_unary(PREDICT)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def close(self) -> None:
