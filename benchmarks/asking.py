@@ -1,4 +1,4 @@
-"""One way of asking a model, as a process: `python -m benchmarks.asking in-process FOLDER`, or `… grpc ADDRESS`.
+"""One way of asking a model, as a process: `python -m benchmarks.asking grpc ADDRESS`, `stub ADDRESS`, `in-process FOLDER`.
 
 Each line that it reads is a JSON object: `shape` of the image that it asks with, and `calls` or `seconds`, how often or
 how long. It answers with a line: the seconds that each call took, from the NumPy array of the image to the NumPy arrays
@@ -40,16 +40,36 @@ def in_process(folder: str) -> Ask:
     return ask
 
 
-def over_grpc(address: str) -> Ask:
-    """The official stub, with the messages that anyone sends and gets."""
+def channel_to(address: str) -> Any:
+    """A channel that takes messages of any size."""
     import grpc
 
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    return grpc.insecure_channel(address, [*options, ("grpc.enable_http_proxy", 0)])
+
+
+def over_grpc(address: str) -> Ask:
+    """The messages of metseg's own client: those of Predict, written and read as whole arrays."""
+    from metseg.serving.model_client import PREDICT
+    from metseg.serving.protos import model_pb2
+    from metseg.serving.wire import predict_request, read_predict_response
+
+    predict = channel_to(address).unary_unary(PREDICT)
+    spec = model_pb2.ModelSpec(name=MODEL)
+
+    def ask(image: Image) -> dict[str, NDArray[Any]]:
+        _, tensors = read_predict_response(predict(predict_request(spec, {"image": image})))
+        return {name: tensors[name].array() for name in OUTPUTS}
+
+    return ask
+
+
+def by_stub(address: str) -> Ask:
+    """The official stub and its messages, filled and read as anyone may."""
     from metseg.serving.protos import predict_pb2, prediction_service_pb2_grpc
     from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
 
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    channel = grpc.insecure_channel(address, [*options, ("grpc.enable_http_proxy", 0)])
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel_to(address))
 
     def ask(image: Image) -> dict[str, NDArray[Any]]:
         request = predict_pb2.PredictRequest()
@@ -59,6 +79,9 @@ def over_grpc(address: str) -> Ask:
         return {name: from_tensor_proto(response.outputs[name]) for name in OUTPUTS}
 
     return ask
+
+
+KINDS = {"in-process": in_process, "grpc": over_grpc, "stub": by_stub}
 
 
 def image_of(shape: tuple[int, ...]) -> Image:
@@ -80,7 +103,7 @@ def timed(ask: Ask, image: Image, calls: int | None, seconds: float | None) -> d
 def main() -> None:
     """Answer line by line until there are no more."""
     kind, where = sys.argv[1:]
-    ask = in_process(where) if kind == "in-process" else over_grpc(where)
+    ask = KINDS[kind](where)
     images: dict[tuple[int, ...], Image] = {}
     for line in sys.stdin:
         order = json.loads(line)

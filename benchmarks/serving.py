@@ -32,8 +32,8 @@ LEAST_THROUGHPUT = 1.0
 ANSWER_BYTES = 5
 """Of a voxel: a float32 and a byte."""
 
-Sides = tuple[Asking, Asking]
-"""By gRPC, and in process."""
+Sides = dict[str, Asking]
+"""By kind: `grpc`, `stub`, and `in-process`."""
 
 
 def volume(slices: int) -> tuple[int, ...]:
@@ -41,38 +41,37 @@ def volume(slices: int) -> tuple[int, ...]:
     return (1, slices, 240, 240, 3)
 
 
-def in_turns(sides: Sides, rounds: int, ask: Callable[[Asking], Taken]) -> list[tuple[float, float]]:
-    """Median seconds of a call of each side, a pair a round; each side begins every other round."""
-    found = []
+def in_turns(sides: Sides, rounds: int, ask: Callable[[Asking], Taken]) -> dict[str, list[float]]:
+    """Median seconds of a call of each side, round by round; who begins changes."""
+    found: dict[str, list[float]] = {kind: [] for kind in sides}
     for turn in range(rounds):
-        taken: dict[Asking, float] = {}
-        for side in sides if turn % 2 else reversed(sides):
-            taken[side] = statistics.median(ask(side).seconds)
-        found.append((taken[sides[0]], taken[sides[1]]))
+        for kind in sides if turn % 2 else reversed(sides):
+            found[kind].append(statistics.median(ask(sides[kind]).seconds))
     return found
 
 
-def compared(name: str, pairs: Sequence[tuple[float, float]], bar: float, calls: int) -> Figure:
-    """The median of the rounds' ratios."""
-    over, alone = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratios = sorted(mine / other for mine, other in pairs)
-    note = (
-        f"{over * 1000:.1f} ms against {alone * 1000:.1f} ms, {len(pairs)} rounds of {calls}, "
-        f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
-    )
-    return Figure(name, statistics.median(ratios), at_most=bar, note=note)
+def compared(name: str, found: dict[str, list[float]], bar: float, calls: int) -> list[Figure]:
+    """The median of the rounds' ratios to in process: of our messages, then of the stub's."""
+    figures = []
+    for kind, said in (("grpc", name), ("stub", "  the same with the official stub's messages")):
+        ratios = sorted(mine / alone for mine, alone in zip(found[kind], found["in-process"], strict=True))
+        over, alone = (statistics.median(found[side]) * 1000 for side in (kind, "in-process"))
+        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        note = f"{over:.1f} ms against {alone:.1f} ms, {len(ratios)} rounds of {calls}, {spread}"
+        figures.append(Figure(said, statistics.median(ratios), at_most=bar if kind == "grpc" else None, note=note))
+    return figures
 
 
 def slice_figures(sides: Sides, rounds: int) -> list[Figure]:
     """Predict of one slice."""
-    pairs = in_turns(sides, rounds, lambda side: side.ask(SLICE, calls=CALLS))
-    return [compared("gRPC Predict of one 256×256 slice, p50, over in process", pairs, MOST_SLICE, CALLS)]
+    found = in_turns(sides, rounds, lambda side: side.ask(SLICE, calls=CALLS))
+    return compared("gRPC Predict of one 256×256 slice, p50, over in process", found, MOST_SLICE, CALLS)
 
 
 def volume_figures(sides: Sides, rounds: int) -> list[Figure]:
     """Predict of a volume in one request."""
-    pairs = in_turns(sides, rounds, lambda side: side.ask(volume(SLICES), calls=1))
-    return [compared(f"{SLICES} slices of 240×240 in one request, over in process", pairs, MOST_VOLUME, 1)]
+    found = in_turns(sides, rounds, lambda side: side.ask(volume(SLICES), calls=1))
+    return compared(f"{SLICES} slices of 240×240 in one request, over in process", found, MOST_VOLUME, 1)
 
 
 def client_figures(served: Served, rounds: int) -> list[Figure]:
@@ -140,11 +139,13 @@ def measured(parts: Sequence[str], rounds: int, folder: Path) -> list[Figure]:
     found: list[Figure] = []
     with serving(folder) as served:
         if {"slice", "volume"} & set(parts):
-            with Asking("grpc", served.address) as over, Asking("in-process", str(saved_model)) as alone:
+            with ExitStack() as stack:
+                places = {"grpc": served.address, "stub": served.address, "in-process": str(saved_model)}
+                sides = {kind: stack.enter_context(Asking(kind, where)) for kind, where in places.items()}
                 if "slice" in parts:
-                    found += slice_figures((over, alone), rounds)
+                    found += slice_figures(sides, rounds)
                 if "volume" in parts:
-                    found += volume_figures((over, alone), max(3, rounds // 3))
+                    found += volume_figures(sides, max(3, rounds // 3))
         if "clients" in parts:
             found += client_figures(served, max(3, rounds // 3))
         if "memory" in parts:
