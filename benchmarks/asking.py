@@ -1,4 +1,6 @@
-"""One way of asking a model, as a process: `python -m benchmarks.asking grpc ADDRESS`, `stub ADDRESS`, `in-process FOLDER`.
+"""One way of asking a model, as a process: `python -m benchmarks.asking KIND WHERE`.
+
+KIND is `grpc` or `stub` with the address of a server, or `in-process` with the folder of a SavedModel.
 
 Each line that it reads is a JSON object: `shape` of the image that it asks with, and `calls` or `seconds`, how often or
 how long. It answers with a line: the seconds that each call took, from the NumPy array of the image to the NumPy arrays
