@@ -24,6 +24,7 @@ BENCHMARKS = {
     "cost": "parameters and multiply-accumulates of the networks",
     "overfit": "one batch learnt by heart, each network with each loss",
     "report": "the report of a run with 100 test patients",
+    "serving": "the model server beside the SavedModel in process; eight clients; memory",
     "callers": "what the client adds to a bare Predict",
     "gateway": "500 hostile requests to the gateway",
     "training": "training beside PyTorch and medicai, input pipeline, memory, start",

@@ -9,61 +9,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import OUT, Figure, table, write_figures
-from benchmarks.processes import free_port
+from benchmarks.served_model import MODEL, export_model, serving
 
-MODEL = "client-overhead"
-CHANNELS = ("t1n", "t2f", "t1c")
 MOST_OVERHEAD = 1.03
 SHAPE = (32, 240, 240, 3)
-
-
-def export_model(folder: Path) -> None:
-    """Version 1 of an untrained UNet++ of the default size, in a process that ends with it."""
-    code = (
-        "import sys, tensorflow as tf\n"
-        "from dataclasses import asdict\n"
-        "import models\n"
-        "from metseg.imaging.specification import PreprocessingSpecification\n"
-        "from metseg.training.configuration import TrainingConfiguration\n"
-        "from metseg.training.export import ServedSegmentation, signatures\n"
-        f"specification = PreprocessingSpecification(channels={CHANNELS!r})\n"
-        "chosen = TrainingConfiguration(architecture='nested_unet')\n"
-        "network = models.inference_model(models.build('nested_unet', channels=specification.network_channels, "
-        "filters=chosen.filters, depth=chosen.depth))\n"
-        "description = {'channels': specification.channels, 'threshold': 0.6, 'minimum_volume_mm3': 20.0, "
-        "'preprocessing': asdict(specification)}\n"
-        "module = ServedSegmentation(network, specification, 0.6, description)\n"
-        "tf.saved_model.save(module, sys.argv[1], signatures=signatures(module))\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(folder / "1")], check=True, stderr=subprocess.DEVNULL)
-
-
-@contextmanager
-def serving(base_path: Path) -> Iterator[str]:
-    """`host:port` of a `metseg serve` with the model."""
-    from metseg.serving.client import SegmentationClient
-
-    address = f"127.0.0.1:{free_port()}"
-    flags = ["--port", address.rpartition(":")[2], "--model_name", MODEL, "--model_base_path", str(base_path)]
-    command = [sys.executable, "-c", "from metseg.cli import main; main()", "serve", *flags]
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        with SegmentationClient(address, MODEL) as client:
-            client.wait_until_available(1, timeout=300)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(60)
 
 
 def overhead(address: str, rounds: int) -> list[Figure]:
@@ -118,8 +74,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
         base_path = Path(folder) / MODEL
         export_model(base_path)
-        with serving(base_path) as address:
-            figures = overhead(address, given.rounds)
+        with serving(base_path) as served:
+            figures = overhead(served.address, given.rounds)
     print(table(figures))
     write_figures(given.out, figures)
 

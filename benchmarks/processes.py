@@ -14,8 +14,30 @@ from typing import Any
 
 def peak_memory_mb() -> float:
     """Peak resident memory of this process; `ru_maxrss` would count that of the process it was started by."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) / 1024
+    return Memory(os.getpid()).peak_mb()
+
+
+class Memory:
+    """Resident memory of a process of ours."""
+
+    def __init__(self, process: int) -> None:
+        self._folder = Path(f"/proc/{process}")
+
+    def resident_mb(self) -> float:
+        """Now."""
+        return self._megabytes("VmRSS")
+
+    def peak_mb(self) -> float:
+        """The most since it began, or since `forget_peak`."""
+        return self._megabytes("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let the peak be what is resident now (proc_pid_clear_refs(5), value 5)."""
+        (self._folder / "clear_refs").write_text("5", encoding="ascii")
+
+    def _megabytes(self, field: str) -> float:
+        status = (self._folder / "status").read_text(encoding="utf-8")
+        return int(next(line for line in status.splitlines() if line.startswith(f"{field}:")).split()[1]) / 1024
 
 
 def free_port() -> int:

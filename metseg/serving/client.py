@@ -230,10 +230,10 @@ class SegmentationClient(ModelClient):
     ) -> tuple[dict[str, NDArray[Any]], int]:
         """Outputs for one batch row, and the version that gave them."""
         rows = {name: array[np.newaxis] for name, array in inputs.items()}
-        response = self._run(spec, signature, rows, outputs if len(outputs) < len(OUTPUTS) else ())
+        answered, tensors = self._run(spec, signature, rows, outputs if len(outputs) < len(OUTPUTS) else ())
         shape = inputs["image"].shape[:3]
-        answer = {name: self._output(response, name, OUTPUTS[name], shape) for name in outputs}
-        return answer, int(response.model_spec.version.value)
+        answer = {name: self._output(tensors, name, OUTPUTS[name], shape) for name in outputs}
+        return answer, int(answered.version.value)
 
     def _specification(self, description: dict[str, Any]) -> PreprocessingSpecification:
         try:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from metseg.errors import ServingError, UsageError
@@ -22,11 +23,12 @@ from metseg.serving.protos import (
     model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2_grpc,
 )
-from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
+from metseg.serving.tensors import ReceivedTensor
+from metseg.serving.wire import predict_request, read_predict_response
 
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 DESCRIBE_SIGNATURE = "describe"
 
 _POLL_SECONDS = 0.25
@@ -79,6 +81,8 @@ class ModelClient:
             self._model_spec.version_label = label
         self._channel = open_channel(address, tls)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        # Bytes to bytes: the stub's messages would copy a volume four times.
+        self._predict: Callable[..., bytes] = self._channel.unary_unary(PREDICT)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def close(self) -> None:
@@ -172,15 +176,15 @@ class ModelClient:
             )
         signature = signatures[DESCRIBE_SIGNATURE]
         request = {min(signature.inputs): np.zeros(1, dtype=np.int32)}
-        response = self._run(self._model_spec, DESCRIBE_SIGNATURE, request, ())
-        text = from_tensor_proto(response.outputs[min(signature.outputs)]).ravel()[0]
+        answered, outputs = self._run(self._model_spec, DESCRIBE_SIGNATURE, request, ())
+        text = outputs[min(signature.outputs)].array().ravel()[0]
         try:
             specification = json.loads(text)
         except ValueError as error:
             raise ServingError(f"{self._named} describes itself by text that is not JSON: {text[:200]!r}") from error
         if not isinstance(specification, dict):
             raise ServingError(f"{self._named} describes itself by {specification!r}; expected a JSON object")
-        return specification, int(response.model_spec.version.value)
+        return specification, int(answered.version.value)
 
     def _signatures(self) -> dict[str, Any]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
@@ -192,17 +196,26 @@ class ModelClient:
             raise ServingError(f"{self._named} answered GetModelMetadata without signatures")
         return dict(signatures.signature_def)
 
-    def _run(self, spec: Any, signature: str, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]) -> Any:
-        request = predict_pb2.PredictRequest(model_spec=spec, output_filter=outputs)
-        request.model_spec.signature_name = signature
-        for name, array in inputs.items():
-            request.inputs[name].CopyFrom(to_tensor_proto(array))
-        return self._call(self._predictions.Predict, request)
+    def _run(
+        self, spec: Any, signature: str, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]
+    ) -> tuple[Any, dict[str, ReceivedTensor]]:
+        """The ModelSpec that answered, and its outputs; no outputs named: all of them."""
+        asked = model_pb2.ModelSpec()
+        asked.CopyFrom(spec)
+        asked.signature_name = signature
+        message = self._call(self._predict, predict_request(asked, inputs, outputs))
+        try:
+            response, tensors = read_predict_response(message)
+        except DecodeError as error:
+            raise ServingError(f"{self._named} answered what is no PredictResponse: {error}") from error
+        return response.model_spec, tensors
 
-    def _output(self, response: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        if name not in response.outputs:
-            raise ServingError(f"{self._named} answered without {name}, only {', '.join(sorted(response.outputs))}")
-        array = from_tensor_proto(response.outputs[name])
+    def _output(
+        self, tensors: dict[str, ReceivedTensor], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        if name not in tensors:
+            raise ServingError(f"{self._named} answered without {name}, only {', '.join(sorted(tensors))}")
+        array = tensors[name].array()
         if array.dtype != dtype or array.shape != (1, *shape):
             raise ServingError(
                 f"{self._named} answered {name} as {array.dtype} {array.shape}; expected {dtype} {(1, *shape)}"

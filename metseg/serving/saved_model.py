@@ -113,6 +113,7 @@ def session_config(options: ServerOptions) -> Any:
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto()
+    config.experimental.disable_thread_spinning = True
     if options.tensorflow_session_config_file:
         read_message(Path(options.tensorflow_session_config_file), config)
     both = options.tensorflow_session_parallelism

@@ -9,13 +9,14 @@ names, types, shapes, merging, and everything that is broken.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from metseg.serving.message_fields import DELIMITED, NotWorthCutting, fields, varint
 from metseg.serving.protos import predict_pb2, tensor_pb2
-from metseg.serving.tensors import BULK_FIELDS, ReceivedTensor, bulk_of, varint
+from metseg.serving.tensors import BULK_FIELDS, ReceivedTensor, bulk_of
 
 Chunk = bytes | memoryview
 Bulk = tuple[str, memoryview]
@@ -28,11 +29,7 @@ _BULK_FIELDS = {
     field.number: field.name for field in tensor_pb2.TensorProto.DESCRIPTOR.fields if field.name in BULK_FIELDS
 }
 
-_DELIMITED = 2
-_LONGEST_VARINT = 10
 _SMALLEST_BULK = 4096
-_MOST_FIELDS = 64
-"""A message with more fields than that is left to protobuf whole: nothing is to be gained, and Python is slow."""
 
 
 def predict_request(model_spec: Any, inputs: Mapping[str, NDArray[Any]], output_filter: Iterable[str] = ()) -> bytes:
@@ -78,15 +75,11 @@ def _size(chunks: Iterable[Chunk]) -> int:
 
 
 def _delimited(field: int, length: int) -> bytes:
-    return varint(field << 3 | _DELIMITED) + varint(length)
+    return varint(field << 3 | DELIMITED) + varint(length)
 
 
 def _received(protos: Mapping[str, Any], bulks: Mapping[str, Bulk]) -> dict[str, ReceivedTensor]:
     return {name: ReceivedTensor(proto, *bulks.get(name, ("", None))) for name, proto in protos.items()}
-
-
-class _TooManyFields(Exception):
-    """Not worth cutting up."""
 
 
 def _read(message: bytes, kind: Any, field: int) -> tuple[Any, dict[str, Bulk]]:
@@ -94,13 +87,13 @@ def _read(message: bytes, kind: Any, field: int) -> tuple[Any, dict[str, Bulk]]:
     bulks: dict[str, Bulk] = {}
     try:
         light = b"".join(_lightened(memoryview(message), field, bulks))
-    except _TooManyFields:
+    except NotWorthCutting:
         return kind.FromString(message), {}
     return kind.FromString(light), bulks
 
 
 def _lightened(message: memoryview, field: int, bulks: dict[str, Bulk]) -> Iterator[Chunk]:
-    for one in _fields(message):
+    for one in fields(message):
         if one.number != field or not one.delimited:
             yield message[one.start : one.end]
             continue
@@ -115,7 +108,7 @@ def _lightened(message: memoryview, field: int, bulks: dict[str, Bulk]) -> Itera
 def _lightened_entry(entry: memoryview) -> tuple[list[Chunk], str, Bulk | None]:
     chunks: list[Chunk] = []
     name, bulk, values = "", None, 0
-    for one in _fields(entry):
+    for one in fields(entry):
         if one.number == _KEY and one.delimited:
             name = _text(entry[one.content : one.end])
         if one.number == _VALUE and one.delimited:
@@ -132,7 +125,7 @@ def _lightened_entry(entry: memoryview) -> tuple[list[Chunk], str, Bulk | None]:
 def _lightened_tensor(tensor: memoryview) -> tuple[list[Chunk], Bulk | None]:
     chunks: list[Chunk] = []
     bulk: Bulk | None = None
-    for one in _fields(tensor):
+    for one in fields(tensor):
         if one.number not in _BULK_FIELDS or one.end == one.content:
             chunks.append(tensor[one.start : one.end])
         elif bulk is not None or not one.delimited or one.end - one.content < _SMALLEST_BULK:
@@ -140,54 +133,6 @@ def _lightened_tensor(tensor: memoryview) -> tuple[list[Chunk], Bulk | None]:
         else:
             bulk = _BULK_FIELDS[one.number], tensor[one.content : one.end]
     return chunks, bulk
-
-
-class _Field(NamedTuple):
-    """Where a field of a message begins, where its content does, and where it ends."""
-
-    number: int
-    delimited: bool
-    start: int
-    content: int
-    end: int
-
-
-def _fields(message: memoryview) -> Iterator[_Field]:
-    position, count = 0, 0
-    while position < len(message):
-        count += 1
-        if count > _MOST_FIELDS:
-            raise _TooManyFields
-        start = position
-        tag, content = _read_varint(message, position)
-        match tag & 7:
-            case 0:
-                _, position = _read_varint(message, content)
-            case 1:
-                position = content + 8
-            case 5:
-                position = content + 4
-            case 2:
-                length, content = _read_varint(message, content)
-                position = content + length
-            case _:
-                raise _TooManyFields  # groups, or nothing that protobuf knows: it will say so
-        if position > len(message):
-            raise DecodeError("Error parsing message: a field is longer than what holds it")
-        yield _Field(tag >> 3, tag & 7 == _DELIMITED, start, content, position)
-
-
-def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    number = 0
-    for shift in range(_LONGEST_VARINT):
-        if position >= len(message):
-            break
-        byte = message[position]
-        position += 1
-        number |= (byte & 0x7F) << 7 * shift
-        if byte < 0x80:
-            return number, position
-    raise DecodeError("Error parsing message: a number does not end")
 
 
 def _text(name: memoryview) -> str:

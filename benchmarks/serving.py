@@ -1,0 +1,172 @@
+"""What `metseg serve` costs over the same SavedModel in process: `python -m benchmarks.serving`.
+
+Server, callers and the process that has the model to itself take turns. Every call counts from the NumPy array of the
+image to the NumPy arrays of probability and mask. The network is untrained, of the size that `make run` trains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.asking import Asking, Taken, image_of
+from benchmarks.figures import OUT, Figure, table, write_figures
+from benchmarks.processes import Memory
+from benchmarks.served_model import MODEL, Served, export_model, serving
+
+SLICE = (1, 1, 256, 256, 3)
+SLICES = 155
+CLIENTS = 8
+CALLS = 40
+SECONDS = 6.0
+MOST_SLICE = 1.10
+MOST_VOLUME = 1.05
+MOST_GROWTH = 1.10
+LEAST_THROUGHPUT = 1.0
+ANSWER_BYTES = 5
+"""Of a voxel: a float32 and a byte."""
+
+Sides = dict[str, Asking]
+"""By kind: `grpc`, `stub`, and `in-process`."""
+
+
+def volume(slices: int) -> tuple[int, ...]:
+    """A head as BraTS has it, in one batch row."""
+    return (1, slices, 240, 240, 3)
+
+
+def in_turns(sides: Sides, rounds: int, ask: Callable[[Asking], Taken]) -> dict[str, list[float]]:
+    """Median seconds of a call of each side, round by round; who begins changes."""
+    found: dict[str, list[float]] = {kind: [] for kind in sides}
+    for turn in range(rounds):
+        for kind in sides if turn % 2 else reversed(sides):
+            found[kind].append(statistics.median(ask(sides[kind]).seconds))
+    return found
+
+
+def compared(name: str, found: dict[str, list[float]], bar: float, calls: int) -> list[Figure]:
+    """The median of the rounds' ratios to in process: of our messages, then of the stub's."""
+    figures = []
+    for kind, said in (("grpc", name), ("stub", "  the same with the official stub's messages")):
+        ratios = sorted(mine / alone for mine, alone in zip(found[kind], found["in-process"], strict=True))
+        over, alone = (statistics.median(found[side]) * 1000 for side in (kind, "in-process"))
+        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        note = f"{over:.1f} ms against {alone:.1f} ms, {len(ratios)} rounds of {calls}, {spread}"
+        figures.append(Figure(said, statistics.median(ratios), at_most=bar if kind == "grpc" else None, note=note))
+    return figures
+
+
+def slice_figures(sides: Sides, rounds: int) -> list[Figure]:
+    """Predict of one slice."""
+    found = in_turns(sides, rounds, lambda side: side.ask(SLICE, calls=CALLS))
+    return compared("gRPC Predict of one 256×256 slice, p50, over in process", found, MOST_SLICE, CALLS)
+
+
+def volume_figures(sides: Sides, rounds: int) -> list[Figure]:
+    """Predict of a volume in one request."""
+    found = in_turns(sides, rounds, lambda side: side.ask(volume(SLICES), calls=1))
+    return compared(f"{SLICES} slices of 240×240 in one request, over in process", found, MOST_VOLUME, 1)
+
+
+def client_figures(served: Served, rounds: int) -> list[Figure]:
+    """Throughput of clients at once over that of one, each a process of its own."""
+    ratios, single, together = [], [], []
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Asking("grpc", served.address)) for _ in range(CLIENTS)]
+        for client in clients:
+            client.ask(SLICE, calls=2)
+        for turn in range(rounds):
+            rates = {}
+            for count in (1, CLIENTS) if turn % 2 else (CLIENTS, 1):
+                for client in clients[:count]:
+                    client.begin(SLICE, seconds=SECONDS)
+                taken = [client.end() for client in clients[:count]]
+                rates[count] = sum(len(one.seconds) / one.elapsed for one in taken)
+                (single if count == 1 else together).extend(second for one in taken for second in one.seconds)
+            ratios.append(rates[CLIENTS] / rates[1])
+    p50, p99 = (np.percentile(together, share) * 1000 for share in (50, 99))
+    alone = np.percentile(single, 99) * 1000
+    note = f"{len(together)} calls against {len(single)}, median of {rounds} rounds of {SECONDS:g} s"
+    return [
+        Figure(f"{CLIENTS} clients over one, throughput", statistics.median(ratios), LEAST_THROUGHPUT, note=note),
+        Figure(f"  p99 of {CLIENTS} clients", p99, unit="ms", note=f"p50 {p50:.0f} ms; p99 of one {alone:.0f} ms"),
+    ]
+
+
+def memory_figures(served: Served) -> list[Figure]:
+    """Peak memory of the server for a volume and one twice as long: in one request, and by the client in chunks."""
+    from metseg.serving.client import SegmentationClient
+
+    memory = Memory(served.process)
+    above, peaks = [], []
+    sizes = (SLICES, 2 * SLICES)
+    with SegmentationClient(served.address, MODEL) as client:
+        client.predict(image_of(volume(16))[0])
+        rest = memory.resident_mb()
+        for slices in sizes:
+            image = image_of(volume(slices))[0]
+            memory.forget_peak()
+            client.segment(image)
+            peaks.append(memory.peak_mb())
+        with Asking("grpc", served.address) as bare:
+            for slices in sizes:
+                memory.forget_peak()
+                bare.ask(volume(slices), calls=0)
+                voxels = slices * 240 * 240
+                above.append((memory.peak_mb() - rest) / (voxels * (4 * 3 + ANSWER_BYTES) / 2**20))
+    chunks = f"{peaks[0]:.0f} MB and {peaks[1]:.0f} MB; {rest:.0f} MB at rest"
+    one = f"{above[0]:.2f} and {above[1]:.2f} times request and answer"
+    return [
+        Figure(f"server memory, {sizes[1]} slices by the client over {sizes[0]}", peaks[1] / peaks[0],
+               at_most=MOST_GROWTH, note=chunks),
+        Figure(f"  in one request, for its bytes, {sizes[1]} slices over {sizes[0]}", above[1] / above[0],
+               at_most=MOST_GROWTH, note=one),
+    ]  # fmt: skip
+
+
+PARTS = ("slice", "volume", "clients", "memory")
+
+
+def measured(parts: Sequence[str], rounds: int, folder: Path) -> list[Figure]:
+    """The figures of some parts."""
+    saved_model = export_model(folder)
+    found: list[Figure] = []
+    with serving(folder) as served:
+        if {"slice", "volume"} & set(parts):
+            with ExitStack() as stack:
+                places = {"grpc": served.address, "stub": served.address, "in-process": str(saved_model)}
+                sides = {kind: stack.enter_context(Asking(kind, where)) for kind, where in places.items()}
+                if "slice" in parts:
+                    found += slice_figures(sides, rounds)
+                if "volume" in parts:
+                    found += volume_figures(sides, max(3, rounds // 3))
+        if "clients" in parts:
+            found += client_figures(served, max(3, rounds // 3))
+        if "memory" in parts:
+            found += memory_figures(served)
+    return found
+
+
+def main() -> None:
+    """Print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT / "serving.json")
+    parser.add_argument(
+        "--part", nargs="*", choices=PARTS, default=list(PARTS), help="which to measure; all unless given"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="of slices; a third as many of the rest (%(default)s)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
+        figures = measured(given.part, given.rounds, Path(folder) / MODEL)
+    print(table(figures))
+    write_figures(given.out, figures)
+
+
+if __name__ == "__main__":
+    main()
