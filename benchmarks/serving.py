@@ -145,7 +145,7 @@ def measured(parts: Sequence[str], rounds: int, folder: Path) -> list[Figure]:
                 if "slice" in parts:
                     found += slice_figures(sides, rounds)
                 if "volume" in parts:
-                    found += volume_figures(sides, max(3, rounds // 3))
+                    found += volume_figures(sides, rounds)
         if "clients" in parts:
             found += client_figures(served, max(3, rounds // 3))
         if "memory" in parts:
@@ -160,7 +160,9 @@ def main() -> None:
     parser.add_argument(
         "--part", nargs="*", choices=PARTS, default=list(PARTS), help="which to measure; all unless given"
     )
-    parser.add_argument("--rounds", type=int, default=9, help="of slices; a third as many of the rest (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="of slices and volumes; a third as many of clients (%(default)s)"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
         figures = measured(given.part, given.rounds, Path(folder) / MODEL)

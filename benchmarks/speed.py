@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered
+from metseg.heap import keep_freed_memory
 from metseg.settings import apply_defaults
 
 PEERS = Path(__file__).resolve().parents[1] / ".bench-peers"
@@ -89,6 +90,7 @@ def compiled_network(architecture: str, deterministic: bool = True, **settings: 
     from metseg.training.fused_normalization import with_fused_normalization
     from metseg.training.loop import build_network, compile_network, precision_of
 
+    keep_freed_memory()
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     configuration = TrainingConfiguration(architecture=architecture, depth=DEPTH, **settings)

@@ -22,6 +22,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from metseg.errors import ServingError, UsageError
+from metseg.heap import keep_freed_memory
 from metseg.serving.answering import NothingElse
 from metseg.serving.config_files import MonitoringConfig, SSLConfig, read_message
 from metseg.serving.core import ServerCore
@@ -209,6 +210,7 @@ def serve(options: ServerOptions) -> None:
     Raises:
         ServingError: when the port is taken, or the configuration is refused.
     """
+    keep_freed_memory()
     stopping = threading.Event()
     with _on_signal(stopping):
         server = ModelServer(options)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import models
 from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
+from metseg.heap import keep_freed_memory
 from metseg.progress import Progress
 from metseg.training.averaging import NetworkAverage
 from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
@@ -285,6 +286,7 @@ def train_heads(
         The network with the weights of the best validation epoch, its batch normalisations folded away and its heads
         stacked as channels, and the figures of each epoch.
     """
+    keep_freed_memory()
     store = SliceStore(records / "train", context)
     sample = validation_sample(SliceStore(records / "validation", context))
     with replication().scope():
