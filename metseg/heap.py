@@ -14,7 +14,8 @@ def keep_freed_memory() -> None:
     """Let this process keep up to 1 GiB of freed memory for what it allocates next.
 
     As it comes, glibc hands each large block back to the system, which gives it again page by page, zeroed: that is a
-    tenth of a training step, and half of the way of a volume through gRPC. Does nothing where the C library is not glibc.
+    tenth of a training step, and half of the way of a volume through gRPC. Nothing happens where the C
+    library is another one.
     """
     if sys.platform != "linux":
         return
