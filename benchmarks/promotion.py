@@ -1,9 +1,9 @@
 """How soon `stable` follows a moved alias, and what killed reconcilers leave: `python -m benchmarks.promotion`.
 
 MLflow's server, `metseg serve` and `metseg reconcile` are processes of their own; the models are small, and their
-answers are known beforehand. Callers ask `stable` without a pause while the alias `champion` is moved forward and back. Then
-reconcilers are killed by SIGKILL at random moments of their turn, while versions are published, some of which must not
-be served; the server is killed now and then, too.
+answers are known beforehand. Callers ask `stable` without a pause while the alias `champion` is moved forward and
+back. Then reconcilers are killed by SIGKILL at random moments of their turn, while versions are published, some of
+which must not be served; the server is killed now and then, too.
 """
 
 from __future__ import annotations

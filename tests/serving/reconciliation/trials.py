@@ -18,7 +18,7 @@ from metseg.serving.reconciliation.connection import ServerConnection
 from tests.serving.reconciliation.killing import Reconciling
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, ServerProcess, answer, request, stub_of
 
-UNFIT = ({"golden": 0.6}, {"gate": "rejected"}, {"digest": "0" * 64})
+UNFIT = ({"golden": 0.6}, {"golden": 0.3}, {"gate": "rejected"}, {"digest": "0" * 64})
 
 
 FOLDER, CONVERGENCE, ANSWERS = "folder", "convergence", "answers"
@@ -149,13 +149,13 @@ class KillingTrials:
         return code, seconds
 
     def _trial(self, reconciling: Reconciling) -> None:
-        """One to four kills on the way to one version, then one that finishes."""
+        """One to five kills on the way to one version, then one that finishes."""
         self.findings.counts["trials"] += 1
         unfit = self._random.random() < 0.3
         wanted = self._wanted(unfit)
         self.findings.counts["unfit"] += unfit
         self._laboratory.point(self._name, "champion", wanted)
-        for _ in range(self._random.randint(1, 4)):
+        for _ in range(self._random.randint(1, 5)):
             if not reconciling.killed_after(self._random.uniform(0, 1.1 * self._seconds)):
                 self.findings.counts["finished before the kill"] += 1
                 break
