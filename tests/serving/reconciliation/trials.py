@@ -16,7 +16,8 @@ import numpy as np
 from metseg.serving.publish import saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
 from tests.serving.reconciliation.killing import Reconciling
-from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, ServerProcess, answer, request, stub_of
+from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, answer, request, stub_of
+from tests.serving.server_process import ServerProcess
 
 UNFIT = ({"golden": 0.6}, {"golden": 0.3}, {"gate": "rejected"}, {"digest": "0" * 64})
 
