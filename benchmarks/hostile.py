@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 REQUESTS = 500
 AT_ONCE = 4
-MOST_MEMORY_MB = 2048
+MOST_MEMORY_MB = 3072
 MOST_SECONDS = 30.0
 
 
@@ -45,12 +45,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=REQUESTS, help="how many (%(default)s)")
     parser.add_argument("--seed", type=int, default=2023, help="what they are made from (%(default)s)")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
-        hostile_models(Path(folder))
-        with target(Path(folder)) as server:
-            requests = hostile_requests(given.requests, given.seed)
-            volley = fire(requests, server, server.process.pid, AT_ONCE, server.complaint)
-            ended = server.process.poll()
+    requests = hostile_requests(given.requests, given.seed)
+    with (
+        tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder,
+        target(hostile_models(Path(folder))) as server,
+    ):
+        volley = fire(requests, server, server.process.pid, AT_ONCE, server.complaint)
+        ended = server.process.poll()
     figures = volley_figures("model server", volley, given.requests, MOST_MEMORY_MB, MOST_SECONDS)
     figures.append(Figure("  crashes", int(ended is not None), at_most=0))
     print(table(figures))

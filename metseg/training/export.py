@@ -15,6 +15,7 @@ from metseg.imaging.specification import PreprocessingSpecification
 from metseg.training import graph
 from metseg.training.loop import INFERENCE_BLOCK
 from metseg.training.phantom_requests import input_example
+from metseg.training.warm_up import write_warm_up
 
 Tensor = Any
 
@@ -77,7 +78,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
     def _volume_probability(self, volume: Tensor, window: Tensor) -> Tensor:
         """Probability `[slices, height, width]` of a raw volume `[slices, height, width, channels]`."""
         shape = tf.shape(volume)
-        count, size = shape[0], _block_slices(shape[1] * shape[2])
+        count, size = shape[0], block_slices(shape[1] * shape[2])
         blocks = (count + size - 1) // size
         collected = tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=[None, None, None])
 
@@ -128,7 +129,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
             return {"specification": tf.fill(tf.shape(request), self.description)}
 
 
-def _block_slices(pixels: Tensor) -> Tensor:
+def block_slices(pixels: Tensor) -> Tensor:
     """Slices of a block by the pixels of one: half as many for each doubling beyond `BLOCK_PIXELS`.
 
     They stay a power of two, so that blocks end where those of `INFERENCE_BLOCK` do: there volumes are cut by callers.
@@ -183,7 +184,7 @@ def export(
     threshold: float,
     description: dict[str, Any],
 ) -> None:
-    """Write an MLflow model to `folder`: the SavedModel in `tf2model/`, `model.keras` and an input example beside it.
+    """Write an MLflow model: the SavedModel with requests to warm it up, `model.keras` and an input example beside it.
 
     This is the only export: what is registered, checked and published are these bytes.
 
@@ -215,6 +216,7 @@ def export(
         saved_model_kwargs={"signatures": signatures(module)},
         pip_requirements=[f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}"],
     )
+    write_warm_up(saved_model_of(folder), specification)
     network.save(folder / "model.keras")
     specification.write(folder / "preprocessing.json")
 

@@ -25,6 +25,7 @@ class Said:
         self.process = process
         self._more = threading.Condition()
         self._read = 0
+        self._ended = False
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -33,6 +34,9 @@ class Said:
             with self._more:
                 self.lines.append(line.rstrip())
                 self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()
 
     def until(self, text: str, seconds: float = 60) -> str:
         """The next line that holds a text; what was asked for before is past."""
@@ -44,7 +48,7 @@ class Said:
                     if text in self.lines[self._read - 1]:
                         return self.lines[self._read - 1]
                 left = ends - time.monotonic()
-                assert left > 0, f"{text!r} was not said in {seconds:g} s: {self.lines}"
+                assert left > 0 and not self._ended, f"{text!r} was not said in {seconds:g} s: {self.lines}"
                 self._more.wait(left)
 
 

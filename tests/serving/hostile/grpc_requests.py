@@ -257,9 +257,15 @@ def wrong_spec(rng: random.Random) -> Shot:
         ({"NOT_FOUND"}, _request(image, model=rng.choice(["m", "..", EXPORTED.upper(), EXPORTED + " ", "\x7f"]))),
         ({"NOT_FOUND"}, _request(image, version=rng.choice([3, 10**9, -1, -(2**63), 2**63 - 1]))),
         (_INVALID, _request(image, version_label=rng.choice(["", "Stable", "latest", "1"]))),
-        ({"FAILED_PRECONDITION"}, _request(image, rng.choice(["x", "SERVING_DEFAULT", "__saved_model_init_op"]))),
+        ({"FAILED_PRECONDITION"}, _request(image, rng.choice(["x", "SERVING_DEFAULT", "\0"]))),
     ]
     return _sent(*rng.choice(shots))
+
+
+def init_op(rng: random.Random) -> Shot:
+    """The signature that TensorFlow leaves in every SavedModel, whose output is an operation and no tensor."""
+    inputs = rng.choice([{}, {"image": to_tensor_proto(_image(rng))}])
+    return _sent(_INVALID | {"NOT_FOUND"}, _request(inputs, "__saved_model_init_op"))
 
 
 def wrong_inputs(rng: random.Random) -> Shot:
@@ -392,7 +398,7 @@ def not_http2(rng: random.Random) -> Shot:
 
 KINDS: tuple[Callable[[random.Random], Shot], ...] = (
     dtype, content, negative, huge, overflow, empty, empty_window, rank, unknown_rank, channels, truncated, flipped,
-    noise, long_names, strings, numbers, other_field, short_field, endless_numbers, wrong_spec, wrong_inputs,
+    noise, long_names, strings, numbers, other_field, short_field, endless_numbers, wrong_spec, init_op, wrong_inputs,
     output_filter, no_numbers, odd_shapes, windows, describe, reload, questions, other_method, huge_metadata, packed,
     hang_up, not_http2,
 )  # fmt: skip

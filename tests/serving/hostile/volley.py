@@ -111,6 +111,7 @@ def raw(
 
 def dribble(line: socket.socket, content: bytes, pause: float) -> None:
     """Send a byte now and then, until all is sent or an answer comes."""
+    patience = line.gettimeout()
     line.settimeout(pause)
     for place in range(len(content)):
         try:
@@ -118,4 +119,4 @@ def dribble(line: socket.socket, content: bytes, pause: float) -> None:
                 break
         except TimeoutError:
             line.sendall(content[place : place + 1])
-    line.settimeout(SECONDS)
+    line.settimeout(patience)
