@@ -88,7 +88,12 @@ def chosen_outputs(signature: Any, output_filter: Iterable[str]) -> list[str]:
         if alias in chosen:
             raise invalid_argument(f"duplicate output tensor alias: {alias}")
         chosen.append(alias)
-    return chosen or sorted(signature.outputs)
+    chosen = chosen or sorted(signature.outputs)
+    for alias in chosen:
+        name = signature.outputs[alias].name
+        if ":" not in name:  # an operation, such as the one that initialises a SavedModel; core/graph/subgraph.cc
+            raise invalid_argument(f"FetchOutputs {name}:0: output index too large, must be < 0")
+    return chosen
 
 
 def _check_number(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> None:
