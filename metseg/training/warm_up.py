@@ -20,8 +20,8 @@ from metseg.training.loop import INFERENCE_BLOCK
 from metseg.training.phantom_requests import input_example
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
-OUTPUTS: tuple[tuple[str, ...], ...] = ((), ("probability",), ("mask",))
-"""What callers ask for; nothing means everything."""
+OUTPUTS: tuple[tuple[str, ...], ...] = ((), ("probability",))
+"""What the client asks for; nothing means everything. Each takes a second more to load a version."""
 
 
 def write_warm_up(saved_model: Path, specification: PreprocessingSpecification) -> None:
