@@ -92,7 +92,10 @@ def chosen_outputs(signature: Any, output_filter: Iterable[str]) -> list[str]:
     for alias in chosen:
         name = signature.outputs[alias].name
         if ":" not in name:  # an operation, such as the one that initialises a SavedModel; core/graph/subgraph.cc
-            raise invalid_argument(f"FetchOutputs {name}:0: output index too large, must be < 0")
+            raise invalid_argument(
+                f"Tried to fetch data for '{name}', which produces no output.  To run to a node but not fetch any "
+                f"data, pass '{name}' as an argument to the 'target_node_names' argument of the Session::Run API."
+            )
     return chosen
 
 
