@@ -153,7 +153,7 @@ def hostile_requests(count: int, limits: Limits, seed: int = 2023) -> list[Hosti
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
         right, send = _one(kind, rng, limits)
-        found.append(Hostile(f"{number:03d} {kind}", frozenset(right), send, slow=kind.startswith("slow")))
+        found.append(Hostile(f"{number:03d} {kind}", frozenset(right), send))
     return found
 
 
