@@ -25,7 +25,8 @@ EXTRAS = {
         "scipy",
         "simpleitk",
     ],
-    "train": ["matplotlib", "optuna", "tensorflow~=2.21.0"],
+    # The messages of TF Serving are those that an exported model is warmed up with.
+    "train": ["matplotlib", "optuna", "tensorflow-serving-api~=2.21.0", "tensorflow~=2.21.0"],
     "serve": [
         "fastapi",
         "grpcio",

@@ -26,6 +26,9 @@ BENCHMARKS = {
     "report": "the report of a run with 100 test patients",
     "serving": "the model server beside the SavedModel in process; eight clients; memory",
     "callers": "what the client adds to a bare Predict",
+    "warm_up": "the first request of a version",
+    "promotion": "a moved alias under load; 200 reconcilers killed while they publish",
+    "hostile": "500 hostile requests to the model server",
     "gateway": "500 hostile requests to the gateway",
     "training": "training beside PyTorch and medicai, input pipeline, memory, start",
 }

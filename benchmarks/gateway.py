@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.figures import OUT, Figure, table, write_figures
+from benchmarks.hostile import volley_figures
 
 REQUESTS = 500
 AT_ONCE = 4
@@ -22,46 +20,25 @@ def hostile_figures(published: Path, folder: Path) -> list[Figure]:
     from metseg.serving.configuration import ServerOptions
     from metseg.serving.server import ModelServer
     from tests.serving.callers.gateways import LIMITS, gateway
-    from tests.serving.callers.hostile import Hostile, hostile_requests
+    from tests.serving.callers.hostile import hostile_requests
     from tests.serving.callers.models import MODEL
+    from tests.serving.hostile.volley import fire
 
     options = ServerOptions(port=0, model_name=MODEL, model_base_path=str(published))
-    wrong: list[str] = []
-    slowest = (0.0, "")
     with (
         ModelServer(options) as server,
         gateway(f"127.0.0.1:{server.port}", folder, queue=2 * AT_ONCE, label="") as running,
+        running.http() as http,
     ):
-        peak, done = running.memory(), threading.Event()
 
-        def watch() -> None:
-            nonlocal peak
-            while not done.wait(0.02):
-                peak = max(peak, running.memory())
+        def well() -> str:
+            status = http.get("/readyz").status_code
+            return "" if status == 200 else f"/readyz answered {status}"
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-
-        def send(one: Hostile) -> tuple[Hostile, int, float]:
-            began = time.monotonic()
-            return one, one.send(running.base), time.monotonic() - began
-
-        with ThreadPoolExecutor(AT_ONCE) as senders:
-            for one, code, seconds in senders.map(send, hostile_requests(REQUESTS, LIMITS)):
-                slowest = max(slowest, (seconds, one.name))
-                if code not in one.right:
-                    wrong.append(f"{one.name} got {code}")
-        done.set()
-        watcher.join()
-        with running.http() as http:
-            ready = http.get("/readyz").status_code
-            left = [path for path in running.folder.iterdir() if path.is_dir()]
+        volley = fire(hostile_requests(REQUESTS, LIMITS), running.base, running.process.pid, AT_ONCE, well)
+        left = [path for path in running.folder.iterdir() if path.is_dir()]
     return [
-        Figure("hostile requests to the gateway", REQUESTS, at_least=500),
-        Figure("  answered by a wrong code", len(wrong), at_most=0, note="; ".join(wrong[:5])),
-        Figure("  slowest answer", slowest[0], at_most=MOST_SECONDS, unit="s", note=slowest[1]),
-        Figure("  peak memory", peak / 2**20, at_most=MOST_MEMORY_MB, unit="MB"),
-        Figure("  ready afterwards (status)", ready, at_least=200, at_most=200),
+        *volley_figures("gateway", volley, REQUESTS, MOST_MEMORY_MB, MOST_SECONDS),
         Figure("  uploads left on disk", len(left), at_most=0),
     ]
 

@@ -23,6 +23,7 @@ import models
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.export import ServedSegmentation, signatures
+from metseg.training.warm_up import write_warm_up
 specification = PreprocessingSpecification(channels={CHANNELS!r})
 chosen = TrainingConfiguration(architecture="nested_unet")
 keras.utils.set_random_seed(2023)
@@ -37,6 +38,7 @@ description = {{
 }}
 module = ServedSegmentation(network, specification, 0.6, description)
 tf.saved_model.save(module, sys.argv[1], signatures=signatures(module))
+write_warm_up(Path(sys.argv[1]), specification)
 """
 
 

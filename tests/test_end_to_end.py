@@ -237,7 +237,9 @@ def test_predict_writes_masks_in_the_images_own_geometry(first, workspace, serve
     voxels = np.asarray(mask.dataobj)
     assert table["cases"][0]["voxels_kept"] == int(voxels.sum())
     volume = abs(np.linalg.det(image.affine[:3, :3]))
-    assert sum(lesion["volume_mm3"] for lesion in table["cases"][0]["lesions"]) == pytest.approx(voxels.sum() * volume)
+    lesions = table["cases"][0]["lesions"]
+    rounding = 0.01 * max(1, len(lesions))
+    assert sum(lesion["volume_mm3"] for lesion in lesions) == pytest.approx(voxels.sum() * volume, abs=rounding)
 
 
 def test_predict_names_the_missing_channel(first, workspace, server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,6 +84,19 @@ def lesion_table(mask: NDArray[np.generic], probability: NDArray[np.float32], ge
         )
     rows.sort(key=lambda row: -row.volume_mm3)
     return [LesionRow(**{**vars(row), "id": number}) for number, row in enumerate(rows, 1)]
+
+
+def lesion_record(row: LesionRow) -> dict[str, Any]:
+    """The row as files hold it: to hundredths of mm, mm³ and voxels, and ten-thousandths of a probability."""
+    return {
+        "id": row.id,
+        "centroid_mm": [round(value, 2) for value in row.centroid_mm],
+        "centroid_voxel": [round(value, 2) for value in row.centroid_voxel],
+        "slices": list(row.slices),
+        "volume_mm3": round(row.volume_mm3, 2),
+        "longest_axial_diameter_mm": round(row.longest_axial_diameter_mm, 2),
+        "mean_probability": round(row.mean_probability, 4),
+    }
 
 
 def lesion_labels(mask: NDArray[np.generic], most: int = 255) -> NDArray[np.uint8]:

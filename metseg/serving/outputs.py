@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from metseg.imaging.dicom_segmentation import Finder, write_dicom_segmentation
 from metseg.imaging.formats import mask_suffix, write_mask_like
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.window import apply_window, volume_window
-from metseg.scoring.lesion_table import lesion_labels
+from metseg.scoring.lesion_table import lesion_labels, lesion_record
 from metseg.serving.cases import ReadCase
 from metseg.serving.client import Segmentation
 
@@ -80,7 +80,7 @@ def record_of(case: str, read: ReadCase, found: Segmentation, **more: Any) -> di
         "units": "mm" if read.geometry.spacing_known else "voxels",
         "voxels_at_threshold": found.voxels_at_threshold,
         "voxels_kept": int(np.count_nonzero(found.mask)),
-        "lesions": [asdict(row) for row in found.lesions],
+        "lesions": [lesion_record(row) for row in found.lesions],
     }
 
 
@@ -101,8 +101,8 @@ def write_lesions(
 def _rows(records: Iterable[dict[str, Any]]) -> Iterable[list[Any]]:
     for record in records:
         for row in record["lesions"]:
-            places = [f"{value:.3f}" for value in row["centroid_mm"]]
-            measures = [f"{row['volume_mm3']:.3f}", f"{row['longest_axial_diameter_mm']:.3f}"]
+            places = [f"{value:.2f}" for value in row["centroid_mm"]]
+            measures = [f"{row['volume_mm3']:.2f}", f"{row['longest_axial_diameter_mm']:.2f}"]
             mean, slices = f"{row['mean_probability']:.4f}", [place + 1 for place in row["slices"]]
             yield [_cell(record["case"]), row["id"], *places, *measures, mean, *slices, record["units"]]
 

@@ -88,7 +88,15 @@ def chosen_outputs(signature: Any, output_filter: Iterable[str]) -> list[str]:
         if alias in chosen:
             raise invalid_argument(f"duplicate output tensor alias: {alias}")
         chosen.append(alias)
-    return chosen or sorted(signature.outputs)
+    chosen = chosen or sorted(signature.outputs)
+    for alias in chosen:
+        name = signature.outputs[alias].name
+        if ":" not in name:  # an operation, such as the one that initialises a SavedModel; core/graph/subgraph.cc
+            raise invalid_argument(
+                f"Tried to fetch data for '{name}', which produces no output.  To run to a node but not fetch any "
+                f"data, pass '{name}' as an argument to the 'target_node_names' argument of the Session::Run API."
+            )
+    return chosen
 
 
 def _check_number(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> None:

@@ -36,6 +36,8 @@ _TARGET = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_TARGET}:(?P<call>classify|regress|predict)", re.IGNORECASE)
 _STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_TARGET}(?P<metadata>/metadata)?", re.IGNORECASE)
 _LARGEST_VERSION = 2**63
+_MOST_DIGITS = 100
+"""Python converts no number of thousands of digits."""
 
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
@@ -149,10 +151,10 @@ def _as_json(message: Any) -> dict[str, Any]:
 
 def _model_spec(found: re.Match[str]) -> Any:
     spec = model_pb2.ModelSpec(name=unquote(found["name"] or ""))
-    if found["version"] is not None:
-        if int(found["version"]) >= _LARGEST_VERSION:
-            raise invalid_argument(f"Failed to convert version: {found['version']} to numeric.")
-        spec.version.value = int(found["version"])
+    if (digits := found["version"]) is not None:
+        if len(digits) > _MOST_DIGITS or int(digits) >= _LARGEST_VERSION:
+            raise invalid_argument(f"Failed to convert version: {digits[:_MOST_DIGITS]} to numeric.")
+        spec.version.value = int(digits)
     elif found["label"] is not None:
         spec.version_label = unquote(found["label"])
     return spec

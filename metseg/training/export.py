@@ -15,15 +15,24 @@ from metseg.imaging.specification import PreprocessingSpecification
 from metseg.training import graph
 from metseg.training.loop import INFERENCE_BLOCK
 from metseg.training.phantom_requests import input_example
+from metseg.training.warm_up import write_warm_up
 
 Tensor = Any
+
+MOST_ROWS = 4096
+"""The most that one request may hold; a tensor of millions of elements can be claimed in twenty bytes."""
+MOST_PIXELS = 2**22
+"""Of a slice: 2048×2048."""
+BLOCK_PIXELS = 512 * 512
+"""Pixels of a slice up to which a whole block is preprocessed at once."""
 
 
 class ServedSegmentation(tf.Module):  # type: ignore[misc]
     """Raw intensities in, probability and mask out, in the image's own size.
 
     Signatures: see `export`. The window is taken over each batch row's own slices, so rows never influence one
-    another; slices go through the network in blocks of `INFERENCE_BLOCK`, so memory does not grow with the volume.
+    another; slices go through the network in blocks of `INFERENCE_BLOCK`, and in smaller ones where they are large, so
+    that memory does not grow with the volume.
 
     Args:
         network: single-output network `(slices, side, side, network channels)` → `(slices, side, side, 1)`.
@@ -68,13 +77,14 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
 
     def _volume_probability(self, volume: Tensor, window: Tensor) -> Tensor:
         """Probability `[slices, height, width]` of a raw volume `[slices, height, width, channels]`."""
-        count = tf.shape(volume)[0]
-        blocks = (count + INFERENCE_BLOCK - 1) // INFERENCE_BLOCK
+        shape = tf.shape(volume)
+        count, size = shape[0], block_slices(shape[1] * shape[2])
+        blocks = (count + size - 1) // size
         collected = tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=[None, None, None])
 
         def step(index: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
-            start = index * INFERENCE_BLOCK
-            stop = tf.minimum(start + INFERENCE_BLOCK, count)
+            start = index * size
+            stop = tf.minimum(start + size, count)
             return index + 1, parts.write(index, self._block(volume, window, start, stop))
 
         _, collected = tf.while_loop(
@@ -89,6 +99,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
     @tf.function  # type: ignore[untyped-decorator]
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """Signature `serving_default`; a call, so that MLflow's pyfunc finds it."""
+        image = _checked(image)
         probability = tf.map_fn(
             lambda volume: self.volume_probability(volume, graph.volume_window(volume, self.specification_)),
             image,
@@ -99,6 +110,9 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
 
     def windowed(self, image: Tensor, window: Tensor) -> dict[str, Tensor]:
         """Signature `windowed`."""
+        image = _checked(image)
+        with tf.control_dependencies([_finite(window, "window")]):
+            window = tf.identity(window)
         probability = tf.map_fn(
             lambda row: self.volume_probability(row[0], row[1]),
             (image, window),
@@ -109,7 +123,39 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
 
     def describe(self, request: Tensor) -> dict[str, Tensor]:
         """Signature `describe`."""
-        return {"specification": tf.fill(tf.shape(request), self.description)}
+        count = tf.size(request, out_type=tf.int64)
+        few = tf.debugging.Assert(count <= MOST_ROWS, [f"more than {MOST_ROWS} descriptions:", count])
+        with tf.control_dependencies([few]):
+            return {"specification": tf.fill(tf.shape(request), self.description)}
+
+
+def block_slices(pixels: Tensor) -> Tensor:
+    """Slices of a block by the pixels of one: half as many for each doubling beyond `BLOCK_PIXELS`.
+
+    They stay a power of two, so that blocks end where those of `INFERENCE_BLOCK` do: there volumes are cut by callers.
+    """
+    steps = [BLOCK_PIXELS << doublings for doublings in range(INFERENCE_BLOCK.bit_length() - 1)]
+    return tf.bitwise.right_shift(INFERENCE_BLOCK, tf.reduce_sum(tf.cast(pixels > steps, tf.int32)))
+
+
+def _checked(image: Tensor) -> Tensor:
+    """The image, where it can be segmented; else it is refused before anything is made of its shape and values.
+
+    An image without voxels may have any size in another direction, and what is as long as that would fill the memory.
+    """
+    shape = tf.shape(image, out_type=tf.int64)
+    checks = [
+        tf.debugging.Assert(tf.size(image, out_type=tf.int64) > 0, ["an image without voxels:", shape]),
+        tf.debugging.Assert(shape[0] <= MOST_ROWS, [f"more than {MOST_ROWS} rows:", shape]),
+        tf.debugging.Assert(shape[2] * shape[3] <= MOST_PIXELS, [f"slices of more than {MOST_PIXELS} pixels:", shape]),
+        _finite(image, "image"),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(image)
+
+
+def _finite(values: Tensor, name: str) -> Tensor:
+    return tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(values)), [f"values of {name} are NaN or infinite"])
 
 
 def signatures(module: ServedSegmentation) -> dict[str, Any]:
@@ -138,7 +184,7 @@ def export(
     threshold: float,
     description: dict[str, Any],
 ) -> None:
-    """Write an MLflow model to `folder`: the SavedModel in `tf2model/`, `model.keras` and an input example beside it.
+    """Write an MLflow model: the SavedModel with requests to warm it up, `model.keras` and an input example beside it.
 
     This is the only export: what is registered, checked and published are these bytes.
 
@@ -170,6 +216,7 @@ def export(
         saved_model_kwargs={"signatures": signatures(module)},
         pip_requirements=[f"tensorflow=={tf.__version__}", f"keras=={keras.__version__}"],
     )
+    write_warm_up(saved_model_of(folder), specification)
     network.save(folder / "model.keras")
     specification.write(folder / "preprocessing.json")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from metseg.imaging.specification import PreprocessingSpecification
@@ -67,7 +68,8 @@ def channel_window(voxels: Tensor, specification: PreprocessingSpecification) ->
     head = tf.cond(tf.size(inside) > 0, lambda: inside, lambda: keys)
     low = order_statistic(head, specification.lower_percentile)
     high = order_statistic(head, specification.upper_percentile)
-    return tf.stack([low, tf.where(high > low, high, low + 1.0)])
+    above = tf.maximum(low + 1.0, tf.math.nextafter(low, np.float32(np.inf)))
+    return tf.stack([low, tf.where(high > low, high, above)])
 
 
 def volume_window(image: Tensor, specification: PreprocessingSpecification) -> Tensor:

@@ -27,12 +27,12 @@ def golden_requests(channels: tuple[str, ...]) -> list[Volume]:
     return [first, np.ascontiguousarray(second[:, 3:, 5:])]
 
 
-def input_example(channels: tuple[str, ...]) -> Volume:
+def input_example(channels: tuple[str, ...], slices: int = EXAMPLE_SLICES) -> Volume:
     """A small request float32 `(1, slices, height, width, channels)`: a whole phantom head, coarse.
 
     A channel that the phantom does not have is stood in for by its contrast-enhanced one.
     """
-    volume = _slices_with_lesion(GOLDEN_PATIENTS[0], channels, EXAMPLE_SLICES)
+    volume = _slices_with_lesion(GOLDEN_PATIENTS[0], channels, slices)
     return np.ascontiguousarray(volume[None, :, ::EXAMPLE_STRIDE, ::EXAMPLE_STRIDE])
 
 

@@ -21,6 +21,7 @@ from metseg.serving.protos import (
 )
 from metseg.serving.server import ModelServer
 from metseg.serving.tensors import to_tensor_proto
+from tests.serving.callers import models
 from tests.serving.conformance.model import MODEL, export_tiny_model
 
 
@@ -31,6 +32,16 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     for version in (1, 2):
         export_tiny_model(folder / str(version), version)
     return {version: folder / str(version) for version in (1, 2)}
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two versions as metseg exports them: a `models.config` with version 1 as `stable` and version 2 as `canary`."""
+    base_path = tmp_path_factory.mktemp("published") / models.MODEL
+    models.export_models(base_path)
+    config = base_path.parent / "models.config"
+    write_model_config(config, models.MODEL, base_path, [1, 2], {"stable": 1, "canary": 2})
+    return config
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,13 @@ import pytest
 import tensorflow as tf
 
 from metseg.imaging.window import volume_window
+from metseg.serving.monitoring import Metrics
+from metseg.serving.options import ServerOptions
+from metseg.serving.publish import saved_model_digest
+from metseg.serving.saved_model import LoadedModel
+from metseg.serving.warm_up import warm_up
 from metseg.training.evaluation import independent_probability, load_network
-from metseg.training.export import export, saved_model_of
+from metseg.training.export import block_slices, export, saved_model_of
 from metseg.training.loop import build_network, inference_network, sub_networks
 from metseg.training.phantom_requests import golden_requests, input_example
 from tests.training.tiny import CONFIGURATION, SIDE, SPECIFICATION
@@ -136,3 +142,84 @@ def test_golden_requests_are_real_heads_of_two_sizes():
     assert first.shape[1:3] != second.shape[1:3]
     assert first.dtype == np.float32 and first.shape[-1] == 3
     assert len(np.unique(first)) > 100
+
+
+REFUSED = {
+    "no voxel, and endless": ([1, 1, 2**30, 0, 3], "an image without voxels"),
+    "no slice": ([1, 0, 4, 4, 3], "an image without voxels"),
+    "rows without end": ([5000, 1, 1, 1, 3], "more than 4096 rows"),
+    "a slice too large": ([1, 1, 2049, 2048, 3], "slices of more than 4194304 pixels"),
+}
+
+
+@pytest.mark.parametrize(("shape", "complaint"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("signature", ["serving_default", "windowed"])
+def test_what_cannot_be_segmented_is_refused_before_memory_is_taken(exported, signature, shape, complaint):
+    _, _, served = exported
+    window = {"window": tf.zeros([1, 3, 2])} if signature == "windowed" else {}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=complaint):
+        served.signatures[signature](image=tf.zeros(shape), **window)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_refused(exported, value):
+    _, _, served = exported
+    image = np.zeros((1, 1, 4, 4, 3), np.float32)
+    window = np.float32([[[0, 1], [0, 1], [0, value]]])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="values of window are NaN or infinite"):
+        served.signatures["windowed"](image=tf.constant(image), window=tf.constant(window))
+    image[0, 0, 1, 2, 1] = value
+    with pytest.raises(tf.errors.InvalidArgumentError, match="values of image are NaN or infinite"):
+        served.signatures["serving_default"](image=tf.constant(image))
+
+
+def test_more_descriptions_than_anyone_needs_are_refused(exported):
+    _, _, served = exported
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 4096 descriptions"):
+        served.signatures["describe"](request=tf.zeros([2, 2049], tf.int32))
+
+
+# A slice of 512×512 is the largest of which 8 are preprocessed at once.
+@pytest.mark.parametrize(("pixels", "slices"), [(1, 8), (2**18, 8), (2**18 + 1, 4), (2**20, 2), (2**20 + 1, 1)])
+def test_blocks_shrink_as_slices_grow_and_stay_powers_of_two(pixels, slices):
+    assert block_slices(tf.constant(pixels)).numpy() == slices
+
+
+def test_a_model_is_exported_with_requests_that_warm_every_signature_up(exported):
+    """The file is read with the packages that TF Serving's own clients use."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    folder, _, served = exported
+    file = saved_model_of(folder) / "assets.extra" / "tf_serving_warmup_requests"
+    asked = set()
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        signature, outputs = request.model_spec.signature_name, tuple(request.output_filter)
+        inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
+        answer = served.signatures[signature](**inputs)
+        assert set(outputs) <= set(answer)
+        asked.add((signature, outputs))
+    sets = [(), ("probability",)]
+    assert asked == {
+        *((name, outputs) for name in ("serving_default", "windowed") for outputs in sets),
+        ("describe", ()),
+    }
+    assert file.stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("exported", [1], indirect=True, ids=["context"])
+def test_the_requests_belong_to_the_digest_and_are_run_when_the_version_is_loaded(exported, tmp_path, caplog):
+    folder, _, _ = exported
+    caplog.set_level("INFO", "metseg.serving")
+    version = tmp_path / "1"
+    shutil.copytree(saved_model_of(folder), version)
+    options = ServerOptions(model_base_path=str(tmp_path))
+    model = LoadedModel(version, options)
+    warm_up(model, version, 1, Metrics())
+    model.close()
+    assert "ran 5 warm-up requests" in caplog.text
+    whole = saved_model_digest(version)
+    (version / "assets.extra" / "tf_serving_warmup_requests").unlink()
+    assert saved_model_digest(version) != whole

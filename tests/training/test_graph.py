@@ -68,9 +68,12 @@ def test_window_is_the_same_order_statistic(seed):
     np.testing.assert_array_equal(windows(image).numpy(), volume_window(image, SPECIFICATION))
 
 
-def test_window_of_a_constant_image_is_one_unit_wide():
-    image = np.full((2, 5, 6, 2), 7.0, np.float32)
-    np.testing.assert_array_equal(windows(image).numpy(), [[7.0, 8.0], [7.0, 8.0]])
+# Beyond 2^24 the next float32 is two units away, and more.
+@pytest.mark.parametrize(("value", "end"), [(7.0, 8.0), (-7.0, -6.0), (2.0**24, 2.0**24 + 2), (2.0**30, 2.0**30 + 128)])
+def test_window_of_a_constant_image_is_one_unit_wide_or_the_least_that_float32_has(value, end):
+    image = np.full((2, 5, 6, 2), value, np.float32)
+    np.testing.assert_array_equal(windows(image).numpy(), [[value, end], [value, end]])
+    np.testing.assert_array_equal(volume_window(image, SPECIFICATION), [[value, end], [value, end]])
 
 
 @pytest.mark.parametrize("percentile", [0.0, 0.5, 1.0, 37.25, 99.8, 100.0])

@@ -107,7 +107,7 @@ operations = APIRouter(tags=["operations"])
     response_model=Segmentation,
     openapi_extra=UPLOAD,
     responses={
-        200: {"description": "It was over within `wait`.", "model": Segmentation},
+        200: {"description": "It was over within the seconds to wait.", "model": Segmentation},
         202: {"description": "It is queued; Location says where to ask.", "model": Segmentation},
         **_problems(400, 401, 403, 408, 413, 415, 422, 429, 502, 503, 504),
     },
@@ -180,7 +180,7 @@ def fetch(
     request: Request,
     owner: Owner,
     identifier: Identifier,
-    name: Annotated[str, PathParameter(description="Name of a file in `results`.", examples=["mask.nii.gz"])],
+    name: Annotated[str, PathParameter(description="Name of a file among the results.", examples=["mask.nii.gz"])],
 ) -> FileResponse:
     """A file that a segmentation left: mask (of DICOM a DICOM SEG), overlay, table of lesions."""
     job = _found(request, identifier, owner)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from metseg.imaging.formats import mask_suffix, write_mask_like
 from metseg.imaging.volume import Geometry
+from metseg.scoring.lesion_table import lesion_record
 from metseg.serving.viewer.answers import Answer
 from metseg.serving.viewer.compositing import FIRST, to_png
 from metseg.serving.viewer.planes import AXIAL, PLANES, Plane, Position, clipped
@@ -55,7 +55,7 @@ def lesions_json(study: Study, answer: Answer) -> bytes:
         "model": model,
         "version": answer.served.version,
         "units": "mm" if study.geometry.spacing_known else "voxels",
-        "lesions": [asdict(row) for row in answer.lesions],
+        "lesions": [lesion_record(row) for row in answer.lesions],
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -66,9 +66,9 @@ def lesions_csv(answer: Answer) -> bytes:
     writer = csv.writer(text)
     places = ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "first_slice", "last_slice")
     writer.writerow(["id", *places, "volume_mm3", "longest_axial_diameter_mm", "mean_probability"])
-    for row in answer.lesions:
-        measured = (*row.centroid_mm, *row.slices, row.volume_mm3, row.longest_axial_diameter_mm, row.mean_probability)
-        writer.writerow([row.id, *(round(value, 4) for value in measured)])
+    for row in map(lesion_record, answer.lesions):
+        measures = [row[name] for name in ("volume_mm3", "longest_axial_diameter_mm", "mean_probability")]
+        writer.writerow([row["id"], *row["centroid_mm"], *row["slices"], *measures])
     return text.getvalue().encode()
 
 

@@ -13,19 +13,8 @@ from numpy.typing import NDArray
 
 from metseg.serving.client import SegmentationClient
 from metseg.serving.configuration import ServerOptions
-from metseg.serving.model_config import write_model_config
 from metseg.serving.server import ModelServer
-from tests.serving.callers.models import CHANNELS, MODEL, export_models
-
-
-@pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `models.config` with version 1 as `stable` and version 2 as `canary`."""
-    base_path = tmp_path_factory.mktemp("published") / MODEL
-    export_models(base_path)
-    config = base_path.parent / "models.config"
-    write_model_config(config, MODEL, base_path, [1, 2], {"stable": 1, "canary": 2})
-    return config
+from tests.serving.callers.models import CHANNELS, MODEL
 
 
 @pytest.fixture(scope="session")

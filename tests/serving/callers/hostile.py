@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from tests.serving.hostile.volley import SECONDS, Hostile, dribble, raw
+
 BOUNDARY = "metseg-boundary"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
 ROUTE = "/v1/segmentations"
-SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,6 @@ class Limits:
     upload_bytes: int
     voxels: int
     patience_seconds: float
-
-
-@dataclass(frozen=True)
-class Hostile:
-    """One request: `send` gives the status that answered it, 0 where the connection was closed without one."""
-
-    name: str
-    right: frozenset[int]
-    send: Callable[[str], int]
 
 
 def multipart(files: list[tuple[str, bytes]], field: str = "files", **fields: str) -> bytes:
@@ -78,21 +70,9 @@ def _plain(method: str, path: str, body: bytes | None = None, kind: str = MULTIP
     return lambda base: request(base, method, path, body, kind)[0]
 
 
-def raw(base: str, sent: bytes, then: Callable[[socket.socket], None] | None = None) -> int:
-    """Status that answers bytes on a bare connection."""
+def _raw(base: str, sent: bytes, then: Callable[[socket.socket], None] | None = None) -> int:
     place = urlsplit(base)
-    with socket.create_connection((place.hostname, place.port), timeout=SECONDS) as line:
-        try:
-            line.sendall(sent)
-            if then is not None:
-                then(line)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        try:
-            answer = line.recv(4096)
-        except ConnectionResetError:
-            return 0
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+    return raw(place.hostname or "", place.port or 0, sent, then)
 
 
 def nifti(shape: tuple[int, ...], content: bytes = b"", kind: int = 4, bits: int = 16) -> bytes:
@@ -131,24 +111,14 @@ def _slow(body: bytes, pause: float) -> Callable[[str], int]:
     def send(base: str) -> int:
         head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
 
-        def drip(line: socket.socket) -> None:
-            line.settimeout(pause)
-            for place in range(20, len(body)):
-                try:
-                    if line.recv(1, socket.MSG_PEEK):
-                        break
-                except TimeoutError:
-                    line.sendall(body[place : place + 1])
-            line.settimeout(SECONDS)
-
-        return raw(base, head.encode() + body[:20], drip)
+        return _raw(base, head.encode() + body[:20], lambda line: dribble(line, body[20:], pause))
 
     return send
 
 
 def _slow_headers(base: str) -> int:
     """A connection that begins a request and never ends it: closed without an answer."""
-    return raw(base, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    return _raw(base, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 
 
 def _endless(limits: Limits, chunked: bool) -> Callable[[str], int]:
@@ -163,7 +133,7 @@ def _endless(limits: Limits, chunked: bool) -> Callable[[str], int]:
             for piece in (part, *[block] * (size // len(block))):
                 line.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
 
-        return raw(base, head.encode(), pour)
+        return _raw(base, head.encode(), pour)
 
     return send
 
@@ -176,10 +146,10 @@ KINDS = (
 )  # fmt: skip
 
 
-def hostile_requests(count: int, limits: Limits, seed: int = 2023) -> list[Hostile]:
+def hostile_requests(count: int, limits: Limits, seed: int = 2023) -> list[Hostile[str]]:
     """`count` requests in which all kinds come up in turn; slow ones only now and then."""
     rng = random.Random(seed)
-    found: list[Hostile] = []
+    found: list[Hostile[str]] = []
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
         right, send = _one(kind, rng, limits)
@@ -273,7 +243,7 @@ def _request(kind: str, rng: random.Random, noise: bytes, limits: Limits) -> Mad
             return {405}, _plain(method, rng.choice([ROUTE, "/healthz", "/metrics"]), noise)
         case "huge headers":
             head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * rng.randint(70_000, 200_000) + b"\r\n\r\n"
-            return {400, 431}, lambda base: raw(base, head)
+            return {400, 431}, lambda base: _raw(base, head)
         case "query":
             value = rng.choice(["x", "-1", "1e99", "nan", "61", "inf", "%00"])
             return {422}, _plain("POST", f"{ROUTE}?wait={value}", multipart([("a", noise)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import highdicom
@@ -46,17 +47,18 @@ def test_nifti_mask_lies_on_the_image_and_tables_agree(address: str, tmp_path: P
     assert voxels.shape == image.shape and voxels.dtype == np.uint8
     (case,) = told["cases"]
     (lesion,) = case["lesions"]
-    assert lesion["volume_mm3"] == pytest.approx(voxels.sum() * 0.9 * 0.8 * 3.0)
+    assert lesion["volume_mm3"] == pytest.approx(voxels.sum() * 0.9 * 0.8 * 3.0, abs=0.006)
     ras = AFFINE @ [*ndimage.center_of_mass(voxels), 1]
-    assert lesion["centroid_mm"] == pytest.approx([-ras[0], -ras[1], ras[2]])
+    assert lesion["centroid_mm"] == pytest.approx([-ras[0], -ras[1], ras[2]], abs=0.006)
     points = np.argwhere(voxels)
     longest = max(np.linalg.norm((a[:2] - b[:2]) * (0.9, 0.8)) for a in points for b in points if a[2] == b[2])
-    assert lesion["longest_axial_diameter_mm"] == pytest.approx(longest, rel=1e-5)
+    assert lesion["longest_axial_diameter_mm"] == pytest.approx(longest, abs=0.006)
     with (tmp_path / "out" / "lesions.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert (row["case"], row["id"], row["units"]) == ("head", "1", "mm")
-    assert [float(row[axis]) for axis in "xyz"] == pytest.approx(lesion["centroid_mm"], abs=1e-3)
-    assert float(row["volume"]) == pytest.approx(lesion["volume_mm3"], abs=1e-3)
+    assert [float(row[axis]) for axis in "xyz"] == lesion["centroid_mm"]
+    assert float(row["volume"]) == lesion["volume_mm3"]
+    assert re.search(r'"centroid_mm": \[(\s*-?\d+\.\d{1,2},?){3}\s*\]', (tmp_path / "out" / "lesions.json").read_text())
     assert (int(row["first_slice"]), int(row["last_slice"])) == tuple(place + 1 for place in lesion["slices"])
     overlay = np.asarray(Image.open(tmp_path / "out" / "head-overlay.png").convert("RGB")).astype(int)
     assert (overlay[..., 0] - overlay[..., 2] > 120).any(), "an outline in colour"
@@ -109,7 +111,7 @@ def test_dicom_seg_lies_on_its_series_voxel_for_voxel(address: str, private: Pat
     assert segment.AnatomicRegionSequence[0].CodeValue == "12738006"
     z, y, x = ndimage.center_of_mass(expected)
     place = [-20 + 0.7 * x, -30 + 0.9 * y, 5 + 5 * z]
-    assert case["lesions"][0]["centroid_mm"] == pytest.approx(place, abs=1e-4)
+    assert case["lesions"][0]["centroid_mm"] == pytest.approx(place, abs=0.006)
 
 
 def test_dicom_seg_lies_where_itk_reads_the_series(address: str, private: Path) -> None:
@@ -133,7 +135,7 @@ def test_dicom_seg_lies_where_itk_reads_the_series(address: str, private: Path) 
     assert (seen[bright] > 0).mean() > 0.4 and bright[seen > 0].mean() > 0.5, "on the lesion, not beside it"
     labels = ndimage.center_of_mass(seen)
     point = image.TransformContinuousIndexToPhysicalPoint(labels[::-1])
-    assert case["lesions"][0]["centroid_mm"] == pytest.approx(point, abs=1e-4)
+    assert case["lesions"][0]["centroid_mm"] == pytest.approx(point, abs=0.006)
 
 
 def test_a_dicom_seg_names_nobody_unless_told(address: str, private: Path) -> None:

@@ -2,7 +2,7 @@
 
 The messages are built with the official packages; the sources are model_servers/server_core.cc, model_service_impl.cc,
 get_model_status_impl.cc, servables/tensorflow/predict_impl.cc, predict_util.cc, get_model_metadata_impl.cc, and in
-TensorFlow cc/saved_model/util.cc and core/common_runtime/direct_session.cc.
+TensorFlow cc/saved_model/util.cc, core/common_runtime/direct_session.cc and core/graph/subgraph.cc.
 """
 
 from __future__ import annotations
@@ -194,6 +194,14 @@ PREDICT = [
         predict(output_filter=["mask", "mask"]),
         _INVALID,
         "duplicate output tensor alias: mask",
+    ),
+    Row(
+        "an operation for an output",
+        "Predict",
+        predict("__saved_model_init_op", inputs={}),
+        _INVALID,
+        "Tried to fetch data for 'NoOp', which produces no output.  To run to a node but not fetch any data, pass "
+        "'NoOp' as an argument to the 'target_node_names' argument of the Session::Run API.",
     ),
 ]
 METADATA = [

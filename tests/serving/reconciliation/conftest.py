@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from metseg.serving.reconciliation.connection import ServerConnection
-from tests.serving.reconciliation.laboratory import Laboratory, ServerProcess, export_all, serving, settings_in
+from tests.serving.reconciliation.laboratory import Laboratory, export_all, serving, settings_in
+from tests.serving.server_process import ServerProcess
 
 _NUMBERS = itertools.count()
 

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -36,8 +31,8 @@ from metseg.serving.reconciliation.volume import ServingVolume
 from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
 from metseg.settings import Settings
 from metseg.tracking import runs
+from tests.serving.server_process import METSEG, Said, ServerProcess
 
-METSEG = str(Path(sys.executable).parent / "metseg")
 CHANNELS = 2
 FACTORS = (0.25, 0.5, 0.75, 1.0)
 LIMITS = Limits(load_seconds=60, lock_seconds=60)
@@ -208,76 +203,12 @@ def write_golden(path: Path, factor: float) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class ServerProcess:
-    """`metseg serve` on a folder, as a process that can be killed and started again at the same address."""
-
-    def __init__(self, volume: ServingVolume) -> None:
-        volume.prepare()
-        self._volume = volume
-        self._port = free_port()
-        self.address = f"127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [
-                METSEG,
-                "serve",
-                f"--port={self._port}",
-                f"--model_config_file={self._volume.config}",
-                "--allow_version_labels_for_unavailable_models=true",
-                "--max_num_load_retries=0",
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stderr is not None
-        heard = []
-        for line in self._process.stderr:
-            heard.append(line)
-            if re.search(r"serving gRPC at", line):
-                break
-        else:
-            raise AssertionError("the server ended: " + "".join(heard[-20:]))
-        self._drain(self._process.stderr)
-
-    @staticmethod
-    def _drain(stream: Any) -> None:
-        threading.Thread(target=lambda: [None for _ in stream], daemon=True).start()
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def _end(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(60)
-            self._process = None
-
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
-
 @contextmanager
 def serving(volume: ServingVolume) -> Iterator[ServerProcess]:
     """A server process until the block ends."""
-    server = ServerProcess(volume)
-    server.start()
-    try:
+    volume.prepare()
+    with ServerProcess(volume.config) as server:
         yield server
-    finally:
-        server.stop()
 
 
 Ask = Callable[[str, str, NDArray[np.float32]], tuple[int, NDArray[np.float32]]]
@@ -300,37 +231,6 @@ def stub_of(address: str) -> Iterator[Ask]:
             return int(response.model_spec.version.value), probability
 
         yield ask
-
-
-class Said:
-    """What a process says, line by line, as it says it."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.lines: list[str] = []
-        self.process = process
-        self._more = threading.Condition()
-        self._read = 0
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._more:
-                self.lines.append(line.rstrip())
-                self._more.notify_all()
-
-    def until(self, text: str, seconds: float = 60) -> str:
-        """The next line that holds a text; what was asked for before is past."""
-        with self._more:
-            ends = time.monotonic() + seconds
-            while True:
-                while self._read < len(self.lines):
-                    self._read += 1
-                    if text in self.lines[self._read - 1]:
-                        return self.lines[self._read - 1]
-                left = ends - time.monotonic()
-                assert left > 0, f"{text!r} was not said in {seconds:g} s: {self.lines}"
-                self._more.wait(left)
 
 
 @contextmanager

@@ -82,6 +82,10 @@ class Callers:
                     with self._lock:
                         self.heard.failed.append(f"{error.code()}: {error.details()}")
                     continue
+                except AssertionError as error:
+                    with self._lock:
+                        self.heard.mixed.append(str(error))
+                    continue
                 self._hear(version, probability)
 
     def _hear(self, version: int, probability: NDArray[np.float32]) -> None:

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.serving.reconciliation.laboratory import free_port
+from tests.serving.ports import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
 

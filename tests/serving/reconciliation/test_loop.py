@@ -18,7 +18,9 @@ from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.loop import Health, Loop
 from metseg.serving.reconciliation.outcome import Unreachable
 from metseg.serving.reconciliation.reconciler import Reconciler
-from tests.serving.reconciliation.laboratory import METSEG, Laboratory, ServerProcess, free_port, reconciling
+from tests.serving.ports import free_port
+from tests.serving.reconciliation.laboratory import Laboratory, reconciling
+from tests.serving.server_process import METSEG, ServerProcess
 
 
 class Enough(Exception):

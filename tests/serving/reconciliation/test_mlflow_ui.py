@@ -13,18 +13,10 @@ from typing import Any
 import pytest
 
 from metseg.serving.reconciliation.connection import ServerConnection
-from tests.serving.reconciliation.laboratory import (
-    Laboratory,
-    Said,
-    ServerProcess,
-    answer,
-    reconciling,
-    request,
-    serving,
-    settings_in,
-)
+from tests.serving.reconciliation.laboratory import Laboratory, answer, reconciling, request, serving, settings_in
 from tests.serving.reconciliation.load import Callers
 from tests.serving.reconciliation.mlflow_server import MlflowServer
+from tests.serving.server_process import Said, ServerProcess
 
 NAME = "lesions"
 MOST_SECONDS = 10.0

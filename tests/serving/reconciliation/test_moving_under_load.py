@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tests.serving.reconciliation.laboratory import (
-    Laboratory,
-    ServerProcess,
-    answer,
-    reconciling,
-    request,
-)
+from tests.serving.reconciliation.laboratory import Laboratory, answer, reconciling, request
 from tests.serving.reconciliation.load import Callers
+from tests.serving.server_process import ServerProcess
 
 MOST_SECONDS = 10.0
 

@@ -15,14 +15,8 @@ from metseg.serving.client import SegmentationClient
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.promotion import FollowingElsewhere, FollowingHere, promote, rollback
 from metseg.tracking import runs
-from tests.serving.reconciliation.laboratory import (
-    METSEG,
-    Laboratory,
-    ServerProcess,
-    answer,
-    reconciling,
-    request,
-)
+from tests.serving.reconciliation.laboratory import Laboratory, answer, reconciling, request
+from tests.serving.server_process import METSEG, ServerProcess
 
 
 def answering(address: str, name: str, label: str = "stable") -> tuple[int, float]:

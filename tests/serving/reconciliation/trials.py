@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -16,21 +16,26 @@ import numpy as np
 from metseg.serving.publish import saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
 from tests.serving.reconciliation.killing import Reconciling
-from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, ServerProcess, answer, request, stub_of
+from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, answer, request, stub_of
+from tests.serving.server_process import ServerProcess
 
-UNFIT = ({"golden": 0.6}, {"gate": "rejected"}, {"digest": "0" * 64})
+UNFIT = ({"golden": 0.6}, {"golden": 0.3}, {"gate": "rejected"}, {"digest": "0" * 64})
+
+
+FOLDER, CONVERGENCE, ANSWERS = "folder", "convergence", "answers"
+"""What may go wrong: what lies where a server looks, what the next start makes of it, what `stable` answers."""
 
 
 @dataclass
 class Findings:
-    """What went wrong, in words, and how often what was seen."""
+    """What went wrong, in words, by topic, and how often what was seen."""
 
-    wrong: list[str] = field(default_factory=list)
+    wrong: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     counts: Counter[str] = field(default_factory=Counter)
 
-    def require(self, holds: bool, what: str) -> None:
+    def require(self, topic: str, holds: bool, what: str) -> None:
         if not holds:
-            self.wrong.append(what)
+            self.wrong[topic].append(what)
 
 
 class Watcher:
@@ -81,12 +86,15 @@ class Watcher:
         try:
             version, probability = ask(self._name, "stable", image)  # type: ignore[operator]
         except grpc.RpcError as error:
-            self._findings.require(False, f"stable did not answer: {error.code()} {error.details()}")
+            self._findings.require(ANSWERS, False, f"stable did not answer: {error.code()} {error.details()}")
+            return
+        except AssertionError as error:
+            self._findings.require(ANSWERS, False, str(error))
             return
         self._findings.counts["answers"] += 1
         factor = self._factors.get(version)
         right = factor is not None and np.allclose(probability, answer(image, factor), atol=1e-6)
-        self._findings.require(right, f"stable answered as version {version}, which is not fit, or mixed")
+        self._findings.require(ANSWERS, right, f"stable answered as version {version}, which is not fit, or mixed")
 
 
 class KillingTrials:
@@ -104,6 +112,9 @@ class KillingTrials:
         self._laboratory, self._server, self._name = laboratory, server, name
         self._random = random.Random(seed)
         self._fit: dict[int, float] = {}
+        self._digests = {
+            factor: saved_model_digest(saved_model) for factor, saved_model in laboratory.saved_models.items()
+        }
         self._champion = 0
         self._seconds = 1.0
 
@@ -135,16 +146,17 @@ class KillingTrials:
         self._laboratory.point(self._name, "champion", number)
         code, seconds = reconciling.finished()
         self._champion = number
-        self.findings.require(code == 0, f"an undisturbed reconciler ended with {code}")
+        self.findings.require(CONVERGENCE, code == 0, f"an undisturbed reconciler ended with {code}")
         return code, seconds
 
     def _trial(self, reconciling: Reconciling) -> None:
-        """One to four kills on the way to one version, then one that finishes."""
+        """One to five kills on the way to one version, then one that finishes."""
         self.findings.counts["trials"] += 1
         unfit = self._random.random() < 0.3
         wanted = self._wanted(unfit)
+        self.findings.counts["unfit"] += unfit
         self._laboratory.point(self._name, "champion", wanted)
-        for _ in range(self._random.randint(1, 4)):
+        for _ in range(self._random.randint(1, 5)):
             if not reconciling.killed_after(self._random.uniform(0, 1.1 * self._seconds)):
                 self.findings.counts["finished before the kill"] += 1
                 break
@@ -154,14 +166,18 @@ class KillingTrials:
         code, _ = reconciling.finished()
         if not unfit:
             self._champion = wanted
-            self.findings.require(code == 0, f"the start after a kill ended with {code}")
+        # 1: refused just now; 0, where it was refused before the kill.
+        right = code in (0, 1) if unfit else code == 0
+        self.findings.require(CONVERGENCE, right, f"the start after a kill ended with {code}")
         self._check_folder()
         self._check_converged()
 
     def _wanted(self, unfit: bool) -> int:
         """A version that is not champion now, mostly one whose folder was pruned, so that it is published again."""
         if unfit:
-            return self._register(dict(self._random.choice(UNFIT)))
+            wrong = self._random.choice(UNFIT)
+            self.findings.counts[f"unfit {next(iter(wrong))}"] += 1
+            return self._register(dict(wrong))
         published = self._laboratory.volume.published(self._name)
         fit = [number for number in self._fit if number != self._champion]
         return self._random.choice([number for number in fit if number not in published] or fit)
@@ -183,27 +199,32 @@ class KillingTrials:
         """No version is broken, and the file names none that is not there or not fit."""
         volume = self._laboratory.volume
         for number in volume.published(self._name):
-            registered = self._laboratory.saved_models[self._laboratory.factors[self._name, number]]
-            whole = volume.digest(self._name, number) == saved_model_digest(registered)
-            self.findings.require(whole, f"version {number} is published broken")
+            registered = self._digests[self._laboratory.factors[self._name, number]]
+            whole = volume.digest(self._name, number) == registered
+            self.findings.require(FOLDER, whole, f"version {number} is published broken")
         served = volume.served(self._name)
         self.findings.require(
+            FOLDER,
             set(served.labels.values()) <= set(served.versions) <= set(volume.published(self._name)),
             f"the configuration file names what is not there: {served}",
         )
-        self.findings.require(set(served.versions) <= set(self._fit), f"the file holds what is not fit: {served}")
+        self.findings.require(
+            FOLDER, set(served.versions) <= set(self._fit), f"the file holds what is not fit: {served}"
+        )
 
     def _check_converged(self) -> None:
         with ServerConnection(self._server.address, 60) as server:
             stable, available = server.labelled(self._name, "stable"), server.available(self._name)
-        self.findings.require(stable == self._champion, f"stable is {stable}, expected {self._champion}")
+        self.findings.require(CONVERGENCE, stable == self._champion, f"stable is {stable}, expected {self._champion}")
         aliases = self._laboratory.pointed(self._name)
-        self.findings.require(aliases["champion"] == self._champion, f"aliases {aliases}")
+        self.findings.require(CONVERGENCE, aliases["champion"] == self._champion, f"aliases {aliases}")
         kept = {self._champion, aliases["previous"]}
         published = set(self._laboratory.volume.published(self._name))
-        self.findings.require(available == published == kept, f"{available} loaded, {published} published, {kept} kept")
+        self.findings.require(
+            CONVERGENCE, available == published == kept, f"{available} loaded, {published} published, {kept} kept"
+        )
         left = [path.name for path in self._laboratory.volume.root.rglob(".metseg-*") if path.is_dir()]
-        self.findings.require(not left, f"left behind: {left}")
+        self.findings.require(CONVERGENCE, not left, f"left behind: {left}")
 
     def _restart_server(self) -> None:
         """A server that is started again comes up with the champion, before any reconciler has looked."""
@@ -214,4 +235,4 @@ class KillingTrials:
             while server.labelled(self._name, "stable") != self._champion and time.monotonic() < deadline:
                 time.sleep(0.1)
             stable = server.labelled(self._name, "stable")
-        self.findings.require(stable == self._champion, f"the restarted server's stable is {stable}")
+        self.findings.require(CONVERGENCE, stable == self._champion, f"the restarted server's stable is {stable}")

@@ -1,0 +1,45 @@
+"""The requests that a model server runs before a version answers, so that no caller waits for TensorFlow.
+
+TensorFlow prepares a graph anew for each set of outputs that is asked for, and its kernels for each size of a block. So
+there is a request for each signature and each set of outputs, of one whole block. The file is TF Serving's
+(servables/tensorflow/saved_model_warmup_util.h): a TFRecord of PredictionLog.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.window import volume_window
+from metseg.serving.protos import prediction_log_pb2
+from metseg.serving.tensors import to_tensor_proto
+from metseg.training.loop import INFERENCE_BLOCK
+from metseg.training.phantom_requests import input_example
+
+WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
+OUTPUTS: tuple[tuple[str, ...], ...] = ((), ("probability",))
+"""What the client asks for; nothing means everything. Each takes a second more to load a version."""
+
+
+def write_warm_up(saved_model: Path, specification: PreprocessingSpecification) -> None:
+    """Put the requests, made from a phantom, into an exported SavedModel."""
+    image = input_example(specification.channels, INFERENCE_BLOCK)
+    inputs = {"image": to_tensor_proto(image)}
+    window = to_tensor_proto(volume_window(image[0], specification)[None])
+    file = saved_model / WARM_UP_FILE
+    file.parent.mkdir()
+    with tf.io.TFRecordWriter(str(file)) as records:
+        for outputs in OUTPUTS:
+            records.write(_record("serving_default", inputs, outputs))
+            records.write(_record("windowed", {**inputs, "window": window}, outputs))
+        records.write(_record("describe", {"request": to_tensor_proto(np.zeros(1, np.int32))}, ()))
+
+
+def _record(signature: str, inputs: dict[str, object], outputs: tuple[str, ...]) -> bytes:
+    request = {"model_spec": {"signature_name": signature}, "inputs": inputs, "output_filter": outputs}
+    log = prediction_log_pb2.PredictionLog(predict_log={"request": request})
+    serialized: bytes = log.SerializeToString()
+    return serialized

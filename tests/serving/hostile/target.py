@@ -1,0 +1,123 @@
+"""The server that hostile requests are sent to, as a process, and the good requests that it must go on answering."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.serving.model_config import write_model_config
+from metseg.serving.protos import predict_pb2
+from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
+from tests.serving.callers import models
+from tests.serving.conformance import model as conformance
+from tests.serving.conformance.test_rest import ask
+from tests.serving.hostile.volley import SECONDS
+from tests.serving.ports import free_port
+from tests.serving.server_process import Said, ServerProcess
+
+TINY, EXPORTED = conformance.MODEL, models.MODEL
+"""The model of the conformance suite, and one as metseg exports them, in versions 1 and 2."""
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+_GOOD = np.random.default_rng(1).random((1, 2, 3, 4, 2), dtype=np.float32)
+_HEAD = np.random.default_rng(2).gamma(2.0, 100.0, (1, 3, 21, 19, 3)).astype(np.float32)
+
+
+def hostile_models(folder: Path) -> Path:
+    """Export both models; returns their `models.config`."""
+    conformance.export_tiny_model(folder / TINY / "1", 1)
+    models.export_models(folder / EXPORTED)
+    return hostile_config(folder / "models.config", folder / TINY, folder / EXPORTED)
+
+
+def hostile_config(config: Path, tiny: Path, exported: Path) -> Path:
+    """A `models.config` of both models, whose base paths these are."""
+    write_model_config(config, TINY, tiny, [1], {"stable": 1})
+    write_model_config(config, EXPORTED, exported, [1, 2], {"stable": 1, "canary": 2})
+    return config
+
+
+@dataclass(frozen=True)
+class HostileTarget:
+    """A running server.
+
+    Attributes:
+        port: of its gRPC API.
+        rest_port: of its REST API.
+        channel: an open channel to it.
+        said: what it says, and its process.
+        expected: what version 2 of the exported model answered in peace.
+    """
+
+    port: int
+    rest_port: int
+    channel: grpc.Channel
+    said: Said
+    expected: NDArray[np.float32]
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        return self.said.process
+
+    def call(self, method: str, message: bytes, **more: Any) -> str:
+        """The name of the status that answers a message."""
+        try:
+            self.channel.unary_unary(method)(message, **{"timeout": SECONDS, **more})
+        except grpc.RpcError as error:
+            return str(error.code().name)
+        return "OK"
+
+    def complaint(self) -> str:
+        """What is wrong with the answers to good requests; nothing where all is well."""
+        try:
+            found = probability_of(self.channel, TINY, 1, _GOOD)
+            if not np.allclose(found, _GOOD.mean(axis=-1), rtol=0, atol=1e-6):
+                return f"{TINY} answers something else"
+            found = probability_of(self.channel, EXPORTED, 2, _HEAD)
+            if not np.allclose(found, self.expected, rtol=0, atol=1e-5):
+                return f"{EXPORTED} answers something else"
+        except grpc.RpcError as error:
+            return f"a good request got {error.code().name}: {error.details()}"
+        body = json.dumps({"inputs": _GOOD.tolist()}).encode()
+        try:
+            status, _, answer = ask(f"127.0.0.1:{self.rest_port}", f"/v1/models/{TINY}:predict", body)
+        except (OSError, http.client.HTTPException) as error:
+            return f"a good REST request met {type(error).__name__}: {error}"
+        if status != 200:
+            return f"a good REST request got {status}"
+        found = np.array(json.loads(answer)["outputs"]["probability"])
+        return "" if np.allclose(found, _GOOD.mean(axis=-1), rtol=0, atol=1e-6) else "REST answers something else"
+
+
+def probability_of(channel: grpc.Channel, model: str, version: int, image: NDArray[np.float32]) -> NDArray[Any]:
+    """What a version answers to an image; raises RpcError."""
+    request = predict_pb2.PredictRequest(output_filter=["probability"])
+    request.model_spec.name, request.model_spec.version.value = model, version
+    request.inputs["image"].CopyFrom(to_tensor_proto(image))
+    response = channel.unary_unary(PREDICT)(request.SerializeToString(), timeout=120)
+    return from_tensor_proto(predict_pb2.PredictResponse.FromString(response).outputs["probability"])
+
+
+@contextmanager
+def target(config: Path, flags: Sequence[str] = ()) -> Iterator[HostileTarget]:
+    """A server process that holds the models of a `models.config`, until the block ends."""
+    rest_port = free_port()
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    with (
+        ServerProcess(
+            config, f"--rest_api_port={rest_port}", "--enable_grpc_healthcheck_service=true", *flags
+        ) as server,
+        grpc.insecure_channel(server.address, [*options, ("grpc.enable_http_proxy", 0)]) as channel,
+    ):
+        expected = probability_of(channel, EXPORTED, 2, _HEAD)
+        yield HostileTarget(int(server.address.rpartition(":")[2]), rest_port, channel, server.said, expected)
