@@ -4,26 +4,28 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Extras follow dependency weight, so that an image holds no more than its steps need.
+# Extras follow dependency weight, so that an image holds no more than its steps need (infra/docker).
 EXTRAS = {
-    "data": [
-        "boto3",
+    # What every image reads: canonical cases, masks, tables.
+    "imaging": [
         "connected-components-3d",
-        "dicom-anonymizer",
-        "dvc[s3]",
         "google-crc32c",
-        "great-expectations>=1.24",
-        "highdicom",
-        "imagehash",
         "nibabel",
-        "nilearn",
         "opencv-python-headless",
         "pandas",
         "pillow",
         "pyarrow",
-        "pydicom",
         "scipy",
-        "simpleitk",
+    ],
+    "dicom": ["highdicom", "pydicom", "python-gdcm"],
+    # With the two above.
+    "data": [
+        "boto3",
+        "dicom-anonymizer",
+        "dvc[s3]",
+        "great-expectations>=1.24",
+        "imagehash",
+        "nilearn",
     ],
     "train": ["matplotlib", "optuna", "tensorflow~=2.21.0"],
     "serve": [
@@ -55,6 +57,7 @@ EXTRAS = {
         "ruff",
         "schemathesis",
         "scikit-learn",
+        "simpleitk",
         "surface-distance",
         "types-PyYAML",
         "types-grpcio",
