@@ -32,6 +32,7 @@ EXTRAS = {
         "fastapi",
         "grpcio",
         "grpcio-health-checking",
+        "orjson",
         "prometheus-client",
         "python-multipart",
         "tensorflow-serving-api~=2.21.0",
@@ -40,7 +41,7 @@ EXTRAS = {
     # What MLflow's server needs for logins and for PostgreSQL; it runs in the image of `data`.
     "tracking": ["flask-wtf", "psycopg2-binary"],
     "ui": ["streamlit"],
-    "pipeline": ["jinja2", "kfp==2.16.1", "kfp-kubernetes==2.16.1", "markdown-it-py", "mlflow~=3.17.0"],
+    "pipeline": ["docker", "jinja2", "kfp==2.16.1", "kfp-kubernetes==2.16.1", "markdown-it-py", "mlflow~=3.17.0"],
     "dev": [
         "flask-cors",
         "httpx",

@@ -45,9 +45,9 @@ BUDGET = {
     "floor_lesion_f1": 0.0,
 }
 LOOK = """id -u
-command -v gcc cc pip uv
-find / -xdev -name '*.whl' -o -xdev -type d -name .cache 2> /dev/null
-find /opt /build -writable ! -type l 2> /dev/null
+command -v gcc cc c++
+find /opt /build /tmp -name '*.whl' -o -name pip -o -name uv -o -name .cache 2> /dev/null
+find /opt -writable ! -type l
 metseg --help > /dev/null && echo runs"""
 """What should print the user and `runs` alone: no compiler, no installer, nothing writable, no cache."""
 SECONDS_LOST = 5.0
