@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
 
 from components.images import NAMES
 from metseg.serving.flags import parse_flags
@@ -167,6 +168,11 @@ def test_flags_are_those_of_the_model_server(services):
     options = parse_flags(services["model-server"]["command"])
     assert (options.port, options.rest_api_port) == (8500, 8501)
     assert options.model_config_file == "/models/models.config"
+
+
+def test_database_is_spoken_to_by_the_driver_that_is_installed(services):
+    uri = services["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"].replace("${POSTGRES_PASSWORD}", "p")
+    assert make_url(uri).get_dialect().import_dbapi().__name__ == "psycopg2"
 
 
 def test_gateway_accepts_its_settings(services, monkeypatch):
