@@ -90,8 +90,8 @@ lock: $(STAMP) ## Resolve requirements.lock anew from setup.py, and with the sam
 image-locks: $(STAMP)
 	$(IMAGE_LOCK) infra/docker/requirements-build.in -o infra/docker/requirements-build.lock
 	$(IMAGE_LOCK) setup.py infra/docker/requirements-data.in $(EXTRAS_data) --override infra/docker/left-out.txt -o infra/docker/requirements-data.lock
-	$(IMAGE_LOCK) setup.py $(EXTRAS_train) --override infra/docker/left-out.txt -o infra/docker/requirements-train.lock
-	$(IMAGE_LOCK) setup.py $(EXTRAS_train) --extra cuda --constraint requirements-cuda.lock --override infra/docker/left-out.txt -o infra/docker/requirements-train-cuda.lock
+	$(IMAGE_LOCK) setup.py infra/docker/requirements-train.in $(EXTRAS_train) --override infra/docker/left-out.txt -o infra/docker/requirements-train.lock
+	$(IMAGE_LOCK) setup.py infra/docker/requirements-train.in $(EXTRAS_train) --extra cuda --constraint requirements-cuda.lock --override infra/docker/left-out.txt -o infra/docker/requirements-train-cuda.lock
 	$(IMAGE_LOCK) setup.py infra/docker/requirements-serve.in $(EXTRAS_serve) --override infra/docker/left-out.txt --override infra/docker/left-out-serve.txt -o infra/docker/requirements-serve.lock
 	$(IMAGE_LOCK) tests/containers/requirements-s3.in -o tests/containers/requirements-s3.lock
 
