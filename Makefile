@@ -50,6 +50,12 @@ contest: $(STAMP) ## Compare recipes on a TCGA-LGG folder for hours, in pieces: 
 	@test -n "$(DATA)" || { echo "make contest DATA=FOLDER: name a folder in the layout of TCGA-LGG"; exit 2; }
 	@nice -n 19 $(BIN)/python -m benchmarks.contest "$(DATA)" $(if $(JOBS),--jobs $(JOBS))
 
+images: $(STAMP) ## Build the images: make images [BASE_IMAGE=…] [CUDA=1]; docs/containers.md
+	@$(BIN)/python infra/docker/build.py $(if $(BASE_IMAGE),--base-image "$(BASE_IMAGE)") $(if $(CUDA),--cuda)
+
+test-containers: $(STAMP) ## Run the pipeline with every step in its container, beside its services, by this machine's Docker
+	@BASE_IMAGE="$(BASE_IMAGE)" $(BIN)/python -m pytest -m containers tests/containers
+
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -70,11 +76,26 @@ ui: $(STAMP) ## Open the MLflow UI on port 5000
 compile: $(STAMP) ## Compile the Kubeflow pipeline to pipelines/compiled/
 	@$(BIN)/metseg compile
 
-lock: $(STAMP) ## Resolve requirements.lock anew from setup.py, and with the same versions requirements-cuda.lock
+# Subsets of requirements.lock, what each image needs of it. Two are of all images: extras, and what is left out.
+IMAGE_LOCK = $(BIN)/uv pip compile --constraint requirements.lock --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet
+EXTRAS_data := --extra imaging --extra dicom --extra data --extra tracking --extra pipeline
+EXTRAS_train := --extra imaging --extra train --extra serve --extra pipeline
+EXTRAS_serve := --extra imaging --extra dicom --extra serve --extra ui
+
+lock: $(STAMP) ## Resolve requirements.lock anew from setup.py, and with the same versions all other locks
 	$(BIN)/uv pip compile setup.py --extra all --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
 	$(BIN)/uv pip compile setup.py --extra all --extra cuda --constraint requirements.lock --generate-hashes --python-version 3.11 --no-header --quiet -o requirements-cuda.lock
+	@$(MAKE) --no-print-directory image-locks
+
+image-locks: $(STAMP)
+	$(IMAGE_LOCK) infra/docker/requirements-build.in -o infra/docker/requirements-build.lock
+	$(IMAGE_LOCK) setup.py infra/docker/requirements-data.in $(EXTRAS_data) --override infra/docker/left-out.txt -o infra/docker/requirements-data.lock
+	$(IMAGE_LOCK) setup.py infra/docker/requirements-train.in $(EXTRAS_train) --override infra/docker/left-out.txt -o infra/docker/requirements-train.lock
+	$(IMAGE_LOCK) setup.py infra/docker/requirements-train.in $(EXTRAS_train) --extra cuda --constraint requirements-cuda.lock --override infra/docker/left-out.txt -o infra/docker/requirements-train-cuda.lock
+	$(IMAGE_LOCK) setup.py infra/docker/requirements-serve.in $(EXTRAS_serve) --override infra/docker/left-out.txt --override infra/docker/left-out-serve.txt -o infra/docker/requirements-serve.lock
+	$(IMAGE_LOCK) tests/containers/requirements-s3.in -o tests/containers/requirements-s3.lock
 
 clean: ## Remove what runs left (data, runs, var), but not the environment
 	rm -rf data runs var
 
-.PHONY: help install data run test bench contest format serve predict viewer ui compile lock clean
+.PHONY: help install data run test images test-containers bench contest format serve predict viewer ui compile lock image-locks clean

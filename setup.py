@@ -4,26 +4,28 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# Extras follow dependency weight, so that an image holds no more than its steps need.
+# Extras follow dependency weight, so that an image holds no more than its steps need (infra/docker).
 EXTRAS = {
-    "data": [
-        "boto3",
+    # What every image reads: canonical cases, masks, tables.
+    "imaging": [
         "connected-components-3d",
-        "dicom-anonymizer",
-        "dvc[s3]",
         "google-crc32c",
-        "great-expectations>=1.24",
-        "highdicom",
-        "imagehash",
         "nibabel",
-        "nilearn",
         "opencv-python-headless",
         "pandas",
         "pillow",
         "pyarrow",
-        "pydicom",
         "scipy",
-        "simpleitk",
+    ],
+    "dicom": ["highdicom", "pydicom", "python-gdcm"],
+    # With the two above.
+    "data": [
+        "boto3",
+        "dicom-anonymizer",
+        "dvc[s3]",
+        "great-expectations>=1.24",
+        "imagehash",
+        "nilearn",
     ],
     # The messages of TF Serving are those that an exported model is warmed up with.
     "train": ["matplotlib", "optuna", "tensorflow-serving-api~=2.21.0", "tensorflow~=2.21.0"],
@@ -31,6 +33,7 @@ EXTRAS = {
         "fastapi",
         "grpcio",
         "grpcio-health-checking",
+        "orjson",
         "prometheus-client",
         "python-multipart",
         "tensorflow-serving-api~=2.21.0",
@@ -39,7 +42,7 @@ EXTRAS = {
     # What MLflow's server needs for logins and for PostgreSQL; it runs in the image of `data`.
     "tracking": ["flask-wtf", "psycopg2-binary"],
     "ui": ["streamlit"],
-    "pipeline": ["jinja2", "kfp==2.16.1", "kfp-kubernetes==2.16.1", "markdown-it-py", "mlflow~=3.17.0"],
+    "pipeline": ["docker", "jinja2", "kfp==2.16.1", "kfp-kubernetes==2.16.1", "markdown-it-py", "mlflow~=3.17.0"],
     "dev": [
         "flask-cors",
         "httpx",
@@ -56,6 +59,7 @@ EXTRAS = {
         "ruff",
         "schemathesis",
         "scikit-learn",
+        "simpleitk",
         "surface-distance",
         "types-PyYAML",
         "types-grpcio",

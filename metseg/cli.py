@@ -92,6 +92,7 @@ def _parameters(given: list[str]) -> dict[str, Any]:
         "metseg run --data git+https://host/repository.git@v2#data",
         "metseg run --data ~/scans --param epochs=40 --param clahe=false",
         "metseg run --param architectures=nested_unet,attention_unet,unet",
+        "metseg run --images 0.1.0",
     )
 )
 def run(
@@ -105,14 +106,22 @@ def run(
     param: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of a pipeline parameter; may be repeated.")
     ] = None,
+    images: Annotated[
+        str, typer.Option(help="TAG, or PREFIX:TAG, of images to run each step in, by Docker; no container by default.")
+    ] = "",
 ) -> None:
     """Run the training pipeline on this machine, from images to a served model."""
     from rich.console import Console
 
     from components.check.step import check
-    from pipelines import local
+    from pipelines import containers
 
     settings = Settings.from_environment()
+    if images:
+        containers.require_services(settings)
+        containers.choose(images)
+    from pipelines import local
+
     parameters = _parameters(param or [])
     arguments: dict[str, Any] = {"promotion": "automatic", "accelerator_count": 0}
     if data is None:
@@ -122,11 +131,13 @@ def run(
         arguments |= {"reference": reference, "model_name": name}
     arguments |= parameters
     check(arguments)
+    if images:
+        containers.require_images()
     if data is None and not settings.data.is_dir():
         phantom(settings.data)
     # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
     width = None if sys.stdout.isatty() else LOG_WIDTH
-    local.run(arguments, settings, Console(file=sys.stdout, width=width))
+    local.run(arguments, settings, Console(file=sys.stdout, width=width), in_containers=bool(images))
 
 
 INGEST_OPTIONS = ("layout", "channels", "labels", "mask_threshold", "resample_masks", "model_name")

@@ -24,6 +24,7 @@ from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
 from metseg.report.files import OVERLAY, REPORT, SUMMARY
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
+from pipelines import containers
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -135,7 +136,7 @@ def _point_latest(run: Path) -> None:
     beside.replace(run.parent / "latest")
 
 
-def _execute(run: Path, arguments: dict[str, Any], console: Console) -> None:
+def _execute(run: Path, arguments: dict[str, Any], console: Console, settings: Settings, in_containers: bool) -> None:
     """Run the pipeline, its outputs below `run/steps`.
 
     Raises:
@@ -146,12 +147,21 @@ def _execute(run: Path, arguments: dict[str, Any], console: Console) -> None:
     from pipelines.training import training
 
     warnings.filterwarnings("ignore", module="kfp.*")
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(run / "steps"), raise_on_error=True)
+    steps = run / "steps"
+    runner = (
+        containers.runner(settings, arguments["reference"], steps)
+        if in_containers
+        else local.SubprocessRunner(use_venv=False)
+    )
+    local.init(runner=runner, pipeline_root=str(steps), raise_on_error=True)
     log_path = run / "log.txt"
     with log_path.open("w", encoding="utf-8") as log, contextlib.closing(StepConsole(console, log)) as out:
         try:
             with contextlib.redirect_stdout(out):
                 training(**arguments)
+            if out.error is not None:
+                # kfp takes a container that is gone before it is asked for its exit code for one that did well.
+                raise RuntimeError("a step said that it failed")
         except RuntimeError as error:
             if out.error is not None:
                 failure = UsageError if out.error["code"] == UsageError.exit_code else MetsegError
@@ -219,13 +229,14 @@ def print_summary(summary: dict[str, Any], run: Path, settings: Settings, consol
         console.print(f"  {command:<32} {purpose}", highlight=False)
 
 
-def run(arguments: dict[str, Any], settings: Settings, console: Console) -> dict[str, Any]:
+def run(arguments: dict[str, Any], settings: Settings, console: Console, in_containers: bool = False) -> dict[str, Any]:
     """Run the pipeline on this machine and show its result.
 
     Args:
         arguments: pipeline parameters.
         settings: where things are kept.
         console: where a person looks.
+        in_containers: whether every step runs in its image instead of this environment.
 
     Returns:
         The run's summary.
@@ -237,7 +248,7 @@ def run(arguments: dict[str, Any], settings: Settings, console: Console) -> dict
     folder = _new_run_folder(settings.runs)
     console.print(f"Run {folder.name}: {arguments['reference']} → {arguments['model_name']}", highlight=False)
     try:
-        _execute(folder, {"run_name": folder.name, **arguments}, console)
+        _execute(folder, {"run_name": folder.name, **arguments}, console, settings, in_containers)
     except MetsegError:
         runs.fail_unfinished(runs.client(settings), folder.name)
         raise

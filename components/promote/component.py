@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.images import TRAIN_IMAGE
+from components.images import DATA_IMAGE
 
 
-@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def promote(
     cohort: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
     validation: dsl.Input[dsl.Artifact],  # type: ignore[valid-type]

@@ -7,6 +7,8 @@ runs=${1:-kubeflow}
 random() { openssl rand -hex 24; }
 database=$(random) flask=$(random) admin=$(random) keys=$(random)
 uri=${DATABASE_URI:-postgresql://mlflow:$database@postgres:5432/mlflow}
+# SQLAlchemy would take another driver than the one that the image holds.
+uri=${uri/#postgresql:/postgresql+psycopg2:}
 access=${AWS_ACCESS_KEY_ID:-metseg} secret=${AWS_SECRET_ACCESS_KEY:-$(random)}
 
 secret() { # NAMESPACE NAME, then KEY VALUE ...

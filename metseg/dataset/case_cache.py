@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 CONTENT = "content"
 INDEX = "index.json"
-READERS = ("nibabel", "numpy", "opencv-python-headless", "pandas", "pillow", "pydicom", "scipy", "simpleitk")
+READERS = ("nibabel", "numpy", "opencv-python-headless", "pandas", "pillow", "pydicom", "python-gdcm", "scipy")
 
 
 @dataclass(frozen=True)

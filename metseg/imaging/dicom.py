@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import locale
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import UID
 
 from metseg.errors import DataError
 from metseg.imaging.claims import DEFLATE_LIMIT, MAX_BYTES, require_allowed
@@ -24,9 +22,6 @@ from metseg.imaging.orientation import from_canonical
 from metseg.imaging.picture import MAX_PIXELS
 from metseg.imaging.volume import Geometry
 from metseg.privacy import Pseudonyms
-
-BY_GDCM = (JPEGLossless, JPEGLosslessSV1)
-"""Transfer syntaxes that pydicom's installed decoders lack and SimpleITK's GDCM has."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ def read_series(series: Series) -> SeriesVolume:
         with refusing(header.handle, "its plane cannot be placed in the patient"):
             found = planes_of(dataset)
         with refusing(header.handle, "its pixels cannot be read"):
-            frames, found = _values(dataset, header, found)
+            frames = decoded(dataset, header.handle)
         if len(frames) != len(found):
             raise DataError(
                 f"{header.handle}: {len(frames)} frames, while its header places {len(found)}. Export it again."
@@ -136,32 +131,6 @@ def read_series(series: Series) -> SeriesVolume:
         files=tuple(files[index] for index in order),
         frames=tuple(planes[index].frame for index in order),
     )
-
-
-@contextmanager
-def keeping_locale() -> Iterator[None]:
-    """Restore the process's locale: GDCM leaves it at `C`, where text files are ASCII."""
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
-
-
-def _values(dataset: Dataset, header: Header, planes: list[Plane]) -> tuple[NDArray[Any], list[Plane]]:
-    """Values `(frames, rows, columns)` of a file, and its planes with the rescaling that is still to be done."""
-    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
-    if syntax not in BY_GDCM or len(planes) != 1 or _has_decoder(syntax):
-        return decoded(dataset, header.handle), planes
-    import SimpleITK
-
-    # Its warnings name the file.
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # type: ignore[no-untyped-call]
-    with refusing(header.handle, f"its pixels cannot be decoded ({syntax.name})"), keeping_locale():
-        _require_possible(dataset, header.handle, packed=True)
-        array = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(header.path))
-    # GDCM has rescaled already.
-    return array, [replace(planes[0], slope=1.0, intercept=0.0)]
 
 
 def _rescaled(pixels: Sequence[NDArray[Any]], planes: Sequence[Plane]) -> NDArray[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,21 +69,20 @@ def resample_mask(mask: NDArray[np.uint8], geometry: Geometry, shape: Shape, ont
     Returns:
         uint8 of `shape`: at each voxel's centre the value of the nearest voxel of `mask`.
     """
-    import SimpleITK
-
-    itk: Any = SimpleITK  # its stubs leave most calls untyped
-    # Index spaces with an affine between them: ITK's own geometry refuses the sheared axes that an affine may have.
     between = np.linalg.inv(np.array(geometry.affine)) @ np.array(onto.affine)
-    transform = itk.AffineTransform(3)
-    transform.SetMatrix(between[:3, :3].ravel().tolist())
-    transform.SetTranslation(between[:3, 3].tolist())
-    resampler = itk.ResampleImageFilter()
-    resampler.SetSize([int(extent) for extent in reversed(shape[:3])])
-    resampler.SetInterpolator(itk.sitkNearestNeighbor)
-    resampler.SetTransform(transform)
-    resampler.SetDefaultPixelValue(0)
-    source = itk.GetImageFromArray(np.ascontiguousarray(mask))
-    return np.asarray(itk.GetArrayFromImage(resampler.Execute(source)), dtype=np.uint8)
+    height, width = shape[1:3]
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    extents = np.array(mask.shape[::-1]).reshape(3, 1, 1)
+    resampled = np.zeros(shape[:3], np.uint8)
+    for number, plane in enumerate(resampled):
+        voxels = np.stack([columns, rows, np.full_like(rows, number)])
+        # Indices of the source (column, row, slice): a voxel reaches half a step to either side of its centre.
+        place = np.tensordot(between[:3, :3], voxels, axes=1) + between[:3, 3].reshape(3, 1, 1)
+        nearest = np.floor(place + 0.5).astype(np.int64)
+        inside = ((nearest >= 0) & (nearest < extents)).all(axis=0)
+        column, row, slice_ = nearest[:, inside]
+        plane[inside] = mask[slice_, row, column]
+    return resampled
 
 
 def _vector(values: NDArray[np.float64]) -> str:

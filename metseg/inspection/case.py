@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.dataset.statistics import head_hulls
+from metseg.errors import DataError
 from metseg.imaging.formats import is_image, is_volume, read_image
 from metseg.imaging.layouts import CaseSource, LoadedCase
+from metseg.imaging.nrrd import is_nrrd
+from metseg.imaging.nrrd_header import HEADER_LIMIT, parse_header
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.imaging.window import apply_window, volume_window
 from metseg.scoring.contacts import label_components
@@ -168,19 +171,21 @@ def _orientation(root: Path, sources: tuple[str, ...]) -> str:
 
 
 def _axes(path: Path) -> str:
-    """Letters of the direction cosines in the header of a volume, as SimpleITK reads it."""
-    import SimpleITK
+    """Letters of where the axes of a volume's header point, as nibabel names them."""
+    import nibabel
 
-    reader: Any = SimpleITK.ImageFileReader()  # type: ignore[no-untyped-call]
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-    except RuntimeError:
+        if is_nrrd(path):
+            with path.open("rb") as stream:
+                affine = parse_header(stream.read(HEADER_LIMIT), path).affine
+        else:
+            image: Any = nibabel.load(path)
+            if len(image.shape) != 3:
+                return UNKNOWN
+            affine = image.affine
+    except (DataError, OSError, nibabel.filebasedimages.ImageFileError):
         return UNKNOWN
-    if reader.GetDimension() != 3:
-        return UNKNOWN
-    to_letters: Any = SimpleITK.DICOMOrientImageFilter.GetOrientationFromDirectionCosines
-    return str(to_letters(reader.GetDirection()))
+    return "".join(nibabel.aff2axcodes(affine))
 
 
 def _preview(loaded: LoadedCase, mask: NDArray[np.bool_]) -> Preview:

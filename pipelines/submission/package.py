@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from components.images import NAMES
-from metseg.errors import UsageError
 from metseg.tracking.code_version import package_version
 from pipelines.compiling import COMPILED
+from pipelines.containers import split
 
 IMAGE = re.compile(rf"(?<![\w/.-])(?:[\w.:/-]+/)?({'|'.join(NAMES.values())})(?:[:@][\w.:-]+)(?![\w/.:@-])")
 DIGEST_LENGTH = 12
@@ -48,7 +48,7 @@ def package(images: str = "", compiled: Path = COMPILED) -> Package:
     """
     text = compiled.read_text(encoding="utf-8")
     if images:
-        prefix, tag = _split(images)
+        prefix, tag = split(images)
         text = IMAGE.sub(lambda found: f"{prefix}{found[1]}:{tag}", text)
     specification = documents(text)[0]
     executors = specification["deploymentSpec"]["executors"].values()
@@ -67,10 +67,3 @@ def documents(text: str) -> list[dict[str, Any]]:
     import yaml
 
     return list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-
-
-def _split(images: str) -> tuple[str, str]:
-    prefix, _, tag = images.rpartition(":")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag) or prefix != prefix.strip("/"):
-        raise UsageError(f"--images {images}: expected TAG, or PREFIX:TAG such as registry.example.org/imaging:0.2.0")
-    return (f"{prefix}/" if prefix else ""), tag

@@ -125,6 +125,26 @@ def test_every_config_map_key_secret_key_and_volume_exists(objects, secrets):
                 assert mount["name"] in set(volumes) | claimed, (name, mount)
 
 
+def test_database_is_spoken_to_by_the_driver_that_is_installed(secrets):
+    from sqlalchemy.engine import make_url
+
+    texts = [
+        subprocess.run(
+            [str(KUBERNETES / "secrets.sh")], capture_output=True, text=True, check=True, env=environment
+        ).stdout
+        for environment in (
+            {"PATH": "/usr/bin:/bin"},
+            {"PATH": "/usr/bin:/bin", "DATABASE_URI": "postgresql://u:p@h/d"},
+        )
+    ]
+    for text in texts:
+        made = [document for document in yaml.safe_load_all(text) if document]
+        server = next(entry for entry in made if entry["metadata"]["name"] == "metseg-mlflow-server")["stringData"]
+        uri = server["backend-store-uri"]
+        assert make_url(uri).get_dialect().import_dbapi().__name__ == "psycopg2"
+        assert f"database_uri = {uri}" in server["basic_auth.ini"].splitlines()
+
+
 def test_no_manifest_holds_a_secret(objects):
     assert not of_kind(objects, "Secret")
     for name, template in pods(objects).items():

@@ -1,0 +1,114 @@
+"""Build the images and say how large they are: `make images [BASE_IMAGE=…] [CUDA=1]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from components import images  # noqa: E402
+from metseg.tracking.code_version import git_commit  # noqa: E402
+
+LARGEST = {"data": 1.3e9, "train": 3.2e9, "serve": 1.3e9}
+"""Bytes, uncompressed; of `train` without CUDA."""
+INDEX = {
+    "PIP_INDEX_URL": "index-url",
+    "PIP_EXTRA_INDEX_URL": "extra-index-url",
+    "PIP_TRUSTED_HOST": "trusted-host",
+}
+"""Build arguments, and what pip's configuration calls them."""
+FOR_UV = {
+    "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
+    "UV_INDEX": "PIP_EXTRA_INDEX_URL",
+    "UV_INSECURE_HOST": "PIP_TRUSTED_HOST",
+}
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+def name(image: str) -> str:
+    """What an image is called, as the pipeline and the manifests name it."""
+    return f"{images.PREFIX}{images.NAMES[image]}:{images.TAG}"
+
+
+def package_sources() -> dict[str, str]:
+    """Where pip and uv of this machine take packages from, as build arguments; folders of this machine are left out."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    configured = dict(line.partition("=")[::2] for line in listed.stdout.splitlines())
+    found = {}
+    for variable, option in INDEX.items():
+        value = os.environ.get(variable) or configured.get(f"global.{option}", "").strip("'\"")
+        reachable = [part for part in value.replace("\\n", " ").split() if not part.startswith(("file:", "/"))]
+        if reachable:
+            found[variable] = " ".join(reachable)
+    for variable, pips in FOR_UV.items():
+        value = os.environ.get(variable) or found.get(pips)
+        if value:
+            found[variable] = value
+    return found | {name: os.environ[name] for name in PROXIES if name in os.environ}
+
+
+def build(image: str, base: str, variant: str) -> None:
+    """Build one image; raises CalledProcessError."""
+    arguments = {"IMAGE": name(image), "VERSION": images.package_version(), "COMMIT": git_commit(), "VARIANT": variant}
+    if base:
+        arguments["BASE_IMAGE"] = base
+    sources = package_sources()
+    command = ["docker", "build", "--tag", name(image), "--target", image, "--file", "infra/docker/Dockerfile"]
+    for key, value in arguments.items():
+        command += ["--build-arg", f"{key}={value}"]
+    # By name alone: docker takes the value from its environment, so that it stands in no list of processes.
+    for key in sources:
+        command += ["--build-arg", key]
+    network = os.environ.get("BUILD_NETWORK")
+    command += ["--network", network] if network else []
+    subprocess.run([*command, "."], cwd=ROOT, check=True, env={**os.environ, **sources})
+
+
+def size(image: str) -> int:
+    """Bytes of an image's layers, uncompressed."""
+    answer = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Size}}", name(image)], capture_output=True, text=True, check=True
+    )
+    return int(answer.stdout)
+
+
+def main() -> int:
+    """Build what is asked for; 1 where an image could not be built or is larger than it may be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", nargs="*", choices=[*LARGEST, []], help="all three where none is named")
+    parser.add_argument("--base-image", default="", help="the Dockerfile's default where none is given")
+    parser.add_argument("--cuda", action="store_true", help="train with NVIDIA's libraries")
+    options = parser.parse_args()
+    variant, lines, large = "-cuda" if options.cuda else "", [], False
+    for image in options.images or LARGEST:
+        started = time.monotonic()
+        print(f"▸ {name(image)}", flush=True)
+        try:
+            build(image, options.base_image, variant)
+        except FileNotFoundError:
+            print("docker is not here: install Docker, or apt-get install docker.io", file=sys.stderr)
+            return 2
+        except subprocess.CalledProcessError as error:
+            print(f"{name(image)} could not be built (docker build ended with {error.returncode})", file=sys.stderr)
+            return 1
+        found = size(image)
+        bounded = not (variant and image == "train")
+        too_large = bounded and found > LARGEST[image]
+        large |= too_large
+        bar = f", at most {LARGEST[image] / 1e9:.1f}" if bounded else ""
+        lines.append(f"{name(image):<28} {found / 1e9:.2f} GB{bar}{': TOO LARGE' if too_large else ''}"
+                     f"  ({time.monotonic() - started:.0f} s)")  # fmt: skip
+    print("\n".join(lines))
+    return int(large)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

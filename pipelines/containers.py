@@ -1,0 +1,123 @@
+"""Every step in its container, on one machine: the images, and what Docker is told of each container."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from metseg.errors import MetsegError, UsageError
+from metseg.settings import QUIET, Settings
+
+USER = "1000:0"
+"""Whom the steps run as where the caller is root; no step needs to be."""
+HANDED_ON = ("MLFLOW_", "METSEG_", "AWS_", "OPENBLAS_", "OMP_", "TF_", *QUIET)
+"""Beginnings of the names of variables that a step gets from the caller's environment."""
+OWN = ("METSEG_WORKSPACE", "METSEG_DATA", "METSEG_RUNS", "METSEG_IMAGE", "METSEG_GIT_COMMIT", "AWS_CA_BUNDLE")
+"""Of these the ones that name paths of this machine, or what an image says of itself."""
+
+
+def split(images: str) -> tuple[str, str]:
+    """Prefix (with the slash at its end) and tag of `TAG` or `PREFIX:TAG`; raises UsageError where it is neither."""
+    prefix, _, tag = images.rpartition(":")
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag) or prefix != prefix.strip("/"):
+        raise UsageError(f"--images {images}: expected TAG, or PREFIX:TAG such as registry.example.org/imaging:0.2.0")
+    return (f"{prefix}/" if prefix else ""), tag
+
+
+def choose(images: str) -> None:
+    """Have the pipeline, which must not be imported yet, name these images."""
+    os.environ["METSEG_IMAGE_PREFIX"], os.environ["METSEG_IMAGE_TAG"] = split(images)
+
+
+def require_services(settings: Settings) -> None:
+    """Refuse a run whose steps would each fall back to files of its own container; raises UsageError."""
+    wrong = []
+    if not settings.tracking_uri.startswith(("http://", "https://")):
+        wrong.append("MLFLOW_TRACKING_URI names no server")
+    if not settings.model_server:
+        wrong.append("METSEG_MODEL_SERVER names no model server")
+    if settings.reconciler != "elsewhere":
+        wrong.append("METSEG_RECONCILER is not elsewhere")
+    if wrong:
+        raise UsageError(
+            f"--images: steps in containers share nothing but the run's folder, and {', '.join(wrong)}. "
+            "`docker compose up` in infra/compose brings what is needed; docs/containers.md names the three variables"
+        )
+
+
+def require_images() -> None:
+    """Refuse a Docker that is not there or lacks an image of the pipeline; raises MetsegError."""
+    import docker
+
+    from components.images import DATA_IMAGE, TRAIN_IMAGE
+
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException as error:
+        raise MetsegError(
+            f"no Docker answers ({error}): start it, or name it by DOCKER_HOST; without --images no Docker is needed"
+        ) from error
+    try:
+        missing = [name for name in (DATA_IMAGE, TRAIN_IMAGE) if not client.images.list(name=name)]
+    finally:
+        client.close()
+    if missing:
+        raise MetsegError(
+            f"Docker has no image {', '.join(missing)}: `make images` builds it, `docker pull` fetches it"
+        )
+
+
+def owner(user: str) -> tuple[int, int]:
+    """Numbers of the user and the group that the steps run as."""
+    uid, _, gid = user.partition(":")
+    return int(uid), int(gid)
+
+
+def step_user() -> str:
+    """Whom the steps run as: the caller, so that what they write is the caller's; but never root."""
+    return os.environ.get("METSEG_STEP_USER") or (f"{os.getuid()}:{os.getgid()}" if os.getuid() else USER)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What a step's environment holds beside its image's."""
+    handed = {
+        name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and not name.startswith(OWN)
+    }
+    return handed | {"METSEG_STATE": str(settings.state), "METSEG_PROGRESS": "lines"}
+
+
+def runner(settings: Settings, reference: str, steps: Path) -> Any:
+    """kfp's runner of containers.
+
+    A container sees the run's folder, the checkpoints and, where the data are a folder or archive, those; services it
+    finds at the addresses at which this machine does.
+
+    Args:
+        settings: where things are kept.
+        reference: the data.
+        steps: the run's folder of outputs, which is made.
+    """
+    from docker.types import Mount
+    from kfp import local
+
+    user = step_user()
+    for folder in (steps, settings.state):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.getuid() == 0:
+            os.chown(folder, *owner(user))
+    mounts = [Mount(str(settings.state), str(settings.state), type="bind")]
+    if Path(reference).exists():
+        data = str(Path(reference).resolve())
+        mounts.append(Mount(data, data, type="bind", read_only=True))
+    return local.DockerRunner(
+        environment=environment(settings),
+        mounts=mounts,
+        network_mode="host",
+        user=user,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        read_only=True,
+        tmpfs={"/tmp": "exec,mode=1777"},
+    )
