@@ -185,7 +185,7 @@ def _axes(path: Path) -> str:
             affine = image.affine
     except (DataError, OSError, nibabel.filebasedimages.ImageFileError):
         return UNKNOWN
-    return "".join(nibabel.aff2axcodes(affine))
+    return "".join(nibabel.aff2axcodes(affine))  # type: ignore[no-untyped-call]
 
 
 def _preview(loaded: LoadedCase, mask: NDArray[np.bool_]) -> Preview:
