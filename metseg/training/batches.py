@@ -115,7 +115,7 @@ def stream(draw: Callable[[int], Batch], shapes: tuple[tuple[int, ...], tuple[in
         return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(tensors, shapes, strict=True))
 
     steps = tf.data.Dataset.range(first_step, tf.int64.max)
-    return steps.map(drawn, deterministic=True).prefetch(AHEAD)
+    return steps.map(drawn).prefetch(AHEAD)
 
 
 def batch_shapes(store: SliceStore, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
