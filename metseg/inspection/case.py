@@ -185,7 +185,8 @@ def _axes(path: Path) -> str:
             affine = image.affine
     except (DataError, OSError, nibabel.filebasedimages.ImageFileError):
         return UNKNOWN
-    return "".join(nibabel.aff2axcodes(affine))  # type: ignore[no-untyped-call]
+    to_letters: Any = nibabel.aff2axcodes  # it has no types
+    return "".join(to_letters(affine))
 
 
 def _preview(loaded: LoadedCase, mask: NDArray[np.bool_]) -> Preview:
