@@ -79,6 +79,7 @@ def test_a_bomb_is_not_unpacked_beyond_the_limit(running: Running, monkeypatch: 
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [(b"no gzip", "not gzip"), (gzip.compress(SOUND)[:-9], "cut off"), (zlib.compress(SOUND), "not gzip")],
+    ids=["plain", "truncated", "zlib"],
 )
 def test_a_broken_gzip_body_is_refused(running: Running, body: bytes, complaint: str) -> None:
     status, error = error_of(ask(running.rest, PREDICT, body, **{"Content-Encoding": "gzip"}))
