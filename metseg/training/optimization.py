@@ -7,6 +7,7 @@ import math
 import keras
 
 from metseg.training.configuration import TrainingConfiguration
+from metseg.training.fused_optimizers import FusedAdamW, FusedSGD
 
 FIRST_RATE_SHARE = 0.05
 """Where the warm-up starts, as a share of the peak."""
@@ -42,10 +43,10 @@ def make_optimizer(configuration: TrainingConfiguration, precision: str = "float
         precision: Keras dtype policy that the network trains under.
     """
     rate = learning_rate(configuration, 0)
-    shared = {"weight_decay": configuration.weight_decay, "clipnorm": configuration.clip_norm or None}
+    shared = {"decay": configuration.weight_decay, "clip_norm": configuration.clip_norm}
     if configuration.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, **shared)
+        optimizer = FusedAdamW(rate, **shared)
     else:
-        optimizer = keras.optimizers.SGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
+        optimizer = FusedSGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
     # Keras asks the network for its policy, but ours has one for each layer.
     return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer

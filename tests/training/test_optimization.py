@@ -10,6 +10,7 @@ import pytest
 
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import with_fused_normalization
+from metseg.training.fused_optimizers import FusedAdamW, FusedSGD
 from metseg.training.loop import build_network, compile_network, exhausted, train_network
 from metseg.training.optimization import learning_rate, make_optimizer
 from tests.training.tiny import CONFIGURATION, quiet
@@ -50,9 +51,9 @@ def test_optimizer_is_the_one_that_was_asked_for():
     base = TrainingConfiguration("unet", weight_decay=0.02, clip_norm=0.5)
     adamw = make_optimizer(base)
     sgd = make_optimizer(replace(base, optimizer="sgd", clip_norm=0.0))
-    assert isinstance(adamw, keras.optimizers.AdamW) and isinstance(sgd, keras.optimizers.SGD)
-    assert (adamw.weight_decay, adamw.clipnorm) == (0.02, 0.5)
-    assert sgd.nesterov and sgd.clipnorm is None
+    assert isinstance(adamw, FusedAdamW) and isinstance(sgd, FusedSGD)
+    assert (adamw.decay, adamw.clip_norm) == (0.02, 0.5)
+    assert sgd.nesterov and sgd.clip_norm == 0.0
 
 
 def test_half_precision_scales_its_loss():
@@ -61,7 +62,7 @@ def test_half_precision_scales_its_loss():
         trained = with_fused_normalization(build_network(configuration, 3), "mixed_float16")
         compile_network(trained, configuration)
         assert isinstance(trained.optimizer, keras.optimizers.LossScaleOptimizer)
-        assert isinstance(trained.optimizer.inner_optimizer, keras.optimizers.AdamW)
+        assert isinstance(trained.optimizer.inner_optimizer, FusedAdamW)
 
 
 @pytest.mark.parametrize(

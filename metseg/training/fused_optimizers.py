@@ -1,0 +1,95 @@
+"""Optimisers that update a weight tensor by one kernel of TensorFlow's, where Keras takes two dozen operations.
+
+A network has a hundred weight tensors and more: to write their updates into the graph took longer than to write the
+network into it. The rules, the variables and the hyperparameters are those of the Keras optimisers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class _Fused(keras.optimizers.Optimizer):  # type: ignore[misc]
+    """Clips the gradients and decays the weights as Keras does, but in few operations a tensor.
+
+    Args:
+        learning_rate: of the first step.
+        decay: share of a weight that a step takes, as a multiple of the learning rate; 0: none.
+        clip_norm: largest norm of the gradient of a weight tensor; 0: none.
+        **settings: of the Keras optimiser.
+    """
+
+    def __init__(self, learning_rate: float, *, decay: float = 0.0, clip_norm: float = 0.0, **settings: Any) -> None:
+        super().__init__(learning_rate, **settings)
+        self.decay = decay
+        self.clip_norm = clip_norm
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any] | None = None) -> None:
+        """One step of all weights; what they share is computed once."""
+        rate = tf.convert_to_tensor(self.learning_rate)
+        self._decayed = rate * self.decay
+        self._pace = self.pace(rate, tf.cast(self.iterations.value, rate.dtype) + 1.0)
+        super().apply(self._clipped(grads) if self.clip_norm else grads, trainable_variables)
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """One step of one weight tensor."""
+        if self.decay:
+            weights = variable.read_value()
+            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=self._decayed, delta=weights)
+        self.move(variable, gradient)
+
+    def pace(self, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Learning rate that `move` takes in step `step`, from 1."""
+        return rate
+
+    def move(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
+        """Change one weight tensor by the rule of the optimiser."""
+        raise NotImplementedError
+
+    def _clipped(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        halved_squares = tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])
+        shares = tf.unstack(tf.minimum(1.0, self.clip_norm * tf.math.rsqrt(2.0 * halved_squares)))
+        return [gradient * share for gradient, share in zip(gradients, shares, strict=True)]
+
+
+class FusedAdamW(_Fused, keras.optimizers.Adam):  # type: ignore[misc]
+    """AdamW (Loshchilov and Hutter 2019)."""
+
+    def pace(self, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """With the correction of the bias of both moments."""
+        return rate * tf.sqrt(1.0 - self.beta_2**step) / (1.0 - self.beta_1**step)
+
+    def move(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
+        """By the moments of the gradient."""
+        place = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=0.0,  # the correction is in the rate
+            beta2_power=0.0,
+            lr=self._pace,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
+class FusedSGD(_Fused, keras.optimizers.SGD):  # type: ignore[misc]
+    """Gradient descent with momentum."""
+
+    def move(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
+        """By the gradient and the way so far."""
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            lr=self._pace,
+            grad=gradient,
+            momentum=self.momentum,
+            use_nesterov=self.nesterov,
+        )
