@@ -38,10 +38,12 @@ def predict(
     ] = False,
 ) -> None:
     """Segment images through a model server; masks come in each image's own geometry, for DICOM as DICOM SEG."""
+    from metseg.heap import keep_freed_memory
     from metseg.serving.client import Tls
     from metseg.serving.predict import predict_files
 
     apply_defaults()
     names = [name.strip() for name in channels.split(",") if name.strip()]
     tls = None if tls_ca is None else Tls(root_certificates=tls_ca)
+    keep_freed_memory()
     predict_files(images, out, server, model_name, label, names, timeout=timeout, tls=tls, identified=identified)
