@@ -1,11 +1,11 @@
 """One way of asking a model, as a process: `python -m benchmarks.asking KIND WHERE`.
 
-KIND is `grpc` or `stub` with the address of a server, or `in-process` with the folder of a SavedModel.
+KIND is `grpc` or `stub` with the address of a server, or `in-process` or `in-process-kept` with the folder of a
+SavedModel: as TensorFlow comes, or in a process that keeps freed memory, as `metseg serve` and `metseg predict` do.
 
 Each line that it reads is a JSON object: `shape` of the image that it asks with, and `calls` or `seconds`, how often or
 how long. It answers with a line: the seconds that each call took, from the NumPy array of the image to the NumPy arrays
 of probability and mask, and how long all took together. The first image of a shape is asked with once beforehand.
-All three kinds keep freed memory, as `metseg serve` and `metseg predict` do; in process nothing is gained by it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def by_stub(address: str) -> Ask:
     return ask
 
 
-KINDS = {"in-process": in_process, "grpc": over_grpc, "stub": by_stub}
+KINDS = {"in-process": in_process, "in-process-kept": in_process, "grpc": over_grpc, "stub": by_stub}
+PLAIN = ("in-process", "stub")
+"""Kinds that do not keep freed memory."""
 
 
 def image_of(shape: tuple[int, ...]) -> Image:
@@ -107,7 +109,8 @@ def timed(ask: Ask, image: Image, calls: int | None, seconds: float | None) -> d
 def main() -> None:
     """Answer line by line until there are no more."""
     kind, where = sys.argv[1:]
-    keep_freed_memory()
+    if kind not in PLAIN:
+        keep_freed_memory()
     ask = KINDS[kind](where)
     images: dict[tuple[int, ...], Image] = {}
     for line in sys.stdin:
