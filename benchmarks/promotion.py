@@ -1,9 +1,10 @@
 """How soon `stable` follows a moved alias, and what killed reconcilers leave: `python -m benchmarks.promotion`.
 
-MLflow's server, `metseg serve` and `metseg reconcile` are processes of their own; the models are small, and their
-answers are known beforehand. Callers ask `stable` without a pause while the alias `champion` is moved forward and
-back. Then reconcilers are killed by SIGKILL at random moments of their turn, while versions are published, some of
-which must not be served; the server is killed now and then, too.
+MLflow's server, `metseg serve` and `metseg reconcile` are processes of their own. Callers ask `stable` without a pause
+while the alias `champion` is moved forward and back: once with small models, whose answers are known beforehand, once
+with networks of the size that `make run` trains, which take long to load and to warm up. Then reconcilers are killed by
+SIGKILL at random moments of their turn, while versions are published, some of which must not be served; the server is
+killed now and then, too.
 """
 
 from __future__ import annotations
@@ -15,15 +16,24 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.figures import OUT, Figure, table, write_figures
+from benchmarks.served_model import CHANNELS, export_network
 
 if TYPE_CHECKING:
-    from tests.serving.reconciliation.laboratory import Laboratory
+    from tests.serving.reconciliation.laboratory import Answer, Laboratory
 
 MOVES = 12
+VERSIONS = 4
+CALLERS, FULL_SIZE_CALLERS = 4, 1
+"""Threads that ask without a pause; one is enough to keep two cores busy with a network."""
+MOST_DIFFERENCE = 1e-5
 LEAST_REQUESTS = 1000
 MOST_SECONDS = 10.0
 KILLS = 200
@@ -34,37 +44,55 @@ PADDING = 2**22
 SEED = 2023
 
 
-def move_figures(laboratory: Laboratory, moves: int) -> list[Figure]:
+def move_figures(laboratory: Laboratory, name: str, moves: int, callers_at_once: int) -> list[Figure]:
     """Seconds from the registry's answer to a moved alias until `stable` answers, and how the requests fared."""
-    from tests.serving.reconciliation.laboratory import answer, reconciling, request, serving
+    from tests.serving.reconciliation.laboratory import reconciling, request, serving
     from tests.serving.reconciliation.load import Callers
 
-    name = "moved"
-    numbers = [laboratory.register(name, factor) for factor in sorted(laboratory.saved_models)]
+    factors = itertools.islice(itertools.cycle(sorted(laboratory.saved_models)), VERSIONS)
+    numbers = [laboratory.register(name, factor) for factor in factors]
     laboratory.point(name, "champion", numbers[0])
-    image = request(3, side=32)
-    expected = {number: answer(image, laboratory.factors[name, number]) for number in numbers}
+    image = request(3, side=32, channels=laboratory.channels)
+    expected = {number: laboratory.answer(image, laboratory.factors[name, number]) for number in numbers}
     there_and_back = itertools.cycle([*numbers[1:], *numbers[-2::-1]])
     seconds = []
     with serving(laboratory.volume) as server, reconciling(laboratory, server, name) as said:
         said.until(f"stable → {numbers[0]}")
-        with Callers(server.address, name, image, expected) as callers:
+        with Callers(server.address, name, image, expected, callers_at_once, MOST_DIFFERENCE) as callers:
             for number in itertools.islice(there_and_back, moves):
                 seconds.append(
                     callers.seconds_until(number, lambda number=number: laboratory.point(name, "champion", number))
                 )
                 said.until(f"stable → {number}")
+                print(f"  {name}: version {number} after {seconds[-1]:.1f} s", flush=True)
             while callers.heard.answers < LEAST_REQUESTS:
                 time.sleep(0.05)
     heard = callers.heard
     median = f"median {statistics.median(seconds):.1f} s of {moves} moves, forward and back"
     return [
-        Figure("alias moved → `stable` answers with the version, slowest", max(seconds), at_most=MOST_SECONDS,
+        Figure(f"alias moved → `stable` answers with the version, {name}, slowest", max(seconds), at_most=MOST_SECONDS,
                unit="s", note=median),
         Figure("  requests under way", heard.answers + len(heard.failed), at_least=LEAST_REQUESTS),
         Figure("  failed", len(heard.failed), at_most=0, note="; ".join(heard.failed[:3])),
         Figure("  mixed answers", len(heard.mixed), at_most=0, note="; ".join(heard.mixed[:3])),
     ]  # fmt: skip
+
+
+def full_size(folder: Path) -> tuple[dict[float, Path], Answer]:
+    """Two networks of the default size, and what each of them answers in process."""
+    import tensorflow as tf
+
+    from tests.serving.reconciliation.laboratory import THRESHOLD
+
+    networks = {float(seed): export_network(folder / str(seed), seed, float(THRESHOLD)) for seed in (1, 2)}
+    loaded = {seed: tf.saved_model.load(str(network)) for seed, network in networks.items()}
+
+    def answer(image: NDArray[np.float32], seed: float) -> NDArray[np.float32]:
+        found = loaded[seed].signatures["serving_default"](image=tf.constant(image[np.newaxis]))
+        probability: NDArray[np.float32] = found["probability"].numpy()[0]
+        return probability
+
+    return networks, answer
 
 
 def kill_figures(laboratory: Laboratory, kills: int) -> tuple[list[Figure], Counter[str]]:
@@ -98,7 +126,7 @@ def kill_figures(laboratory: Laboratory, kills: int) -> tuple[list[Figure], Coun
     ], counts  # fmt: skip
 
 
-PARTS = ("moves", "kills")
+PARTS = ("moves", "full-size", "kills")
 
 
 def measured(parts: Sequence[str], moves: int, kills: int, folder: Path) -> tuple[list[Figure], Counter[str]]:
@@ -114,7 +142,13 @@ def measured(parts: Sequence[str], moves: int, kills: int, folder: Path) -> tupl
     try:
         laboratory = Laboratory(settings_in(folder, mlflow.url), saved_models)
         if "moves" in parts:
-            figures += move_figures(laboratory.within(folder / "moves"), moves)
+            figures += move_figures(laboratory.within(folder / "moves"), "small", moves, CALLERS)
+        if "full-size" in parts:
+            networks, answer = full_size(folder)
+            full = replace(
+                laboratory.within(folder / "full-size"), saved_models=networks, answer=answer, channels=len(CHANNELS)
+            )
+            figures += move_figures(full, "full-size", moves, FULL_SIZE_CALLERS)
         if "kills" in parts:
             found, counts = kill_figures(laboratory.within(folder / "kills"), kills)
             figures += found
@@ -127,7 +161,7 @@ def main() -> None:
     """Print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT / "promotion.json")
-    parser.add_argument("--part", nargs="*", choices=PARTS, default=list(PARTS), help="both unless given")
+    parser.add_argument("--part", nargs="*", choices=PARTS, default=list(PARTS), help="all unless given")
     parser.add_argument("--moves", type=int, default=MOVES, help="of the alias (%(default)s)")
     parser.add_argument("--kills", type=int, default=KILLS, help="of reconcilers (%(default)s)")
     given = parser.parse_args()

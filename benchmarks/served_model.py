@@ -26,19 +26,20 @@ from metseg.training.export import ServedSegmentation, signatures
 from metseg.training.warm_up import write_warm_up
 specification = PreprocessingSpecification(channels={CHANNELS!r})
 chosen = TrainingConfiguration(architecture="nested_unet")
-keras.utils.set_random_seed(2023)
+folder, seed, threshold = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+keras.utils.set_random_seed(seed)
 network = models.inference_model(
     models.build("nested_unet", channels=specification.network_channels, filters=chosen.filters, depth=chosen.depth)
 )
 description = {{
     "channels": specification.channels,
-    "threshold": 0.6,
+    "threshold": threshold,
     "minimum_volume_mm3": 20.0,
     "preprocessing": asdict(specification),
 }}
-module = ServedSegmentation(network, specification, 0.6, description)
-tf.saved_model.save(module, sys.argv[1], signatures=signatures(module))
-write_warm_up(Path(sys.argv[1]), specification)
+module = ServedSegmentation(network, specification, threshold, description)
+tf.saved_model.save(module, folder, signatures=signatures(module))
+write_warm_up(Path(folder), specification)
 """
 
 
@@ -50,11 +51,16 @@ class Served:
     process: int
 
 
-def export_model(base_path: Path) -> Path:
-    """Version 1 of an untrained UNet++ of the default size, in a process that ends with it; returns its folder."""
-    folder = base_path / "1"
-    subprocess.run([sys.executable, "-c", _EXPORT, str(folder)], check=True, stderr=subprocess.DEVNULL)
+def export_network(folder: Path, seed: int, threshold: float) -> Path:
+    """An untrained UNet++ of the default size as a SavedModel, in a process that ends with it; returns its folder."""
+    given = [str(folder), str(seed), str(threshold)]
+    subprocess.run([sys.executable, "-c", _EXPORT, *given], check=True, stderr=subprocess.DEVNULL)
     return folder
+
+
+def export_model(base_path: Path) -> Path:
+    """Version 1 of such a network; returns its folder."""
+    return export_network(base_path / "1", seed=2023, threshold=0.6)
 
 
 @contextmanager

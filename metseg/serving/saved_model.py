@@ -111,9 +111,12 @@ class LoadedModel:
 def session_config(options: ServerOptions) -> Any:
     """TensorFlow's ConfigProto as the flags want it; raises UsageError for a file that holds none."""
     import tensorflow as tf
+    from tensorflow.core.protobuf import rewriter_config_pb2
 
     config = tf.compat.v1.ConfigProto()
     config.experimental.disable_thread_spinning = True
+    # A second pass over the graph finds next to nothing, and each set of outputs that is asked for waits for it.
+    config.graph_options.rewrite_options.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     if options.tensorflow_session_config_file:
         read_message(Path(options.tensorflow_session_config_file), config)
     both = options.tensorflow_session_parallelism

@@ -1,8 +1,8 @@
 """The requests that a model server runs before a version answers, so that no caller waits for TensorFlow.
 
 TensorFlow prepares a graph anew for each set of outputs that is asked for, and its kernels for each size of a block. So
-there is a request for each signature and each set of outputs, of one whole block. The file is TF Serving's
-(servables/tensorflow/saved_model_warmup_util.h): a TFRecord of PredictionLog.
+there is a request for each signature and set of outputs that the client asks for, of one whole block. The file is that
+of TF Serving (servables/tensorflow/saved_model_warmup_util.h): a TFRecord of PredictionLog.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from metseg.training.loop import INFERENCE_BLOCK
 from metseg.training.phantom_requests import input_example
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
-OUTPUTS: tuple[tuple[str, ...], ...] = ((), ("probability",))
-"""What the client asks for; nothing means everything. Each takes a second more to load a version."""
+ASKED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("serving_default", ()),
+    ("serving_default", ("probability",)),
+    ("windowed", ("probability",)),
+)
+"""Signatures and outputs that are asked for; no output means all of them. Each makes loading a second longer, so that
+`windowed` with all outputs, which only `predict` on volumes of more than 64 MiB asks for, is not among them."""
 
 
 def write_warm_up(saved_model: Path, specification: PreprocessingSpecification) -> None:
     """Put the requests, made from a phantom, into an exported SavedModel."""
     image = input_example(specification.channels, INFERENCE_BLOCK)
-    inputs = {"image": to_tensor_proto(image)}
-    window = to_tensor_proto(volume_window(image[0], specification)[None])
+    whole = {"image": to_tensor_proto(image)}
+    chunk = {**whole, "window": to_tensor_proto(volume_window(image[0], specification)[None])}
     file = saved_model / WARM_UP_FILE
     file.parent.mkdir()
     with tf.io.TFRecordWriter(str(file)) as records:
-        for outputs in OUTPUTS:
-            records.write(_record("serving_default", inputs, outputs))
-            records.write(_record("windowed", {**inputs, "window": window}, outputs))
+        for signature, outputs in ASKED:
+            records.write(_record(signature, chunk if signature == "windowed" else whole, outputs))
         records.write(_record("describe", {"request": to_tensor_proto(np.zeros(1, np.int32))}, ()))
 
 

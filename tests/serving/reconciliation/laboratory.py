@@ -68,14 +68,18 @@ def export_all(folder: Path, padding: int = 0) -> dict[float, Path]:
     return {factor: folder / str(factor) for factor in FACTORS}
 
 
-def request(seed: int, side: int = 5) -> NDArray[np.float32]:
+def request(seed: int, side: int = 5, channels: int = CHANNELS) -> NDArray[np.float32]:
     """A volume `(2, side, side + 1, channels)` with values from 0 to 1."""
-    return np.random.default_rng(seed).random((2, side, side + 1, CHANNELS), dtype=np.float32)
+    return np.random.default_rng(seed).random((2, side, side + 1, channels), dtype=np.float32)
 
 
 def answer(image: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     """What a model of that factor answers."""
     return (image.mean(axis=-1) * np.float32(factor)).astype(np.float32)
+
+
+Answer = Callable[[NDArray[np.float32], float], NDArray[np.float32]]
+"""The probability that the model of a factor answers to a volume."""
 
 
 def settings_in(folder: Path, tracking_uri: str = "") -> Settings:
@@ -100,12 +104,16 @@ class Laboratory:
         saved_models: SavedModel of each factor.
         factors: factor of each version, by model and number.
         runs: run and digest by what was asked of them.
+        answer: what the models answer.
+        channels: of the volumes that they take.
     """
 
     settings: Settings
     saved_models: dict[float, Path]
     factors: dict[tuple[str, int], float] = field(default_factory=dict)
     runs: dict[tuple[float, str, str], tuple[str, str]] = field(default_factory=dict)
+    answer: Answer = answer
+    channels: int = CHANNELS
 
     def __post_init__(self) -> None:
         self.mlflow = runs.client(self.settings)
@@ -158,7 +166,7 @@ class Laboratory:
                 shutil.copytree(self.saved_models[factor], saved_model)
                 (folder / "model" / "MLmodel").write_text("flavors: {}\n")
                 (folder / "evaluation").mkdir()
-                write_golden(folder / "evaluation" / "golden.npz", golden)
+                self._write_golden(folder / "evaluation" / "golden.npz", golden)
                 digest = saved_model_digest(saved_model)
                 if (folder / without).is_file():
                     (folder / without).unlink()
@@ -193,14 +201,13 @@ class Laboratory:
         """For a process of its own."""
         return {**os.environ, **self.settings.to_environment(), "PYTHONUNBUFFERED": "1"}
 
-
-def write_golden(path: Path, factor: float) -> None:
-    """Two golden requests, with the answers of a model of that factor."""
-    arrays: dict[str, Any] = {"threshold": THRESHOLD}
-    for number in (0, 1):
-        image = request(seed=number, side=4 + number)
-        arrays[f"image_{number}"], arrays[f"probability_{number}"] = image, answer(image, factor)
-    np.savez_compressed(path, **arrays)
+    def _write_golden(self, path: Path, factor: float) -> None:
+        """Two golden requests, with the answers of a model of that factor."""
+        arrays: dict[str, Any] = {"threshold": THRESHOLD}
+        for number in (0, 1):
+            image = request(seed=number, side=4 + number, channels=self.channels)
+            arrays[f"image_{number}"], arrays[f"probability_{number}"] = image, self.answer(image, factor)
+        np.savez_compressed(path, **arrays)
 
 
 @contextmanager
