@@ -7,12 +7,12 @@ from typing import Any
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A score for reading: a fixed number of digits, a dash where there is none."""
+    """A score for reading: a fixed number of digits, a power of ten below a thousandth, a dash where there is none."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool | str):
         return str(value)
-    shown = f"{value:.1e}" if value and abs(value) < 10**-digits else f"{value:.{digits}f}"
+    shown = f"{value:.1e}" if value and abs(value) < 10 ** -max(digits, 3) else f"{value:.{digits}f}"
     return shown.replace("-", "\N{MINUS SIGN}")
 
 

@@ -200,6 +200,10 @@ def test_scores_read_well(value, text):
     assert number(value) == text
 
 
+def test_a_score_of_few_digits_is_no_power_of_ten_before_it_is_tiny():
+    assert [number(0.07, 1), number(0.004, 2), number(0.0004, 1)] == ["0.1", "0.00", "4.0e−04"]
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(4.06, "4.1 s"), (65, "1 min 05 s"), (3725, "1 h 02 min")])
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
