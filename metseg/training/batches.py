@@ -102,7 +102,7 @@ def stream(draw: Callable[[int], Batch], shapes: tuple[tuple[int, ...], tuple[in
     Keras would take a generator too. But where there are several devices it draws a few batches of it only to see their
     shapes, and loses them. And TensorFlow's dataset of a generator lowers `M_TRIM_THRESHOLD` of the C library for the
     whole process (generator_dataset_op.cc), after which every large tensor is new memory, page by page: steps take a
-    tenth longer.
+    tenth longer. OpenCV's own threads are switched off, for the whole process.
 
     Args:
         draw: gives the batch of a step.

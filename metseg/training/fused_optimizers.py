@@ -35,20 +35,15 @@ class _Fused(keras.optimizers.Optimizer):  # type: ignore[misc]
         self._pace = self.pace(rate, tf.cast(self.iterations.value, rate.dtype) + 1.0)
         super().apply(self._clipped(grads) if self.clip_norm else grads, trainable_variables)
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """One step of one weight tensor."""
+    def pace(self, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Learning rate of the kernel in step `step`, from 1."""
+        return rate
+
+    def decay_weights(self, variable: tf.Variable) -> None:
+        """Take from a weight tensor what a step takes of it, whatever its gradient."""
         if self.decay:
             weights = variable.read_value()
             tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=self._decayed, delta=weights)
-        self.move(variable, gradient)
-
-    def pace(self, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Learning rate that `move` takes in step `step`, from 1."""
-        return rate
-
-    def move(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
-        """Change one weight tensor by the rule of the optimiser."""
-        raise NotImplementedError
 
     def _clipped(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         halved_squares = tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])
@@ -63,8 +58,9 @@ class FusedAdamW(_Fused, keras.optimizers.Adam):  # type: ignore[misc]
         """With the correction of the bias of both moments."""
         return rate * tf.sqrt(1.0 - self.beta_2**step) / (1.0 - self.beta_1**step)
 
-    def move(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """By the moments of the gradient."""
+        self.decay_weights(variable)
         place = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -83,8 +79,9 @@ class FusedAdamW(_Fused, keras.optimizers.Adam):  # type: ignore[misc]
 class FusedSGD(_Fused, keras.optimizers.SGD):  # type: ignore[misc]
     """Gradient descent with momentum."""
 
-    def move(self, variable: tf.Variable, gradient: tf.Tensor) -> None:
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """By the gradient and the way so far."""
+        self.decay_weights(variable)
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=self.momentums[self._get_variable_index(variable)].value.handle,
