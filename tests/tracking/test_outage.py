@@ -20,7 +20,7 @@ from werkzeug.wrappers import Request, Response
 from components.execution import ERROR_TAG, STEP_RECORD
 from metseg.tracking.failures import explained
 from tests.conftest import ROOT
-from tests.pipelines.kubeflow_server import serving
+from tests.pipelines.submission.kubeflow_server import serving
 from tests.serving.reconciliation.mlflow_server import MlflowServer
 
 OUTAGE = float(os.environ.get("METSEG_OUTAGE_SECONDS", "4"))

@@ -1,0 +1,114 @@
+"""Tokens and hosts of Kubeflow: those that do, and a remedy for those that do not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from werkzeug.wrappers import Request, Response
+
+from pipelines.submission.token import expired_since
+from tests.pipelines.submission import DATA
+from tests.pipelines.submission.kubeflow_server import serving
+
+
+def token(ends: float) -> str:
+    parts = [{"alg": "none"}, {"exp": ends, "sub": "system:serviceaccount:imaging:editor"}]
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*encoded, "c2ln"])
+
+
+def test_token_is_shown_and_read_anew(submit, kubeflow, tmp_path, mlflow_says):
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    first, second = token(time.time() + 600), token(time.time() + 1200)
+    path = tmp_path / "token"
+    path.write_text(first + "\n")
+    kubeflow.tokens = {first}
+    leave = kubeflow.started
+
+    def renew(run: str) -> None:
+        leave(run)
+        path.write_text(second)
+        kubeflow.tokens = {second}
+
+    kubeflow.started = renew
+    code, _ = submit(*DATA, "--wait", "--token-file", str(path))
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", "asks for a token, and none was given"),
+        (token(1_600_000_000), "the token is over since"),
+        ("not-a-token", "does not accept the token"),
+    ],
+)
+def test_token_that_does_not_do_is_told_with_the_remedy(submit, kubeflow, monkeypatch, given, expected):
+    kubeflow.tokens = {"right"}
+    monkeypatch.setenv("METSEG_KUBEFLOW_TOKEN", given)
+    code, said = submit(*DATA)
+    assert code == 1 and expected in said and "kubectl create token" in said
+    assert not given or given not in said
+
+
+def test_token_that_is_over_while_waiting_says_that_the_run_goes_on(submit, kubeflow, mlflow_says, monkeypatch, host):
+    mlflow_says(verdict="promote")
+    monkeypatch.setenv("METSEG_KUBEFLOW_TOKEN", "right")
+    kubeflow.tokens = {"right"}
+
+    def expire(run: str) -> None:
+        kubeflow.tokens = set()
+
+    kubeflow.started = expire
+    code, said = submit(*DATA, "--wait")
+    assert code == 1 and "kubectl create token" in said and f"The run goes on: {host}/#/runs/details/" in said
+
+
+def test_missing_token_file_names_the_file_and_the_remedy(submit, tmp_path):
+    code, said = submit(*DATA, "--token-file", str(tmp_path / "none"))
+    assert code == 2 and str(tmp_path / "none") in said and "kubectl create token" in said
+
+
+def test_end_of_a_token_is_read_from_it():
+    assert expired_since(token(time.time() - 120)) == pytest.approx(120, abs=5)
+    assert expired_since(token(time.time() + 120)) is None and expired_since("a.b.c") is None
+
+
+def answering(status: int, body: str, mimetype: str, **headers: str) -> Callable:
+    def application(environment, start):
+        Request(environment)
+        return Response(body, status, headers, mimetype=mimetype)(environment, start)
+
+    return application
+
+
+@pytest.mark.parametrize(
+    ("application", "expected"),
+    [
+        (answering(200, "<html>Log in</html>", "text/html"), "is no Kubeflow Pipelines"),
+        (answering(200, "{}", "application/json"), "is no Kubeflow Pipelines"),
+        (answering(404, "not found", "text/plain"), "ends in /pipeline"),
+        (answering(302, "", "text/html", Location="/dex/auth"), "asks for a token"),
+        (answering(502, "bad gateway", "text/html"), "Try again later"),
+    ],
+)
+def test_host_that_is_another_says_so(submit, application, expected):
+    with serving(application) as elsewhere:
+        code, said = submit(*DATA, at=elsewhere)
+    assert code == 1 and expected in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://nowhere.invalid"])
+def test_host_that_is_not_there_says_what_to_do(submit, address):
+    code, said = submit(*DATA, at=address)
+    assert code == 1 and f"nothing answers at {address}" in said and "kubectl port-forward" in said
+
+
+@pytest.mark.parametrize("address", ["kubeflow.example.org", "ftp://kubeflow.example.org", "https://"])
+def test_host_that_is_no_address_is_refused(submit, address):
+    code, said = submit(*DATA, at=address)
+    assert code == 2 and "https://" in said
