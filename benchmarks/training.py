@@ -27,7 +27,7 @@ from metseg.settings import apply_defaults
 
 COPIES = 10
 SKIPPED = 3
-"""First steps of an epoch that do not count: the queue of prepared batches fills while the graph is traced."""
+"""First steps that do not count: the graph is traced, and the queues of prepared batches fill."""
 MEMORY_STEPS = 8
 EPOCH_BAR, MEMORY_BAR, START_BAR = 1.05, 1.1, 2.0
 
@@ -54,7 +54,11 @@ def multiplied(records: Path, target: Path, copies: int) -> Path:
 
 
 def epoch(records: Path, architecture: str, steps: int) -> dict[str, Any]:
-    """Seconds of an epoch through the input pipeline and of one on its first batch, by turns in this process."""
+    """Seconds of steps on batches of the input pipeline and on its first batch, turn and turn about in this process.
+
+    The machine changes its pace within seconds, so that whole epochs beside one another say little. Each step takes one
+    batch from its queue, in whose place another is drawn while the step runs.
+    """
     from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
     from metseg.training.configuration import TrainingConfiguration
 
@@ -68,12 +72,15 @@ def epoch(records: Path, architecture: str, steps: int) -> dict[str, Any]:
         "constant": stream(lambda step: constant, shapes),
     }
     fitted(network, streams["constant"], SKIPPED)
+    batches = {name: iter(batches) for name, batches in streams.items()}
     found: dict[str, Any] = {"pipeline": [], "constant": [], "pipeline_cpu": [], "constant_cpu": []}
-    for name in ("constant", "pipeline") * 3:
-        taken = fitted(network, streams[name], SKIPPED + steps)[SKIPPED:]
-        found[name].append(sum(step[0] for step in taken))
-        found[f"{name}_cpu"].append(sum(step[1] for step in taken))
-    return found
+    for turn in range(SKIPPED + steps):
+        for name in batches if turn % 2 else reversed(batches):
+            wall, cpu = time.perf_counter(), time.process_time()
+            float(network.train_function(batches[name])["loss"])
+            found[name].append(time.perf_counter() - wall)
+            found[f"{name}_cpu"].append(time.process_time() - cpu)
+    return {name: taken[SKIPPED:] for name, taken in found.items()}
 
 
 def trained(records: Path, architecture: str, steps: int) -> dict[str, Any]:
@@ -113,8 +120,7 @@ def epoch_figures(records: Path, rounds: int, steps: int) -> list[Figure]:
         for turn in range(rounds):
             found = measured("epoch", records, architecture, steps)
             for clock, into in ratios.items():
-                pairs = zip(found[f"pipeline{clock}"], found[f"constant{clock}"], strict=True)
-                into += [pipeline / constant for pipeline, constant in pairs]
+                into.append(sum(found[f"pipeline{clock}"]) / sum(found[f"constant{clock}"]))
             print(f"  round {turn + 1}/{rounds}: {architecture}, epoch: × {ratios[''][-1]:.3f}", flush=True)
         name = f"epoch through the input pipeline over a constant batch, {architecture}"
         figures.append(Figure(name, statistics.median(ratios[""]), at_most=EPOCH_BAR))
@@ -212,7 +218,7 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="may be given again; all unless given")
     parser.add_argument("--patients", type=int, default=8, help="of the phantom cohort")
     parser.add_argument("--records", type=Path, help="folder with train/ and validation/ instead of the phantom's")
-    parser.add_argument("--steps", type=int, default=40, help="timed steps of an epoch")
+    parser.add_argument("--steps", type=int, default=100, help="timed steps of an epoch (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT / "training.json")
     parser.add_argument("--measure", nargs=3, metavar=("WORK", "RECORDS", "ARCHITECTURE"), help=argparse.SUPPRESS)

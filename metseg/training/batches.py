@@ -92,20 +92,22 @@ def draw_batch(store: SliceStore, configuration: TrainingConfiguration, step: in
         rng = np.random.default_rng([configuration.seed, step, 7])
         pairs = [augment(image, mask, rng, 2 * store.context + 1) for image, mask in pairs]
     images = np.stack([image for image, _ in pairs])
-    masks = np.stack([mask for _, mask in pairs]).astype(np.float32)[..., None]
+    masks = np.stack([mask for _, mask in pairs], dtype=np.float32, casting="same_kind")[..., None]
     return images, masks
 
 
 def stream(draw: Callable[[int], Batch], shapes: tuple[tuple[int, ...], tuple[int, ...]], first_step: int = 0) -> Any:
     """A `tf.data.Dataset` that draws batches in a thread of its own, a few ahead of the training.
 
+    To draw is said to keep no state: where operations are to be deterministic, TensorFlow would else draw a batch only
+    when it is asked for (make_deterministic.cc), and the training would wait for each.
     Keras would take a generator too. But where there are several devices it draws a few batches of it only to see their
     shapes, and loses them. And TensorFlow's dataset of a generator lowers `M_TRIM_THRESHOLD` of the C library for the
     whole process (generator_dataset_op.cc), after which every large tensor is new memory, page by page: steps take a
     tenth longer. OpenCV's own threads are switched off, for the whole process.
 
     Args:
-        draw: gives the batch of a step.
+        draw: gives the batch of a step, the same whenever it is called.
         shapes: of images and masks.
         first_step: where to begin; there is no end.
     """
@@ -115,7 +117,7 @@ def stream(draw: Callable[[int], Batch], shapes: tuple[tuple[int, ...], tuple[in
     cv2.setNumThreads(1)
 
     def drawn(step: Any) -> Any:
-        tensors = tf.numpy_function(lambda number: draw(int(number)), [step], [tf.float32, tf.float32])
+        tensors = tf.numpy_function(lambda number: draw(int(number)), [step], [tf.float32, tf.float32], stateful=False)
         return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(tensors, shapes, strict=True))
 
     steps = tf.data.Dataset.range(first_step, tf.int64.max)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +17,7 @@ from metseg.errors import UsageError
 from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import restore_checkpoint
 from metseg.training.loop import TrainingDiverged, build_network, train_network
+from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, SIDE, quiet
 
 
@@ -30,6 +33,30 @@ def test_a_batch_is_a_function_of_its_step(records):
     assert (third[0].shape, third[1].shape) == shapes
     np.testing.assert_array_equal(third[0], again[0])
     np.testing.assert_array_equal(third[1], again[1])
+
+
+AHEAD_OF_TRAINING = """
+import threading
+import numpy as np
+import tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+from metseg.training.batches import AHEAD, stream
+enough = threading.Event()
+def draw(step):
+    if step == AHEAD:
+        enough.set()
+    return np.full((1, 2, 2, 1), step, np.float32), np.zeros((1, 2, 2, 1), np.float32)
+batches = iter(stream(draw, ((1, 2, 2, 1),) * 2))
+first = next(batches)
+assert enough.wait(30), "no batch was drawn before it was asked for"
+print([float(images[0, 0, 0, 0]) for images, _ in (first, next(batches), next(batches))])
+"""
+
+
+def test_batches_are_drawn_ahead_although_operations_are_deterministic() -> None:
+    """In a process of its own: that operations are deterministic cannot be taken back."""
+    done = subprocess.run([sys.executable, "-c", AHEAD_OF_TRAINING], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[0.0, 1.0, 2.0]\n", done.stderr[-2000:]
 
 
 def test_a_batch_is_the_same_to_the_last_bit_in_any_thread(records):
