@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,14 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         )
         return collected.concat()
 
-    def _answer(self, probability: Tensor, image: Tensor) -> dict[str, Tensor]:
+    def _answer(self, image: Tensor, window_of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        # By the number of the row: a row of a tensor is no copy of it, and what `map_fn` takes apart is one.
+        probability = tf.map_fn(
+            lambda row: self.volume_probability(image[row], window_of(row)),
+            tf.range(tf.shape(image)[0]),
+            fn_output_signature=tf.float32,
+            parallel_iterations=1,
+        )
         probability = tf.reshape(probability, tf.shape(image)[:4])
         return {"probability": probability, "mask": tf.cast(probability >= self.threshold, tf.uint8)}
 
@@ -100,26 +108,14 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """Signature `serving_default`; a call, so that MLflow's pyfunc finds it."""
         image = _checked(image)
-        probability = tf.map_fn(
-            lambda volume: self.volume_probability(volume, graph.volume_window(volume, self.specification_)),
-            image,
-            fn_output_signature=tf.float32,
-            parallel_iterations=1,
-        )
-        return self._answer(probability, image)
+        return self._answer(image, lambda row: graph.volume_window(image[row], self.specification_))
 
     def windowed(self, image: Tensor, window: Tensor) -> dict[str, Tensor]:
         """Signature `windowed`."""
         image = _checked(image)
         with tf.control_dependencies([_finite(window, "window")]):
             window = tf.identity(window)
-        probability = tf.map_fn(
-            lambda row: self.volume_probability(row[0], row[1]),
-            (image, window),
-            fn_output_signature=tf.float32,
-            parallel_iterations=1,
-        )
-        return self._answer(probability, image)
+        return self._answer(image, lambda row: window[row])
 
     def describe(self, request: Tensor) -> dict[str, Tensor]:
         """Signature `describe`."""

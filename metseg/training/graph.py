@@ -79,6 +79,7 @@ def volume_window(image: Tensor, specification: PreprocessingSpecification) -> T
         lambda channel: channel_window(image[..., channel], specification),
         tf.range(len(specification.channels)),
         fn_output_signature=tf.TensorSpec([2], tf.float32),
+        parallel_iterations=1,  # no more than one channel's voxels at once
     )
 
 
