@@ -35,6 +35,13 @@ def test_values_stay_in_range():
         assert moved.min() >= 0.0 and moved.max() <= 1.0
 
 
+def test_background_stays_zero_unless_noise_falls_on_it():
+    """Three in ten variants have noise; brightness must leave what is outside the head alone."""
+    empty = np.zeros((24, 20, 2), np.float32), np.zeros((24, 20), np.uint8)
+    black = [not augment(*empty, np.random.default_rng(seed))[0].any() for seed in range(200)]
+    assert 0.6 < np.mean(black) < 0.8
+
+
 def test_same_state_same_variant_and_inputs_untouched():
     image, mask = picture()
     before = image.copy()
