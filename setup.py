@@ -42,7 +42,7 @@ EXTRAS = {
     # What MLflow's server needs for logins and for PostgreSQL; it runs in the image of `data`.
     "tracking": ["flask-wtf", "psycopg2-binary"],
     "ui": ["streamlit"],
-    "pipeline": ["docker", "jinja2", "kfp==2.16.1", "kfp-kubernetes==2.16.1", "markdown-it-py", "mlflow~=3.17.0"],
+    "pipeline": ["docker", "jinja2", "kfp==2.17.3", "kfp-kubernetes==2.17.3", "markdown-it-py", "mlflow~=3.17.0"],
     "dev": [
         "flask-cors",
         "httpx",
