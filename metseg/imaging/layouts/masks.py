@@ -62,7 +62,7 @@ def lesion_labels(labels: str) -> tuple[int, ...]:
     parts = [part.strip() for part in labels.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(
-            f"labels={labels!r}: expected {', '.join(LABEL_SETS)}, or positive numbers with commas, such as 1,3."
+            f"data_labels={labels!r}: expected {', '.join(LABEL_SETS)}, or positive numbers with commas, such as 1,3."
         )
     return tuple(sorted({int(part) for part in parts}))
 
