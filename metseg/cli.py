@@ -137,6 +137,32 @@ def run(
     local.run(values, settings, Console(file=sys.stdout, width=width), in_containers=bool(images))
 
 
+@app.command(
+    name="settings", epilog=_examples("metseg settings", "metseg settings train", "metseg settings --markdown")
+)
+def list_settings(
+    group: Annotated[str, typer.Argument(help="One group: data, train, gate, gpu, model, pod or run.")] = "",
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
+) -> None:
+    """List the settings of a run: names, defaults, where Kubeflow's form takes them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from components.configuration.listing import markdown, place, shown
+    from components.configuration.naming import GROUPS, SETTINGS
+
+    if group and group not in GROUPS:
+        raise UsageError(f"settings {group}: expected a group of {', '.join(GROUPS)}")
+    if as_markdown:
+        print(markdown(), end="")
+        return
+    table = Table("setting", "default", "Kubeflow's form", "")
+    for setting in SETTINGS.values():
+        if group in ("", setting.group):
+            table.add_row(setting.name, shown(setting.default), place(setting), setting.description)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table, markup=False)
+
+
 INGEST_OPTIONS = (
     "data_layout",
     "data_channels",
@@ -218,14 +244,23 @@ app.command(
 app.command(epilog=_examples("metseg viewer", "metseg viewer --server 10.0.0.5:8500 --samples data"))(viewing.viewer)
 
 
-@app.command(name="compile", epilog=_examples("metseg compile", "metseg compile --out training.yaml"))
+@app.command(
+    name="compile",
+    epilog=_examples("metseg compile", "metseg compile --out training.yaml --architectures attention_unet,unet"),
+)
 def compile_command(
-    out: Annotated[Path | None, typer.Option(help="File to write; the committed one where none is given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; the committed ones where none is given.")] = None,
+    architectures: Annotated[str, typer.Option(help="Networks that the pipeline in --out has tasks for.")] = "",
 ) -> None:
-    """Compile the Kubeflow pipeline to YAML."""
-    from pipelines.compiling import COMPILED, compile_pipeline
+    """Compile the Kubeflow pipeline to YAML: for the usual networks, and with the baseline."""
+    from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
+    from pipelines.compiling import NETWORKS, compile_pipeline
 
-    print(compile_pipeline(out or COMPILED))
+    asked = {out: architectures_of(architectures or DEFAULT_ARCHITECTURES)} if out else NETWORKS
+    if architectures and not out:
+        raise UsageError("--architectures: name the file to write with --out")
+    for path, networks in asked.items():
+        print(compile_pipeline(path, networks))
 
 
 @app.command(

@@ -13,10 +13,12 @@ from kfp import dsl, kubernetes
 
 from metseg.settings import MOUNTED
 
-SETTINGS_MAP = "metseg-settings"
+SETTINGS_MAP, CERTIFICATES_MAP, PROXY_MAP = "metseg-settings", "metseg-ca", "metseg-proxy"
 MLFLOW_SECRET, STORAGE_SECRET = "metseg-mlflow-client", "metseg-storage"
 PSEUDONYMS_SECRET, GIT_SECRET = "metseg-pseudonyms", "metseg-git"
 STATE_CLAIM, STATE_FOLDER = "metseg-state", "/state"
+RUN_LABEL = "metadata.labels['pipeline/runid']"
+"""Where Kubeflow writes the run's id on each of its pods."""
 WRITABLE, WRITABLE_SIZE = "/tmp", "100Gi"
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -123,6 +125,10 @@ def _mount(task: dsl.PipelineTask, needs: Needs) -> None:
         mount(STORAGE_SECRET, "secret", "storage")
         mount(PSEUDONYMS_SECRET, "secret", "pseudonyms")
         mount(GIT_SECRET, "secret", "git")
+        mount(CERTIFICATES_MAP, "map", "ca")
+        mount(PROXY_MAP, "map", "proxy")
+        # By this it finds the run that an earlier attempt opened in MLflow.
+        kubernetes.use_field_path_as_env(task, "METSEG_KUBEFLOW_RUN", RUN_LABEL)
 
 
 def on_accelerators(task: dsl.PipelineTask, kind: Any, count: Any, tolerations: Any, node_selector: Any) -> None:

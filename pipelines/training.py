@@ -131,6 +131,7 @@ def training_pipeline(networks: Sequence[str]) -> Any:
         run_name: str = "",
     ) -> None:
         checked = check(
+            networks=",".join(networks),
             data_reference=data_reference,
             data_labels=data_labels,
             data_image_size=data_image_size,

@@ -9,6 +9,7 @@ from components.images import DATA_IMAGE
 
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def check(
+    networks: str,
     data_reference: str,
     data_labels: str,
     data_image_size: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.configuration.groups import DataSettings
@@ -35,3 +35,14 @@ def _check_data(data: DataSettings) -> None:
         raise UsageError(f"data_layout={data.layout!r}: expected {', '.join(layouts)}")
     if data.labels not in ("", ALL_REGIONS):
         lesion_labels(data.labels)
+
+
+def require_tasks(configuration: Configuration, networks: Sequence[str]) -> None:
+    """Raise UsageError for a network that the pipeline has no tasks for."""
+    missing = [name for name in configuration.architectures if name not in networks]
+    if missing:
+        raise UsageError(
+            f"train_architectures={configuration.train.architectures}: this pipeline has no tasks for "
+            f"{', '.join(missing)}; take its version with the baseline, which `metseg submit` uploads for such a run, "
+            f"or of {', '.join(networks)}"
+        )

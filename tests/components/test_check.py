@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.check.step import check
+from components.check.step import check, require_tasks
 from components.configuration.parsing import unpack
 from metseg.errors import UsageError
 from pipelines.compiling import COMPILED
@@ -54,3 +54,10 @@ def test_value_out_of_range_is_refused_with_its_name_and_what_is_expected(name, 
         check({**defaults(), name: value})
     message = str(refused.value)
     assert name in message and str(value) in message and expected in message
+
+
+def test_a_network_that_the_pipeline_has_no_tasks_for_is_refused():
+    configuration = check({**defaults(), "train_architectures": "unet,nested_unet"})
+    require_tasks(configuration, ("nested_unet", "unet"))
+    with pytest.raises(UsageError, match="no tasks for unet; take its version with the baseline"):
+        require_tasks(configuration, ("nested_unet", "attention_unet"))

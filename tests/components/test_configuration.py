@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import string
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.configuration.listing import markdown
 from components.configuration.naming import FIELDS, GROUPS, OPTIONS, SETTINGS, find
 from components.configuration.parsing import pack, parse, parse_options, unpack
+from components.configuration.profiles import profile
 from components.configuration.record import Configuration
 from components.configuration.resources import champion_resources, checked_resources, network_resources
 from metseg.errors import UsageError
 from metseg.files import read_json, write_json
 from metseg.training.configuration import ARCHITECTURES, TrainingConfiguration
+from tests.pipelines.test_compiled import PEAK_MB, megabytes
+
+ROOT = Path(__file__).parents[2]
 
 REFERENCE = {"data_reference": "s3://scans/a"}
 
@@ -221,3 +227,20 @@ def test_what_pods_request_follows_the_settings():
     assert resources["ingest_memory"] == "20Gi" and resources["train_cpu"] == "6"
     assert resources["nested_unet_train_gpu"] == "4" and resources["unet_train_gpu"] == "0"
     assert resources["gpu_type"] == "amd.com/gpu"
+
+
+def test_the_profile_for_a_laptop_leaves_room_for_its_services():
+    configuration = Configuration.of({**REFERENCE, **profile("local")})
+    assert megabytes(configuration.pod.train_memory) <= 4096 and configuration.gpu.count == 0
+    pods = configuration.values()
+    for step, peak in PEAK_MB.items():
+        assert megabytes(pods[f"pod_{step}_memory"]) >= 2 * peak, step
+
+
+def test_a_profile_that_does_not_exist_is_refused():
+    with pytest.raises(UsageError, match="local"):
+        profile("locale")
+
+
+def test_the_page_of_settings_is_up_to_date():
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == markdown(), "metseg settings --markdown"

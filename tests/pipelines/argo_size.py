@@ -189,7 +189,7 @@ def patch(task: Task, pipeline: str, defaults: Mapping[str, Any]) -> str:
                     "requests": {"cpu": "500m", "memory": "16Gi"},
                 },
                 "volumeMounts": mounts,
-                "imagePullPolicy": task.kubernetes.get("imagePullPolicy", "IfNotPresent"),
+                **({"imagePullPolicy": policy} if (policy := task.kubernetes.get("imagePullPolicy")) else {}),
                 "securityContext": dict.fromkeys(task.kubernetes.get("securityContext", {}), True),
             }
         ],

@@ -202,7 +202,8 @@ def test_credentials_come_from_secrets_and_reach_those_steps_alone_that_need_the
         secrets = {entry["secretName"] for entry in task.kubernetes.get("secretAsVolume", [])}
         assert secrets == (set() if step in PURE else {"metseg-mlflow-client"}) | (data if step == "ingest" else set())
         maps = {entry["configMapName"] for entry in task.kubernetes.get("configMapAsVolume", [])}
-        assert maps == (set() if step == "check" else {"metseg-settings"}), step
+        network = {"metseg-ca", "metseg-proxy"} if step == "ingest" else set()
+        assert maps == (set() if step == "check" else {"metseg-settings"} | network), step
         assert "secretAsEnv" not in task.kubernetes and "configMapAsEnv" not in task.kubernetes, step
 
 
@@ -281,5 +282,9 @@ def test_the_default_in_the_form_is_the_settings_own(compiled):
             assert field["defaultValue"] == values[name], name
 
 
-def test_the_baseline_has_a_pipeline_of_its_own(compiled):
+def test_check_knows_which_networks_the_pipeline_has():
+    for path, networks in NETWORKS.items():
+        (task,) = (task for task in Compiled(path).tasks() if task.name == "check")
+        given = task.task["inputs"]["parameters"]["networks"]
+        assert given == {"runtimeValue": {"constant": ",".join(networks)}}
     assert NETWORKS[WITH_BASELINE] == ARCHITECTURES
