@@ -296,6 +296,7 @@ def train_heads(
     average = NetworkAverage(trained, configuration.ema)
     history: list[dict[str, float]] = []
     state.mkdir(parents=True, exist_ok=True)
+    state.touch()  # in use: what was written long ago is swept (metseg.retention)
     if (state / STATE).exists():
         saved = read_json(state / STATE)
         history = saved["history"]
