@@ -100,16 +100,8 @@ class AliasRegistry:
 
     def version(self, name: str, number: int) -> registry.Version | None:
         """One version; None where it is not registered."""
-        from mlflow.exceptions import MlflowException
-
         with self._asking() as mlflow:
-            try:
-                entry = mlflow.get_model_version(name, str(number))
-            except MlflowException as error:
-                if error.error_code == _ABSENT:
-                    return None
-                raise
-            return registry.Version(name, number, str(entry.run_id), dict(entry.tags), tuple(entry.aliases))
+            return registry.version(mlflow, name, number)
 
     def point(self, name: str, alias: str, number: int | None) -> None:
         """Point an alias at a version, or remove it; it is removed too where the version is not registered any more."""
