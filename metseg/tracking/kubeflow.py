@@ -46,7 +46,7 @@ def run_state(identity: str) -> str:
 
     Asked is `METSEG_KUBEFLOW_API`, on Kubeflow `http://ml-pipeline.kubeflow:8888` by default.
     """
-    import requests
+    import requests  # type: ignore[import-untyped]
 
     address = os.environ.get(API_VARIABLE) or (API if kubeflow_run() else "")
     if not address:

@@ -120,7 +120,7 @@ def _http_client(reference: str) -> Any:
 
 def _ssh_vendor(default: Any) -> Any:
     """What makes dulwich's SSH: by the mounted key where there is one; a host that is not known is refused."""
-    from scmrepo.asyn import sync_wrapper
+    from scmrepo.asyn import sync_wrapper  # type: ignore[attr-defined]
     from scmrepo.git.backend.dulwich.asyncssh_vendor import AsyncSSHVendor, AsyncSSHWrapper, InteractiveSSHClient
 
     key, known = (file if (file := folder() / name).is_file() else None for name in (KEY, KNOWN_HOSTS))
@@ -132,8 +132,15 @@ def _ssh_vendor(default: Any) -> Any:
 
     class KnownHostsVendor(AsyncSSHVendor):  # type: ignore[misc]
         async def _run_command(
-            self, host: str, command: Any, username: str | None = None, port: int | None = None, **unused: Any
-        ) -> Any:
+            self,
+            host: str,
+            command: list[str],
+            username: str | None = None,
+            port: int | None = None,
+            password: str | None = None,
+            key_filename: str | None = None,
+            **unused: object,
+        ) -> AsyncSSHWrapper:
             import asyncssh
             from scmrepo.exceptions import AuthError
 
