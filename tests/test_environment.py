@@ -190,3 +190,62 @@ def test_bundle_that_is_none_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("METSEG_CA_BUNDLE", str(tmp_path))
     with pytest.raises(UsageError, match="no certificates in PEM"):
         trust_own_authorities()
+
+
+# Every way in
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models"],
+        ["lineage", "champion"],
+        ["promote", "1", "--server", "127.0.0.1:9"],
+        ["rollback", "--elsewhere"],
+        ["reconcile", "--once", "--server", "127.0.0.1:9"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_command_asks_our_mlflow(command, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    environment |= {
+        "METSEG_WORKSPACE": str(tmp_path),
+        "METSEG_MLFLOW_TRACKING_URI": "http://127.0.0.1:9/ours",
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9/plugins",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    metseg = str(Path(sys.executable).parent / "metseg")
+    done = subprocess.run(
+        [metseg, *command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "http://127.0.0.1:9/ours" in said and "plugins" not in said, said
+
+
+@pytest.mark.parametrize("step", ["ingest", "train"])
+def test_step_asks_our_mlflow_and_names_it_where_it_is_away(step, tmp_path):
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom components.execution import executing\n"
+        "from metseg.settings import Settings\nfrom metseg.tracking import runs\n"
+        f"with executing({step!r}, 'out'): runs.client(Settings.from_environment())"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "METSEG_MLFLOW_TRACKING_URI": "http://127.0.0.1:9/ours",
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9/plugins",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1 and "http://127.0.0.1:9/ours does not answer" in done.stdout, done.stdout + done.stderr
+
+
+def test_gateway_and_viewer_read_the_same_settings(monkeypatch):
+    from metseg.serving.gateway.settings import GatewaySettings
+
+    monkeypatch.setenv("METSEG_MLFLOW_TRACKING_URI", "http://ours:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://plugins:5000")
+    GatewaySettings.from_environment()
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://ours:5000"
