@@ -113,7 +113,8 @@ def _open_run(
     specification: PreprocessingSpecification,
 ) -> str:
     """Open the training's run with its parameters and with what it is made from."""
-    from metseg.training.loop import precision_of, replication
+    from metseg.training.accelerators import replication
+    from metseg.training.loop import precision_of
 
     tags = {"architecture": configuration.architecture, "data.version": manifest.version, "git.commit": git_commit()}
     image = container_image()
