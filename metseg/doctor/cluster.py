@@ -1,4 +1,4 @@
-"""`metseg doctor --cluster`: examine a cluster before the first run. Nothing is changed, unless a probe is asked for."""
+"""`metseg doctor --cluster`: examine a cluster before the first run, without changing anything."""
 
 from __future__ import annotations
 

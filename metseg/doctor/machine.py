@@ -24,7 +24,7 @@ PACKAGES = {
     "mlflow": "mlflow",
     "kfp": "kfp",
 }
-"""Module and distribution of what a run cannot do without; TensorFlow and Keras are imported in a process of their own."""
+"""Module and distribution of what a run cannot do without; TensorFlow and Keras are tried in another process."""
 TENSORFLOW = "import keras, tensorflow as t; print(t.__version__, len(t.config.list_physical_devices('GPU')))"
 PORTS = {5000: "MLflow", 8500: "model server (gRPC)", 8501: "model server (REST)", 8080: "gateway", 8502: "viewer"}
 LEAST_DISK = 5 * 2**30

@@ -138,7 +138,7 @@ def _default_class(classes: list[Object]) -> Finding:
         return good(what, default[0])
     if default:
         return warning(what, f"several: {', '.join(default)}", f"take the annotation {DEFAULT_CLASS} from all but one")
-    remedy = f'kubectl annotate storageclass NAME {DEFAULT_CLASS}=true; or name volumes in the claims by hand'
+    remedy = f"kubectl annotate storageclass NAME {DEFAULT_CLASS}=true; or name volumes in the claims by hand"
     found = f"none of {', '.join(names)} is the default" if names else "the cluster has no StorageClass"
     return warning(what, f"{found}: a claim that names none stays Pending", remedy)
 

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 
 from metseg.doctor.kubectl import Kubectl, Object
-from metseg.doctor.needs import PipelineNeeds
 from metseg.doctor.namespaces import OVERLAY, SERVICES
+from metseg.doctor.needs import PipelineNeeds
 from metseg.doctor.report import Finding, broken, good, unknown, warning
 
 ENDED = ("Succeeded", "Failed")
@@ -56,7 +56,9 @@ def examine_accelerators(cluster: Kubectl, kind: str) -> list[Finding]:
         if pod["status"].get("phase") not in ENDED and pod["spec"].get("nodeName"):
             taken[pod["spec"]["nodeName"]] += _requested(pod, kind)
     free = {name: count - taken[name] for name, count in have.items()}
-    found = f"{sum(free.values())} of {sum(have.values())} free on {len(have)} nodes, at most {max(free.values())} on one"
+    found = (
+        f"{sum(free.values())} of {sum(have.values())} free on {len(have)} nodes, at most {max(free.values())} on one"
+    )
     if max(free.values()) <= 0:
         remedy = f"kubectl get pods -A shows who has them; or gpu_count=0; {kind} is not shared between pods"
         return [warning(what, f"{found}: a training waits until one is given back", remedy)]
@@ -87,7 +89,7 @@ def _requested(pod: Object, kind: str) -> int:
 
 
 def _taints(nodes: list[Object]) -> list[str]:
-    """Taints by which all of these nodes refuse pods, but the one of NVIDIA's that the pipeline tolerates by default."""
+    """Taints by which all of these nodes refuse pods; NVIDIA's own is tolerated by the pipeline's default."""
     each = [
         {
             f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
@@ -176,5 +178,7 @@ def _failed_pulls(pods: list[Object]) -> list[str]:
         for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
             waiting = container.get("state", {}).get("waiting", {})
             if waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
-                failed[container["image"]] = f"{container['image']}: {waiting['reason']} (pod {pod['metadata']['name']})"
+                failed[container["image"]] = (
+                    f"{container['image']}: {waiting['reason']} (pod {pod['metadata']['name']})"
+                )
     return list(failed.values())

@@ -25,7 +25,9 @@ ACCOUNTS = ("pipeline-runner", "default-editor")
 DATA, TRAIN = "metseg-data", "metseg-train"
 
 
-def probe(cluster: Kubectl, runs: str, needs: PipelineNeeds, seconds: int = 600, interval: float = 2.0) -> list[Finding]:
+def probe(
+    cluster: Kubectl, runs: str, needs: PipelineNeeds, seconds: int = 600, interval: float = 2.0
+) -> list[Finding]:
     """Report what a pod of the pipeline reaches, whether its images can be pulled, and whether policies are enforced.
 
     The pods are deleted at the end, and end by themselves where that fails.
@@ -45,7 +47,14 @@ def probe(cluster: Kubectl, runs: str, needs: PipelineNeeds, seconds: int = 600,
             pod_of(inside, needs, account, seconds),
             stranger_of(outside, needs, account, seconds),
         ]
-        cluster.run("create", "--namespace", runs, "-f", "-", text=json.dumps({"kind": "List", "apiVersion": "v1", "items": pods}))
+        cluster.run(
+            "create",
+            "--namespace",
+            runs,
+            "-f",
+            "-",
+            text=json.dumps({"kind": "List", "apiVersion": "v1", "items": pods}),
+        )
     except ClusterError as error:
         return [broken("Probe", str(error), f"a user who may create pods in {runs}")]
     try:
@@ -153,7 +162,10 @@ def _judge(
     for container, image in (("data", needs.image(DATA)), ("train", needs.image(TRAIN))):
         findings.append(_image(image, statuses.get(container, {}), pod))
     if "terminated" not in statuses.get("data", {}).get("state", {}):
-        return [*findings, unknown(f"Connections from a pod in {runs}", "the pod did not run", f"mend the above; {PROBE}")]
+        return [
+            *findings,
+            unknown(f"Connections from a pod in {runs}", "the pod did not run", f"mend the above; {PROBE}"),
+        ]
     return [*findings, *_connections(cluster.run("logs", name, "--namespace", runs, "--container", "data"), runs)]
 
 

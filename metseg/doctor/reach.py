@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 SECONDS = 5.0
 
@@ -65,13 +66,13 @@ def model_server() -> str:
         return str(error)
 
 
-def persist(check, patience: float) -> str:  # type: ignore[no-untyped-def]
+def persist(check: Callable[[], str], patience: float) -> str:
     """Repeat a check until it succeeds or patience ends; return its last problem."""
     end = time.monotonic() + patience
     while True:
         problem = check()
         if not problem or problem == "not set" or time.monotonic() > end:
-            return str(problem)
+            return problem
         time.sleep(2.0)
 
 

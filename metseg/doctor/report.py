@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import StrEnum
 
 LEAST_WIDTH = 150
 """Columns of the table where no terminal gives a width."""
 
 
-class State(str, Enum):
+class State(StrEnum):
     """How bad a finding is."""
 
     GOOD = "good"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +16,10 @@ from metseg.errors import MetsegError, UsageError
 
 Tensor = Any
 """A `tf.Tensor`; TensorFlow ships no types."""
+
+CUDA_LIBRARY = "nvidia-cuda-runtime-cu12"
+"""One of the packages that `requirements-cuda.lock` adds."""
+DEVICES = Path("/dev")
 
 
 class AcceleratorMissing(MetsegError):
@@ -43,15 +50,31 @@ def require_accelerators(asked: int) -> int:
 
 
 def _missing(asked: int, visible: int) -> str:
-    pod = os.environ.get("HOSTNAME", "POD") if os.environ.get("KUBERNETES_SERVICE_HOST") else "POD"
-    if tf.test.is_built_with_cuda() or tf.test.is_built_with_rocm():
-        build = "this TensorFlow can use GPUs, if NVIDIA's libraries are installed (image: `make images CUDA=1`)"
-    else:
-        build = "this TensorFlow is built for processors alone: use the image of `make images CUDA=1`"
+    pod = os.environ.get("HOSTNAME", "POD") if "KUBERNETES_SERVICE_HOST" in os.environ else "POD"
     return (
-        f"the run asked for {asked} accelerators (gpu_count), but TensorFlow sees {visible}: {build}; "
-        f"check that the pod was given them (`kubectl describe pod {pod}`: limit nvidia.com/gpu) and that the device "
-        "plugin runs on the node (`metseg doctor --cluster`); or set gpu_count=0 to train on processors"
+        f"the run asked for {asked} accelerators (gpu_count), but TensorFlow sees {visible}: {obstacle()}. "
+        f"`kubectl describe pod {pod}` shows what the pod was given, `metseg doctor --cluster` what nodes offer; "
+        "gpu_count=0 trains on processors"
+    )
+
+
+def obstacle() -> str:
+    """Return what most likely keeps TensorFlow from seeing (more) GPUs, with its remedy."""
+    if not any(DEVICES.glob("nvidia[0-9]*")):
+        return (
+            "no NVIDIA device is in this container (the device plugin of the node gives one to a pod that asks for "
+            "nvidia.com/gpu, `docker run --gpus all` to a container)"
+        )
+    try:
+        version(CUDA_LIBRARY)
+    except PackageNotFoundError:
+        return (
+            f"NVIDIA's libraries ({CUDA_LIBRARY}) are not installed: use the image of `make images CUDA=1`, or "
+            "`make install CUDA=1`"
+        )
+    return (
+        "device and libraries are there: the container may have been given fewer, or the driver is too old for CUDA "
+        "(`nvidia-smi`; `TF_CPP_MIN_LOG_LEVEL=0 python -c 'import tensorflow'` names the library that fails)"
     )
 
 
@@ -69,7 +92,14 @@ def replication() -> tf.distribute.Strategy:
             "machines: unset it, and give each network a machine of its own (one task each, as the pipeline does)"
         )
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
+    return _mirrored(tuple(device.name for device in devices)) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+@lru_cache(maxsize=1)
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """The one strategy of a process: another would number its collective operations from the start again, and the
+    runtime takes those of the second training for others of the first."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
@@ -78,10 +108,10 @@ def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
     Raises:
         UsageError: a replica would be without slices, or XLA is to compile a step that several devices share.
     """
-    if replicas > 1 and batch_size % replicas:
+    if batch_size < replicas:
         raise UsageError(
-            f"parameter batch_size={batch_size} cannot be divided among {replicas} accelerators: choose a multiple "
-            f"of {replicas}, or another gpu_count"
+            f"parameter batch_size={batch_size} leaves {replicas - batch_size} of {replicas} accelerators without "
+            f"slices: choose {replicas} or more, or a lower gpu_count"
         )
     if replicas > 1 and xla:
         raise UsageError(

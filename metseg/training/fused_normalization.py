@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from metseg.training.accelerators import replicas_in_step, sum_over_replicas
+from metseg.training.replicated_dropout import ReplicatedSpatialDropout
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -56,6 +57,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             moving.assign(moving * self.momentum + seen * (1.0 - self.momentum))
 
 
+IN_TRAINING = {
+    keras.layers.BatchNormalization: FusedBatchNormalization,
+    keras.layers.SpatialDropout2D: ReplicatedSpatialDropout,
+}
+"""What stands in for a layer as long as a network is trained."""
+
+
 def with_fused_normalization(network: keras.Model, precision: str = "float32") -> keras.Model:
     """A network of the same weights and the same graph that trains with the fused kernel.
 
@@ -63,13 +71,15 @@ def with_fused_normalization(network: keras.Model, precision: str = "float32") -
 
     Args:
         network: of float32 layers.
-        precision: Keras dtype policy of the copy; what the heads give stays float32.
+        precision: Keras dtype policy of the copy; what the heads give, and bilinear up-sampling, stay float32.
     """
 
     def clone(layer: Any) -> Any:
-        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
+        kind = IN_TRAINING.get(type(layer), type(layer))
         settings = layer.get_config()
-        if not layer.name.startswith("head"):
+        # XLA gives the gradient of a bilinear resize of half precision in float32, and then refuses the mixture.
+        bilinear = isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "bilinear"
+        if not layer.name.startswith("head") and not bilinear:
             settings["dtype"] = precision
         return kind.from_config(settings)
 

@@ -42,7 +42,7 @@ class Cluster:
         self.path = folder / "state.json"
         self.program = folder / "kubectl"
         self.program.write_text(
-            f"#!/bin/sh\nFAKE_KUBECTL_STATE={self.path} exec {sys.executable} -S {HERE / 'fake_kubectl.py'} \"$@\"\n"
+            f'#!/bin/sh\nFAKE_KUBECTL_STATE={self.path} exec {sys.executable} -S {HERE / "fake_kubectl.py"} "$@"\n'
         )
         self.program.chmod(0o755)
         self.object("namespaces", "kubeflow")["metadata"]["labels"]["metseg-runs"] = "true"

@@ -423,5 +423,3 @@ def test_the_table_has_a_line_for_each_finding(cluster):
     table = metseg_doctor(cluster, "--namespace-of-runs", "profile-b").stdout
     for text in ("✗", "Namespace profile-b", "kubectl label namespace profile-b", "Retry policy of Argo", "to mend"):
         assert text in table
-
-

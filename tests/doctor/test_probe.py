@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -144,11 +145,14 @@ def serving() -> Iterator[int]:
 
 def told(**variables: str) -> dict[str, str]:
     """What the program of the pod prints, run as there: by `python -c` without this package."""
-    with open(reach.__file__, encoding="utf-8") as source:
-        program = source.read()
+    program = Path(reach.__file__).read_text(encoding="utf-8")
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program, "0", "0"], env=kept | variables, capture_output=True, text=True, timeout=60
+        [sys.executable, "-I", "-c", program, "0", "0"],
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
