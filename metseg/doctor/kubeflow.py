@@ -61,6 +61,9 @@ def examine_version(cluster: Kubectl, health: Object | None) -> list[Finding]:
         return [warning(what, "the API names no version", remedy)]
     if tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
         return [broken(what, found, f"upgrade to {least} or later: older ones refuse the compiled pipeline")]
+    if deployment is not None and not deployment.get("status", {}).get("readyReplicas", 0):
+        remedy = f"kubectl -n {NAMESPACE} describe pods -l app=ml-pipeline"
+        return [broken(what, f"{found}, but no pod of Deployment ml-pipeline is ready", remedy)]
     if problem:
         remedy = f"kubectl -n {NAMESPACE} get pods; or give its address by --host"
         return [warning(what, f"{found}, but its API was not reached ({problem})", remedy)]

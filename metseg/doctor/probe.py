@@ -12,7 +12,7 @@ from metseg.doctor import reach
 from metseg.doctor.kubectl import ClusterError, Kubectl, Object
 from metseg.doctor.needs import PipelineNeeds
 from metseg.doctor.nodes import PROBE
-from metseg.doctor.report import Finding, State, broken, good, unknown, warning
+from metseg.doctor.report import Finding, broken, good, unknown, warning
 
 PATIENCE = 30
 """Seconds that the pod keeps trying to connect."""
@@ -58,10 +58,8 @@ def probe(
     except ClusterError as error:
         return [broken("Probe", str(error), f"a user who may create pods in {runs}")]
     try:
-        return [
-            *_judge(cluster, runs, inside, needs, seconds, interval),
-            _judge_stranger(cluster, runs, outside, seconds, interval),
-        ]
+        findings, reached = _judge(cluster, runs, inside, needs, seconds, interval)
+        return [*findings, _judge_stranger(cluster, runs, outside, reached, seconds, interval)]
     finally:
         cluster.run("delete", "pod", inside, outside, "--namespace", runs, "--wait=false", "--ignore-not-found")
 
@@ -155,18 +153,18 @@ def _waiting(container: Object) -> str:
 
 def _judge(
     cluster: Kubectl, runs: str, name: str, needs: PipelineNeeds, seconds: int, interval: float
-) -> list[Finding]:
+) -> tuple[list[Finding], set[str]]:
+    """Findings of the pod with our labels, and the services that it reached."""
     pod = _wait(cluster, runs, name, seconds, interval)
     statuses = {entry["name"]: entry for entry in pod.get("status", {}).get("containerStatuses", [])}
     findings = []
     for container, image in (("data", needs.image(DATA)), ("train", needs.image(TRAIN))):
         findings.append(_image(image, statuses.get(container, {}), pod))
     if "terminated" not in statuses.get("data", {}).get("state", {}):
-        return [
-            *findings,
-            unknown(f"Connections from a pod in {runs}", "the pod did not run", f"mend the above; {PROBE}"),
-        ]
-    return [*findings, *_connections(cluster.run("logs", name, "--namespace", runs, "--container", "data"), runs)]
+        what = f"Connections from a pod in {runs}"
+        return [*findings, unknown(what, "the pod did not run", f"mend the above; {PROBE}")], set()
+    log = cluster.run("logs", name, "--namespace", runs, "--container", "data")
+    return [*findings, *_connections(log, runs)], {name for name, problem in _told(log).items() if not problem}
 
 
 def _image(image: str, container: Object, pod: Object) -> Finding:
@@ -214,16 +212,26 @@ def _told(log: str) -> dict[str, str]:
     return {}
 
 
-def _judge_stranger(cluster: Kubectl, runs: str, name: str, seconds: int, interval: float) -> Finding:
-    """Tell enforced policies from others by whether a pod without our labels reaches MLflow."""
+def _judge_stranger(
+    cluster: Kubectl, runs: str, name: str, reachable: set[str], seconds: int, interval: float
+) -> Finding:
+    """Tell enforced policies from others by whether a pod without our labels reaches what one with them reaches."""
     what = "Policies are enforced (probe)"
+    reachable = reachable & {"mlflow", "model server"}
+    if not reachable:
+        return unknown(what, "no service was reached by the other pod either", f"mend the above; {PROBE}")
     pod = _wait(cluster, runs, name, seconds, interval)
     states = [entry.get("state", {}) for entry in pod.get("status", {}).get("containerStatuses", [])]
-    if not any("terminated" in state for state in states):
+    told = {}
+    if any("terminated" in state for state in states):
+        told = _told(cluster.run("logs", name, "--namespace", runs))
+    if not told:
         return unknown(what, "the pod did not run", f"mend the above; {PROBE}")
-    told = _told(cluster.run("logs", name, "--namespace", runs))
-    reached = [NAMES[name] for name in ("mlflow", "model server") if told.get(name) == ""]
+    reached = " and ".join(NAMES[name] for name in sorted(reachable) if not told.get(name))
     if reached:
         remedy = "a network plugin that enforces policies (Calico, Cilium, …); without one any pod reaches the services"
-        return warning(what, f"a pod without the pipeline's labels reaches {' and '.join(reached)}", remedy)
-    return Finding(what, State.GOOD, "a pod without the pipeline's labels reaches neither MLflow nor the model server")
+        return warning(what, f"a pod without the pipeline's labels reaches {reached}", remedy)
+    return good(
+        what,
+        f"a pod without the pipeline's labels does not reach {' or '.join(NAMES[name] for name in sorted(reachable))}",
+    )

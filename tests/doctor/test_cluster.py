@@ -226,6 +226,13 @@ VARIATIONS = {
     ),
     "old kubeflow": (image_of_kubeflow("2.15.2"), "Kubeflow Pipelines", "broken", "2.15.2", "2.16"),
     "2.16": (image_of_kubeflow("2.16.0"), "Kubeflow Pipelines", "good", "2.16.0", ""),
+    "kubeflow down": (
+        lambda c: without("status", "readyReplicas")(c.object("deployments", "ml-pipeline", "kubeflow")),
+        "Kubeflow Pipelines",
+        "broken",
+        "no pod of Deployment ml-pipeline is ready",
+        "describe pods",
+    ),
     "no version": (image_of_kubeflow("master"), "Kubeflow Pipelines", "warning", "names no version", "2.16"),
     "api down": (lambda c: c.state["raw"].clear(), "Kubeflow Pipelines", "warning", "not reached", "--host"),
     "setting gone": (

@@ -105,6 +105,12 @@ def test_a_stranger_who_reaches_mlflow_shows_that_no_policy_is_enforced(cluster)
     assert finding.state is State.WARNING and "reaches MLflow" in finding.found
 
 
+def test_services_that_nobody_reaches_say_nothing_about_policies(cluster):
+    for pod in cluster.state["probe"].values():
+        pod["log"] = json.dumps(DENIED)
+    assert line(probed(cluster), ENFORCED).state is State.UNKNOWN
+
+
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"])
 def test_a_pod_that_cannot_start_says_why(cluster, reason):
     cluster.state["probe"]["inside"]["status"] = stuck(reason, "no such tag")
