@@ -43,25 +43,30 @@ def probe(
     inside, outside = f"metseg-doctor-{suffix}", f"metseg-doctor-stranger-{suffix}"
     try:
         account = _account(cluster, runs)
-        pods = [
-            pod_of(inside, needs, account, seconds),
-            stranger_of(outside, needs, account, seconds),
-        ]
-        cluster.run(
-            "create",
-            "--namespace",
-            runs,
-            "-f",
-            "-",
-            text=json.dumps({"kind": "List", "apiVersion": "v1", "items": pods}),
-        )
+        pods = [pod_of(inside, needs, account, seconds), stranger_of(outside, needs, account, seconds)]
+        both = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
+        cluster.run("create", "--namespace", runs, "-f", "-", text=both)
     except ClusterError as error:
         return [broken("Probe", str(error), f"a user who may create pods in {runs}")]
+    findings: list[Finding] = []
     try:
-        findings, reached = _judge(cluster, runs, inside, needs, seconds, interval)
-        return [*findings, _judge_stranger(cluster, runs, outside, reached, seconds, interval)]
-    finally:
-        cluster.run("delete", "pod", inside, outside, "--namespace", runs, "--wait=false", "--ignore-not-found")
+        judged, reached = _judge(cluster, runs, inside, needs, seconds, interval)
+        findings += judged
+        findings.append(_judge_stranger(cluster, runs, outside, reached, seconds, interval))
+    except ClusterError as error:
+        findings.append(unknown("Probe", str(error), f"run it again: {PROBE}"))
+    finally:  # an interruption too
+        left = _delete(cluster, runs, (inside, outside), seconds)
+    return [*findings, *left]
+
+
+def _delete(cluster: Kubectl, runs: str, pods: tuple[str, ...], seconds: int) -> list[Finding]:
+    try:
+        cluster.run("delete", "pod", *pods, "--namespace", runs, "--wait=false", "--ignore-not-found")
+    except ClusterError as error:
+        remedy = f"kubectl -n {runs} delete pod {' '.join(pods)}; they end by themselves after {seconds} s"
+        return [warning("Pods of the probe", f"not deleted ({error})", remedy)]
+    return []
 
 
 def _account(cluster: Kubectl, runs: str) -> str:

@@ -57,7 +57,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             moving.assign(moving * self.momentum + seen * (1.0 - self.momentum))
 
 
-IN_TRAINING = {
+IN_TRAINING: dict[Any, Any] = {
     keras.layers.BatchNormalization: FusedBatchNormalization,
     keras.layers.SpatialDropout2D: ReplicatedSpatialDropout,
 }

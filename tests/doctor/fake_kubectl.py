@@ -58,6 +58,8 @@ def main() -> None:
     state.setdefault("calls", []).append(arguments)
     STATE.write_text(json.dumps(state))
     verb, *rest = arguments
+    if state.get("gone_after") in [call[0] for call in state["calls"][:-1]]:
+        fail("The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?")
     if verb == "version":
         if "unreachable" in state:
             fail(state["unreachable"])

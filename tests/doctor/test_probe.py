@@ -128,6 +128,16 @@ def test_a_pod_without_a_node_is_waited_for_and_then_named(cluster):
     assert finding.state is State.UNKNOWN and finding.found == message
 
 
+def test_a_cluster_that_goes_away_meanwhile_is_reported_with_the_pods_that_are_left(cluster):
+    cluster.state["gone_after"] = "create"
+    found = probed(cluster)
+    assert line(found, "Probe").state is State.UNKNOWN and "refused" in line(found, "Probe").found
+    left = line(found, "Pods of the probe")
+    assert left.state is State.WARNING
+    for pod in cluster.seen()["created"]:
+        assert pod["metadata"]["name"] in left.remedy
+
+
 class Answers(BaseHTTPRequestHandler):
     """MLflow with a login, and a store that refuses callers without a signature."""
 
