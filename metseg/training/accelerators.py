@@ -106,12 +106,12 @@ def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
     """Refuse settings that several replicas cannot train with.
 
     Raises:
-        UsageError: a replica would be without slices, or XLA is to compile a step that several devices share.
+        UsageError: parts of a batch would be unlike, or XLA is to compile a step that several devices share.
     """
-    if batch_size < replicas:
+    if batch_size % replicas:  # Keras adds up the parts to see their shape, which must be one
         raise UsageError(
-            f"parameter batch_size={batch_size} leaves {replicas - batch_size} of {replicas} accelerators without "
-            f"slices: choose {replicas} or more, or a lower gpu_count"
+            f"parameter batch_size={batch_size} cannot be divided among {replicas} accelerators: choose a multiple "
+            f"of {replicas}, or another gpu_count"
         )
     if replicas > 1 and xla:
         raise UsageError(
