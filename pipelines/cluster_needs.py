@@ -15,15 +15,15 @@ def cluster_needs(package: Package) -> PipelineNeeds:
     pods = [platform[name] for name in sorted(platform)]
     labels = [pod.get("podMetadata", {}).get("labels", {}).items() for pod in pods]
     shared = dict(set.intersection(*(set(items) for items in labels)))
-    context = next(pod["securityContext"] for pod in pods if "securityContext" in pod)
+    context = next((pod["securityContext"] for pod in pods if "securityContext" in pod), {})
     return PipelineNeeds(
         config_maps=_sources(pods, "configMap"),
         secrets=_sources(pods, "secret"),
         claims=tuple(dict.fromkeys(_name(mount, "pvcName") for pod in pods for mount in pod.get("pvcMount", []))),
         images=package.images,
         labels=dict(sorted(shared.items())),
-        user=int(context["runAsUser"]),
-        group=int(context["runAsGroup"]),
+        user=int(context["runAsUser"]) if "runAsUser" in context else None,
+        group=int(context["runAsGroup"]) if "runAsGroup" in context else None,
     )
 
 

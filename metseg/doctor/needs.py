@@ -32,8 +32,8 @@ class PipelineNeeds:
         claims: PersistentVolumeClaims.
         images: that the pods run in.
         labels: that all pods carry, by which network policies select them.
-        user: and `group`: what the pods run as.
-        group: see `user`.
+        user: number of the user that the pods run as; None: the image's, or the namespace's.
+        group: likewise.
     """
 
     config_maps: tuple[Source, ...]
@@ -41,8 +41,8 @@ class PipelineNeeds:
     claims: tuple[str, ...]
     images: tuple[str, ...]
     labels: dict[str, str]
-    user: int
-    group: int
+    user: int | None
+    group: int | None
 
     def image(self, name: str) -> str:
         """Return the image whose name, without registry and tag, is `name`; raises KeyError."""

@@ -120,6 +120,7 @@ def _container(name: str, image: str, command: list[str], variables: list[dict[s
 def _pod(
     name: str, labels: dict[str, str], containers: list[Object], needs: PipelineNeeds, account: str, seconds: int
 ) -> Object:
+    numbers = {"runAsUser": needs.user, "runAsGroup": needs.group}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -130,8 +131,7 @@ def _pod(
             "serviceAccountName": account,
             "automountServiceAccountToken": False,
             "securityContext": {
-                "runAsUser": needs.user,
-                "runAsGroup": needs.group,
+                **{name: number for name, number in numbers.items() if number is not None},
                 "runAsNonRoot": True,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },

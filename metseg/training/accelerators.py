@@ -39,7 +39,7 @@ def require_accelerators(asked: int) -> int:
         AcceleratorMissing: TensorFlow sees fewer; names the remedies.
     """
     if asked < 0:
-        raise UsageError(f"parameter gpu_count={asked} is out of range: expected 0 or more")
+        raise UsageError(f"gpu_count={asked} is out of range: expected 0 or more")
     visible = tf.config.get_visible_devices("GPU")
     if len(visible) < asked:
         raise AcceleratorMissing(_missing(asked, len(visible)))
@@ -110,13 +110,13 @@ def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
     """
     if batch_size % replicas:  # Keras adds up the parts to see their shape, which must be one
         raise UsageError(
-            f"parameter batch_size={batch_size} cannot be divided among {replicas} accelerators: choose a multiple "
+            f"train_batch_size={batch_size} cannot be divided among {replicas} accelerators: choose a multiple "
             f"of {replicas}, or another gpu_count"
         )
     if replicas > 1 and xla:
         raise UsageError(
-            f"parameter xla=true compiles the step of one device, but there are {replicas} accelerators: "
-            "set xla=false or gpu_count=1"
+            f"train_xla=true compiles the step of one device, but there are {replicas} accelerators: "
+            "set train_xla=false or gpu_count=1"
         )
 
 

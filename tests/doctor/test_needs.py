@@ -27,7 +27,10 @@ def test_secrets_claims_labels_and_user(needs):
     assert names >= {placement.MLFLOW_SECRET, placement.STORAGE_SECRET}
     assert needs.claims == (placement.STATE_CLAIM,)
     assert needs.labels == {"app.kubernetes.io/name": "metseg-pipeline", "app.kubernetes.io/part-of": "metseg"}
-    assert (needs.user, needs.group) == (placement.USER, 0)
+    context = yaml.safe_load_all(COMPILED.read_text())
+    text = str(list(context)[1])
+    for name, number in (("runAsUser", needs.user), ("runAsGroup", needs.group)):
+        assert (f"'{name}': '{number}'" in text) is (number is not None) and (name in text) is (number is not None)
 
 
 def test_images_are_those_that_submit_would_name(needs):

@@ -202,7 +202,10 @@ def test_each_device_drops_other_feature_maps():
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [({"batch_size": 3}, r"batch_size=3 cannot be divided among 2 accelerators"), ({"xla": True}, "xla=false or gpu_")],
+    [
+        ({"batch_size": 3}, r"train_batch_size=3 cannot be divided among 2 accelerators"),
+        ({"xla": True}, "train_xla=false or gpu_"),
+    ],
 )
 def test_what_two_devices_cannot_train_is_refused(more, message):
     settings = replace(CONFIGURATION, **more)
