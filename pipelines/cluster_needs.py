@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from metseg.doctor.needs import PipelineNeeds, Source
+from metseg.doctor.needs import PipelineNeeds, Source, mounted
 from pipelines.submission.package import Package, documents
 
 
@@ -36,7 +36,7 @@ def _sources(pods: Iterable[dict[str, Any]], kind: str) -> tuple[Source, ...]:
             keys, variables = (tuple(pair[name] for pair in pairs) for name in (f"{kind}Key", "envVar"))
             found[Source(_name(entry, f"{kind}Name"), keys, variables, entry.get("optional", False))] = None
         for entry in pod.get(f"{kind}AsVolume", []):
-            found[Source(_name(entry, f"{kind}Name"), (), (), entry.get("optional", False))] = None
+            found |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), entry.get("optional", False)))
     return tuple(found)
 
 

@@ -50,12 +50,12 @@ def examine_settings(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[
         missing = [key for key in required if not values.get(key)]
         what = f"ConfigMap {name}"
         if there is None and required:
-            findings.append(broken(what, f"absent in namespace {runs}: pods do not start", OVERLAY))
+            findings.append(broken(what, f"absent in namespace {runs}: runs fail", OVERLAY))
         elif there is None:
             findings.append(good(what, "absent; optional"))
         elif missing:
             remedy = f"{OVERLAY}; or kubectl -n {runs} edit configmap {name}"
-            findings.append(broken(what, f"lacks {', '.join(missing)}: pods do not start", remedy))
+            findings.append(broken(what, f"lacks {', '.join(missing)}: runs fail", remedy))
         else:
             known = ", ".join(key for key in (*required, *optional) if values.get(key))
             findings.append(good(what, f"has {known}"))
@@ -71,12 +71,12 @@ def examine_secrets(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[F
         keys = there.get(name)
         missing = [key for key in (*required, *optional) if key not in (keys or ())]
         if keys is None and required:
-            findings.append(broken(what, f"absent in namespace {runs}: pods do not start", secrets_command(runs)))
+            findings.append(broken(what, f"absent in namespace {runs}: runs fail", secrets_command(runs)))
         elif keys is None:
             findings.append(_optional_secret(what, name, runs))
         elif missing:
             remedy = f"{secrets_command(runs)} fills gaps"
-            findings.append(broken(what, f"lacks {', '.join(missing)}, which pods read", remedy))
+            findings.append(broken(what, f"lacks {', '.join(missing)}, which steps read", remedy))
         else:
             findings.append(good(what, f"has {', '.join(sorted(keys & {*required, *optional}))}"))
     return findings

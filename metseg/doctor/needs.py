@@ -1,4 +1,7 @@
-"""What the pods of the pipeline need from their namespace; the compiled pipeline says it."""
+"""What the pods of the pipeline need from their namespace.
+
+The compiled pipeline names the objects; of those that pods mount as files it does not name the keys, which are here.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,51 @@ class Source:
     Attributes:
         name: of the object.
         keys: that are read.
-        variables: environment variable that each of `keys` becomes; empty where it is mounted as a file.
-        optional: whether pods start without it.
+        variables: environment variable that each of `keys` becomes, in the pod or in the step that reads the file.
+        optional: whether runs can do without it.
     """
 
     name: str
     keys: tuple[str, ...]
     variables: tuple[str, ...] = ()
     optional: bool = False
+
+
+def _same(name: str, *keys: str, optional: bool = False) -> Source:
+    return Source(name, keys, keys, optional)
+
+
+MOUNTED = (
+    _same("metseg-settings", "METSEG_MLFLOW_TRACKING_URI", "METSEG_MODEL_SERVER", "METSEG_RECONCILER"),
+    _same(
+        "metseg-settings",
+        "METSEG_S3_ENDPOINT_URL",
+        "METSEG_S3_REGION",
+        "METSEG_KUBEFLOW_URL",
+        "METSEG_MLFLOW_URL",
+        "METSEG_PSEUDONYMS",
+        optional=True,
+    ),
+    Source(
+        "metseg-mlflow-client",
+        ("username", "password"),
+        ("METSEG_MLFLOW_USERNAME", "METSEG_MLFLOW_PASSWORD"),
+        optional=True,
+    ),
+    Source(
+        "metseg-storage",
+        ("access-key-id", "secret-access-key"),
+        ("METSEG_S3_ACCESS_KEY_ID", "METSEG_S3_SECRET_ACCESS_KEY"),
+        optional=True,
+    ),
+    Source("metseg-pseudonyms", ("key",), ("METSEG_PSEUDONYM_KEY",), optional=True),
+)
+"""Keys of the objects that pods mount, and whether a run can do without them, whatever the mount says."""
+
+
+def mounted(name: str, optional: bool) -> tuple[Source, ...]:
+    """Return what a step reads of an object that its pod mounts; no keys if none is known."""
+    return tuple(source for source in MOUNTED if source.name == name) or (Source(name, (), (), optional),)
 
 
 @dataclass(frozen=True)

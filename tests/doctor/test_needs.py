@@ -17,20 +17,22 @@ def needs():
     return cluster_needs(package("registry.example.org/imaging:7.7.7"))
 
 
-def test_required_settings_are_those_that_pods_do_not_start_without(needs):
+def test_every_required_setting_is_in_the_manifests(needs):
     required = {key for source in needs.config_maps if not source.optional for key in source.keys}
-    assert required == set(placement.REQUIRED)
+    lines = (ROOT / "infra" / "kubernetes" / "base" / "runs" / "settings.env").read_text().splitlines()
+    assert len(required) == 3 and required <= {line.partition("=")[0] for line in lines}
 
 
 def test_secrets_claims_labels_and_user(needs):
     names = {source.name for source in needs.secrets}
     assert names >= {placement.MLFLOW_SECRET, placement.STORAGE_SECRET}
     assert needs.claims == (placement.STATE_CLAIM,)
-    assert needs.labels == {"app.kubernetes.io/name": "metseg-pipeline", "app.kubernetes.io/part-of": "metseg"}
-    context = yaml.safe_load_all(COMPILED.read_text())
-    text = str(list(context)[1])
+    assert needs.labels["app.kubernetes.io/name"] == "metseg-pipeline" and "check" not in needs.labels.values()
+    platform = str(documents(COMPILED.read_text())[1])
     for name, number in (("runAsUser", needs.user), ("runAsGroup", needs.group)):
-        assert (f"'{name}': '{number}'" in text) is (number is not None) and (name in text) is (number is not None)
+        assert (f"'{name}': '{number}'" in platform) is (number is not None) and (name in platform) is (
+            number is not None
+        )
 
 
 def test_images_are_those_that_submit_would_name(needs):
@@ -64,9 +66,15 @@ def test_mounted_objects_and_names_by_parameter(tmp_path):
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     pod = next(iter(executors.values()))
     pod["secretAsVolume"] = [{"secretName": "one", "mountPath": "/one", "optional": True}]
+    pod["secretAsVolume"].append({"secretName": "metseg-pseudonyms", "mountPath": "/p", "optional": True})
+    pod["configMapAsVolume"] = [{"configMapName": "metseg-settings", "mountPath": "/s", "optional": True}]
     by_parameter = {"secretNameParameter": {"runtimeValue": {"constant": "two"}}, "mountPath": "/two"}
     pod["secretAsVolume"].append(by_parameter)
     path = tmp_path / "pipeline.yaml"
     path.write_text(yaml.safe_dump_all([specification, platform]))
-    secrets = cluster_needs(package(compiled=path)).secrets
+    needs = cluster_needs(package(compiled=path))
+    required = [source for source in needs.config_maps if not source.optional]
+    assert any("METSEG_MLFLOW_TRACKING_URI" in source.keys for source in required)
+    secrets = needs.secrets
+    assert Source("metseg-pseudonyms", ("key",), ("METSEG_PSEUDONYM_KEY",), True) in secrets
     assert Source("one", (), (), True) in secrets and Source("two", (), (), False) in secrets
