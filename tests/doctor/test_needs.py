@@ -10,6 +10,7 @@ from pipelines import placement
 from pipelines.cluster_needs import cluster_needs
 from pipelines.compiling import COMPILED
 from pipelines.submission.package import documents, package
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
