@@ -1,7 +1,7 @@
 """Which recipe segments a TCGA-LGG folder best: `make contest DATA=FOLDER`, `python -m benchmarks.contest FOLDER`.
 
-`--variant ema=0` and the like hold a default against another value of one parameter, on whatever folder of scans. Hours
-of training, so no part of `make bench`, and made to be done in pieces: each training is resumed where it was
+`--variant train_ema=0` and the like compare a default with another value of one setting, on whatever folder of scans.
+Hours of training, so no part of `make bench`, and made to be done in pieces: each training is resumed where it was
 stopped, and each result stays in the folder of results and is not made again. Every patient is tested once a round, in
 the fold that holds it back; a fold is trained with another seed in each round.
 """
@@ -17,15 +17,17 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contest_summary import OF, PLAIN, summary_figures
 from benchmarks.figures import OUT, machine, table, write_figures
+from components.configuration.parsing import parse
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import position
+from metseg.errors import UsageError
 from metseg.files import read_json, write_json
 from metseg.imaging.specification import PreprocessingSpecification
 from metseg.settings import apply_defaults
@@ -144,24 +146,19 @@ def held_back(whole: Cohort, out: Path, folds: int, fold: int) -> Cohort:
 
 
 def variant(text: str) -> dict[str, Any]:
-    """The parameter and its value that a variant changes, from `NAME=VALUE`.
+    """The setting of a training and its value that a variant changes, from `train_NAME=VALUE`.
 
     Raises:
-        argparse.ArgumentTypeError: there is no such parameter, or it does not take the value.
+        argparse.ArgumentTypeError: there is no such setting, or it does not take the value.
     """
-    name, separator, value = text.partition("=")
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(TrainingConfiguration)}
-    if not separator or name not in kinds:
-        raise argparse.ArgumentTypeError(f"{text}: expected NAME=VALUE with a NAME of {', '.join(kinds)}")
-    made: dict[str, Callable[[str], Any]] = {
-        "int": int,
-        "float": float,
-        "bool": {"true": True, "false": False}.__getitem__,
-    }
     try:
-        return {name: made.get(kinds[name], str)(value)}
-    except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"{text}: {value!r} is no {kinds[name]}") from None
+        ((name, value),) = parse([text], "--variant ").items()
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    short = name.removeprefix("train_")
+    if short not in {field.name for field in dataclasses.fields(TrainingConfiguration)}:
+        raise argparse.ArgumentTypeError(f"{text}: a variant changes a setting of a training, such as train_ema=0")
+    return {short: value}
 
 
 def recipes_of(names: Sequence[str], variants: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -277,7 +274,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, default=OUT / "contest", help="folder of results (%(default)s)")
     options.add_argument("--recipe", choices=RECIPES, action="append", help="may be given again; all unless given")
     options.add_argument(
-        "--variant", type=variant, action="append", help="NAME=VALUE of a training's parameter; may be given again"
+        "--variant", type=variant, action="append", help="train_NAME=VALUE of a setting; may be given again"
     )
     options.add_argument("--folds", type=int, default=3)
     options.add_argument("--rounds", type=int, default=1, help="times that every patient is tested, 1 to 3")

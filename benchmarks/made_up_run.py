@@ -75,10 +75,7 @@ class MadeUp:
 def run_folders(root: Path) -> RunFolders:
     """Where the steps of a made-up run leave their outputs."""
     return RunFolders(
-        cohort=root / "cohort",
         validation=root / "validation",
-        records=root / "records",
-        models=[root / f"model-{name}" for name in SKILL],
         evaluations=[root / f"evaluation-{name}" for name in SKILL],
         champion=root / "champion",
         registration=root / "registration",
@@ -89,11 +86,11 @@ def run_folders(root: Path) -> RunFolders:
 def make_run(root: Path, wanted: MadeUp) -> RunFolders:
     """Write the outputs of every step of a run below `root`."""
     folders = run_folders(root)
-    _cohort(wanted).write(folders.cohort / "manifest.json")
+    _cohort(wanted).write(folders.validation / "manifest.json")
     evaluations = {}
-    for architecture, model, folder in zip(SKILL, folders.models, folders.evaluations, strict=True):
+    for architecture, folder in zip(SKILL, folders.evaluations, strict=True):
         training = _training(architecture)
-        write_json(model / "training.json", training)
+        write_json(folder / "training.json", training)
         evaluations[architecture] = _evaluate(wanted, architecture, SKILL[architecture], training, folder)
     champion = None
     if wanted.champion:
@@ -246,14 +243,9 @@ def _validation(wanted: MadeUp) -> dict[str, Any]:
 
 def _durations(folders: RunFolders) -> None:
     """The record of each step's duration and memory."""
-    steps = {
-        "ingest": (folders.cohort, 4.1),
-        "validate": (folders.validation, 12.9),
-        "preprocess": (folders.records, 2.2),
-        "evaluate champion": (folders.champion, 31.0),
-        "register": (folders.registration, 3.8),
-    }
-    for name, model, evaluation in zip(SKILL, folders.models, folders.evaluations, strict=True):
-        steps |= {f"train {name}": (model, 612.0), f"evaluate {name}": (evaluation, 28.0)}
-    for step, (folder, seconds) in steps.items():
-        write_json(folder / "step.json", {"step": step, "seconds": seconds, "peak_memory_mb": 1843})
+    seconds = {"check": 1.8, "ingest": 4.1, "validate": 12.9, "preprocess": 2.2}
+    for name in SKILL:
+        seconds |= {f"train {name}": 612.0, f"evaluate {name}": 28.0}
+    seconds |= {"evaluate champion": 31.0, "register": 3.8}
+    *before, last = [{"step": step, "seconds": took, "peak_memory_mb": 1843} for step, took in seconds.items()]
+    write_json(folders.registration / "step.json", {**last, "before": before})

@@ -9,12 +9,13 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from metseg.errors import MetsegError
-from metseg.files import write_json
+from metseg.files import read_json, write_json
 from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking.failures import explained
@@ -31,12 +32,17 @@ def process_age() -> float:
 
 
 @contextmanager
-def executing(step: str, folder: str) -> Iterator[Path]:
+def executing(step: str, folder: str, after: Sequence[str] = ()) -> Iterator[Path]:
     """Run the body as the step `step`, whose main output is `folder`.
 
-    Afterwards `folder/step.json` holds the step's name, seconds and peak memory. A `MetsegError`, and what
-    MLflow or its storage cause, ends the process with a message alone; any other error keeps its traceback, for it is
-    a defect.
+    Afterwards `folder/step.json` holds the step's name, seconds and peak memory, and the same of the steps before it.
+    A `MetsegError`, and what MLflow or its storage cause, ends the process with a message alone; any other error keeps
+    its traceback, for it is a defect.
+
+    Args:
+        step: name of the step.
+        folder: its main output.
+        after: main outputs of the steps that it follows.
     """
     apply_defaults()
     shape = LOG_TAG + "%(message)s" if tagged_lines() else "%(message)s"
@@ -66,5 +72,16 @@ def executing(step: str, folder: str) -> Iterator[Path]:
         "step": step,
         "seconds": round(process_age(), 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "before": _before(after),
     }
     write_json(path / STEP_RECORD, record)
+
+
+def _before(outputs: Sequence[str]) -> list[dict[str, Any]]:
+    """Records of the steps that left these outputs, and of those before them, each once and in their order."""
+    found: dict[str, dict[str, Any]] = {}
+    for output in outputs:
+        record = read_json(Path(output) / STEP_RECORD)
+        for earlier in (*record.pop("before"), record):
+            found.setdefault(earlier["step"], earlier)
+    return list(found.values())

@@ -28,7 +28,7 @@ app = typer.Typer(
 PHANTOM_MODEL = MODEL_NAME
 LOG_WIDTH = 120
 
-PHANTOM_BUDGET: dict[str, Any] = {"epochs": 8, "steps_per_epoch": 64, "batch_size": 4}
+PHANTOM_BUDGET: dict[str, Any] = {"train_epochs": 8, "train_steps_per_epoch": 64, "train_batch_size": 4}
 """The embedded run's budget: both networks in minutes on two cores."""
 
 
@@ -74,14 +74,11 @@ def _named(data: str) -> tuple[str, str]:
     return reference, f"{PHANTOM_MODEL}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-').lower()}"
 
 
-def _parameters(given: list[str]) -> dict[str, Any]:
-    """Check `NAME=VALUE` against the pipeline's parameters and their types."""
-    from google.protobuf.json_format import MessageToDict
+def _settings(given: list[str]) -> dict[str, Any]:
+    """Read `NAME=VALUE` of a run's settings, by their kinds."""
+    from components.configuration.parsing import parse
 
-    from pipelines.parameters import kinds, parse
-    from pipelines.training import training
-
-    return parse(given, kinds(MessageToDict(training.pipeline_spec)))
+    return parse(given)
 
 
 @app.command(
@@ -90,8 +87,8 @@ def _parameters(given: list[str]) -> dict[str, Any]:
         "metseg run --data ~/scans",
         "metseg run --data s3://bucket/scans",
         "metseg run --data git+https://host/repository.git@v2#data",
-        "metseg run --data ~/scans --param epochs=40 --param clahe=false",
-        "metseg run --param architectures=nested_unet,attention_unet,unet",
+        "metseg run --data ~/scans --param train_epochs=40 --param data_clahe=false",
+        "metseg run --param train_architectures=nested_unet,attention_unet,unet",
         "metseg run --images 0.1.0",
     )
 )
@@ -104,7 +101,7 @@ def run(
         ),
     ] = None,
     param: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE of a pipeline parameter; may be repeated.")
+        list[str] | None, typer.Option(help="NAME=VALUE of a setting (metseg settings); may be repeated.")
     ] = None,
     images: Annotated[
         str, typer.Option(help="TAG, or PREFIX:TAG, of images to run each step in, by Docker; no container by default.")
@@ -122,32 +119,65 @@ def run(
         containers.choose(images)
     from pipelines import local
 
-    parameters = _parameters(param or [])
-    arguments: dict[str, Any] = {"promotion": "automatic", "accelerator_count": 0}
+    given = _settings(param or [])
+    values: dict[str, Any] = {"gate_promotion": "automatic", "gpu_count": 0}
     if data is None:
-        arguments |= {"reference": str(settings.data), "model_name": PHANTOM_MODEL, **PHANTOM_BUDGET}
+        values |= {"data_reference": str(settings.data), "model_name": PHANTOM_MODEL, **PHANTOM_BUDGET}
     else:
         reference, name = _named(data)
-        arguments |= {"reference": reference, "model_name": name}
-    arguments |= parameters
-    check(arguments)
+        values |= {"data_reference": reference, "model_name": name}
+    values |= given
+    check(values)
     if images:
         containers.require_images()
     if data is None and not settings.data.is_dir():
         phantom(settings.data)
     # The console is bound to this very stream: the runner redirects `sys.stdout` into it.
     width = None if sys.stdout.isatty() else LOG_WIDTH
-    local.run(arguments, settings, Console(file=sys.stdout, width=width), in_containers=bool(images))
+    local.run(values, settings, Console(file=sys.stdout, width=width), in_containers=bool(images))
 
 
-INGEST_OPTIONS = ("layout", "channels", "labels", "mask_threshold", "resample_masks", "model_name")
+@app.command(
+    name="settings", epilog=_examples("metseg settings", "metseg settings train", "metseg settings --markdown")
+)
+def list_settings(
+    group: Annotated[str, typer.Argument(help="One group: data, train, gate, gpu, model, pod or run.")] = "",
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
+) -> None:
+    """List the settings of a run: names, defaults, where Kubeflow's form takes them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from components.configuration.listing import markdown, place, shown
+    from components.configuration.naming import GROUPS, SETTINGS
+
+    if group and group not in GROUPS:
+        raise UsageError(f"settings {group}: expected a group of {', '.join(GROUPS)}")
+    if as_markdown:
+        print(markdown(), end="")
+        return
+    table = Table("setting", "default", "Kubeflow's form", "")
+    for setting in SETTINGS.values():
+        if group in ("", setting.group):
+            table.add_row(setting.name, shown(setting.default), place(setting), setting.description)
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table, markup=False)
+
+
+INGEST_OPTIONS = (
+    "data_layout",
+    "data_channels",
+    "data_labels",
+    "data_mask_threshold",
+    "data_resample_masks",
+    "model_name",
+)
 
 
 @app.command(
     epilog=_examples(
         "metseg tune --trials 10",
-        "metseg tune --data ~/scans --search learning_rate=5e-4..1e-2:log --search 'loss=dice_bce|tversky'",
-        "metseg tune --search filters=8..24 --search 'clahe=true|false' --param epochs=10 --objective dice",
+        "metseg tune --data ~/scans --search train_learning_rate=5e-4..1e-2:log --search 'train_loss=dice_bce|tversky'",
+        "metseg tune --search train_filters=8..24 --search 'data_clahe=true|false' --param train_epochs=10",
     )
 )
 def tune(
@@ -171,21 +201,24 @@ def tune(
     """Search for the parameters of a run; what is found is printed as the run to type."""
     from rich.console import Console
 
+    from components.configuration.naming import find
     from metseg.training.search_space import DEFAULT_SEARCH, PREPROCESSING, TRAINING, parse_search
     from metseg.training.tuning import OBJECTIVES, Search
     from pipelines import tuning
 
     settings = Settings.from_environment()
-    given = _parameters(param or [])
+    given = _settings(param or [])
     if unfit := sorted(set(given) - {*INGEST_OPTIONS, *PREPROCESSING, *TRAINING}):
         raise UsageError(
             f"--param {unfit[0]}: a search reads data, preprocesses and trains, and takes no such parameter"
         )
     if objective not in OBJECTIVES:
         raise UsageError(f"--objective {objective}: expected {' or '.join(OBJECTIVES)}")
+    for text in search or []:
+        find(text.partition("=")[0], where="--search ")
     budget = PHANTOM_BUDGET if data is None else {}
     fixed = {name: value for name, value in {**budget, **given}.items() if name not in INGEST_OPTIONS}
-    dimensions = parse_search(search or DEFAULT_SEARCH, lambda name, value: _parameters([f"{name}={value}"])[name])
+    dimensions = parse_search(search or DEFAULT_SEARCH, lambda name, value: _settings([f"{name}={value}"])[name])
     chosen = Search(architecture, dimensions, fixed, objective, trials)
     chosen.check()
     reference, name = (str(settings.data), PHANTOM_MODEL) if data is None else _named(data)
@@ -211,14 +244,23 @@ app.command(
 app.command(epilog=_examples("metseg viewer", "metseg viewer --server 10.0.0.5:8500 --samples data"))(viewing.viewer)
 
 
-@app.command(name="compile", epilog=_examples("metseg compile", "metseg compile --out training.yaml"))
+@app.command(
+    name="compile",
+    epilog=_examples("metseg compile", "metseg compile --out training.yaml --architectures attention_unet,unet"),
+)
 def compile_command(
-    out: Annotated[Path | None, typer.Option(help="File to write; the committed one where none is given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; the committed ones where none is given.")] = None,
+    architectures: Annotated[str, typer.Option(help="Networks that the pipeline in --out has tasks for.")] = "",
 ) -> None:
-    """Compile the Kubeflow pipeline to YAML."""
-    from pipelines.compiling import COMPILED, compile_pipeline
+    """Compile the Kubeflow pipeline to YAML: for the usual networks, and with the baseline."""
+    from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
+    from pipelines.compiling import NETWORKS, compile_pipeline
 
-    print(compile_pipeline(out or COMPILED))
+    asked = {out: architectures_of(architectures or DEFAULT_ARCHITECTURES)} if out else NETWORKS
+    if architectures and not out:
+        raise UsageError("--architectures: name the file to write with --out")
+    for path, networks in asked.items():
+        print(compile_pipeline(path, networks))
 
 
 @app.command(
@@ -254,7 +296,7 @@ def submit(
     import logging
 
     from components.check.step import check
-    from pipelines.parameters import defaults, kinds, parse
+    from components.configuration.parsing import pack, parse
     from pipelines.submission import following
     from pipelines.submission import submit as submission
     from pipelines.submission.client import Kubeflow
@@ -271,10 +313,10 @@ def submit(
     if wait and cron:
         raise UsageError("--wait and --cron: a schedule has no end to wait for; leave one of the two out")
     ready = package(images)
-    parameters = parse(param or [], kinds(ready.specification))
-    arguments = defaults(ready.specification) | parameters
-    check(arguments)
-    submission.check_reference(arguments["reference"])
+    values = parse(param or [])
+    checked = check(values)
+    submission.check_reference(checked.data.reference)
+    parameters = pack(values)
     schedule = submission.cron_of(cron) if cron else ""
     if images:
         submission.check_images(ready.images)
@@ -282,7 +324,7 @@ def submit(
         following.require_mlflow()
     kubeflow = Kubeflow(host, TokenSource.find(token_file), namespace, certificate)
     kubeflow.check()
-    called = name or parameters.get("run_name") or submission.default_name(arguments["model_name"], cron)
+    called = name or parameters.get("run_name") or submission.default_name(checked.model.name, cron)
     started = submission.submit(kubeflow, ready, parameters, called, schedule)
     print(f"{'Schedule' if started.scheduled else 'Run'} {started.page}", flush=True)
     if wait:

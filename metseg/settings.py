@@ -11,6 +11,9 @@ from metseg.errors import UsageError
 MODEL_NAME = "brain-mets-segmentation"
 """The registered model of the phantom cohort, and wherever no other is named."""
 
+MOUNTED = "/etc/metseg"
+"""Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
+
 QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -1,18 +1,106 @@
-"""The committed YAML of the pipeline."""
+"""The committed YAML of the pipeline: what the SDK compiles, without what Argo would keep many times for nothing."""
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-COMPILED = Path(__file__).parent / "compiled" / "training.yaml"
+from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES
+
+FOLDER = Path(__file__).parent / "compiled"
+COMPILED = FOLDER / "training.yaml"
+"""For the networks that a run trains unless asked otherwise."""
+WITH_BASELINE = FOLDER / "training-with-baseline.yaml"
+"""For all three, the plain U-Net among them."""
+NETWORKS = {COMPILED: tuple(DEFAULT_ARCHITECTURES.split(",")), WITH_BASELINE: ARCHITECTURES}
+
+PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--.+)'\]\}\}")
+REPEATED = ("accelerator_count", "accelerator_type", "cpu_limit", "cpu_request", "memory_limit", "memory_request")
+"""Inputs by which the SDK repeats a resource's placeholder; the backend reads the one in the container."""
 
 
-def compile_pipeline(path: Path = COMPILED) -> Path:
-    """Compile the training pipeline to `path`."""
+def compile_pipeline(path: Path = COMPILED, networks: Sequence[str] = NETWORKS[COMPILED]) -> Path:
+    """Compile the training pipeline for some networks to `path`."""
+    import yaml
     from kfp import compiler
 
-    from pipelines.training import training
+    from pipelines.training import training_pipeline
 
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "training.yaml"
+        compiler.Compiler().compile(training_pipeline(networks), str(whole))
+        pipeline, platform = yaml.safe_load_all(whole.read_text(encoding="utf-8"))
+    executors = pipeline["deploymentSpec"]["executors"]
+    for tasks in _graphs(pipeline):
+        for task in tasks.values():
+            _drop_repeated_inputs(task)
+            label = pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
+            if label is not None:
+                _shorten_placeholders(task, executors[label]["container"]["resources"])
+    for component in pipeline["components"].values():
+        _drop_declarations(component)
+    _drop_unread_outputs(pipeline)
+    for executor in executors.values():
+        _call_code_of_image(executor["container"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(training, str(path))
+    path.write_text(yaml.safe_dump_all([pipeline, platform], sort_keys=True, width=120), encoding="utf-8")
     return path
+
+
+def _graphs(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Tasks of the pipeline and of those nested in it, by name."""
+    for component in (pipeline["root"], *pipeline["components"].values()):
+        if "dag" in component:
+            yield component["dag"]["tasks"]
+
+
+def _drop_repeated_inputs(task: dict[str, Any]) -> None:
+    inputs = task.get("inputs", {}).get("parameters", {})
+    for name in REPEATED:
+        if "runtimeValue" in inputs.get(name, {}):
+            del inputs[name]
+
+
+def _shorten_placeholders(task: dict[str, Any], resources: dict[str, Any]) -> None:
+    """Call the inputs that resources are taken from `cpu`, `memory`, `gpu` and `gpu_type`."""
+    accelerator = resources.get("accelerator", {})
+    places = (
+        (resources, "resourceCpuRequest", "cpu"),
+        (resources, "resourceMemoryLimit", "memory"),
+        (accelerator, "resourceCount", "gpu"),
+        (accelerator, "resourceType", "gpu_type"),
+    )
+    for holder, key, name in places:
+        found = PLACEHOLDER.fullmatch(holder.get(key, ""))
+        if found:
+            inputs = task["inputs"]["parameters"]
+            inputs[name] = inputs.pop(found[1])
+            holder[key] = f"{{{{$.inputs.parameters['{name}']}}}}"
+
+
+def _drop_unread_outputs(pipeline: dict[str, Any]) -> None:
+    """Drop the outputs of check that are for networks which this pipeline does not have."""
+    tasks = pipeline["root"]["dag"]["tasks"].values()
+    inputs = [given for task in tasks for given in task.get("inputs", {}).get("parameters", {}).values()]
+    read = {given["taskOutputParameter"]["outputParameterKey"] for given in inputs if "taskOutputParameter" in given}
+    outputs = pipeline["components"]["comp-check"]["outputDefinitions"]
+    outputs["parameters"] = {name: kind for name, kind in outputs["parameters"].items() if name in read}
+
+
+def _drop_declarations(component: dict[str, Any]) -> None:
+    """Drop a container's declared input artifacts, which the task names too, and the version of artifact types."""
+    if "executorLabel" in component:
+        component.get("inputDefinitions", {}).pop("artifacts", None)
+    for ends in ("inputDefinitions", "outputDefinitions"):
+        for artifact in component.get(ends, {}).get("artifacts", {}).values():
+            artifact["artifactType"].pop("schemaVersion", None)
+
+
+def _call_code_of_image(container: dict[str, Any]) -> None:
+    """Call the component's function in the image in place of the source that the SDK puts into the command."""
+    function = container["args"][container["args"].index("--function_to_execute") + 1]
+    container["command"] = ["python3", "-m", "components", function]
+    container["args"] = ["{{$}}"]

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from components.configuration.parsing import pack
 from components.execution import ERROR_TAG
 from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json
@@ -24,6 +25,7 @@ from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
 from metseg.report.files import OVERLAY, REPORT, SUMMARY
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
+from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
 from pipelines import containers
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -136,20 +138,30 @@ def _point_latest(run: Path) -> None:
     beside.replace(run.parent / "latest")
 
 
-def _execute(run: Path, arguments: dict[str, Any], console: Console, settings: Settings, in_containers: bool) -> None:
-    """Run the pipeline, its outputs below `run/steps`.
+def _without_retries(pipeline: Any) -> Any:
+    """Return the pipeline with one attempt a step: what is wrong on this machine stays wrong."""
+    specification = pipeline.pipeline_spec
+    for graph in (specification.root.dag, *(component.dag for component in specification.components.values())):
+        for task in graph.tasks.values():
+            task.ClearField("retry_policy")
+    return pipeline
+
+
+def _execute(run: Path, values: dict[str, Any], console: Console, settings: Settings, in_containers: bool) -> None:
+    """Run the pipeline for the networks that are asked for, its outputs below `run/steps`.
 
     Raises:
         MetsegError: a step failed; the message is the step's own where it gave one.
     """
     from kfp import local
 
-    from pipelines.training import training
+    from pipelines.training import training_pipeline
 
     warnings.filterwarnings("ignore", module="kfp.*")
     steps = run / "steps"
+    networks = architectures_of(values.get("train_architectures", DEFAULT_ARCHITECTURES))
     runner = (
-        containers.runner(settings, arguments["reference"], steps)
+        containers.runner(settings, values["data_reference"], steps)
         if in_containers
         else local.SubprocessRunner(use_venv=False)
     )
@@ -158,7 +170,7 @@ def _execute(run: Path, arguments: dict[str, Any], console: Console, settings: S
     with log_path.open("w", encoding="utf-8") as log, contextlib.closing(StepConsole(console, log)) as out:
         try:
             with contextlib.redirect_stdout(out):
-                training(**arguments)
+                _without_retries(training_pipeline(networks))(**pack(values))
             if out.error is not None:
                 # kfp takes a container that is gone before it is asked for its exit code for one that did well.
                 raise RuntimeError("a step said that it failed")
@@ -229,11 +241,11 @@ def print_summary(summary: dict[str, Any], run: Path, settings: Settings, consol
         console.print(f"  {command:<32} {purpose}", highlight=False)
 
 
-def run(arguments: dict[str, Any], settings: Settings, console: Console, in_containers: bool = False) -> dict[str, Any]:
+def run(values: dict[str, Any], settings: Settings, console: Console, in_containers: bool = False) -> dict[str, Any]:
     """Run the pipeline on this machine and show its result.
 
     Args:
-        arguments: pipeline parameters.
+        values: settings of the run by full name.
         settings: where things are kept.
         console: where a person looks.
         in_containers: whether every step runs in its image instead of this environment.
@@ -246,9 +258,9 @@ def run(arguments: dict[str, Any], settings: Settings, console: Console, in_cont
     os.environ["METSEG_PROGRESS"] = "lines"
     os.environ["PYTHONUNBUFFERED"] = "1"
     folder = _new_run_folder(settings.runs)
-    console.print(f"Run {folder.name}: {arguments['reference']} → {arguments['model_name']}", highlight=False)
+    console.print(f"Run {folder.name}: {values['data_reference']} → {values['model_name']}", highlight=False)
     try:
-        _execute(folder, {"run_name": folder.name, **arguments}, console, settings, in_containers)
+        _execute(folder, {"run_name": folder.name, **values}, console, settings, in_containers)
     except MetsegError:
         runs.fail_unfinished(runs.client(settings), folder.name)
         raise

@@ -1,11 +1,15 @@
 """The training pipeline: what runs after what, from scans to a served model.
 
-One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelines/compiled/training.yaml`).
+One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelines/compiled/`).
 """
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
 from components.check.component import check
+from components.configuration.groups import DataSettings, GateSettings, GpuSettings, ModelSettings, TrainSettings
 from components.evaluate.component import evaluate, evaluate_champion
 from components.images import TRAIN_IMAGE
 from components.ingest.component import ingest
@@ -14,247 +18,189 @@ from components.promote.component import promote
 from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
-from metseg.scoring.verdict import Rules
-from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES, TrainingConfiguration
+from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration
 from pipelines.placement import keep_state, on_accelerators, place
 
-DEFAULTS = TrainingConfiguration(architecture="nested_unet")
-GPU_NODES = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-"""The taint that GPU nodes commonly bear."""
+RECIPE = TrainingConfiguration(architecture="nested_unet")
 
 
-@dsl.pipeline(
-    name="metseg-training",
-    description="Train, judge, register and promote segmentation models for brain metastases in MRI.",
-)
-def training(
-    reference: str = "data",
-    model_name: str = "brain-mets-segmentation",
-    layout: str = "auto",
-    channels: str = "",
-    labels: str = "core",
-    mask_threshold: int = -1,
-    resample_masks: bool = False,
-    image_size: int = 144,
-    clahe: bool = True,
-    context_slices: int = 0,
-    architectures: str = DEFAULT_ARCHITECTURES,
-    filters: int = DEFAULTS.filters,
-    depth: int = DEFAULTS.depth,
-    normalization: str = DEFAULTS.normalization,
-    upsampling: str = DEFAULTS.upsampling,
-    dropout: float = DEFAULTS.dropout,
-    inference_head: str = DEFAULTS.inference_head,
-    loss: str = DEFAULTS.loss,
-    head_weights: str = DEFAULTS.head_weights,
-    epochs: int = DEFAULTS.epochs,
-    steps_per_epoch: int = DEFAULTS.steps_per_epoch,
-    batch_size: int = DEFAULTS.batch_size,
-    optimizer: str = DEFAULTS.optimizer,
-    learning_rate: float = DEFAULTS.learning_rate,
-    schedule: str = DEFAULTS.schedule,
-    warm_up: float = DEFAULTS.warm_up,
-    weight_decay: float = DEFAULTS.weight_decay,
-    clip_norm: float = DEFAULTS.clip_norm,
-    ema: float = DEFAULTS.ema,
-    patience: int = DEFAULTS.patience,
-    precision: str = DEFAULTS.precision,
-    xla: bool = DEFAULTS.xla,
-    lesion_share: float = DEFAULTS.lesion_share,
-    augmentation: bool = DEFAULTS.augmentation,
-    seed: int = DEFAULTS.seed,
-    test_time_flips: bool = False,
-    floor_dice: float = Rules.floor_dice,
-    floor_lesion_f1: float = Rules.floor_lesion_f1,
-    promotion: str = "manual",
-    run_name: str = "",
-    patient_pictures_in_mlflow: bool = True,
-    accelerator: str = "nvidia.com/gpu",
-    accelerator_count: int = 1,
-    accelerator_tolerations: list = GPU_NODES,  # type: ignore[type-arg]
-    accelerator_node_selector: dict = {},  # type: ignore[type-arg]  # noqa: B006
-) -> None:
-    """The run from images to a served model.
+class Prepared(NamedTuple):
+    """Outputs of the nested pipeline `data`."""
 
-    Args:
-        reference: Images and masks: a folder, an archive, s3://BUCKET/PREFIX, or git+URL@REVISION#PATH under DVC.
-        model_name: Registered model; a champion of other channels or labels is never replaced.
-        layout: Layout of the folder, or auto to recognise it.
-        channels: Comma-separated channels to use, in order; empty for the layout's default.
-        labels: Label values that are lesion: core, whole, enhancing, or comma-separated numbers.
-        mask_threshold: Grey value above which a mask that is not binary is lesion; -1 refuses such masks.
-        resample_masks: Bring a mask on another grid than its image onto it instead of refusing it.
-        image_size: Side in pixels of what the networks see.
-        clahe: Contrast-limited adaptive histogram equalisation on or off.
-        context_slices: Neighbouring slices on either side that the networks see.
-        architectures: Networks to train and compare: nested_unet, attention_unet, unet (the baseline), with commas.
-        filters: Convolution filters of the networks' first level; each level doubles them.
-        depth: Number of poolings.
-        normalization: batch, group or none (the papers').
-        upsampling: transpose (the papers'), bilinear or nearest.
-        dropout: Share of feature maps dropped in training.
-        inference_head: Answer of a network with deep supervision: average of heads, last, or sub-network L1, L2, …
-        loss: dice_bce, batch_dice, tversky or focal_tversky.
-        head_weights: Weight of each head's loss under deep supervision, shallowest first, as 1,1,1,2; empty for equal.
-        epochs: Passes of steps_per_epoch steps; validation follows each.
-        steps_per_epoch: Optimiser steps an epoch.
-        batch_size: Slices a step.
-        optimizer: adamw, or sgd with Nesterov momentum.
-        learning_rate: Peak of the learning rate.
-        schedule: Learning rate after the warm-up: cosine or poly, which fall to zero, or constant.
-        warm_up: Share of the steps in which the learning rate rises to its peak.
-        weight_decay: Weight decay of AdamW.
-        clip_norm: Largest norm of a weight tensor's gradient; 0 turns clipping off.
-        ema: Momentum of the moving average of the weights, which is judged and exported; 0 turns it off.
-        patience: Epochs without a better validation Dice after which training ends; 0 trains all epochs.
-        precision: float32, mixed_float16, mixed_bfloat16, or auto (mixed_float16 on a GPU, else float32).
-        xla: Whether XLA compiles the training step.
-        lesion_share: Share of a batch drawn from slices with lesion.
-        augmentation: Whether slices are varied on the fly.
-        seed: Seed of weights, sampling and augmentation.
-        test_time_flips: Whether evaluate also tries averaging over flipped slices; gate and serving never do.
-        floor_dice: Least mean Dice on test patients of a model that is registered.
-        floor_lesion_f1: Least mean lesion F1 on test patients of a model that is registered.
-        promotion: automatic moves the alias champion once the served answer was verified; manual leaves it to a person.
-        run_name: Name of the run in MLflow; empty for a default.
-        patient_pictures_in_mlflow: Whether pages and pictures that show patients' images are kept in MLflow too.
-        accelerator: Resource name of the accelerator for training.
-        accelerator_count: Accelerators per training; 0 trains on CPUs.
-        accelerator_tolerations: Taints of nodes that a training may be placed on, as a JSON list.
-        accelerator_node_selector: Labels that such a node must have, as a JSON object.
-    """
-    checked = check(
-        model_name=model_name,
-        layout=layout,
-        labels=labels,
-        mask_threshold=mask_threshold,
-        image_size=image_size,
-        context_slices=context_slices,
-        architectures=architectures,
-        filters=filters,
-        depth=depth,
-        normalization=normalization,
-        upsampling=upsampling,
-        dropout=dropout,
-        inference_head=inference_head,
-        loss=loss,
-        head_weights=head_weights,
-        epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        warm_up=warm_up,
-        weight_decay=weight_decay,
-        clip_norm=clip_norm,
-        ema=ema,
-        patience=patience,
-        precision=precision,
-        lesion_share=lesion_share,
-        floor_dice=floor_dice,
-        floor_lesion_f1=floor_lesion_f1,
-        promotion=promotion,
-        accelerator_count=accelerator_count,
-    )
-    place(checked, "check", "check parameters", cached=True)
-    read = ingest(
-        reference=reference,
-        layout=layout,
-        channels=channels,
-        labels=labels,
-        mask_threshold=mask_threshold,
-        resample_masks=resample_masks,
-        model_name=model_name,
-        run_name=run_name,
-    )
-    place(read.after(checked), "ingest")
-    cohort, run = read.outputs["cohort"], read.outputs["Output"]
+    cohort: dsl.Dataset
+    validation: dsl.Artifact
+    records: dsl.Dataset
+    champion_memory: str
+    champion_gpu: str
 
-    judged = validate(
-        cohort=cohort, run=run, model_name=model_name, patient_pictures_in_mlflow=patient_pictures_in_mlflow
-    )
-    # The champion that data are held against may be another one than last time.
-    place(judged, "validate")
-    prepared = preprocess(cohort=cohort, image_size=image_size, clahe=clahe, context_slices=context_slices)
-    place(prepared.after(judged), "preprocess", cached=True)
 
-    models, evaluations = {}, {}
-    # kfp's local runner can neither loop nor branch: a network that was not asked for is a task that does nothing.
-    for architecture in ARCHITECTURES:
-        trained = train(
-            cohort=cohort,
-            records=prepared.outputs["records"],
-            run=run,
-            architecture=architecture,
-            architectures=architectures,
-            filters=filters,
-            depth=depth,
-            normalization=normalization,
-            upsampling=upsampling,
-            dropout=dropout,
-            inference_head=inference_head,
-            loss=loss,
-            head_weights=head_weights,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            schedule=schedule,
-            warm_up=warm_up,
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
-            ema=ema,
-            patience=patience,
-            precision=precision,
-            xla=xla,
-            lesion_share=lesion_share,
-            augmentation=augmentation,
-            seed=seed,
-            patient_pictures_in_mlflow=patient_pictures_in_mlflow,
-        )
-        # Not cached, as evaluate is not: both write to the run in MLflow.
-        place(trained, "train", f"train {architecture}").set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
-        on_accelerators(trained, accelerator, accelerator_count, accelerator_tolerations, accelerator_node_selector)
-        keep_state(trained)
-        scored = evaluate(
-            cohort=cohort,
-            model=trained.outputs["model"],
-            architecture=architecture,
-            architectures=architectures,
-            test_time_flips=test_time_flips,
-            patient_pictures_in_mlflow=patient_pictures_in_mlflow,
-        )
-        place(scored, "evaluate", f"evaluate {architecture}")
-        models[f"{architecture}_model"] = trained.outputs["model"]
-        evaluations[architecture] = scored.outputs["evaluation"]
-
-    reigning = evaluate_champion(cohort=cohort, validation=judged.outputs["validation"], run=run, model_name=model_name)
-    place(reigning, "evaluate", "evaluate champion")
-
-    registered = register(
-        cohort=cohort,
-        validation=judged.outputs["validation"],
-        **evaluations,
-        champion=reigning.outputs["evaluation"],
-        run=run,
-        model_name=model_name,
-        floor_dice=floor_dice,
-        floor_lesion_f1=floor_lesion_f1,
-    )
-    place(registered, "register")
-
-    promoted = promote(
+@dsl.pipeline(name="data")
+def data(
+    configuration: dsl.Input[dsl.Artifact],
+    ingest_cpu: str,
+    ingest_memory: str,
+    validate_cpu: str,
+    validate_memory: str,
+    preprocess_cpu: str,
+    preprocess_memory: str,
+) -> Prepared:
+    """Read the data, judge them, prepare them for the networks."""
+    read = ingest(configuration=configuration)
+    place(read, "ingest", cpu=ingest_cpu, memory=ingest_memory)
+    cohort = read.outputs["cohort"]
+    judged = validate(cohort=cohort)
+    # The champion that data are compared with may be another one than last time.
+    place(judged, "validate", cpu=validate_cpu, memory=validate_memory)
+    prepared = preprocess(cohort=cohort)
+    place(prepared.after(judged), "preprocess", cpu=preprocess_cpu, memory=preprocess_memory, cached=True)
+    return Prepared(
         cohort=cohort,
         validation=judged.outputs["validation"],
         records=prepared.outputs["records"],
-        registration=registered.outputs["registration"],
-        **models,
-        **evaluations,
-        champion=reigning.outputs["evaluation"],
-        model_name=model_name,
-        promotion=promotion,
-        patient_pictures_in_mlflow=patient_pictures_in_mlflow,
+        champion_memory=read.outputs["champion_memory"],
+        champion_gpu=read.outputs["champion_gpu"],
     )
-    place(promoted, "promote")
+
+
+class Scored(NamedTuple):
+    """Output of the nested pipeline `candidate`."""
+
+    evaluation: dsl.Artifact
+
+
+@dsl.pipeline(name="candidate")
+def candidate(
+    cohort: dsl.Input[dsl.Dataset],
+    records: dsl.Input[dsl.Dataset],
+    architecture: str,
+    train_cpu: str,
+    train_memory: str,
+    train_gpu: str,
+    evaluate_cpu: str,
+    evaluate_memory: str,
+    evaluate_gpu: str,
+    gpu_type: str,
+    tolerations: list,  # type: ignore[type-arg]
+    node_selector: dict,  # type: ignore[type-arg]
+) -> Scored:
+    """Train one network and score it; one that was not asked for is a task that does nothing."""
+    trained = train(cohort=cohort, records=records, architecture=architecture)
+    # Neither is cached: both write to the run in MLflow.
+    place(trained, "train", cpu=train_cpu, memory=train_memory).set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
+    on_accelerators(trained, gpu_type, train_gpu, tolerations, node_selector)
+    keep_state(trained)
+    scored = evaluate(cohort=cohort, model=trained.outputs["model"])
+    place(scored, "evaluate", cpu=evaluate_cpu, memory=evaluate_memory)
+    on_accelerators(scored, gpu_type, evaluate_gpu, tolerations, node_selector)
+    return Scored(evaluation=scored.outputs["evaluation"])
+
+
+NETWORK = ("train_memory", "train_gpu", "evaluate_memory", "evaluate_gpu")
+"""Inputs of `candidate` that check has for each network, with the network's name in front."""
+
+
+def training_pipeline(networks: Sequence[str]) -> Any:
+    """Return the pipeline for some networks: the run from images to a served model.
+
+    kfp's local runner can neither loop nor branch, so each network has a task of its own.
+
+    Args:
+        networks: of `metseg.training.configuration.ARCHITECTURES`; a run may train fewer of them.
+    """
+
+    @dsl.pipeline(
+        name="metseg-training",
+        description="Train, judge, register and promote segmentation models for brain metastases in MRI.",
+    )
+    def training(
+        data_reference: str,
+        data_labels: str = DataSettings.labels,
+        data_image_size: int = DataSettings.image_size,
+        data_options: str = "",
+        train_architectures: str = TrainSettings.architectures,
+        train_epochs: int = RECIPE.epochs,
+        train_steps_per_epoch: int = RECIPE.steps_per_epoch,
+        train_batch_size: int = RECIPE.batch_size,
+        train_options: str = "",
+        gate_dice: float = GateSettings.dice,
+        gate_promotion: str = GateSettings.promotion,
+        gate_options: str = "",
+        gpu_count: int = GpuSettings.count,
+        pod_options: str = "",
+        model_name: str = ModelSettings.name,
+        run_name: str = "",
+    ) -> None:
+        checked = check(
+            networks=",".join(networks),
+            data_reference=data_reference,
+            data_labels=data_labels,
+            data_image_size=data_image_size,
+            data_options=data_options,
+            train_architectures=train_architectures,
+            train_epochs=train_epochs,
+            train_steps_per_epoch=train_steps_per_epoch,
+            train_batch_size=train_batch_size,
+            train_options=train_options,
+            gate_dice=gate_dice,
+            gate_promotion=gate_promotion,
+            gate_options=gate_options,
+            gpu_count=gpu_count,
+            pod_options=pod_options,
+            model_name=model_name,
+            run_name=run_name,
+        )
+        place(checked, "check", cached=True)
+        asked = checked.outputs
+
+        prepared = data(
+            configuration=asked["configuration"],
+            ingest_cpu=asked["ingest_cpu"],
+            ingest_memory=asked["ingest_memory"],
+            validate_cpu=asked["validate_cpu"],
+            validate_memory=asked["validate_memory"],
+            preprocess_cpu=asked["preprocess_cpu"],
+            preprocess_memory=asked["preprocess_memory"],
+        )
+        cohort, records = prepared.outputs["cohort"], prepared.outputs["records"]
+
+        evaluations = {}
+        for network in networks:
+            scored = candidate(
+                cohort=cohort,
+                records=records,
+                architecture=network,
+                train_cpu=asked["train_cpu"],
+                evaluate_cpu=asked["evaluate_cpu"],
+                **{name: asked[f"{network}_{name}"] for name in NETWORK},
+                gpu_type=asked["gpu_type"],
+                tolerations=asked["gpu_tolerations"],
+                node_selector=asked["gpu_node_selector"],
+            ).set_display_name(network)
+            evaluations[network] = scored.outputs["evaluation"]
+
+        champion = evaluate_champion(cohort=cohort)
+        memory = prepared.outputs["champion_memory"]
+        place(champion, "evaluate", "evaluate champion", cpu=asked["evaluate_cpu"], memory=memory)
+        on_accelerators(
+            champion,
+            asked["gpu_type"],
+            prepared.outputs["champion_gpu"],
+            asked["gpu_tolerations"],
+            asked["gpu_node_selector"],
+        )
+
+        registered = register(
+            validation=prepared.outputs["validation"],
+            champion=champion.outputs["evaluation"],
+            **evaluations,
+        )
+        place(registered, "register", cpu=asked["register_cpu"], memory=asked["register_memory"])
+
+        promoted = promote(registration=registered.outputs["registration"])
+        place(promoted, "promote", cpu=asked["promote_cpu"], memory=asked["promote_memory"])
+
+    return training
+
+
+training = training_pipeline(DEFAULT_ARCHITECTURES.split(","))
+"""The pipeline for the networks that a run trains unless asked otherwise."""

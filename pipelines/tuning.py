@@ -19,7 +19,6 @@ from metseg.errors import UsageError
 from metseg.files import write_json
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
-from metseg.training.search_space import PREPROCESSING
 from metseg.training.tuning import Search, open_study, tune
 
 if TYPE_CHECKING:
@@ -123,7 +122,8 @@ def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
         raise UsageError(f"the study {name} was begun with the data {study.user_attrs['data']}: give another --study")
     if "run" in study.user_attrs and (folder / "cohort" / "manifest.json").exists():
         return str(study.user_attrs["run"])
-    parent = ingest(data.reference, folder / "cohort", run_name=f"tune {name}", **data.options)
+    options = {option.removeprefix("data_"): value for option, value in data.options.items()}
+    parent = ingest(data.reference, folder / "cohort", run_name=f"tune {name}", **options)
     tracking = runs.client(Settings.from_environment())
     runs.set_tags(tracking, parent, {"metseg.kind": "tuning"})
     study.set_user_attr("data", identity)
@@ -135,7 +135,7 @@ def _records(cohort: Path, folder: Path, chosen: Mapping[str, Any]) -> Path:
     """Records under parameters of preprocess, made once."""
     from components.preprocess.step import preprocess
 
-    named = "-".join(f"{name}={chosen[name]}" for name in PREPROCESSING if name in chosen)
+    named = "-".join(f"{name}={value}" for name, value in chosen.items())
     records = folder / "records" / (named or "default")
     if not records.exists():
         preprocess(cohort, records, **chosen)
@@ -165,7 +165,7 @@ def _found(study: optuna.Study, search: Search, data: Data) -> dict[str, Any]:
         for trial in ended
     ]
     counts = {state.name.lower(): sum(trial.state == state for trial in study.trials) for state in TrialState}
-    parameters = {"architectures": search.architecture, **search.fixed, **trials[0]["settings"]}
+    parameters = {"train_architectures": search.architecture, **search.fixed, **trials[0]["settings"]}
     options = {name: value for name, value in data.options.items() if name != "model_name"}
     words = ["metseg", "run", *(["--data", data.given] if data.given else [])]
     for parameter, value in {**options, **parameters}.items():

@@ -22,15 +22,15 @@ from tests.privacy_search import found
 
 METSEG = str(Path(sys.executable).parent / "metseg")
 TINY = {
-    "epochs": 2,
-    "steps_per_epoch": 6,
-    "batch_size": 4,
-    "filters": 4,
-    "depth": 2,
-    "image_size": 64,
-    "test_time_flips": "true",
-    "floor_dice": 0.0,
-    "floor_lesion_f1": 0.0,
+    "train_epochs": 2,
+    "train_steps_per_epoch": 6,
+    "train_batch_size": 4,
+    "train_filters": 4,
+    "train_depth": 2,
+    "data_image_size": 64,
+    "gate_test_time_flips": "true",
+    "gate_dice": 0.0,
+    "gate_lesion_f1": 0.0,
 }
 MODEL = "brain-mets-segmentation-heads"
 

@@ -106,7 +106,8 @@ STEPS = textwrap.dedent("""
     from components.promote.step import promote
     from components.register.step import register
     from components.train.step import train
-    from metseg.report.run import RunFolders, write_run_report
+    from components.judged import keep, run_folders
+    from metseg.report.run import write_run_report
     from metseg.training.configuration import TrainingConfiguration
 
     paths = {part: Path("steps") / part for part in ("cohort", "records", "model", "evaluation", "champion")}
@@ -122,16 +123,15 @@ STEPS = textwrap.dedent("""
     with executing("evaluate champion", "steps/champion") as folder:
         evaluate_champion(paths["cohort"], whole, "m", folder)
     judged = Path("steps/validation-True")
+    for name in ("manifest.json", "statistics.parquet"):
+        (judged / name).write_bytes((paths["cohort"] / name).read_bytes())
     with executing("register", "steps/registration") as registration:
-        register(paths["cohort"], judged, [paths["evaluation"]], paths["champion"], whole, "m", 0.0, 0.0, registration)
+        register(judged, [paths["evaluation"]], paths["champion"], whole, "m", 0.0, 0.0, registration)
+        keep(registration, judged, {"attention_unet": paths["evaluation"]}, paths["champion"], "attention_unet")
     with executing("promote", "steps/promoted") as promoted:
         chosen = {"attention_unet": paths["evaluation"]}
         promote(registration, chosen, paths["champion"], "m", "automatic", promoted)
-        folders = RunFolders(
-            cohort=paths["cohort"], validation=judged, records=paths["records"], models=[paths["model"]],
-            evaluations=[paths["evaluation"]], champion=paths["champion"], registration=registration, promoted=promoted,
-        )
-        write_run_report(folders, 1.0, Path("steps/report.html"))
+        write_run_report(run_folders(registration, promoted), 1.0, Path("steps/report.html"))
         log_report(registration, promoted, True)
     for one in sorted(broken.iterdir()):
         try:
@@ -244,7 +244,7 @@ def test_pages_that_show_patients_reach_mlflow_only_where_wanted(steps) -> None:
     judged = [line.split()[1:] for line in answer.stdout.splitlines() if line.startswith("judged ")]
     tables = {f"evaluation/{name}" for name in ("evaluation.json", "golden.npz", "calibration.png")}
     assert [(switch, set(names)) for switch, *names in judged] == [
-        ("False", tables), ("True", {*tables, "evaluation/failures"})
+        ("False", tables), ("True", {*tables, "evaluation/worst_cases"})
     ]  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Kubeflow component of the check step."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.images import DATA_IMAGE
@@ -7,47 +9,58 @@ from components.images import DATA_IMAGE
 
 @dsl.component(base_image=DATA_IMAGE, install_kfp_package=False)
 def check(
+    networks: str,
+    data_reference: str,
+    data_labels: str,
+    data_image_size: int,
+    data_options: str,
+    train_architectures: str,
+    train_epochs: int,
+    train_steps_per_epoch: int,
+    train_batch_size: int,
+    train_options: str,
+    gate_dice: float,
+    gate_promotion: str,
+    gate_options: str,
+    gpu_count: int,
+    pod_options: str,
     model_name: str,
-    layout: str,
-    labels: str,
-    mask_threshold: int,
-    image_size: int,
-    context_slices: int,
-    architectures: str,
-    filters: int,
-    depth: int,
-    normalization: str,
-    upsampling: str,
-    dropout: float,
-    inference_head: str,
-    loss: str,
-    head_weights: str,
-    epochs: int,
-    steps_per_epoch: int,
-    batch_size: int,
-    optimizer: str,
-    learning_rate: float,
-    schedule: str,
-    warm_up: float,
-    weight_decay: float,
-    clip_norm: float,
-    ema: float,
-    patience: int,
-    precision: str,
-    lesion_share: float,
-    floor_dice: float,
-    floor_lesion_f1: float,
-    promotion: str,
-    accelerator_count: int,
-    checked: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
-) -> None:
-    """Refuse parameters out of range before anything is read."""
-    given = {name: value for name, value in locals().items() if name != "checked"}
-    from components.execution import executing
+    run_name: str,
+    configuration: dsl.Output[dsl.Artifact],
+) -> NamedTuple(
+    "Outputs",
+    [
+        ("ingest_cpu", str),
+        ("ingest_memory", str),
+        ("validate_cpu", str),
+        ("validate_memory", str),
+        ("preprocess_cpu", str),
+        ("preprocess_memory", str),
+        ("register_cpu", str),
+        ("register_memory", str),
+        ("promote_cpu", str),
+        ("promote_memory", str),
+        ("train_cpu", str),
+        ("evaluate_cpu", str),
+        ("nested_unet_train_memory", str),
+        ("nested_unet_train_gpu", str),
+        ("nested_unet_evaluate_memory", str),
+        ("nested_unet_evaluate_gpu", str),
+        ("attention_unet_train_memory", str),
+        ("attention_unet_train_gpu", str),
+        ("attention_unet_evaluate_memory", str),
+        ("attention_unet_evaluate_gpu", str),
+        ("unet_train_memory", str),
+        ("unet_train_gpu", str),
+        ("unet_evaluate_memory", str),
+        ("unet_evaluate_gpu", str),
+        ("gpu_type", str),
+        ("gpu_tolerations", list),
+        ("gpu_node_selector", dict),
+    ],
+):
+    """Check all settings before anything is read, and hand on the configuration."""
+    given = dict(locals())
+    from components.check.task import check
 
-    with executing("check", checked.path) as folder:
-        from components.check.step import check as step
-        from metseg.files import write_json
-
-        step(given)
-        write_json(folder / "parameters.json", given)
+    return check(**given)

@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.configuration.groups import DataSettings
+from components.configuration.record import Configuration
 from metseg.errors import UsageError
-from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, asked_for
-
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""What is a name for the registry, a folder of the base path and a model of TF Serving alike."""
-LARGEST_IMAGE, MOST_CONTEXT = 1024, 8
 
 
-def check(parameters: Mapping[str, Any]) -> None:
-    """Hold pipeline parameters to what the steps accept; one that is not given has its default, which is right.
+def check(values: Mapping[str, Any]) -> Configuration:
+    """Return the configuration of a run; a setting that is not given has its default.
+
+    Args:
+        values: settings by full name.
 
     Raises:
-        UsageError: a value is out of range; the message names the parameter and what is expected.
+        UsageError: a value is out of range; the message names the setting and what is expected.
     """
+    configuration = Configuration.of(values)
+    _check_data(configuration.data)
+    return configuration
+
+
+def _check_data(data: DataSettings) -> None:
+    """Raise UsageError for a layout or labels that no reader knows."""
     from metseg.imaging.layouts import AUTO, LAYOUTS
     from metseg.imaging.layouts.dicom import ALL_REGIONS
     from metseg.imaging.layouts.masks import lesion_labels
 
-    asked_for(parameters.get("architectures", DEFAULT_ARCHITECTURES))
-    names = {field.name for field in fields(TrainingConfiguration)}
-    TrainingConfiguration(architecture="nested_unet", **{k: v for k, v in parameters.items() if k in names})
-    if parameters.get("labels", "") not in ("", ALL_REGIONS):
-        lesion_labels(parameters["labels"])
     layouts = (AUTO, *(layout.name for layout in LAYOUTS))
-    depth = parameters.get("depth", TrainingConfiguration.depth)
-    rules: dict[str, tuple[Callable[[Any], object], str]] = {
-        "layout": (lambda value: value in layouts, ", ".join(layouts)),
-        "model_name": (MODEL_NAME.fullmatch, "letters, digits, dots, dashes and underscores, such as brain-mets"),
-        "mask_threshold": (lambda value: -1 <= value < 255, "a grey value of 0 to 254, or -1"),
-        "image_size": (
-            lambda value: 2**depth <= value <= LARGEST_IMAGE,
-            f"{2**depth} (2 to the power of depth) to {LARGEST_IMAGE}",
-        ),
-        "context_slices": (lambda value: 0 <= value <= MOST_CONTEXT, f"0 to {MOST_CONTEXT}"),
-        "floor_dice": (lambda value: 0.0 <= value <= 1.0, "0 to 1"),
-        "floor_lesion_f1": (lambda value: 0.0 <= value <= 1.0, "0 to 1"),
-        "promotion": (lambda value: value in ("automatic", "manual"), "automatic or manual"),
-        "accelerator_count": (lambda value: value >= 0, "0 or more"),
-    }
-    for name, (holds, expected) in rules.items():
-        if name in parameters and not holds(parameters[name]):
-            raise UsageError(f"parameter {name}={parameters[name]!r}: expected {expected}")
+    if data.layout not in layouts:
+        raise UsageError(f"data_layout={data.layout!r}: expected {', '.join(layouts)}")
+    if data.labels not in ("", ALL_REGIONS):
+        lesion_labels(data.labels)
+
+
+def require_tasks(configuration: Configuration, networks: Sequence[str]) -> None:
+    """Raise UsageError for a network that the pipeline has no tasks for."""
+    missing = [name for name in configuration.architectures if name not in networks]
+    if missing:
+        raise UsageError(
+            f"train_architectures={configuration.train.architectures}: this pipeline has no tasks for "
+            f"{', '.join(missing)}; take its version with the baseline, which `metseg submit` uploads for such a run, "
+            f"or of {', '.join(networks)}"
+        )

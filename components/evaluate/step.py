@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
-from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
+from metseg.report.evaluation import WORST_CASES
 from metseg.settings import Settings
 from metseg.tracking import registry, runs
 from metseg.tracking.data_lineage import patients_seen
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from metseg.tracking.opponent import opponent_of, why_absent
 
 logger = logging.getLogger(__name__)
 
 ROC_COLUMNS = ("false_positive_rates", "true_positive_rates", "thresholds")
-OPPONENT_TAG = "gate.champion"
-NO_OPPONENT = "none"
 
 
 def evaluate(
@@ -37,32 +33,33 @@ def evaluate(
         cohort: output of ingest.
         model: output of train.
         evaluation: folder to write `evaluation.json`, `golden.npz`, `reference.npz`, `overlays/`, `calibration.png`
-            and `failures/` to.
+            and `worst_cases/` to.
         test_time_flips: whether averaging over flipped slices is tried beside the plain answer, which alone is gated
             and served.
-        patient_pictures_in_mlflow: whether MLflow keeps `failures/` too, which shows slices of patients.
+        patient_pictures_in_mlflow: whether MLflow keeps `worst_cases/` too, which shows slices of patients.
     """
     from metseg.training.evaluation import evaluate_model
 
     training = read_json(model / "training.json")
     evaluate_model(cohort, model / "mlflow_model", training, evaluation, test_time_flips=test_time_flips)
+    shutil.copyfile(model / "training.json", evaluation / "training.json")
     draw(cohort, evaluation)
     tracking = runs.client(Settings.from_environment())
     run = training["run"]
     for name in ("evaluation.json", "golden.npz", "calibration.png"):
         tracking.log_artifact(run, str(evaluation / name), "evaluation")
     if patient_pictures_in_mlflow:
-        tracking.log_artifacts(run, str(evaluation / "failures"), "evaluation/failures")
+        tracking.log_artifacts(run, str(evaluation / WORST_CASES), f"evaluation/{WORST_CASES}")
     runs.log_metrics(tracking, run, {f"test_{name}": value for name, value in shown_metrics(evaluation).items()})
 
 
 def draw(cohort: Path, evaluation: Path) -> None:
     """Draw the reliability curve and the patients that the model is worst on beside `evaluation.json`."""
-    from metseg.report.evaluation import network_content, write_calibration, write_failures
+    from metseg.report.evaluation import network_content, write_calibration, write_worst_cases
 
     fields = read_json(evaluation / "evaluation.json")
     write_calibration(network_content(fields), evaluation / "calibration.png")
-    write_failures(evaluation, fields, Manifest.read(cohort / "manifest.json"))
+    write_worst_cases(evaluation, fields, Manifest.read(cohort / "manifest.json"))
 
 
 def shown_metrics(evaluation: Path) -> dict[str, float]:
@@ -90,28 +87,6 @@ def roc_points(evaluation: Path) -> list[tuple[float, float, float]]:
     return list(zip(*(roc[name] for name in ROC_COLUMNS), strict=True)) if roc else []
 
 
-def _opponent(tracking: MlflowClient, run: str, model_name: str) -> registry.Version | None:
-    """The version that reigned when the run first asked: a retry after promotion must not meet the run's own model.
-
-    Raises:
-        MetsegError: that version is gone from the registry.
-    """
-    noted = tracking.get_run(run).data.tags.get(OPPONENT_TAG)
-    if noted is None:
-        champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
-        tracking.set_tag(run, OPPONENT_TAG, str(champion.number) if champion else NO_OPPONENT)
-        return champion
-    if noted == NO_OPPONENT:
-        return None
-    for version in registry.versions(tracking, model_name):
-        if version.number == int(noted):
-            return version
-    raise MetsegError(
-        f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "
-        "start a new run"
-    )
-
-
 def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path) -> bool:
     """Score the reigning champion on the same test patients; where there is none, say so.
 
@@ -127,11 +102,12 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path)
     """
     settings = Settings.from_environment()
     tracking = runs.client(settings)
-    champion = _opponent(tracking, run, model_name)
+    champion = opponent_of(run, model_name)
     evaluation.mkdir(parents=True, exist_ok=True)
     if champion is None:
-        logger.info("%s has no champion yet", model_name)
-        write_json(evaluation / "evaluation.json", {"absent": "there is no champion yet"})
+        reason = why_absent(model_name)
+        logger.info("%s: %s", model_name, reason)
+        write_json(evaluation / "evaluation.json", {"absent": reason})
         return False
     folder = registry.download(tracking, model_name, champion.number, evaluation / "model")
     training = read_json(Path(tracking.download_artifacts(champion.run, "training.json", str(evaluation))))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
 from metseg.report import model_card
-from metseg.report.evaluation import FAILURES, FAILURES_LIST
+from metseg.report.evaluation import WORST_CASES, WORST_CASES_LIST
 from metseg.scoring.evaluation import Evaluation, ValidationScores
 from metseg.scoring.gate import decide
 from metseg.scoring.verdict import Check, Rules
@@ -103,30 +103,30 @@ def _judge(
     return {**verdict.to_dict(), "judged": judged}
 
 
-def keep_reference(tracking: MlflowClient, run: str, cohort: Path, manifest: Manifest, folder: Path) -> None:
+def keep_reference(tracking: MlflowClient, run: str, validation: Path, manifest: Manifest, folder: Path) -> None:
     """Put the statistics of the training data beside the model, so that a later run notices when data change."""
     import pandas
 
     from metseg.validation.reference import describe
 
-    reference = describe(manifest, pandas.read_parquet(cohort / "statistics.parquet"))
+    reference = describe(manifest, pandas.read_parquet(validation / "statistics.parquet"))
     reference.write(folder / REFERENCE)
     tracking.log_artifact(run, str(folder / REFERENCE), REFERENCE_FOLDER)
 
 
-def _failure_pictures(tracking: MlflowClient, run: str, evaluation: Path, folder: Path) -> list[model_card.CardPicture]:
-    """Put the pictures of failures beside the card and among the version's files, where MLflow may keep such.
+def _worst_pictures(tracking: MlflowClient, run: str, evaluation: Path, folder: Path) -> list[model_card.CardPicture]:
+    """Put the pictures of the worst cases beside the card and among the version's files, where MLflow may keep such.
 
     It may where evaluate left them in the training's run.
     """
     kept = {entry.path for entry in tracking.list_artifacts(run, "evaluation")}
-    if f"evaluation/{FAILURES}" not in kept:
+    if f"evaluation/{WORST_CASES}" not in kept:
         return []
-    shutil.copytree(evaluation / FAILURES, folder / FAILURES, dirs_exist_ok=True)
-    tracking.log_artifacts(run, str(folder / FAILURES), f"{model_card.FOLDER}/{FAILURES}")
+    shutil.copytree(evaluation / WORST_CASES, folder / WORST_CASES, dirs_exist_ok=True)
+    tracking.log_artifacts(run, str(folder / WORST_CASES), f"{model_card.FOLDER}/{WORST_CASES}")
     return [
-        model_card.CardPicture(f"{FAILURES}/{failure['picture']}", failure["caption"])
-        for failure in read_json(folder / FAILURES / FAILURES_LIST)
+        model_card.CardPicture(f"{WORST_CASES}/{case['picture']}", case["caption"])
+        for case in read_json(folder / WORST_CASES / WORST_CASES_LIST)
     ]
 
 
@@ -154,7 +154,7 @@ def _register(
         image=image,
         created=time.strftime("%Y-%m-%d"),
     )
-    pictures = _failure_pictures(tracking, winner["run"], evaluation, folder)
+    pictures = _worst_pictures(tracking, winner["run"], evaluation, folder)
     card = folder / model_card.FILE
     model_card.write_model_card(card, identity, winner, verdict, manifest, pictures)
     tracking.log_artifact(winner["run"], str(card), model_card.FOLDER)
@@ -165,7 +165,6 @@ def _register(
 
 
 def register(
-    cohort: Path,
     validation: Path,
     evaluations: list[Path],
     champion: Path,
@@ -180,18 +179,17 @@ def register(
     A retry of the step comes to the same verdict and the same version.
 
     Args:
-        cohort: output of ingest.
-        validation: output of validate.
+        validation: output of validate, which holds the cohort's manifest and statistics too.
         evaluations: outputs of evaluate, one an architecture.
         champion: output of the champion's evaluation.
         run: MLflow run of the pipeline.
         model_name: registered model.
         floor_dice, floor_lesion_f1: floors of the gate.
         registration: folder to write `verdict.json` and `registration.json` to, and where a version is registered
-            `reference_statistics.json` of the training data and `model_card.md` with pictures of failures; the
+            `reference_statistics.json` of the training data and `model_card.md` with pictures of the worst cases; the
             winner's run keeps those too.
     """
-    manifest = Manifest.read(cohort / "manifest.json")
+    manifest = Manifest.read(validation / "manifest.json")
     read = [(path, read_json(path / "evaluation.json")) for path in evaluations]
     found = {fields["architecture"]: fields for _, fields in read}
     folders = {fields["architecture"]: path for path, fields in read}
@@ -214,7 +212,7 @@ def register(
     registered = None
     if verdict["passed"]:
         winner = found[verdict["winner"]]
-        keep_reference(tracking, winner["run"], cohort, manifest, registration)
+        keep_reference(tracking, winner["run"], validation, manifest, registration)
         evaluation = folders[verdict["winner"]]
         registered = _register(tracking, run, model_name, winner, evaluation, verdict, manifest, registration)
     write_json(registration / "registration.json", {"run": run, "registered": registered})

@@ -52,6 +52,8 @@ def train(
     run: str,
     model: Path,
     configuration: TrainingConfiguration,
+    *,
+    gpu_count: int = 0,
     patient_pictures_in_mlflow: bool = True,
 ) -> None:
     """Train a network and export it.
@@ -62,17 +64,21 @@ def train(
         run: MLflow run of the pipeline; the training is a run nested in it.
         model: folder to write: `mlflow_model/` (the SavedModel in `tf2model/`, `model.keras`) and `training.json`.
         configuration: what to train and how.
+        gpu_count: accelerators that the run asked for; 0 trains on what there is.
         patient_pictures_in_mlflow: whether MLflow keeps `batches/first.png`, which shows slices of patients as the
             augmentation makes them.
 
     Raises:
+        AcceleratorMissing: TensorFlow sees fewer than `gpu_count`; nothing was begun.
         MetsegError: the loss became no number, memory or disk did not suffice, or MLflow does not answer; the run is
             marked as failed, and the same call goes on from the last epoch.
     """
     import tensorflow as tf
 
+    from metseg.training.accelerators import require_accelerators
     from metseg.training.loop import forget
 
+    require_accelerators(gpu_count)
     tf.config.experimental.enable_op_determinism()
     settings = Settings.from_environment()
     tracking = runs.client(settings)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+KEPT = ("manifest.json", "statistics.parquet")
+"""Files of the cohort that later steps need without its images."""
+
 
 def champions_reference(tracking: MlflowClient, model_name: str) -> Reference | None:
     """Statistics of the data that the reigning champion was trained on; None where there is none, or it has none."""

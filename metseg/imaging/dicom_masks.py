@@ -125,8 +125,8 @@ def _lowest_lesion(dataset: Dataset, kind: str, threshold: int | None, name: str
         return full / 2
     if threshold >= full:
         raise DataError(
-            f"{name}: mask_threshold={threshold}, while its values run from 0 to {full:g}: nothing would be lesion. "
-            "Name a lower one, or none, which takes half of the maximum."
+            f"{name}: data_mask_threshold={threshold}, while its values run from 0 to {full:g}: nothing would be "
+            "lesion. Name a lower one, or none, which takes half of the maximum."
         )
     return threshold + 1
 
@@ -242,15 +242,15 @@ def _grid_of_outlines(
     raise DataError(
         f"{name}: a contour lies at plane {_places(wrong, grid)[:, 2].mean() + 1:.2f} of an image with planes 1 to "
         f"{grid.shape[0]}: {grid.describe()}. Draw contours on the images' own slices, or add the series that they "
-        "were drawn on and say resample_masks=true."
+        "were drawn on and say data_resample_masks=true."
     )
 
 
 def _on_another_grid(name: str, own: Grid, grid: Grid) -> DataError:
     return DataError(
         f"{name}: the mask lies on another grid than its image. Its grid: {own.describe()}; the image's: "
-        f"{grid.describe()}. Draw or export the mask on the images' own grid, or say resample_masks=true, which takes "
-        "the nearest voxel of the mask."
+        f"{grid.describe()}. Draw or export the mask on the images' own grid, or say data_resample_masks=true, which "
+        "takes the nearest voxel of the mask."
     )
 
 

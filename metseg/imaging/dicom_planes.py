@@ -250,7 +250,7 @@ def _require_parallel(planes: list[Plane], name: str) -> None:
         if not np.allclose(plane.orientation, first.orientation, atol=SAME_DIRECTION):
             raise DataError(
                 f"{name}: slices are not parallel (several orientations in one series, such as a localiser). "
-                "Remove the series, or name others by channels=."
+                "Remove the series, or name others by data_channels=."
             )
 
 

@@ -12,10 +12,10 @@ from metseg.dataset.manifest import Manifest
 from metseg.files import write_json, written_beside
 from metseg.report.content import HeadContent, NetworkContent, OverlayCase, ranked_patients, telling_patients
 
-FAILURES = "failures"
-FAILURES_LIST = "failures.json"
+WORST_CASES = "worst_cases"
+WORST_CASES_LIST = "worst_cases.json"
 WORST = ("worst", "second worst", "third worst")
-"""Patients of whom a failure picture is made, by their Dice."""
+"""Patients of whom a picture is made, by their Dice."""
 
 MOST_LESION, MOST_ERROR = 0, 1
 REASONS = ("most lesion", "most error")
@@ -97,11 +97,11 @@ def write_calibration(network: NetworkContent, path: Path) -> None:
         beside.write_bytes(calibration_figure([network]))
 
 
-def write_failures(evaluation: Path, fields: Mapping[str, Any], manifest: Manifest) -> None:
-    """Write a picture of each of the patients with the lowest Dice, and `failures.json` that tells of them.
+def write_worst_cases(evaluation: Path, fields: Mapping[str, Any], manifest: Manifest) -> None:
+    """Write a picture of each of the patients with the lowest Dice, and `worst_cases.json` that tells of them.
 
-    `failures/failures.json` is a list, the worst first, of `{"picture", "patient", "dice", "caption"}`; `picture` is
-    the name of a PNG beside it. Patients of Dice 1 are no failures.
+    `worst_cases/worst_cases.json` is a list, the worst first, of `{"picture", "patient", "dice", "caption"}`;
+    `picture` is the name of a PNG beside it. A patient of Dice 1 is not among them.
 
     Args:
         evaluation: output of evaluate, which holds `overlays/`.
@@ -116,6 +116,6 @@ def write_failures(evaluation: Path, fields: Mapping[str, Any], manifest: Manife
     for place, (title, patient) in enumerate(zip(WORST, failed, strict=False), 1):
         case = overlay_case(evaluation, fields, manifest, title, patient, MOST_ERROR)
         picture = f"worst-{place}.png"
-        overlay_figure([case], evaluation / FAILURES / picture)
+        overlay_figure([case], evaluation / WORST_CASES / picture)
         listed.append({"picture": picture, "patient": patient, "dice": case.dice, "caption": case.caption})
-    write_json(evaluation / FAILURES / FAILURES_LIST, listed)
+    write_json(evaluation / WORST_CASES / WORST_CASES_LIST, listed)

@@ -22,12 +22,17 @@ SCORES = ("dice", "iou", "sensitivity", "precision", "lesion_f1")
 
 @dataclass(frozen=True)
 class RunFolders:
-    """Output folders of the steps of one run."""
+    """Folders of one run.
 
-    cohort: Path
+    Attributes:
+        validation: `manifest.json` of the cohort and `verdict.json` of its validation.
+        evaluations: one a network, with its `evaluation.json` and `training.json`; the winner's with `overlays/` too.
+        champion: `evaluation.json` of the champion.
+        registration: output of register.
+        promoted: output of promote.
+    """
+
     validation: Path
-    records: Path
-    models: list[Path]
     evaluations: list[Path]
     champion: Path
     registration: Path
@@ -35,11 +40,10 @@ class RunFolders:
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Duration and peak memory of each step before this one."""
-        folders = [self.cohort, self.validation, self.records, *self.models, *self.evaluations]
-        records = [read_json(folder / "step.json") for folder in [*folders, self.champion, self.registration]]
+        last = read_json(self.registration / "step.json")
         return {
             record["step"]: {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
-            for record in records
+            for record in (*last["before"], last)
         }
 
 
@@ -50,7 +54,7 @@ def summarise(folders: RunFolders, seconds: float) -> dict[str, Any]:
         folders: outputs of all steps.
         seconds: duration of the last step so far.
     """
-    manifest = Manifest.read(folders.cohort / "manifest.json")
+    manifest = Manifest.read(folders.validation / "manifest.json")
     evaluations = [read_json(folder / "evaluation.json") for folder in folders.evaluations]
     promotion = read_json(folders.promoted / "promotion.json")
     verdict = read_json(folders.registration / "verdict.json")
@@ -83,9 +87,11 @@ def summarise(folders: RunFolders, seconds: float) -> dict[str, Any]:
 
 def run_content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
     """Gather what the report shows, on top of what was known when the gate had judged."""
-    start = verdict_content(folders.cohort, folders.evaluations, folders.champion, folders.registration)
-    manifest = Manifest.read(folders.cohort / "manifest.json")
-    trainings = {training["run"]: training for model in folders.models for training in [read_json(model / TRAINING)]}
+    start = verdict_content(folders.validation, folders.evaluations, folders.champion, folders.registration)
+    manifest = Manifest.read(folders.validation / "manifest.json")
+    trainings = {
+        training["run"]: training for folder in folders.evaluations for training in [read_json(folder / TRAINING)]
+    }
     evaluations = {folder: read_json(folder / "evaluation.json") for folder in folders.evaluations}
     networks = [network_content(fields, trainings[fields["run"]]) for fields in evaluations.values()]
     networks += [network for network in start.networks if network.champion is not None]

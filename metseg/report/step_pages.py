@@ -28,7 +28,7 @@ class Figure:
 
 def write_declined_page(path: Path, architecture: str) -> None:
     """Say that a network was not asked for."""
-    nothing = f"The run was not asked for {name_of(architecture)}: the parameter architectures does not name it."
+    nothing = f"The run was not asked for {name_of(architecture)}: train_architectures does not name it."
     _write(path, f"Training of {name_of(architecture)}", [], {}, nothing)
 
 

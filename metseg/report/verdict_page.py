@@ -33,16 +33,16 @@ def _card(registration: Path) -> str:
     return to_html(path.read_text(encoding="utf-8"), registration) if path.exists() else ""
 
 
-def verdict_content(cohort: Path, evaluations: Sequence[Path], champion: Path, registration: Path) -> ReportContent:
+def verdict_content(validation: Path, evaluations: Sequence[Path], champion: Path, registration: Path) -> ReportContent:
     """What is known when the gate has judged: the page of register shows it, and the report begins with it.
 
     Args:
-        cohort: output of ingest.
+        validation: output of validate, which holds the manifest.
         evaluations: outputs of evaluate, one an architecture.
         champion: output of the champion's evaluation.
         registration: output of register.
     """
-    manifest = Manifest.read(cohort / "manifest.json")
+    manifest = Manifest.read(validation / "manifest.json")
     verdict = read_json(registration / "verdict.json")
     record = read_json(registration / "registration.json")
     judged = [_judged(folder) for folder in (*evaluations, champion)]

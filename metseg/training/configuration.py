@@ -26,7 +26,7 @@ def _one_of(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def asked_for(architectures: str) -> tuple[str, ...]:
+def architectures_of(architectures: str) -> tuple[str, ...]:
     """The networks that a run trains, from comma-separated names.
 
     Raises:
@@ -35,7 +35,7 @@ def asked_for(architectures: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in architectures.split(",") if name.strip())
     if not names or len(set(names)) < len(names) or not set(names) <= set(ARCHITECTURES):
         raise UsageError(
-            f"parameter architectures={architectures!r}: expected one or more of {', '.join(ARCHITECTURES)}, "
+            f"train_architectures={architectures!r}: expected one or more of {', '.join(ARCHITECTURES)}, "
             "each once, separated by commas"
         )
     return names
@@ -138,7 +138,7 @@ class TrainingConfiguration:
         }
         for name, (holds, expected) in rules.items():
             if not holds:
-                raise UsageError(f"parameter {name}={getattr(self, name)!r} is out of range: expected {expected}")
+                raise UsageError(f"train_{name}={getattr(self, name)!r} is out of range: expected {expected}")
 
     def supervision_weights(self) -> list[float] | None:
         """`head_weights` as numbers; None where all heads weigh alike.
@@ -150,7 +150,7 @@ class TrainingConfiguration:
             return [float(weight) for weight in self.head_weights.split(",")] if self.head_weights else None
         except ValueError:
             raise UsageError(
-                f"parameter head_weights={self.head_weights!r}: expected numbers separated by commas, such as 1,1,1,2"
+                f"train_head_weights={self.head_weights!r}: expected numbers separated by commas, such as 1,1,1,2"
             ) from None
 
     def digest(self, *more: str) -> str:

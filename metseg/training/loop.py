@@ -224,7 +224,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _diverged(self, what: str, where: str = "") -> TrainingDiverged:
         return TrainingDiverged(
-            f"{what} in epoch {len(self.history) + 1}{where}: lower learning_rate (now "
+            f"{what} in epoch {len(self.history) + 1}{where}: lower train_learning_rate (now "
             f"{self.configuration.learning_rate}), or look for images that hold no numbers; the epochs before it are "
             f"kept in {self.state}"
         )

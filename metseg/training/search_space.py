@@ -1,4 +1,4 @@
-"""What a search varies, as a person writes it: `learning_rate=5e-4..1e-2:log`, `loss=dice_bce|tversky`."""
+"""What a search varies, as a person writes it: `train_learning_rate=5e-4..1e-2:log`, `train_loss=dice_bce|tversky`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from metseg.training.configuration import TrainingConfiguration
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-PREPROCESSING = ("image_size", "clahe", "context_slices")
+PREPROCESSING = ("data_image_size", "data_clahe", "data_context_slices")
 """Parameters of preprocess that a search may vary or fix."""
-TRAINING = tuple(field.name for field in fields(TrainingConfiguration) if field.name != "architecture")
+TRAINING = tuple(f"train_{field.name}" for field in fields(TrainingConfiguration) if field.name != "architecture")
 """Parameters of train that a search may vary or fix."""
 DEFAULT_SEARCH = (
-    "learning_rate=5e-4..1e-2:log",
-    "loss=dice_bce|focal_tversky",
-    "lesion_share=0.3..0.8",
-    "dropout=0..0.3",
-    "weight_decay=1e-5..1e-2:log",
+    "train_learning_rate=5e-4..1e-2:log",
+    "train_loss=dice_bce|focal_tversky",
+    "train_lesion_share=0.3..0.8",
+    "train_dropout=0..0.3",
+    "train_weight_decay=1e-5..1e-2:log",
 )
 """What is searched where nothing else is asked for."""
 GRAMMAR = "NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=VALUE|VALUE|…"

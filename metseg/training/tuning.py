@@ -61,7 +61,7 @@ class Search:
             UsageError: they do not fit together.
         """
         settings = {**self.fixed, **chosen}
-        training = {name: value for name, value in settings.items() if name not in PREPROCESSING}
+        training = {name.removeprefix("train_"): settings[name] for name in settings if name not in PREPROCESSING}
         return TrainingConfiguration(self.architecture, **training)
 
     def check(self) -> None:
@@ -79,7 +79,8 @@ class Search:
 
     def preprocessing(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters of preprocess of one trial."""
-        return {name: value for name, value in {**self.fixed, **chosen}.items() if name in PREPROCESSING}
+        settings = {**self.fixed, **chosen}
+        return {name.removeprefix("data_"): settings[name] for name in PREPROCESSING if name in settings}
 
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a study to go on, as JSON holds it."""

@@ -186,7 +186,7 @@ def _of_lesions() -> list[Expected]:
         Expected(
             "training patients have lesions", "cases", CRITICAL, _SUM,
             _between("train_lesion_voxels", 1, None),
-            "There is nothing to learn from: check labels, mask_threshold, and the masks.",
+            "There is nothing to learn from: check data_labels, data_mask_threshold, and the masks.",
         ),
         Expected(
             "validation patients have lesions", "cases", WARNING, _SUM,

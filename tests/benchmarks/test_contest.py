@@ -99,7 +99,9 @@ def test_bars_wait_for_the_whole_contest() -> None:
 
 
 def test_variants_are_held_against_what_they_vary() -> None:
-    recipes = recipes_of([], [variant("ema=0"), variant("augmentation=false"), variant("loss=tversky")])
+    recipes = recipes_of(
+        [], [variant("train_ema=0"), variant("train_augmentation=false"), variant("train_loss=tversky")]
+    )
     assert list(recipes) == [
         "nested_unet",
         "nested_unet, ema=0.0",
@@ -111,7 +113,7 @@ def test_variants_are_held_against_what_they_vary() -> None:
     figures = {figure.name: figure for figure in summary_figures(results, list(recipes)[:2], 2)}
     change = figures["Dice of nested_unet, ema=0.0 minus that of nested_unet"]
     assert change.value == pytest.approx(0.0) and "[-0.100, +0.100]" in change.note and change.verdict == "no bar"
-    for wrong in ("speed=1", "ema", "ema=much", "augmentation=perhaps"):
+    for wrong in ("speed=1", "ema=0", "train_ema", "train_ema=much", "train_augmentation=perhaps", "data_clahe=on"):
         with pytest.raises(argparse.ArgumentTypeError):
             variant(wrong)
 

@@ -105,10 +105,10 @@ class Pipeline:
         self.run = runs.start_run(self.tracking, settings, folder.name, {}, {"metseg.kind": "pipeline"})
         usual, rows = sound()
         self.manifest = manifest or usual
-        (folder / "cohort").mkdir(parents=True)
-        self.manifest.write(folder / "cohort" / "manifest.json")
-        rows.to_parquet(folder / "cohort" / "statistics.parquet", index=False)
-        log_data(self.tracking, self.run, self.manifest, folder / "cohort" / "manifest.json")
+        (folder / "validation").mkdir(parents=True)
+        self.manifest.write(folder / "validation" / "manifest.json")
+        rows.to_parquet(folder / "validation" / "statistics.parquet", index=False)
+        log_data(self.tracking, self.run, self.manifest, folder / "validation" / "manifest.json")
         self.fields = {}
         for name, dices in networks.items():
             fields = judged(name, dices, **changes)
@@ -134,7 +134,6 @@ class Pipeline:
     def arguments(self, attempt: str = "registration") -> dict[str, Any]:
         """What the step is called with; each attempt has an output folder of its own."""
         return {
-            "cohort": self.folder / "cohort",
             "validation": self.folder / "validation",
             "evaluations": [self.folder / name for name in self.fields],
             "champion": self.folder / "champion",

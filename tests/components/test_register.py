@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.evaluate.step import OPPONENT_TAG, evaluate_champion
+from components.evaluate.step import evaluate_champion
 from components.register.step import register
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.imaging.specification import PreprocessingSpecification
+from metseg.report.evaluation import WORST_CASES
 from metseg.serving.reconciliation.aliases import AliasRegistry
 from metseg.settings import Settings
 from metseg.tracking import registry
 from metseg.tracking.data_lineage import patients_seen
+from metseg.tracking.opponent import OPPONENT_TAG
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
 from tests.validation.cohorts import CHANNELS
 
@@ -213,21 +215,21 @@ def test_a_retry_does_not_nominate_what_serving_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_the_card_shows_failures_where_mlflow_may_keep_pictures(tmp_path, name, kept):
+def test_the_card_shows_pictures_where_mlflow_may_keep_pictures(tmp_path, name, kept):
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD})
-    failures = tmp_path / "run" / "nested_unet" / "failures"
-    failures.mkdir()
-    Image.new("L", (4, 4)).save(failures / "worst-1.png")
-    write_json(failures / "failures.json", [{"picture": "worst-1.png", "caption": "Worst: one missed lesion"}])
+    pictures = tmp_path / "run" / "nested_unet" / WORST_CASES
+    pictures.mkdir()
+    Image.new("L", (4, 4)).save(pictures / "worst-1.png")
+    write_json(pictures / f"{WORST_CASES}.json", [{"picture": "worst-1.png", "caption": "Worst: one missed lesion"}])
     if kept:
         run = pipeline.fields["nested_unet"]["run"]
-        pipeline.tracking.log_artifacts(run, str(failures), "evaluation/failures")
+        pipeline.tracking.log_artifacts(run, str(pictures), f"evaluation/{WORST_CASES}")
     register(**pipeline.arguments())
     number = registry.versions(pipeline.tracking, name)[-1].number
     files = registry.download(pipeline.tracking, name, number, tmp_path / "down")
     for folder in (files, tmp_path / "run" / "registration"):
-        shown = "![Worst: one missed lesion](failures/worst-1.png)" in (folder / "model_card.md").read_text()
-        assert shown == (folder / "failures" / "worst-1.png").exists() == kept
+        shown = f"![Worst: one missed lesion]({WORST_CASES}/worst-1.png)" in (folder / "model_card.md").read_text()
+        assert shown == (folder / WORST_CASES / "worst-1.png").exists() == kept
 
 
 def test_other_models_than_those_of_the_earlier_verdict_are_judged_anew(tmp_path, name):
@@ -271,7 +273,8 @@ def test_a_champion_met_once_is_met_again_after_its_alias_moved(tmp_path, name):
     register(**first.arguments())
     registry.move_champion(first.tracking, name, 1)
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "again")
-    assert read_json(tmp_path / "again" / "evaluation.json") == {"absent": "there is no champion yet"}
+    said = read_json(tmp_path / "again" / "evaluation.json")["absent"]
+    assert said == "version 1 became champion after this run began, and is not scored"
 
 
 def test_an_opponent_that_is_gone_is_named(tmp_path, name):

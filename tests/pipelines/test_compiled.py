@@ -7,23 +7,19 @@ import re
 import pytest
 import yaml
 
+from components.configuration.naming import FIELDS, OPTIONS
+from components.configuration.record import Configuration
+from components.configuration.resources import checked_resources
 from metseg.training.configuration import ARCHITECTURES
-from pipelines.compiling import COMPILED, compile_pipeline
+from pipelines.compiling import NETWORKS, WITH_BASELINE, compile_pipeline
+from pipelines.placement import NEEDS
+from tests.pipelines.argo_size import Compiled
 
-STEPS = {
-    "check parameters": "check",
-    "ingest": "ingest",
-    "validate": "validate",
-    "preprocess": "preprocess",
-    **{f"train {network}": "train" for network in ARCHITECTURES},
-    **{f"evaluate {network}": "evaluate" for network in ARCHITECTURES},
-    "evaluate champion": "evaluate",
-    "register": "register",
-    "promote": "promote",
-}
-PURE = {"check parameters", "preprocess"}
+STEPS = {"evaluate champion": "evaluate"}
+"""Tasks that are not called like their step."""
+PURE = {"check", "preprocess"}
 """What writes nowhere but to its outputs; all else opens runs in MLflow, writes to them, or moves aliases."""
-AGAIN = {name for name, step in STEPS.items() if step in {"ingest", "preprocess", "train", "evaluate", "register"}}
+AGAIN = {"ingest", "preprocess", "train", "evaluate", "register"}
 
 PEAK_MB = {
     "ingest": 287,
@@ -35,149 +31,215 @@ PEAK_MB = {
     "promote": 1317,
 }
 """Peak memory of the steps of `make run` on 60 phantoms, from its `summary.json`."""
+PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}")
 
 
 @pytest.fixture(scope="module")
-def documents(tmp_path_factory):
-    path = compile_pipeline(tmp_path_factory.mktemp("compiled") / "training.yaml")
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+def compiled(tmp_path_factory) -> Compiled:
+    folder = tmp_path_factory.mktemp("compiled")
+    return Compiled(compile_pipeline(folder / "training.yaml", ARCHITECTURES))
 
 
 @pytest.fixture(scope="module")
-def compiled(documents):
-    return documents[0]
-
-
-@pytest.fixture(scope="module")
-def tasks(documents):
-    """Of every task by its display name: the task, its container, and what it asks of Kubernetes."""
-    pipeline, platform = documents
-    executors = pipeline["deploymentSpec"]["executors"]
-    asked = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    found = {}
-    for task in pipeline["root"]["dag"]["tasks"].values():
-        label = pipeline["components"][task["componentRef"]["name"]]["executorLabel"]
-        found[task["taskInfo"]["name"]] = (task, executors[label]["container"], asked[label])
+def tasks(compiled):
+    """Every task with an executor, with its step."""
+    found = [
+        (task, STEPS.get(task.task["taskInfo"]["name"], task.task["taskInfo"]["name"])) for task in compiled.tasks()
+    ]
+    assert len(found) == 13
     return found
 
 
-def gigabytes(quantity: str) -> float:
+def megabytes(quantity: str) -> float:
     number, unit = re.fullmatch(r"([\d.]+)(Mi|Gi)", quantity).groups()
-    return float(number) / (1024 if unit == "Mi" else 1)
+    return float(number) * (1024 if unit == "Gi" else 1)
 
 
-def cores(quantity: str) -> float:
-    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+@pytest.mark.parametrize("committed", NETWORKS, ids=lambda path: path.stem)
+def test_committed_yaml_is_up_to_date(committed, tmp_path):
+    anew = compile_pipeline(tmp_path / "training.yaml", NETWORKS[committed])
+    documents = [list(yaml.safe_load_all(path.read_text(encoding="utf-8"))) for path in (committed, anew)]
+    assert documents[0] == documents[1], "run `make compile` and commit the result"
 
 
-def test_committed_yaml_is_up_to_date(documents):
-    committed = list(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
-    assert committed == documents, "run `make compile` and commit the result"
+def test_every_network_has_a_nested_pipeline_that_trains_and_scores_it(compiled):
+    nested = {task["taskInfo"]["name"]: component for _, task, component in compiled.graphs()}
+    assert set(nested) == {"data", *ARCHITECTURES}
+    for network in ARCHITECTURES:
+        assert set(nested[network]["dag"]["tasks"]) == {"train", "evaluate"}
+    assert set(nested["data"]["dag"]["tasks"]) == {"ingest", "validate", "preprocess"}
 
 
-def test_tasks_are_the_steps_of_the_design_by_name(tasks):
-    assert set(tasks) == set(STEPS)
+def test_the_steps_are_those_of_the_design(tasks):
+    assert {step for _, step in tasks} == set(NEEDS)
 
 
-def test_every_task_has_requests_and_limits(tasks):
-    for name, (_, container, _) in tasks.items():
-        resources = container["resources"]
-        assert 0 < cores(resources["resourceCpuRequest"]) <= cores(resources["resourceCpuLimit"]), name
-        # Less promised than allowed would be evicted when the node runs out.
-        assert resources["resourceMemoryRequest"] == resources["resourceMemoryLimit"], name
+# What the backend does with a resource: `GetStringValue()` of the value, and nothing where that is empty.
 
 
-def test_memory_is_at_least_twice_what_a_run_was_measured_to_need(tasks):
-    for name, (_, container, _) in tasks.items():
-        if STEPS[name] in PEAK_MB:
-            assert gigabytes(container["resources"]["resourceMemoryLimit"]) * 1024 >= 2 * PEAK_MB[STEPS[name]], name
+def test_no_resource_is_taken_from_anything_but_a_text(compiled, tasks):
+    """A number gives an empty text there, and the resource is dropped without an error."""
+    checked = 0
+    kinds = {name: fields["parameterType"] for name, fields in compiled.root["inputDefinitions"]["parameters"].items()}
+
+    def kind_of(given: dict, graph: dict, declared: dict) -> str:
+        """Kind of an input of a task, followed up to what declares it."""
+        if "taskOutputParameter" in given:
+            output = given["taskOutputParameter"]
+            producer = compiled.components[graph[output["producerTask"]]["componentRef"]["name"]]
+            return producer["outputDefinitions"]["parameters"][output["outputParameterKey"]]["parameterType"]
+        return declared[given["componentInputParameter"]]
+
+    graphs = [(compiled.root["dag"]["tasks"], kinds)]
+    for _, _, component in compiled.graphs():
+        declared = component["inputDefinitions"]["parameters"]
+        graphs.append((component["dag"]["tasks"], {name: fields["parameterType"] for name, fields in declared.items()}))
+    for graph, declared in graphs:
+        for task in graph.values():
+            component = compiled.components[task["componentRef"]["name"]]
+            if "dag" in component:
+                continue
+            resources = compiled.executors[component["executorLabel"]]["container"]["resources"]
+            for text in re.findall(r"\{\{.*?\}\}", str(resources)):
+                name = PLACEHOLDER.fullmatch(text.replace("\\'", "'"))[1]
+                assert kind_of(task["inputs"]["parameters"][name], graph, declared) == "STRING", (task, name)
+                checked += 1
+    # CPU and memory of all but check, accelerators of three networks' two steps and of the champion's evaluation.
+    assert checked == 12 * 2 + 7 * 2
 
 
-def test_training_asks_for_an_accelerator_and_its_nodes_by_parameters(compiled, tasks):
-    declared = compiled["root"]["inputDefinitions"]["parameters"]
-    for name, (_, container, asked) in tasks.items():
-        accelerator = container["resources"].get("accelerator")
-        assert (STEPS[name] == "train") == (accelerator is not None), name
-        if accelerator is None:
-            assert "tolerations" not in asked and "nodeSelector" not in asked, name
-            continue
-        given = {
-            accelerator["resourceType"]: "accelerator",
-            accelerator["resourceCount"]: "accelerator_count",
-            asked["tolerations"][0]["tolerationJson"]["componentInputParameter"]: "accelerator_tolerations",
-            asked["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"]: "accelerator_node_selector",
-        }
-        for placeholder, parameter in given.items():
-            assert re.search(rf"\b(pipelinechannel--)?{parameter}\b", placeholder), (name, placeholder)
-        assert set(given.values()) <= set(declared)
+def test_the_arithmetic_of_placeholders_finds_the_numbers_of_the_pipeline_that_never_got_a_gpu():
+    """The pipeline of 92ef0e7 asks by a parameter of the kind NUMBER_INTEGER: such a test would have found it."""
+    from tests.pipelines.test_run_size import BEFORE
+
+    before = Compiled(BEFORE)
+    declared = before.root["inputDefinitions"]["parameters"]
+    counts = [
+        PLACEHOLDER.fullmatch(task.container["resources"]["accelerator"]["resourceCount"])[1]
+        for task in before.tasks()
+        if "accelerator" in task.container["resources"]
+    ]
+    names = {name.removeprefix("pipelinechannel--") for name in counts}
+    assert {declared[name]["parameterType"] for name in names} == {"NUMBER_INTEGER"}
+
+
+def test_every_resource_that_tasks_take_is_one_that_check_or_ingest_gives_out_as_text(compiled):
+    given = checked_resources(Configuration.of({"data_reference": "s3://scans/a"}))
+    declared = compiled.components["comp-check"]["outputDefinitions"]["parameters"]
+    assert list(given) == [name for name in given if name in declared] and set(given) == set(declared)
+    for name, value in given.items():
+        expected = {"gpu_tolerations": ("LIST", list), "gpu_node_selector": ("STRUCT", dict)}.get(name, ("STRING", str))
+        assert (declared[name]["parameterType"], type(value)) == expected, name
+
+
+def test_every_task_requests_cpu_and_memory(tasks):
+    for task, step in tasks:
+        resources = task.container["resources"]
+        assert resources["resourceCpuRequest"] and resources["resourceMemoryLimit"], step
+        # Where a limit stands alone, Kubernetes takes it as the request: nothing is promised less than it may use.
+        assert "resourceMemoryRequest" not in resources and "resourceCpuLimit" not in resources, step
+
+
+def test_memory_is_at_least_twice_what_a_run_was_measured_to_need():
+    pods = Configuration.of({"data_reference": "s3://scans/a"}).pod
+    for step, peak in PEAK_MB.items():
+        assert megabytes(getattr(pods, f"{step}_memory")) >= 2 * peak, step
+
+
+def test_trainings_and_evaluations_go_where_accelerators_are(tasks):
+    for task, step in tasks:
+        asks = step in ("train", "evaluate")
+        assert ("accelerator" in task.container["resources"]) == asks, step
+        assert ("tolerations" in task.kubernetes) == asks and ("nodeSelector" in task.kubernetes) == asks, step
 
 
 def test_no_side_effect_is_cached_and_pure_steps_are(tasks):
-    for name, (task, _, _) in tasks.items():
-        assert bool(task["cachingOptions"].get("enableCache")) == (name in PURE), name
+    for task, step in tasks:
+        assert bool(task.task["cachingOptions"].get("enableCache")) == (step in PURE), step
 
 
-def test_what_can_safely_be_done_again_is_with_a_growing_pause(tasks):
-    for name, (task, _, _) in tasks.items():
-        policy = task.get("retryPolicy")
-        assert (policy is not None) == (name in AGAIN), name
+def test_what_can_be_done_again_is_with_a_growing_pause(tasks):
+    for task, step in tasks:
+        policy = task.task.get("retryPolicy")
+        assert (policy is not None) == (step in AGAIN), step
         if policy:
-            assert policy["maxRetryCount"] >= 1 and policy["backoffDuration"] != "0s" and policy["backoffFactor"] > 1
+            assert policy["maxRetryCount"] >= 1 and policy["backoffDuration"] == "30s" and policy["backoffFactor"] == 2
+
+
+def test_the_limit_of_all_attempts_covers_them_and_their_pauses(tasks):
+    """Argo counts it from the start of the first attempt, tries nothing after it, and ends an attempt at it."""
+    for task, step in tasks:
+        if (policy := task.task.get("retryPolicy")) is None:
+            continue
+        attempts = (policy["maxRetryCount"] + 1) * int(task.kubernetes["activeDeadlineSeconds"])
+        pauses = sum(30 * 2**number for number in range(policy["maxRetryCount"]))
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) >= attempts + pauses, step
 
 
 def test_every_attempt_ends(tasks):
-    for name, (_, _, asked) in tasks.items():
-        assert int(asked["activeDeadlineSeconds"]) > 0, name
+    for task, step in tasks:
+        assert int(task.kubernetes["activeDeadlineSeconds"]) > 0, step
 
 
-def test_no_task_runs_as_root_and_all_have_a_folder_to_write_to(tasks):
-    for name, (_, container, asked) in tasks.items():
-        context = asked["securityContext"]
-        assert context["runAsNonRoot"] and int(context["runAsUser"]) > 0, name
-        assert [mount["mountPath"] for mount in asked["emptyDirMounts"]] == ["/tmp"], name
-        environment = {entry["name"]: entry["value"] for entry in container["env"]}
-        assert all(environment[variable].startswith("/tmp") for variable in ("HOME", "METSEG_WORKSPACE")), name
+def test_no_task_runs_as_root_and_all_have_a_folder_of_bounded_size_to_write_to(tasks):
+    for task, step in tasks:
+        # Which user is the image's to say: OpenShift gives each namespace users of its own.
+        assert task.kubernetes["securityContext"] == {"runAsNonRoot": True}, step
+        (mount,) = task.kubernetes["emptyDirMounts"]
+        assert mount["mountPath"] == "/tmp" and mount["sizeLimit"].endswith("Gi"), step
 
 
 def test_labels_say_what_a_pod_is(tasks):
-    for name, (_, _, asked) in tasks.items():
-        labels = asked["podMetadata"]["labels"]
-        assert labels["app.kubernetes.io/part-of"] == "metseg", name
-        assert labels["app.kubernetes.io/component"] == STEPS[name], name
+    for task, step in tasks:
+        labels = task.kubernetes["podMetadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "metseg-pipeline", step
+        assert labels["app.kubernetes.io/component"] == step
 
 
 def test_credentials_come_from_secrets_and_reach_those_steps_alone_that_need_them(tasks):
-    for name, (_, container, asked) in tasks.items():
-        secrets = {entry["secretName"] for entry in asked.get("secretAsEnv", [])}
-        expected = set() if name in PURE else {"metseg-mlflow-client"}
-        assert secrets == expected | ({"metseg-storage"} if name == "ingest" else set()), name
-        written = {entry["name"] for entry in container["env"]}
-        assert not [variable for variable in written if re.search("KEY|SECRET|PASSWORD|TOKEN", variable)], name
+    data = {"metseg-storage", "metseg-pseudonyms", "metseg-git"}
+    for task, step in tasks:
+        secrets = {entry["secretName"] for entry in task.kubernetes.get("secretAsVolume", [])}
+        assert secrets == (set() if step in PURE else {"metseg-mlflow-client"}) | (data if step == "ingest" else set())
+        maps = {entry["configMapName"] for entry in task.kubernetes.get("configMapAsVolume", [])}
+        network = {"metseg-ca", "metseg-proxy"} if step == "ingest" else set()
+        assert maps == (set() if step == "check" else {"metseg-settings"} | network), step
+        assert "secretAsEnv" not in task.kubernetes and "configMapAsEnv" not in task.kubernetes, step
 
 
-def test_no_task_starts_without_knowing_where_mlflow_is(tasks):
-    for name, (_, _, asked) in tasks.items():
-        required = [entry for entry in asked["configMapAsEnv"] if not entry.get("optional")]
-        variables = {pair["envVar"] for entry in required for pair in entry["keyToEnv"]}
-        assert {"MLFLOW_TRACKING_URI", "METSEG_MODEL_SERVER", "METSEG_RECONCILER"} == variables, name
+def test_no_variable_steers_kubeflows_launcher_or_meets_its_mlflow_plugin(tasks):
+    """The launcher has the container's variables; the plugin adds MLFLOW_* of its own, and one twice is refused."""
+    for task, step in tasks:
+        written = {entry["name"] for entry in task.container.get("env", [])}
+        assert all(name.startswith("METSEG_") for name in written), (step, written)
 
 
 def test_trainings_keep_their_checkpoints_beyond_their_pod(tasks):
-    for name, (_, container, asked) in tasks.items():
-        mounts = [mount["mountPath"] for mount in asked.get("pvcMount", [])]
-        assert mounts == (["/state"] if STEPS[name] == "train" else []), name
+    for task, step in tasks:
+        mounts = [mount["mountPath"] for mount in task.kubernetes.get("pvcMount", [])]
+        assert mounts == (["/state"] if step == "train" else []), step
         if mounts:
-            assert {"name": "METSEG_STATE", "value": "/state/trainings"} in container["env"]
+            assert {"name": "METSEG_STATE", "value": "/state/trainings"} in task.container["env"]
 
 
 def test_no_task_installs_or_fetches_anything_at_start(tasks):
-    for name, (_, container, _) in tasks.items():
-        command = " ".join(container["command"]) + " ".join(container.get("args", []))
-        assert not re.search(r"pip3? +install|pip_install|apt-get|curl |wget |git clone|https?://", command), name
+    for task, step in tasks:
+        command = " ".join([*task.container["command"], *task.container.get("args", [])])
+        assert not re.search(r"pip3? +install|pip_install|apt-get|curl |wget |git clone|https?://", command), step
 
 
-def test_nothing_is_read_before_the_parameters_are_checked(compiled):
-    tasks = compiled["root"]["dag"]["tasks"]
+def test_every_task_calls_a_component_of_the_image(tasks):
+    from components.__main__ import function_of
+
+    for task, step in tasks:
+        program, flag, module, name = task.container["command"]
+        assert (program, flag, module) == ("python3", "-m", "components"), step
+        assert function_of(name).__module__ == f"components.{step}.component"
+        assert task.container["args"] == ["{{$}}"]
+
+
+def test_nothing_is_read_before_the_settings_are_checked(compiled):
+    tasks = compiled.root["dag"]["tasks"]
     assert "dependentTasks" not in tasks["check"]
 
     def before(task: str) -> set[str]:
@@ -185,19 +247,44 @@ def test_nothing_is_read_before_the_parameters_are_checked(compiled):
         return direct.union(*(before(one) for one in direct)) if direct else set()
 
     assert all("check" in before(task) for task in tasks if task != "check")
+    first = compiled.components["comp-data"]["dag"]["tasks"]["ingest"]["inputs"]["artifacts"]
+    assert first == {"configuration": {"componentInputArtifact": "configuration"}}
 
 
-def test_every_step_with_something_to_show_shows_it(compiled):
-    shown = {}
-    for component in compiled["components"].values():
-        artifacts = component.get("outputDefinitions", {}).get("artifacts", {})
-        shown[component["executorLabel"]] = {fields["artifactType"]["schemaTitle"] for fields in artifacts.values()}
-    pages = {"system.HTML", "system.Markdown", "system.ClassificationMetrics"}
-    for label, kinds in shown.items():
-        assert label == "exec-check" or kinds & pages, label
+def test_no_task_after_check_takes_a_setting_but_what_its_pod_requests(tasks):
+    for task, step in tasks:
+        inputs = set(task.task.get("inputs", {}).get("parameters", {}))
+        if step != "check":
+            assert inputs <= {"cpu", "memory", "gpu", "gpu_type", "architecture"}, (step, inputs)
 
 
-def test_every_parameter_is_described(compiled):
-    for name, parameter in compiled["root"]["inputDefinitions"]["parameters"].items():
-        assert parameter.get("description"), name
-        assert parameter.get("defaultValue") is not None, name
+def test_every_step_with_something_to_show_shows_it_on_at_most_one_page(tasks):
+    pages = {"system.HTML", "system.Markdown"}
+    for task, step in tasks:
+        artifacts = task.component.get("outputDefinitions", {}).get("artifacts", {})
+        shown = [fields["artifactType"]["schemaTitle"] for fields in artifacts.values()]
+        assert sum(kind in pages for kind in shown) <= 1, step
+        if task.name not in ("check", "evaluate-champion"):
+            assert pages & set(shown) or "system.ClassificationMetrics" in shown, step
+
+
+def test_the_form_has_at_most_20_fields_and_asks_for_the_data_alone(compiled):
+    form = compiled.root["inputDefinitions"]["parameters"]
+    assert set(form) == {*FIELDS, *OPTIONS} and len(form) <= 20
+    assert [name for name, field in form.items() if not field.get("isOptional")] == ["data_reference"]
+    assert all(re.match(r"(data|train|gate|gpu|pod|model|run)_", name) for name in form)
+
+
+def test_the_default_in_the_form_is_the_settings_own(compiled):
+    values = Configuration.of({"data_reference": "s3://scans/a"}).values()
+    for name, field in compiled.root["inputDefinitions"]["parameters"].items():
+        if name in FIELDS and name != "data_reference":
+            assert field["defaultValue"] == values[name], name
+
+
+def test_check_knows_which_networks_the_pipeline_has():
+    for path, networks in NETWORKS.items():
+        (task,) = (task for task in Compiled(path).tasks() if task.name == "check")
+        given = task.task["inputs"]["parameters"]["networks"]
+        assert given == {"runtimeValue": {"constant": ",".join(networks)}}
+    assert NETWORKS[WITH_BASELINE] == ARCHITECTURES

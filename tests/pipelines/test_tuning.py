@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from components.preprocess.step import preprocess
-from metseg.cli import _parameters
+from metseg.cli import _settings
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
 from metseg.imaging.phantom import generate_cohort
@@ -26,13 +26,20 @@ from metseg.training.search_space import Dimension
 from metseg.training.tuning import Search, open_study, tune
 from tests.test_end_to_end import METSEG, environment_of, metseg
 
-TINY = {"filters": 2, "depth": 1, "epochs": 2, "steps_per_epoch": 3, "batch_size": 2, "seed": 5}
-RATES = Dimension("learning_rate", (), 1e-4, 1e-2, True)
+TINY = {
+    "train_filters": 2,
+    "train_depth": 1,
+    "train_epochs": 2,
+    "train_steps_per_epoch": 3,
+    "train_batch_size": 2,
+    "train_seed": 5,
+}
+RATES = Dimension("train_learning_rate", (), 1e-4, 1e-2, True)
 
 
 def options(trials: int) -> list[str]:
-    fixed = [part for name, value in {**TINY, "image_size": 32}.items() for part in ("--param", f"{name}={value}")]
-    space = ["--search", "learning_rate=1e-4..1e-2:log", "--search", "loss=dice_bce|tversky"]
+    fixed = [part for name, value in {**TINY, "data_image_size": 32}.items() for part in ("--param", f"{name}={value}")]
+    space = ["--search", "train_learning_rate=1e-4..1e-2:log", "--search", "train_loss=dice_bce|tversky"]
     return ["tune", "--data", "heads", f"--trials={trials}", "--architecture=unet", *fixed, *space]
 
 
@@ -75,8 +82,8 @@ def test_the_best_trial_is_printed_as_a_run_that_can_be_typed(found):
     assert len(scores) == 3 and scores == sorted(scores, reverse=True) and found["best"] == found["trials"][0]
     words = shlex.split(found["command"])
     assert words[:4] == ["metseg", "run", "--data", "heads"]
-    parameters = _parameters(words[5::2])
-    assert parameters["architectures"] == "unet" and parameters["image_size"] == 32
+    parameters = _settings(words[5::2])
+    assert parameters["train_architectures"] == "unet" and parameters["data_image_size"] == 32
     expected = {**TINY, **found["best"]["settings"]}
     assert {name: parameters[name] for name in expected} == expected
 
@@ -92,13 +99,13 @@ def test_every_trial_is_a_run_nested_in_one(found, workspace):
     for trial in found["trials"]:
         child = tracking.get_run(trial["run"])
         assert child.data.tags["mlflow.parentRunId"] == found["run"] and child.info.status == "FINISHED"
-        assert child.data.params["learning_rate"] == str(trial["settings"]["learning_rate"])
+        assert child.data.params["learning_rate"] == str(trial["settings"]["train_learning_rate"])
         assert child.data.metrics["validation_lesion_f1"] == pytest.approx(trial["score"])
-        assert len(tracking.get_metric_history(trial["run"], "val_dice")) == TINY["epochs"]
+        assert len(tracking.get_metric_history(trial["run"], "val_dice")) == TINY["train_epochs"]
 
 
 def test_a_study_is_not_mixed_with_another_search_or_other_data(found, workspace):
-    other = metseg(*options(4), "--search", "dropout=0..0.2", workspace=workspace)
+    other = metseg(*options(4), "--search", "train_dropout=0..0.2", workspace=workspace)
     assert other.returncode == 2 and "another --study" in other.stderr
     shutil.copytree(workspace / "heads", workspace / "others")
     command = [word.replace("heads", "others") for word in options(4)]
@@ -110,10 +117,11 @@ def test_a_study_is_not_mixed_with_another_search_or_other_data(found, workspace
     ("arguments", "message"),
     [
         (["--objective", "iou"], "lesion_f1 or dice"),
-        (["--param", "floor_dice=0.1"], "floor_dice"),
-        (["--param", "epochs=0"], "epochs"),
-        (["--search", "dropout=0..1"], "dropout"),
-        (["--search", "filters=8..16", "--param", "filters=8"], "filters"),
+        (["--param", "gate_dice=0.1"], "gate_dice"),
+        (["--search", "dropout=0..0.1"], "dropout is called train_dropout now"),
+        (["--param", "train_epochs=0"], "train_epochs"),
+        (["--search", "train_dropout=0..1"], "train_dropout"),
+        (["--search", "train_filters=8..16", "--param", "train_filters=8"], "train_filters"),
     ],
     ids=str,
 )
@@ -137,13 +145,13 @@ def prepared(tmp_path, workspace, monkeypatch):
 
 def test_a_trial_that_lags_behind_is_cut_short(prepared, tmp_path):
     cohort, records, tracking, parent = prepared
-    search = Search("unet", (RATES,), {**TINY, "epochs": 3, "steps_per_epoch": 1}, "dice", 6)
+    search = Search("unet", (RATES,), {**TINY, "train_epochs": 3, "train_steps_per_epoch": 1}, "dice", 6)
     study = open_study(tmp_path / "study.db", "s", search)
     for number in range(5):
         study.add_trial(
             optuna.trial.create_trial(
-                params={"learning_rate": 1e-3 + number * 1e-4},
-                distributions={"learning_rate": RATES.distribution()},
+                params={"train_learning_rate": 1e-3 + number * 1e-4},
+                distributions={"train_learning_rate": RATES.distribution()},
                 value=0.9,
                 intermediate_values=dict.fromkeys(range(3), 0.99),
             )
@@ -157,11 +165,11 @@ def test_a_trial_that_lags_behind_is_cut_short(prepared, tmp_path):
 
 def test_a_trial_that_diverges_is_refused_and_the_search_goes_on(prepared, tmp_path):
     cohort, records, tracking, parent = prepared
-    rates = Dimension("learning_rate", (1e30, 1e-3))
-    search = Search("unet", (rates,), {**TINY, "normalization": "none"}, "dice", 2)
+    rates = Dimension("train_learning_rate", (1e30, 1e-3))
+    search = Search("unet", (rates,), {**TINY, "train_normalization": "none"}, "dice", 2)
     study = open_study(tmp_path / "study.db", "s", search)
     for rate in (1e30, 1e-3):
-        study.enqueue_trial({"learning_rate": rate})
+        study.enqueue_trial({"train_learning_rate": rate})
     tune(search, study, cohort, lambda chosen: records, tracking, parent)
     first, second = study.trials
     assert first.state == TrialState.FAIL and "learning_rate" in first.user_attrs["refused"]
@@ -170,9 +178,9 @@ def test_a_trial_that_diverges_is_refused_and_the_search_goes_on(prepared, tmp_p
 
 
 def test_a_search_checks_what_it_varies():
-    with pytest.raises(UsageError, match="dropout"):
-        Search("unet", (Dimension("dropout", (), 0.0, 1.0),), {}, "dice", 1).check()
-    search = Search("nested_unet", (Dimension("depth", (2, 3)),), {"image_size": 96}, "dice", 1)
+    with pytest.raises(UsageError, match="train_dropout"):
+        Search("unet", (Dimension("train_dropout", (), 0.0, 1.0),), {}, "dice", 1).check()
+    search = Search("nested_unet", (Dimension("train_depth", (2, 3)),), {"data_image_size": 96}, "dice", 1)
     search.check()
-    assert search.configuration({"depth": 2}) == TrainingConfiguration("nested_unet", depth=2)
-    assert search.preprocessing({"depth": 2}) == {"image_size": 96}
+    assert search.configuration({"train_depth": 2}) == TrainingConfiguration("nested_unet", depth=2)
+    assert search.preprocessing({"train_depth": 2}) == {"image_size": 96}

@@ -1,4 +1,4 @@
-"""What is gathered from the steps' folders: the report, the page of the verdict, the pictures of failures."""
+"""What is gathered from the steps' folders: the report, the page of the verdict, the pictures of the worst cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from PIL import Image
 from benchmarks.made_up_run import MadeUp, make_run
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
-from metseg.report.evaluation import network_content, write_calibration, write_failures
+from metseg.report.evaluation import (
+    WORST_CASES,
+    WORST_CASES_LIST,
+    network_content,
+    write_calibration,
+    write_worst_cases,
+)
 from metseg.report.run import write_run_report
 from metseg.report.style import TRUTH
 from metseg.report.verdict_page import verdict_content, write_verdict_page
@@ -42,7 +48,7 @@ def judged(folders, tmp_path_factory):
         "cohort, one, other, champion, registration, page = map(Path, sys.argv[1:])\n"
         "write_verdict_page(page, verdict_content(cohort, [one, other], champion, registration))\n"
     )
-    given = [folders.cohort, *folders.evaluations, folders.champion, folders.registration, page]
+    given = [folders.validation, *folders.evaluations, folders.champion, folders.registration, page]
     subprocess.run([sys.executable, "-c", program, *map(str, given)], check=True, cwd=ROOT)
     return page.read_text(encoding="utf-8")
 
@@ -63,7 +69,7 @@ def test_a_rejected_candidate_is_told_with_what_failed(folders, tmp_path):
     verdict["checks"][3] |= {"passed": False}
     write_json(tmp_path / "verdict.json", verdict)
     write_json(tmp_path / "registration.json", {"run": "r", "registered": None})
-    content = verdict_content(folders.cohort, folders.evaluations, folders.champion, tmp_path)
+    content = verdict_content(folders.validation, folders.evaluations, folders.champion, tmp_path)
     write_verdict_page(tmp_path / "page.html", content)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Rejected" in page and f"1 of {len(verdict['checks'])} checks failed" in page and "✕ failed" in page
@@ -73,7 +79,7 @@ def test_a_rejected_candidate_is_told_with_what_failed(folders, tmp_path):
 @pytest.mark.parametrize("fields", [{"absent": "none yet"}, {"incomparable": True, "version": 3}])
 def test_a_champion_that_was_not_scored_has_no_column(folders, tmp_path, fields):
     write_json(tmp_path / "evaluation.json", fields)
-    content = verdict_content(folders.cohort, folders.evaluations, tmp_path, folders.registration)
+    content = verdict_content(folders.validation, folders.evaluations, tmp_path, folders.registration)
     assert [network.champion for network in content.networks] == [None, None]
 
 
@@ -85,28 +91,28 @@ def test_the_run_leaves_report_charts_overlay_and_summary(folders, tmp_path):
     assert len(list((folders.promoted / "figures").glob("*.png"))) == 9
 
 
-def test_failures_are_the_patients_of_lowest_dice_with_a_picture_each(folders):
+def test_worst_cases_are_the_patients_of_lowest_dice_with_a_picture_each(folders):
     fields = read_json(folders.evaluations[0] / "evaluation.json")
-    write_failures(folders.evaluations[0], fields, Manifest.read(folders.cohort / "manifest.json"))
-    failures = folders.evaluations[0] / "failures"
-    listed = read_json(failures / "failures.json")
+    write_worst_cases(folders.evaluations[0], fields, Manifest.read(folders.validation / "manifest.json"))
+    kept = folders.evaluations[0] / WORST_CASES
+    listed = read_json(kept / WORST_CASES_LIST)
     dice = {patient: scores["dice"] for patient, scores in fields["patients"].items()}
     assert [entry["patient"] for entry in listed] == sorted(dice, key=dice.get)[:3]
-    assert sorted(path.name for path in failures.glob("*.png")) == [entry["picture"] for entry in listed]
+    assert sorted(path.name for path in kept.glob("*.png")) == [entry["picture"] for entry in listed]
     for entry in listed:
-        with Image.open(failures / entry["picture"]) as picture:
+        with Image.open(kept / entry["picture"]) as picture:
             pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
         assert (pixels == tuple(bytes.fromhex(TRUTH[1:]))).all(axis=1).any(), "the outline of the truth"
         assert f"Dice {dice[entry['patient']]:.2f}" in entry["caption"] and "most error" in entry["caption"]
 
 
-def test_a_perfect_patient_is_no_failure(folders, tmp_path):
+def test_a_perfect_patient_is_no_worst_case(folders, tmp_path):
     fields = read_json(folders.evaluations[0] / "evaluation.json")
     for scores in list(fields["patients"].values())[1:]:
         scores["dice"] = 1.0
     (tmp_path / "overlays").symlink_to(folders.evaluations[0] / "overlays")
-    write_failures(tmp_path, fields, Manifest.read(folders.cohort / "manifest.json"))
-    assert len(read_json(tmp_path / "failures" / "failures.json")) == 1
+    write_worst_cases(tmp_path, fields, Manifest.read(folders.validation / "manifest.json"))
+    assert len(read_json(tmp_path / WORST_CASES / WORST_CASES_LIST)) == 1
 
 
 def test_the_reliability_curve_of_one_network_is_a_picture(folders, tmp_path):

@@ -41,6 +41,18 @@ def test_a_count_below_none_is_refused():
         require_accelerators(-1)
 
 
+@needs_no_gpu
+def test_the_train_step_fails_before_anything_is_read(tmp_path):
+    from components.train.step import train
+    from metseg.training.configuration import TrainingConfiguration
+
+    configuration = TrainingConfiguration("unet")
+    with pytest.raises(AcceleratorMissing):
+        train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=1)
+    with pytest.raises(FileNotFoundError):
+        train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=0)
+
+
 class Devices:
     """What TensorFlow sees, as its functions tell it; the devices themselves are not to be had here."""
 

@@ -7,26 +7,26 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from metseg.cli import _parameters
+from metseg.cli import _settings
 from metseg.errors import UsageError
 from metseg.training.search_space import DEFAULT_SEARCH, Dimension, parse_dimension, parse_search, readable
 
 
 def convert(name: str, value: str) -> Any:
-    return _parameters([f"{name}={value}"])[name]
+    return _settings([f"{name}={value}"])[name]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("learning_rate=5e-4..1e-2:log", FloatDistribution(5e-4, 1e-2, log=True)),
-        ("dropout=0..0.3", FloatDistribution(0.0, 0.3)),
-        ("filters=8..16", IntDistribution(8, 16)),
-        ("batch_size=2..64:log", IntDistribution(2, 64, log=True)),
-        ("loss=dice_bce|tversky", CategoricalDistribution(("dice_bce", "tversky"))),
-        ("clahe=true|false", CategoricalDistribution((True, False))),
-        ("image_size=96|144", CategoricalDistribution((96, 144))),
-        ("head_weights=1,1|1,2", CategoricalDistribution(("1,1", "1,2"))),
+        ("train_learning_rate=5e-4..1e-2:log", FloatDistribution(5e-4, 1e-2, log=True)),
+        ("train_dropout=0..0.3", FloatDistribution(0.0, 0.3)),
+        ("train_filters=8..16", IntDistribution(8, 16)),
+        ("train_batch_size=2..64:log", IntDistribution(2, 64, log=True)),
+        ("train_loss=dice_bce|tversky", CategoricalDistribution(("dice_bce", "tversky"))),
+        ("data_clahe=true|false", CategoricalDistribution((True, False))),
+        ("data_image_size=96|144", CategoricalDistribution((96, 144))),
+        ("train_head_weights=1,1|1,2", CategoricalDistribution(("1,1", "1,2"))),
     ],
 )
 def test_what_is_written_is_what_is_drawn_from(text, expected):
@@ -36,17 +36,17 @@ def test_what_is_written_is_what_is_drawn_from(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("learning_rate", "NAME=LOW..HIGH"),
+        ("train_learning_rate", "NAME=LOW..HIGH"),
         ("speed=1..2", "a NAME of"),
         ("architecture=unet|nested_unet", "a NAME of"),
-        ("learning_rate=1e-2..1e-3", "LOW below HIGH"),
-        ("dropout=0..0.3:log", "above 0"),
-        ("dropout=0..0.3:lin", "LOW..HIGH"),
-        ("loss=a..b", "LOW..HIGH"),
-        ("clahe=false..true", "LOW..HIGH"),
-        ("loss=dice_bce", "two or more"),
-        ("loss=dice_bce|dice_bce", "two or more"),
-        ("filters=8..many", "not a whole number"),
+        ("train_learning_rate=1e-2..1e-3", "LOW below HIGH"),
+        ("train_dropout=0..0.3:log", "above 0"),
+        ("train_dropout=0..0.3:lin", "LOW..HIGH"),
+        ("train_loss=a..b", "LOW..HIGH"),
+        ("data_clahe=false..true", "LOW..HIGH"),
+        ("train_loss=dice_bce", "two or more"),
+        ("train_loss=dice_bce|dice_bce", "two or more"),
+        ("train_filters=8..many", "not a whole number"),
     ],
 )
 def test_anything_else_is_refused(text, message):
@@ -55,8 +55,8 @@ def test_anything_else_is_refused(text, message):
 
 
 def test_a_parameter_is_searched_once():
-    with pytest.raises(UsageError, match="dropout twice"):
-        parse_search(["dropout=0..0.1", "dropout=0..0.2"], convert)
+    with pytest.raises(UsageError, match="train_dropout twice"):
+        parse_search(["train_dropout=0..0.1", "train_dropout=0..0.2"], convert)
 
 
 def test_the_default_search_can_be_drawn_from():

@@ -57,7 +57,7 @@ def recognise(root: Path) -> Layout:
     if found:
         names = " and ".join(layout.name for layout in found)
         raise DataError(
-            f"{root}: holds files of the layouts {names}. Say which is meant, such as layout={found[0].name}."
+            f"{root}: holds files of the layouts {names}. Say which is meant, such as data_layout={found[0].name}."
         )
     entries = visible(root)
     inside = [path.name for path in entries if path.is_dir() and any(layout.recognise(path) for layout in LAYOUTS)]
@@ -80,7 +80,7 @@ def open_cohort(root: Path, layout: str = AUTO, options: LayoutOptions | None = 
     """
     names = {known.name: known for known in LAYOUTS}
     if layout != AUTO and layout not in names:
-        raise UsageError(f"layout={layout}: expected {AUTO}, {', '.join(names)}.")
+        raise UsageError(f"data_layout={layout}: expected {AUTO}, {', '.join(names)}.")
     if not pseudonyms_everywhere():
         chosen = recognise(root) if layout == AUTO else names[layout]
         return chosen.open(root, options or LayoutOptions())

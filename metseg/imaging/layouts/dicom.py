@@ -103,7 +103,9 @@ def _threshold_notes(regions: list[Regions], threshold: int | None) -> list[str]
             f"mask_threshold is named: {listed(fractional)}"
         ]
     if threshold is not None and not fractional:
-        return [f"mask_threshold={threshold} was not applied: it cuts FRACTIONAL segmentations, and there are none"]
+        return [
+            f"data_mask_threshold={threshold} was not applied: it cuts FRACTIONAL segmentations, and there are none"
+        ]
     return []
 
 
@@ -176,7 +178,7 @@ def _channels(
             there = sorted({name for found in candidates.values() for name in found})
             raise DataError(
                 f"{root}: no channel is there in every study; found {', '.join(there) or 'none'}. Say which series is "
-                "which by its description, such as channels=t1c=*post*,t2f=*flair*."
+                "which by its description, such as data_channels=t1c=*post*,t2f=*flair*."
             )
     named = {}
     for study in studies:
@@ -186,23 +188,23 @@ def _channels(
             raise DataError(
                 f"{study.case}: no series is {', '.join(missing)}; told apart were {', '.join(found) or 'none'} among "
                 f"{len(study.series)} series. Name the channels that every study has, or say which series is which by "
-                f"its description, such as channels={missing[0]}=*post*."
+                f"its description, such as data_channels={missing[0]}=*post*."
             )
         named[study.case] = {name: _only(study, name, found[name]) for name in chosen}
     return chosen, named
 
 
 def patterns_of(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Names of `channels=`, and the pattern of those given as `name=pattern`."""
+    """Names of `data_channels=`, and the pattern of those given as `name=pattern`."""
     names = tuple(text.partition("=")[0].strip() for text in wanted)
     patterns = {name: text.partition("=")[2].strip() for name, text in zip(names, wanted, strict=True) if "=" in text}
     if len(set(names)) != len(names):
-        raise UsageError(f"channels={','.join(wanted)} names a channel twice.")
+        raise UsageError(f"data_channels={','.join(wanted)} names a channel twice.")
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name) or (name not in CHANNELS and not patterns.get(name)):
             raise UsageError(
                 f"channels: {name} unknown; series are told apart as {', '.join(CHANNELS)}, or by their description, "
-                "such as channels=t1c=*post*."
+                "such as data_channels=t1c=*post*."
             )
     return names, patterns
 
@@ -233,7 +235,7 @@ def _only(study: Study, channel: str, series: list[Series]) -> Series:
     files = ", ".join(f"{one.name} ({len(one.headers)} files)" for one in series)
     raise DataError(
         f"{study.case}: {len(series)} series are {channel}: {files}. Say which by its description, such as "
-        f"channels={channel}=*axial*post*, or remove the others."
+        f"data_channels={channel}=*axial*post*, or remove the others."
     )
 
 
@@ -250,7 +252,7 @@ def _labels(regions: list[Regions], labels: str) -> tuple[tuple[str, ...], dict[
             if held.numbers and not set(lesion) & set(held.numbers):
                 raise DataError(
                     f"{held.header.handle}: regions {', '.join(map(str, held.numbers))}, none of which is in "
-                    f"labels={labels}. Name those that are lesion, or labels={ALL_REGIONS}."
+                    f"data_labels={labels}. Name those that are lesion, or data_labels={ALL_REGIONS}."
                 )
         return tuple(map(str, lesion)), {held.header.handle: lesion for held in regions}
     if labels != ALL_REGIONS:
@@ -259,7 +261,7 @@ def _labels(regions: list[Regions], labels: str) -> tuple[tuple[str, ...], dict[
             numbers = ", ".join(map(str, several.numbers))
             raise DataError(
                 f"{several.header.handle}: the mask has regions {numbers} (segment or ROI numbers). Say which are "
-                f"lesion, such as labels={several.numbers[0]},{several.numbers[1]}, or labels={ALL_REGIONS}."
+                f"lesion, such as data_labels={several.numbers[0]},{several.numbers[1]}, or data_labels={ALL_REGIONS}."
             )
     return ("lesion",), {held.header.handle: held.numbers for held in regions}
 

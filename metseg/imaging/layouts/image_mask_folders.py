@@ -80,7 +80,7 @@ class ImageMaskFolders:
         self, root: Path, images: dict[str, Path], masks: dict[str, Path], options: LayoutOptions
     ) -> SourceCohort:
         if len(options.channels) > 1:
-            raise UsageError(f"channels={','.join(options.channels)}: the volumes are one channel; name one.")
+            raise UsageError(f"data_channels={','.join(options.channels)}: the volumes are one channel; name one.")
         channel = (options.channels or GREY)[0]
         cases = [
             VolumeCase(
@@ -162,7 +162,7 @@ def _channels(pairs: list[_Pair], wanted: tuple[str, ...]) -> tuple[tuple[str, .
     grey = len(wanted) == 1 and wanted[0] not in COLOURS
     if grey or all(is_grey(_first_page(pair.image)) for pair in sample):
         if len(wanted) > 1:
-            raise UsageError(f"channels={','.join(wanted)}: the pictures are grey, one channel; name one.")
+            raise UsageError(f"data_channels={','.join(wanted)}: the pictures are grey, one channel; name one.")
         return wanted or GREY, ()
     if len(wanted) == len(COLOURS) and not set(wanted) <= set(COLOURS):
         return wanted, tuple(range(len(COLOURS)))
@@ -228,7 +228,7 @@ def _planes(array: NDArray[np.generic], path: Path, chosen: tuple[int, ...]) -> 
         return (array if array.ndim == 3 else np.repeat(array[..., None], len(COLOURS), axis=2))[..., list(chosen)]
     if not is_grey(array):
         raise DataError(
-            f"{path}: this picture has colours, the others are grey. Name its channels, channels=red,green,blue, to "
-            "read all of them as coloured, or write it as grey."
+            f"{path}: this picture has colours, the others are grey. Name its channels, data_channels=red,green,blue, "
+            "to read all of them as coloured, or write it as grey."
         )
     return array[..., None] if array.ndim == 2 else array[..., :1]

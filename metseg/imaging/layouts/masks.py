@@ -51,7 +51,7 @@ def lesion_of_greys(array: NDArray[np.generic], path: Path, threshold: int | Non
     shown = ", ".join(f"{value:g}" for value in values[:6].tolist()) + (", …" if len(values) > 6 else "")
     raise DataError(
         f"{path}: a mask holds 0 and 1, or 0 and 255; this one holds {len(values)} values ({shown}). Where lesion is "
-        f"what is brighter than half, say mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask anew."
+        f"what is brighter than half, say data_mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask anew."
     )
 
 
@@ -62,7 +62,7 @@ def lesion_labels(labels: str) -> tuple[int, ...]:
     parts = [part.strip() for part in labels.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(
-            f"labels={labels!r}: expected {', '.join(LABEL_SETS)}, or positive numbers with commas, such as 1,3."
+            f"data_labels={labels!r}: expected {', '.join(LABEL_SETS)}, or positive numbers with commas, such as 1,3."
         )
     return tuple(sorted({int(part) for part in parts}))
 
@@ -94,8 +94,8 @@ def select_labels(
     if strange:
         shown = ", ".join(f"{value:g}" for value in strange[:6]) + (", …" if len(strange) > 6 else "")
         raise DataError(
-            f"{path}: labels {shown} are unknown; {expected}. Name what is lesion, such as labels=1,3, and export the "
-            "segmentation without resampled values."
+            f"{path}: labels {shown} are unknown; {expected}. Name what is lesion, such as data_labels=1,3, and export "
+            "the segmentation without resampled values."
         )
     return np.isin(segmentation, list(lesion)).astype(np.uint8)
 
@@ -105,7 +105,9 @@ def labels_note(labels: str, layout: str) -> list[str]:
     if labels in ("", "core"):
         return []
     lesion_labels(labels)
-    return [f"labels={labels} was not applied: masks of {layout} are lesion or not, and all that is not 0 is lesion"]
+    return [
+        f"data_labels={labels} was not applied: masks of {layout} are lesion or not, and all that is not 0 is lesion"
+    ]
 
 
 def is_binary(segmentation: NDArray[np.generic]) -> bool:

@@ -111,8 +111,8 @@ def _labelling(description: dict[str, Any], labels: str, path: Path) -> tuple[La
     missing = [number for number in lesion if number not in foreground]
     if missing:
         raise UsageError(
-            f"labels={labels or 'core'} means {', '.join(map(str, lesion))}, but {path} names {named}. Say which "
-            "of them are lesion, such as labels=1,2."
+            f"data_labels={labels or 'core'} means {', '.join(map(str, lesion))}, but {path} names {named}. Say which "
+            "of them are lesion, such as data_labels=1,2."
         )
     told = ", ".join(f"{number} ({named[number]})" for number in lesion)
     return Labelling(lesion, tuple(named)), [f"lesion is label {told} of those that {DESCRIPTION} names: {named}"]

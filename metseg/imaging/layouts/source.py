@@ -167,7 +167,7 @@ def require_same_size(image: Path, image_size: tuple[int, ...], mask: Path, mask
 def chosen_channels(wanted: tuple[str, ...], there: tuple[str, ...], layout: str) -> tuple[int, ...]:
     """Positions in `there` of the channels that are wanted; all of them where none is named."""
     if len(set(wanted)) != len(wanted):
-        raise UsageError(f"channels={','.join(wanted)} names a channel twice.")
+        raise UsageError(f"data_channels={','.join(wanted)} names a channel twice.")
     unknown = [name for name in wanted if name not in there]
     if unknown:
         raise UsageError(

@@ -35,7 +35,8 @@ DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")
 
 CHANNELS_REMEDY = "The channels of a case must lie on one grid: register and resample them, or copy the right header."
 MASK_REMEDY = (
-    "Export the mask again on the image's grid, or say resample_masks=true, which takes the nearest voxel of the mask."
+    "Export the mask again on the image's grid, or say data_resample_masks=true, which takes the nearest voxel of the "
+    "mask."
 )
 
 
@@ -115,7 +116,7 @@ def labelling_of(labels: str, masks: Iterable[Path], layout: str) -> tuple[Label
     chosen = lesion_labels(labels or "core")
     if all(is_binary(read_volume(path).array) for path in masks):
         return Labelling(()), labels_note(labels, layout)
-    note = f"masks hold label values; lesion is {', '.join(map(str, chosen))}, by labels={labels or 'core'}"
+    note = f"masks hold label values; lesion is {', '.join(map(str, chosen))}, by data_labels={labels or 'core'}"
     return Labelling(chosen, KNOWN_LABELS if labels in ("", *LABEL_SETS) else None), [note]
 
 
@@ -157,7 +158,9 @@ def volume_cohort(
         labelling, more = labelling_of(options.labels, masks, layout)
         said += more
     if options.mask_threshold is not None:
-        said.append(f"mask_threshold={options.mask_threshold} was not applied: it cuts pictures, and these are volumes")
+        said.append(
+            f"data_mask_threshold={options.mask_threshold} was not applied: it cuts pictures, and these are volumes"
+        )
     sources = tuple(_source(root, case, channels, labelling, options.resample_masks) for case in cases)
     return SourceCohort(layout, channels, labelling.names, sources, (*said, *notes))
 
@@ -175,14 +178,14 @@ def _channels(
         return common, [f"channels {', '.join(rest)} are not there in every case and were left out"] if rest else []
     channels = wanted or default
     if len(set(channels)) != len(channels):
-        raise UsageError(f"channels={','.join(channels)} names a channel twice.")
+        raise UsageError(f"data_channels={','.join(channels)} names a channel twice.")
     for case in cases:
         for channel in channels:
             if channel not in case.files:
                 raise DataError(
                     f"{case.folder}: case {case.case} lacks the channel {channel} ({file_of(case.case, channel)}); it "
                     f"has {', '.join(case.channels)}. Add the file, move the case elsewhere, or name the channels that "
-                    "every case has, such as channels=t1c,t2f."
+                    "every case has, such as data_channels=t1c,t2f."
                 )
     return channels, []
 

@@ -1,0 +1,165 @@
+"""Settings as people write them: `NAME=VALUE`, and the options fields of Kubeflow's form."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from components.configuration.naming import OPTIONS, SETTINGS, Setting, find
+from metseg.errors import UsageError
+
+BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
+
+
+def _json(kind: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        value = json.loads(text)
+        if not isinstance(value, kind):
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
+    int: ("a whole number", int),
+    float: ("a number", float),
+    bool: ("true or false", lambda text: BOOLEANS[text.lower()]),
+    str: ("text", str),
+    list: ("a JSON list", _json(list)),
+    dict: ("a JSON object", _json(dict)),
+}
+"""What a value of each kind is called, and how its text is read."""
+
+
+def _value(setting: Setting, value: Any, where: str) -> Any:
+    """A value of the setting's kind, from text or from JSON.
+
+    Raises:
+        UsageError: it is none.
+    """
+    expected, read = KINDS[setting.kind]
+    try:
+        if isinstance(value, str):
+            return read(value)
+        if setting.kind is float and type(value) is int:
+            return float(value)
+        if setting.kind is int and isinstance(value, float) and value.is_integer():  # all numbers of JSON are floats
+            return int(value)
+    except (ValueError, KeyError):
+        raise UsageError(f"{where}{setting.name}={value}: {value!r} is not {expected}") from None
+    if type(value) is not setting.kind:
+        raise UsageError(f"{where}{setting.name}={value!r}: expected {expected}")
+    return value
+
+
+def parse(given: Iterable[str], where: str = "--param ") -> dict[str, Any]:
+    """Read `NAME=VALUE`, each by its full name.
+
+    Args:
+        given: what was typed; of a setting that is given twice, the last counts.
+        where: what to begin a message with.
+
+    Returns:
+        Values by full name.
+
+    Raises:
+        UsageError: there is no such setting, or the value is not of its kind.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise UsageError(f"{where}{text}: expected NAME=VALUE, such as train_epochs=40")
+        if name in OPTIONS:
+            found |= parse_options(name, value)
+        else:
+            setting = find(name, where=where)
+            found[setting.name] = _value(setting, value, where)
+    return found
+
+
+def parse_options(field: str, text: str) -> dict[str, Any]:
+    """Read an options field: `NAME=VALUE …`, quoted as in a shell, or a JSON object.
+
+    Args:
+        field: a name in `OPTIONS`.
+        text: its content; a name in it may lack its group.
+
+    Returns:
+        Values by full name.
+
+    Raises:
+        UsageError: the text is neither, names an unknown setting, or one twice.
+    """
+    where, groups = f"{field}: ", OPTIONS[field]
+    pairs: list[tuple[str, Any]]
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = list(json.loads(text).items())
+        except ValueError as error:
+            raise UsageError(f"{where}the JSON object cannot be read ({error})") from None
+    else:
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise UsageError(f"{where}{text!r} cannot be read ({error}): close every quotation mark") from None
+        pairs = []
+        for word in words:
+            name, separator, value = word.partition("=")
+            if not separator:
+                raise UsageError(f"{where}{word!r}: expected NAME=VALUE …, or a JSON object")
+            pairs.append((name, value))
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        setting = find(name, groups, where)
+        if setting.name in found:
+            raise UsageError(f"{where}{setting.name} is given twice")
+        found[setting.name] = _value(setting, value, where)
+    return found
+
+
+def unpack(form: Mapping[str, Any]) -> dict[str, Any]:
+    """Read Kubeflow's form: fields and options fields together.
+
+    Args:
+        form: values by the name of the field.
+
+    Returns:
+        Values by the settings' full names.
+
+    Raises:
+        UsageError: an options field is wrong, or contradicts a field that was changed from its default.
+    """
+    found: dict[str, Any] = {}
+    for name, value in form.items():
+        if name in OPTIONS:
+            continue
+        setting = find(name)
+        found[name] = _value(setting, value, "")
+    for field in OPTIONS:
+        for name, value in parse_options(field, str(form.get(field) or "")).items():
+            if name in found and value != found[name] != SETTINGS[name].default:
+                raise UsageError(f"{field}: {name}={value}, but the field {name} has {found[name]}: give it once")
+            found[name] = value
+    return found
+
+
+def pack(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings into the fields of Kubeflow's form: those without a field, as JSON, into their options field.
+
+    >>> pack({"train_epochs": 40, "train_dropout": 0.1, "run_patient_pictures_in_mlflow": False})
+    {'train_epochs': 40, 'train_options': '{"dropout": 0.1, "run_patient_pictures_in_mlflow": false}'}
+    """
+    form: dict[str, Any] = {}
+    packed: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        setting = SETTINGS[name]
+        if setting.has_field:
+            form[name] = value
+        else:
+            own = setting.group == OPTIONS[setting.options][0]
+            packed.setdefault(setting.options, {})[setting.short if own else name] = value
+    return form | {field: json.dumps(options) for field, options in packed.items()}

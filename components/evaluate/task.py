@@ -1,0 +1,67 @@
+"""What Kubeflow's tasks `evaluate` and `evaluate champion` run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.candidates import architecture_of, decline, declined
+from components.configuration.record import Configuration
+from components.execution import executing
+from components.run_record import read_run
+from metseg.files import write_json
+
+
+def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any) -> None:
+    """Score a network that the run trained.
+
+    Args:
+        cohort: artifact of ingest.
+        model: artifact of train.
+        evaluation: artifact to write to.
+        metrics: figures to fill.
+        curve: confusion matrix and ROC curve to fill.
+    """
+    trained = Path(model.path)
+    architecture = architecture_of(trained)
+    with executing(f"evaluate {architecture}", evaluation.path, after=[model.path]) as folder:
+        if declined(trained):
+            decline(folder, architecture)
+            _write_figures(metrics, curve)
+            return
+        from components.evaluate.step import confusion, roc_points, shown_metrics
+        from components.evaluate.step import evaluate as step
+
+        settings = Configuration.read(Path(cohort.path))
+        step(
+            Path(cohort.path),
+            trained,
+            folder,
+            test_time_flips=settings.gate.test_time_flips,
+            patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
+        )
+        for name, value in shown_metrics(folder).items():
+            metrics.log_metric(name, value)
+        curve.log_confusion_matrix(*confusion(folder))
+        for point in roc_points(folder):
+            curve.log_roc_data_point(*point)
+        _write_figures(metrics, curve)
+
+
+def evaluate_champion(cohort: Any, evaluation: Any) -> None:
+    """Score the current champion.
+
+    Args:
+        cohort: artifact of ingest.
+        evaluation: artifact to write to.
+    """
+    with executing("evaluate champion", evaluation.path, after=[cohort.path]) as folder:
+        from components.evaluate.step import evaluate_champion as step
+
+        step(Path(cohort.path), read_run(Path(cohort.path)), Configuration.read(Path(cohort.path)).model.name, folder)
+
+
+def _write_figures(*artifacts: Any) -> None:
+    """Write the figures into files too: Kubeflow's UI shows an error for an artifact without one."""
+    for artifact in artifacts:
+        write_json(Path(artifact.path), artifact.metadata)

@@ -1,0 +1,46 @@
+"""What Kubeflow's task `ingest` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.configuration.record import Configuration
+from components.configuration.resources import champion_resources
+from components.execution import executing
+from components.run_record import write_run
+
+
+def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[str, ...]:
+    """Read the data, and return what the evaluation of the current champion requests.
+
+    Args:
+        configuration: artifact of check.
+        cohort: artifact to write to.
+        page: Markdown page to write.
+
+    Returns:
+        Memory and accelerators; little where there is no champion.
+    """
+    with executing("ingest", cohort.path, after=[configuration.path]) as folder:
+        from components.ingest.step import ingest as step
+        from components.ingest.step import summary
+        from metseg.tracking.opponent import opponent_of
+
+        settings = Configuration.read(Path(configuration.path))
+        run = step(
+            settings.data.reference,
+            folder,
+            layout=settings.data.layout,
+            channels=settings.data.channels,
+            labels=settings.data.labels,
+            mask_threshold=settings.data.mask_threshold,
+            resample_masks=settings.data.resample_masks,
+            model_name=settings.model.name,
+            run_name=settings.run.name,
+        )
+        settings.write(folder)
+        write_run(folder, run)
+        Path(page.path).write_text(summary(folder, run), encoding="utf-8")
+        champion = opponent_of(run, settings.model.name)
+        return tuple(champion_resources(settings, exists=champion is not None).values())

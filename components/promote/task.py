@@ -1,0 +1,31 @@
+"""What Kubeflow's task `promote` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.configuration.record import Configuration
+from components.execution import executing, process_age
+from components.judged import run_folders
+
+
+def promote(registration: Any, promoted: Any, report: Any) -> None:
+    """Bring the registered version to serving, and write the report of the run.
+
+    Args:
+        registration: artifact of register.
+        promoted: artifact to write to.
+        report: HTML page to write.
+    """
+    with executing("promote", promoted.path, after=[registration.path]) as folder:
+        from components.promote.step import log_report
+        from components.promote.step import promote as step
+        from metseg.report.run import write_run_report
+
+        settings = Configuration.read(Path(registration.path))
+        folders = run_folders(Path(registration.path), folder)
+        evaluations = {evaluation.name: evaluation for evaluation in folders.evaluations}
+        step(folders.registration, evaluations, folders.champion, settings.model.name, settings.gate.promotion, folder)
+        write_run_report(folders, process_age(), Path(report.path))
+        log_report(folders.registration, folder, settings.run.patient_pictures_in_mlflow)

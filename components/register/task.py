@@ -1,0 +1,48 @@
+"""What Kubeflow's task `register` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components import judged
+from components.candidates import candidates
+from components.configuration.record import Configuration
+from components.execution import executing
+from components.run_record import read_run
+from metseg.files import read_json
+
+
+def register(validation: Any, champion: Any, registration: Any, page: Any, **networks: Any) -> None:
+    """Pick the winner, gate it and register it.
+
+    Args:
+        validation: artifact of validate.
+        champion: artifact of the champion's evaluation.
+        registration: artifact to write to.
+        page: HTML page to write.
+        networks: artifacts of evaluate by network; None for one that the pipeline does not have.
+    """
+    evaluations = candidates(**{name: artifact.path for name, artifact in networks.items() if artifact is not None})
+    before = [validation.path, *(str(path) for path in evaluations.values()), champion.path]
+    with executing("register", registration.path, after=before) as folder:
+        from components.register.step import register as step
+        from metseg.report.verdict_page import verdict_content, write_verdict_page
+
+        settings = Configuration.read(Path(validation.path))
+        opponent = Path(champion.path)
+        step(
+            Path(validation.path),
+            list(evaluations.values()),
+            opponent,
+            read_run(Path(validation.path)),
+            settings.model.name,
+            settings.gate.dice,
+            settings.gate.lesion_f1,
+            folder,
+        )
+        content = verdict_content(Path(validation.path), list(evaluations.values()), opponent, folder)
+        write_verdict_page(Path(page.path), content)
+        settings.write(folder)
+        winner = read_json(folder / "verdict.json")["winner"]
+        judged.keep(folder, Path(validation.path), evaluations, opponent, winner)

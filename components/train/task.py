@@ -1,0 +1,42 @@
+"""What Kubeflow's task `train` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.candidates import declines
+from components.configuration.record import Configuration
+from components.execution import executing
+from components.run_record import read_run
+
+
+def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> None:
+    """Train one network, where the run was asked for it.
+
+    Args:
+        cohort: artifact of ingest.
+        records: artifact of preprocess.
+        architecture: the network.
+        model: artifact to write to.
+        page: HTML page to write.
+    """
+    with executing(f"train {architecture}", model.path, after=[records.path]) as folder:
+        from metseg.report.step_pages import write_declined_page, write_training_page
+
+        settings = Configuration.read(Path(cohort.path))
+        if declines(folder, architecture, settings.architectures):
+            write_declined_page(Path(page.path), architecture)
+            return
+        from components.train.step import train as step
+
+        step(
+            Path(cohort.path),
+            Path(records.path),
+            read_run(Path(cohort.path)),
+            folder,
+            settings.training(architecture),
+            gpu_count=settings.gpu.count,
+            patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
+        )
+        write_training_page(Path(page.path), folder)

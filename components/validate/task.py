@@ -1,0 +1,39 @@
+"""What Kubeflow's task `validate` runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from components.configuration.record import Configuration
+from components.execution import executing
+from components.run_record import read_run, write_run
+
+
+def validate(cohort: Any, validation: Any, page: Any) -> None:
+    """Judge a cohort.
+
+    Args:
+        cohort: artifact of ingest.
+        validation: artifact to write to.
+        page: HTML page to write.
+    """
+    with executing("validate", validation.path, after=[cohort.path]) as folder:
+        from components.validate.step import KEPT
+        from components.validate.step import validate as step
+
+        settings = Configuration.read(Path(cohort.path))
+        step(
+            Path(cohort.path),
+            read_run(Path(cohort.path)),
+            settings.model.name,
+            folder,
+            Path(page.path),
+            patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
+        )
+        # What register needs of the cohort, without its images.
+        settings.write(folder)
+        write_run(folder, read_run(Path(cohort.path)))
+        for name in KEPT:
+            shutil.copyfile(Path(cohort.path) / name, folder / name)

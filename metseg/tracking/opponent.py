@@ -1,0 +1,55 @@
+"""The version that the candidates of a run compete against: the champion of the moment at which its data were read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metseg.errors import MetsegError
+from metseg.settings import Settings
+from metseg.tracking import registry, runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+OPPONENT_TAG = "gate.champion"
+NO_OPPONENT = "none"
+
+
+def opponent_of(run: str, model_name: str) -> registry.Version | None:
+    """Return the version that a run competes against; None where there was no champion.
+
+    The first call notes it in the run: a step that is repeated after promotion must not meet the run's own model.
+
+    Args:
+        run: MLflow run of the pipeline.
+        model_name: registered model.
+
+    Raises:
+        MetsegError: the version is gone from the registry.
+    """
+    return _opponent(runs.client(Settings.from_environment()), run, model_name)
+
+
+def _opponent(tracking: MlflowClient, run: str, model_name: str) -> registry.Version | None:
+    noted = tracking.get_run(run).data.tags.get(OPPONENT_TAG)
+    if noted is None:
+        champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+        tracking.set_tag(run, OPPONENT_TAG, str(champion.number) if champion else NO_OPPONENT)
+        return champion
+    if noted == NO_OPPONENT:
+        return None
+    for version in registry.versions(tracking, model_name):
+        if version.number == int(noted):
+            return version
+    raise MetsegError(
+        f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "
+        "start a new run"
+    )
+
+
+def why_absent(model_name: str) -> str:
+    """Return why a run that began without a champion has none to compare with, in a sentence."""
+    champion = registry.version_of_alias(runs.client(Settings.from_environment()), model_name, registry.CHAMPION)
+    if champion is None:
+        return "there is no champion yet"
+    return f"version {champion.number} became champion after this run began, and is not scored"
