@@ -13,6 +13,8 @@ SERVICES = "metseg"
 RUNS_LABEL = ("metseg-runs", "true")
 """Of a namespace of runs; the network policies of `infra/kubernetes` select it."""
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+FOR_A_CHAMPION = ("model-server", "gateway")
+"""Services that are ready once there is a model to serve."""
 OVERLAY = "kubectl apply -k infra/kubernetes/overlays/OVERLAY"
 
 
@@ -194,6 +196,8 @@ def _service(workload: Object, secrets: dict[str, frozenset[str]], runs: str) ->
     wanted = workload["spec"].get("replicas", 1)
     ready = workload.get("status", {}).get("readyReplicas", 0)
     found = f"{ready} of {wanted} ready"
+    if ready == 0 < wanted and name in FOR_A_CHAMPION:
+        return warning(what, f"{found}: so until a champion is served", "the first run that registers a model")
     if ready == 0 < wanted:
         remedy = f"kubectl -n {SERVICES} describe pods -l app.kubernetes.io/name={name}; kubectl -n {SERVICES} logs …"
         return broken(what, found, remedy)

@@ -187,6 +187,10 @@ def crashing(cluster: Cluster) -> None:
     del cluster.object("deployments", "mlflow", "metseg")["status"]["readyReplicas"]
 
 
+def no_champion(cluster: Cluster) -> None:
+    del cluster.object("deployments", "model-server", "metseg")["status"]["readyReplicas"]
+
+
 def daemon(name: str, containers: list | None = None) -> Callable[[Cluster], None]:
     spec = {"template": {"spec": {"containers": containers or []}}}
     return lambda cluster: cluster.add("daemonsets", name, "kube-system", spec=spec) and None
@@ -327,6 +331,7 @@ VARIATIONS = {
         "secrets.sh",
     ),
     "service down": (crashing, "Service metseg/mlflow", "broken", "0 of 1 ready", "describe pods"),
+    "no champion yet": (no_champion, "Service metseg/model-server", "warning", "until a champion", "first run"),
     "calico": (daemon("calico-node"), ENFORCED, "good", "Calico", ""),
     "kindnet": (daemon("kindnet"), ENFORCED, "good", "kindnet", ""),
     "flannel": (daemon("kube-flannel-ds"), ENFORCED, "warning", "Flannel", "Calico"),

@@ -9,7 +9,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from metseg.errors import UsageError
+from metseg.errors import DataError, UsageError
 from metseg.training import accelerators
 from metseg.training.accelerators import AcceleratorMissing, obstacle, require_accelerators
 from tests.conftest import ROOT
@@ -49,7 +49,7 @@ def test_the_train_step_fails_before_anything_is_read(tmp_path):
     configuration = TrainingConfiguration("unet")
     with pytest.raises(AcceleratorMissing):
         train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=1)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match="manifest.json"):
         train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=0)
 
 
