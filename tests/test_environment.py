@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from metseg.certificates import READERS, trust_own_authorities
-from metseg.environment import OURS, origin
+from metseg.environment import OURS, origin, prepare
 from metseg.errors import UsageError
 from metseg.settings import QUIET, Settings, apply_defaults
 from tests.conftest import ROOT
@@ -249,3 +249,42 @@ def test_gateway_and_viewer_read_the_same_settings(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://plugins:5000")
     GatewaySettings.from_environment()
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://ours:5000"
+
+
+def test_a_pod_reads_the_settings_and_secrets_that_are_mounted_as_files(monkeypatch, tmp_path):
+    files = {
+        "settings/METSEG_MLFLOW_TRACKING_URI": "http://mlflow.metseg:5000\n",
+        "settings/METSEG_MODEL_SERVER": "model-server.metseg:8500",
+        "settings/METSEG_S3_REGION": "",
+        "settings/ANYTHING_ELSE": "not ours",
+        "proxy/HTTPS_PROXY": "http://proxy.example.org:3128",
+        "mlflow/username": "pipeline",
+        "mlflow/password": "secret",
+        "storage/access-key-id": "reader",
+        "pseudonyms/key": "of the site\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("METSEG_MODEL_SERVER", "another:8500")
+    with monkeypatch.context() as changed:
+        for name in ("HTTPS_PROXY", "https_proxy", *OURS, *OURS.values(), "METSEG_PSEUDONYM_KEY"):
+            changed.setenv(name, "")
+            changed.delenv(name)
+        prepare(tmp_path)
+        assert os.environ["MLFLOW_TRACKING_URI"] == "http://mlflow.metseg:5000"
+        assert os.environ["MLFLOW_TRACKING_USERNAME"] == "pipeline"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
+        assert os.environ["AWS_ACCESS_KEY_ID"] == "reader" and "AWS_DEFAULT_REGION" not in os.environ
+        assert os.environ["METSEG_PSEUDONYM_KEY"] == "of the site"
+        assert os.environ["https_proxy"] == "http://proxy.example.org:3128"
+        assert os.environ["METSEG_MODEL_SERVER"] == "another:8500" and "ANYTHING_ELSE" not in os.environ
+
+
+def test_a_pod_without_its_settings_says_which_and_how_to_bring_them(monkeypatch):
+    monkeypatch.setenv("KFP_POD_NAME", "metseg-training-x")
+    monkeypatch.setenv("METSEG_MODEL_SERVER", "model-server.metseg:8500")
+    with pytest.raises(UsageError) as refused:
+        Settings.from_environment()
+    assert "METSEG_MLFLOW_TRACKING_URI, METSEG_RECONCILER" in str(refused.value)
+    assert "METSEG_MODEL_SERVER" not in str(refused.value) and "metseg-settings" in str(refused.value)
