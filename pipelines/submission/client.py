@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from pipelines.submission.token import REMEDY, TokenSource, expired_since
 
 logger = logging.getLogger(__name__)
 
-SECONDS, UPLOAD_SECONDS = 30, 300
+SECONDS, UPLOAD_SECONDS, CREATE_SECONDS = 30, 300, 180
+"""How long an answer is waited for. Kubeflow 2.17 asks MLflow, for up to a minute each time, while it makes a run."""
 LOOKING = "looking for Kubeflow"
+OLDEST = (2, 16)
+"""The first that takes what the pipeline asks of Kubernetes (a security context for its pods)."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOG_PATH = "/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"
 PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080"
 
 
@@ -64,6 +69,7 @@ class Kubeflow:
         self._refresh(configuration)
         api = kfp_server_api.ApiClient(configuration)
         self.models = kfp_server_api
+        self._api = api
         self.health_service = kfp_server_api.HealthzServiceApi(api)
         self.pipelines = kfp_server_api.PipelineServiceApi(api)
         self.uploads = kfp_server_api.PipelineUploadServiceApi(api)
@@ -104,23 +110,72 @@ class Kubeflow:
         except kfp_server_api.ApiException as error:
             raise self._refused(doing, error) from error
 
-    def check(self) -> None:
+    def check(self) -> str:
         """Hold the address to being one of Kubeflow Pipelines, before anything is sent there.
+
+        Returns:
+            The version that it calls itself; empty where it gives none.
 
         Raises:
             Unreachable, Unauthorised: see `call`.
             KubeflowError: something else answers there.
             UsageError: it serves several people, and no namespace is given.
         """
-        answer = self.call(LOOKING, self.health_service.healthz_service_get_healthz, _preload_content=False)
+        ask = self.health_service.healthz_service_get_healthz
+        answer = self.call(LOOKING, lambda **named: ask(_preload_content=False, **named).data)
         try:
-            health = json.loads(answer.data)
+            health = json.loads(answer)
         except ValueError:
             health = None
         if not isinstance(health, dict) or not {"multi_user", "commit_sha", "tag_name"} & set(health):
             raise KubeflowError(self._elsewhere("the answer is no answer of its API"))
         if health.get("multi_user") and not self.namespace:
             raise UsageError(f"{self.host} serves several people: say whose with --namespace NAME (your profile's)")
+        # The UI, which stands between, calls the API server's own name so.
+        return str(health.get("tag_name") or health.get("apiServerTagName") or "")
+
+    def require_version(self, found: str) -> None:
+        """Hold what Kubeflow calls itself to the oldest version that takes the pipeline; a name that says nothing is
+        warned of.
+
+        Raises:
+            KubeflowError: it is older.
+        """
+        oldest = ".".join(map(str, OLDEST))
+        version = re.match(r"v?(\d+)\.(\d+)", found)
+        if version is None:
+            logger.warning(
+                "%s does not say its version (%s): Kubeflow Pipelines %s is the oldest that takes this pipeline",
+                self.host, found or "no name", oldest,
+            )  # fmt: skip
+        elif (int(version[1]), int(version[2])) < OLDEST:
+            raise KubeflowError(
+                f"{self.host} is Kubeflow Pipelines {found}, and {oldest} is the oldest that takes this pipeline: "
+                "upgrade it, or name another with --host"
+            )
+
+    def log(self, run: str, pod: str) -> str:
+        """What a pod of a run has printed until now; empty where it has not begun, or where its log is gone.
+
+        Raises:
+            Unreachable, Unauthorised: see `call`.
+        """
+        path = {"run_id": run, "pod": pod}
+        options = {"auth_settings": ["Bearer"], "_preload_content": False, "_return_http_data_only": True}
+
+        def ask(**named: Any) -> str:
+            answer = self._api.call_api(LOG_PATH, "GET", path, **options, **named)
+            return str(answer.data.decode(errors="replace"))
+
+        try:
+            text: str = self.call("reading a log", ask)
+        except (Unreachable, Unauthorised):
+            raise
+        except KubeflowError as error:
+            logger.debug("%s", error)
+            return ""
+        # The server has said 200 by the time it finds no log, and writes why in its place.
+        return "" if text.startswith('{"error_message":') else text
 
     def _unreachable(self, doing: str, why: str) -> Unreachable:
         return Unreachable(

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from metseg.progress import LOG_TAG, STEP_TAG, TAG
-from pipelines.local import StepConsole
+from pipelines.console import StepConsole
 
 
 def shown(terminal: bool, *lines: str) -> tuple[str, str, StepConsole]:
