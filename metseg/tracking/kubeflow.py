@@ -72,3 +72,24 @@ def mlflow_page(experiment: str, run: str) -> str:
     """Address of a run in the MLflow UI (`METSEG_MLFLOW_URL`); empty where that is not known."""
     address = os.environ.get("METSEG_MLFLOW_URL", "").rstrip("/")
     return f"{address}/#/experiments/{experiment}/runs/{run}" if address else ""
+
+
+def fail_run_of(tracking: MlflowClient, kubeflow_run: str) -> int:
+    """Mark what a Kubeflow run left open in MLflow as failed: its run there, and what is nested in it.
+
+    Args:
+        tracking: MLflow client.
+        kubeflow_run: id of the Kubeflow run, which has ended.
+
+    Returns:
+        How many runs were open.
+    """
+    places = [experiment.experiment_id for experiment in tracking.search_experiments()]
+    found = {run.info.run_id: run for run in tracking.search_runs(places, f"tags.`{RUN_TAG}` = '{kubeflow_run}'")}
+    for parent in list(found):
+        nested = tracking.search_runs(places, f"tags.`{PARENT_TAG}` = '{parent}'")
+        found |= {run.info.run_id: run for run in nested}
+    open_runs = [run for run, known in found.items() if known.info.status in ("RUNNING", "SCHEDULED")]
+    for run in open_runs:
+        tracking.set_terminated(run, "FAILED")
+    return len(open_runs)

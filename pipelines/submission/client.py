@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from metseg.errors import KubeflowError, UsageError
+from pipelines.submission.cluster import NAMESPACE
 from pipelines.submission.token import REMEDY, TokenSource, expired_since
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,11 @@ class Kubeflow:
         self.experiments = kfp_server_api.ExperimentServiceApi(api)
         self.runs = kfp_server_api.RunServiceApi(api)
         self.schedules = kfp_server_api.RecurringRunServiceApi(api)
+
+    @property
+    def pod_namespace(self) -> str:
+        """Where the pods of runs are."""
+        return self.namespace or NAMESPACE
 
     def _refresh(self, configuration: Any) -> None:
         token = self._token.read()
