@@ -143,6 +143,9 @@ class Nodes:
         latest = attempts[-1] if attempts else executor
         around = self._found.get(executor if attempts else dag)
         candidates = self._candidates(latest, around if len(attempts) <= 1 else None)
+        if state == RUNNING:
+            # What is still under way holds no pod that did well.
+            candidates = [entry for entry in candidates if entry.state not in (SUCCEEDED, SKIPPED)] or candidates
         states = {entry.state for entry in candidates}
         if states == {SKIPPED}:
             return Standing(state)

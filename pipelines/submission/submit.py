@@ -157,8 +157,8 @@ def start(kubeflow: Kubeflow, package: Package, wish: Wish, again: bool = False)
         made = _look_for(kubeflow, within, replace(wish, same=None), version, known)
         if made is None:
             raise Unreachable(
-                f"{error}. No run called {wish.name} is there. Submitting again is safe: one that appears late is taken "
-                "up"
+                f"{error}. No run called {wish.name} is there. Submitting again is safe: one that appears late is "
+                "taken up"
             ) from error
         logger.warning("Kubeflow did not answer in time, but the run is there")
         return _started(kubeflow, made)
