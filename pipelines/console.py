@@ -148,11 +148,16 @@ class PodLog:
     Args:
         title: of the step.
         bars: where its progress goes.
+
+    Attributes:
+        error: the step's own message, where it failed; empty until then.
+        begun: whether there is anything in the log.
     """
 
     def __init__(self, title: str, bars: Bars) -> None:
         self.title = title
-        self.error: str = ""
+        self.error = ""
+        self.begun = False
         self._bars = bars
         self._read = 0
 
@@ -175,6 +180,7 @@ class PodLog:
             elif line.startswith(ERROR_TAG):
                 self.error = str(_fields(line.removeprefix(ERROR_TAG)).get("message", ""))
         self._read = max(self._read, len(lines))
+        self.begun = self.begun or bool(text)
         if {"label", "done", "total", "detail"} <= set(latest):
             label = f"{self.title}: {latest['label']}"
             self._bars.update(self.title, label, latest["done"], latest["total"], latest["detail"])

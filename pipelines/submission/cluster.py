@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,7 @@ def _connect() -> Any:
         from kubernetes import client, config
 
         configuration = client.Configuration()
-        config.load_kube_config(client_configuration=configuration)
+        config.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)
         configuration.retries = False
         return client.ApiClient(configuration)
     except Exception as error:

@@ -77,15 +77,16 @@ class Follower:
     run: str
     console: Console
     submitted: Specification | None = None
-    interval: float = INTERVAL
-    log_interval: float = LOG_INTERVAL
-    long_wait: float = LONG_WAIT
+    interval: float = field(default_factory=lambda: INTERVAL)
+    log_interval: float = field(default_factory=lambda: LOG_INTERVAL)
+    long_wait: float = field(default_factory=lambda: LONG_WAIT)
     sleep: Callable[[float], None] = time.sleep
     _steps: list[Step] | None = None
     _told: dict[str, str] = field(default_factory=dict)
     _waiting: dict[str, float] = field(default_factory=dict)
     _logs: dict[str, PodLog] = field(default_factory=dict)
     _due: dict[str, float] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)
     _cancelled: bool = False
 
     def __post_init__(self) -> None:
@@ -172,7 +173,7 @@ class Follower:
     def _count(self, run: Any, nodes: Nodes) -> None:
         steps = self._steps or []
         done = sum(standing.state in ENDED for standing in nodes.standings.values())
-        if run.state == "SUCCEEDED" and 0 < done < len(steps):
+        if run.state == "SUCCEEDED" and done < len(steps):
             line = f"Kubeflow's record of the tasks ends at {done} of {len(steps)}; the run itself succeeded"
             self._say("record", "ends", line)
             done = len(steps)
@@ -210,29 +211,29 @@ class Follower:
         """Speak of a pod that does not run: Kubeflow itself calls it pending, whatever the reason."""
         waiting = standing.waiting
         if waiting is None:
-            waiting = not self._log(standing.pod)
+            # A pod that runs has printed something: the launcher begins with it.
+            waiting = not self._logs[standing.pod].begun
         if not waiting:
             self._waiting.pop(standing.pod, None)
             return
-        seen = self._waiting.setdefault(standing.pod, time.monotonic())
+        now = time.monotonic()
+        seen = self._waiting.setdefault(standing.pod, now)
         began = (datetime.now(UTC) - standing.since).total_seconds() if standing.since else 0.0
-        waited = max(time.monotonic() - seen, began)
-        if waited > self.long_wait:
-            why = self._cluster.why_waiting(standing.pod)
-            command = describe(self.kubeflow.namespace, standing.pod)
-            self._say(
-                standing.pod,
-                "waits",
-                f"{step.title} has waited {_span(waited)} for its pod {standing.pod}: "
-                f"{why or f'Kubeflow does not say why; {command} does'}",
-            )
+        waited = max(now - seen, began)
+        if waited <= self.long_wait or now < self._asked.get(standing.pod, 0.0):
+            return
+        self._asked[standing.pod] = now + self.long_wait
+        why = self._cluster.why_waiting(standing.pod)
+        command = describe(self.kubeflow.namespace, standing.pod)
+        line = f"{step.title} has waited {_span(waited)} for its pod {standing.pod}: "
+        self._say(standing.pod, f"waits {why}", line + (why or f"Kubeflow does not say why; {command} does"))
 
     def _tell_of_attempt(self, workflow: str, step: Step, standing: Standing) -> None:
         """Speak of an attempt that failed while the step is tried again."""
-        if standing.failed_attempt:
+        if standing.failed_attempt and self._told.get(standing.pod) != FAILED:
             why = self._why_failed(workflow, standing)
             line = f"{step.title}: attempt {standing.attempt + 1} failed (pod {standing.pod}), it is tried again: {why}"
-            self._say(standing.pod, "failed", line)
+            self._say(standing.pod, FAILED, line)
 
     def _why_failed(self, workflow: str, standing: Standing) -> str:
         """Why a pod failed: in the step's own words, else how its log ends, else what Argo says or how to ask it."""

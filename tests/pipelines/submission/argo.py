@@ -5,7 +5,8 @@ entries. `test_nodes.py` holds it against the recordings of a real Kubeflow.
 
 Rules (Argo 4.0, seen in the recordings):
 
-- A node's id is the workflow's name, a dash and the 32-bit FNV-1a of the node's full name; the workflow's own is its name.
+- A node's id is the workflow's name, a dash and the 32-bit FNV-1a of the node's full name; the workflow's own node has
+  the workflow's name for its id.
 - With default retries each node is a wrapper whose child is its attempt `name(0)`, the workflow's own included.
 - A task is two nodes: its driver, and the task, which hangs on the driver's last attempt.
 - A container task's node holds `executor`; a nested pipeline's node holds its tasks.
