@@ -128,7 +128,8 @@ class Follower:
                 self.sleep(self.interval)
                 continue
             except KubeflowError as error:
-                raise KubeflowError(f"{error}. {self.goes_on()}" if self._steps is not None else str(error)) from error
+                known = self.submitted is not None or self._steps is not None
+                raise KubeflowError(f"{error}. {self.goes_on()}" if known else str(error)) from error
             nodes = self._look(run)
             if run.state in RUN_ENDED:
                 return run, nodes
