@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,8 +23,27 @@ LOOKING = "looking for Kubeflow"
 OLDEST = (2, 16)
 """The first that takes what the pipeline asks of Kubernetes (a security context for its pods)."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-LOG_PATH = "/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"
 PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080"
+
+
+@dataclass(frozen=True)
+class LogPlace:
+    """Where the logs of pods are to be had.
+
+    Attributes:
+        path: of the address.
+        query: what is asked, each name with the field that it takes.
+    """
+
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+
+
+LOG_PLACES = (
+    LogPlace("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"),
+    LogPlace("/k8s/pod/logs", (("podname", "pod"), ("runid", "run_id"), ("podnamespace", "namespace"))),
+)
+"""The API server's own, and the UI's: where `--host` is the UI, it need not hand the first one on."""
 
 
 class Unreachable(KubeflowError):
@@ -71,6 +91,7 @@ class Kubeflow:
         api = kfp_server_api.ApiClient(configuration)
         self.models = kfp_server_api
         self._api = api
+        self._log_place: LogPlace | None = None
         self.health_service = kfp_server_api.HealthzServiceApi(api)
         self.pipelines = kfp_server_api.PipelineServiceApi(api)
         self.uploads = kfp_server_api.PipelineUploadServiceApi(api)
@@ -161,27 +182,32 @@ class Kubeflow:
             )
 
     def log(self, run: str, pod: str) -> str:
-        """What a pod of a run has printed until now; empty where it has not begun, or where its log is gone.
+        """What a pod of a run has printed until now; empty where it has not begun, or where no log can be had."""
+        for place in [self._log_place] if self._log_place else LOG_PLACES:
+            text = self._log_at(place, {"run_id": run, "pod": pod, "namespace": self.pod_namespace})
+            if text is not None:
+                self._log_place = place
+                # The API server has said 200 by the time it finds no log, and writes why in its place.
+                return "" if text.startswith('{"error_message":') else text
+        return ""
 
-        Raises:
-            Unreachable, Unauthorised: see `call`.
-        """
-        path = {"run_id": run, "pod": pod}
+    def _log_at(self, place: LogPlace, given: dict[str, str]) -> str | None:
+        """What answers there with a log; None where nothing does."""
         options = {"auth_settings": ["Bearer"], "_preload_content": False, "_return_http_data_only": True}
+        path = {name: given[name] for name in ("run_id", "pod")}
+        query = [(name, given[field]) for name, field in place.query]
 
         def ask(**named: Any) -> str:
-            answer = self._api.call_api(LOG_PATH, "GET", path, **options, **named)
+            answer = self._api.call_api(place.path, "GET", path, query, **options, **named)
             return str(answer.data.decode(errors="replace"))
 
         try:
             text: str = self.call("reading a log", ask)
-        except (Unreachable, Unauthorised):
-            raise
         except KubeflowError as error:
+            # A log adds to what the run's own state says; without one there is less to tell, and no more.
             logger.debug("%s", error)
-            return ""
-        # The server has said 200 by the time it finds no log, and writes why in its place.
-        return "" if text.startswith('{"error_message":') else text
+            return None
+        return None if text.lstrip()[:9].lower() in ("<!doctype", "<html>") else text
 
     def _unreachable(self, doing: str, why: str) -> Unreachable:
         return Unreachable(

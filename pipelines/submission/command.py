@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.check.step import check
+from metseg.commands.promotion import MLFLOW_PATIENCE
 from metseg.errors import UsageError
 from metseg.settings import apply_defaults
 from pipelines.parameters import defaults, kinds, parse
@@ -169,12 +170,7 @@ def _set_up() -> None:
         logging.getLogger(ours).setLevel(logging.INFO)
     for noisy in ("urllib3", "kubernetes"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    # MLflow's own patience, minutes for one call, would hide that it is down.
-    for variable, patience in (
-        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"),
-        ("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1"),
-        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
-    ):
+    for variable, patience in MLFLOW_PATIENCE.items():
         os.environ.setdefault(variable, patience)
 
 

@@ -61,10 +61,9 @@ class Cron:
         """The first time after another, in its zone; None where there is none within five years."""
         seconds, minutes, hours, days, months, weekdays = self.allowed
         moment = after.replace(microsecond=0) + timedelta(seconds=1)
+        midnight = moment.replace(hour=0, minute=0, second=0)
         for number in range(YEARS * 366):
-            day = (moment + timedelta(days=number)).replace(
-                **({} if number == 0 else {"hour": 0, "minute": 0, "second": 0})
-            )
+            day = midnight + timedelta(days=number) if number else moment
             fits = (day.day in days, (day.weekday() + 1) % 7 in weekdays)
             if day.month not in months or not (any(fits) if self.either_day else all(fits)):
                 continue

@@ -192,21 +192,13 @@ class Follower:
         if due == float("inf") or (not ended and time.monotonic() < due):
             return
         started = time.monotonic()
-        text = self._log(standing.pod)
+        text = self.kubeflow.log(self.run, standing.pod)
         log = self._logs.setdefault(standing.pod, PodLog(step.title, self._bars))
         log.take(text, ended)
         pause = max(self.log_interval, LOG_SHARE * (time.monotonic() - started))
         self._due[standing.pod] = float("inf") if ended else time.monotonic() + pause
         if ended:
             self._bars.remove(step.title)
-
-    def _log(self, pod: str) -> str:
-        try:
-            return self.kubeflow.log(self.run, pod)
-        except KubeflowError as error:
-            # What happens to the run is told by the run; a log that does not come only adds to it.
-            logger.debug("%s", error)
-            return ""
 
     def _tell_of_waiting(self, step: Step, standing: Standing) -> None:
         """Speak of a pod that does not run: Kubeflow itself calls it pending, whatever the reason."""
@@ -241,7 +233,7 @@ class Follower:
         log = self._logs.get(standing.pod)
         if log is not None and log.error:
             return log.error
-        text = self._log(standing.pod)
+        text = self.kubeflow.log(self.run, standing.pod)
         own = PodLog("", Bars(Console(quiet=True)))
         own.take(text, ended=True)
         if own.error:
@@ -260,7 +252,7 @@ class Follower:
         ]
         if not told:
             told = [
-                f"the pipeline was not opened: {ending(self._log(pod)) or 'no log'} (driver {pod})"
+                f"the pipeline was not opened: {ending(self.kubeflow.log(self.run, pod)) or 'no log'} (driver {pod})"
                 for pod in nodes.failed_drivers()
             ]
         if run.error and run.error.message:

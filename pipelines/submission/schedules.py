@@ -186,7 +186,8 @@ def next_time(entry: Any, last: Any | None, there: Zone) -> datetime | None:
             return None
     if trigger and trigger.periodic_schedule and trigger.periodic_schedule.interval_second:
         interval = timedelta(seconds=int(trigger.periodic_schedule.interval_second))
-        return max((last.created_at if last else entry.created_at) + interval, datetime.now(UTC))
+        before: datetime = last.created_at if last else entry.created_at
+        return max(before + interval, datetime.now(UTC))
     return None
 
 

@@ -61,6 +61,7 @@ class Kubeflow:
         frozen: how many looks the tasks are told anew; None for always.
         recorded: an answer of a real Kubeflow that every look at a run gives.
         logs: of pods, by title of the step.
+        behind_ui: whether the UI stands between, which gives logs at an address of its own.
         away: how many requests from now are answered with 503.
         lose: how many runs are made without an answer.
         plugins: of a finished run.
@@ -80,6 +81,7 @@ class Kubeflow:
     frozen: int | None = None
     recorded: dict[str, Any] | None = None
     logs: dict[str, str] = field(default_factory=dict)
+    behind_ui: bool = True
     away: int = 0
     lose: int = 0
     plugins: dict[str, Any] = field(default_factory=dict)
@@ -102,9 +104,9 @@ class Kubeflow:
         request = Request(environment)
         self.log.append((request.method, request.full_path.rstrip("?")))
         try:
-            if found := LOG.fullmatch(request.path):
+            if (pod := self._pod_of(request)) is not None:
                 self._authenticated(request)
-                return Response(self._log_of(found["pod"]), 200, mimetype="text/plain")(environment, start)
+                return self._log_of(pod)(environment, start)
             answer = self._answer(request)
             response = Response(json.dumps(answer), 200, mimetype="application/json")
         except Refused as refused:
@@ -112,15 +114,24 @@ class Kubeflow:
             response = Response(json.dumps(body), STATUS.get(refused.code, 503), mimetype="application/json")
         return response(environment, start)
 
-    def _log_of(self, pod: str) -> str:
-        """A pod's log, or what the real server writes in its place, after it said 200."""
-        for run in self.runs.values():
-            for title, name in run["_pods"].items():
-                if name == pod and title in self.logs:
-                    return self.logs[title]
-        if pod in self.logs:
-            return self.logs[pod]
-        return json.dumps({"error_message": f"Failed to read logs from pod {pod}", "error_details": "…"})
+    def _pod_of(self, request: Request) -> str | None:
+        """The pod whose log is asked for; None where no log is."""
+        if self.behind_ui:
+            # Stock 2.17's UI hands on v1beta1 and v2beta1 alone, and reads logs by itself.
+            return request.args["podname"] if request.path == "/k8s/pod/logs" else None
+        found = LOG.fullmatch(request.path)
+        return found["pod"] if found else None
+
+    def _log_of(self, pod: str) -> Response:
+        """A pod's log, or what the real server gives in its place: the API server after it said 200."""
+        titles = [title for run in self.runs.values() for title, name in run["_pods"].items() if name == pod]
+        for name in (pod, *titles):
+            if name in self.logs:
+                return Response(self.logs[name], 200, mimetype="text/plain")
+        if self.behind_ui:
+            return Response("Could not get main container logs: pod not found", 500, mimetype="text/html")
+        missing = {"error_message": f"Failed to read logs from pod {pod}", "error_details": "…"}
+        return Response(json.dumps(missing), 200, mimetype="text/plain")
 
     def _answer(self, request: Request) -> dict[str, Any]:
         if self.away:

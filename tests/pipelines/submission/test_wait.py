@@ -43,7 +43,9 @@ def test_wait_follows_every_step_and_ends_with_the_verdict(submit, kubeflow, mlf
     assert "driver" not in said and "executor" not in said and f"tasks {COUNT}/{COUNT}" in said
 
 
-def test_progress_and_words_of_the_steps_are_shown_once(submit, kubeflow, mlflow_says):
+@pytest.mark.parametrize("behind_ui", [True, False])
+def test_progress_and_words_of_the_steps_are_shown_once(submit, kubeflow, mlflow_says, behind_ui):
+    kubeflow.behind_ui = behind_ui
     mlflow_says(verdict="promote", winner="unet", registered_version="1")
     progress = [{"label": "training", "done": done, "total": 40, "detail": "dice 0.71"} for done in (3, 40)]
     kubeflow.goes[SECOND] = ["PENDING", "RUNNING", "RUNNING", "RUNNING", "SUCCEEDED"]
