@@ -286,7 +286,8 @@ def submit(
         str,
         typer.Option(
             metavar="RUN",
-            help="Follow a run that is there already, whoever started it, as --wait does; RUN is its id.",
+            help="Follow a run that is there already, whoever started it, as --wait does; RUN is its id, or the "
+            "address of its page.",
             rich_help_panel=WATCH_PANEL,
         ),
     ] = "",

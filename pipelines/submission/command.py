@@ -52,7 +52,7 @@ class Options:
         again: whether a run is started beside an unfinished one of that name and parameters.
         dry_run: whether only to show what would be done.
         wait: whether to follow the run that is started.
-        follow: id of a run to follow that is there already.
+        follow: id of a run to follow that is there already, or the address of its page.
         cron: times of a schedule to make.
         schedules: whether to list the schedules.
         pause: name of a schedule.
@@ -153,8 +153,9 @@ def run(options: Options) -> None:
         kubeflow.require_version(version)
         _begin(order, kubeflow, options, console)
     elif options.follow:
-        print(f"Run {kubeflow.page(f'runs/details/{options.follow}')}", flush=True)
-        _follow(Follower(kubeflow, options.follow, console))
+        identity = options.follow.rstrip("/").rpartition("/")[2]
+        print(f"Run {kubeflow.page(f'runs/details/{identity}')}", flush=True)
+        _follow(Follower(kubeflow, identity, console))
     elif options.schedules:
         _list(kubeflow, console)
     else:

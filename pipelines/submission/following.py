@@ -120,6 +120,7 @@ class Follower:
             try:
                 run = self.kubeflow.call("looking at the run", self.kubeflow.runs.run_service_get_run, self.run)
                 silent_since = None
+                self._told.pop("Kubeflow", None)
             except Unreachable as error:
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > PATIENCE:
@@ -153,8 +154,12 @@ class Follower:
             if not (first and (over or standing.state in ENDED)):
                 self._read(step, standing)
             if not over:
-                self._tell_of_waiting(step, standing)
+                self._tell_of_waiting(step.title, standing)
                 self._tell_of_attempt(nodes.workflow, step, standing)
+        if not over:
+            for opening in nodes.openings():
+                self._tell_of_waiting("a pipeline", opening)
+            self._tell_of_beginning(run, nodes)
         self._count(run, nodes)
         return nodes
 
@@ -185,7 +190,7 @@ class Follower:
 
     def _read(self, step: Step, standing: Standing) -> None:
         """Show what the step's pod has printed since the last time."""
-        if not standing.pod or standing.waiting:
+        if not standing.pod or standing.waiting or standing.driver:
             return
         ended = standing.state in ENDED or standing.failed_attempt
         due = self._due.get(standing.pod, 0.0)
@@ -200,7 +205,7 @@ class Follower:
         if ended:
             self._bars.remove(step.title)
 
-    def _tell_of_waiting(self, step: Step, standing: Standing) -> None:
+    def _tell_of_waiting(self, title: str, standing: Standing) -> None:
         """Speak of a pod that does not run: Kubeflow itself calls it pending, whatever the reason."""
         waiting = standing.waiting
         if waiting is None:
@@ -218,49 +223,63 @@ class Follower:
         self._asked[standing.pod] = now + self.long_wait
         why = self._cluster.why_waiting(standing.pod)
         command = describe(self.kubeflow.namespace, standing.pod)
-        line = f"{step.title} has waited {_span(waited)} for its pod {standing.pod}: "
+        line = f"{title} has waited {_span(waited)} for its {_kind(standing)} {standing.pod}: "
         self._say(standing.pod, f"waits {why}", line + (why or f"Kubeflow does not say why; {command} does"))
+
+    def _tell_of_beginning(self, run: Any, nodes: Nodes) -> None:
+        """Speak of a run that nobody has begun: Argo's controller has made no node of it."""
+        waited = (datetime.now(UTC) - run.created_at).total_seconds() if run.created_at else 0.0
+        if not nodes.workflow and waited > self.long_wait:
+            command = f"kubectl -n {self.kubeflow.pod_namespace} get workflows,pods -l pipeline/runid={self.run}"
+            line = f"nothing of the run has begun for {_span(waited)}: does Argo's controller run? {command} tells"
+            self._say("beginning", "waits", line)
 
     def _tell_of_attempt(self, workflow: str, step: Step, standing: Standing) -> None:
         """Speak of an attempt that failed while the step is tried again."""
         if standing.failed_attempt and self._told.get(standing.pod) != FAILED:
             why = self._why_failed(workflow, standing)
-            line = f"{step.title}: attempt {standing.attempt + 1} failed (pod {standing.pod}), it is tried again: {why}"
-            self._say(standing.pod, FAILED, line)
+            line = f"attempt {standing.attempt + 1} failed (pod {standing.pod}); it may be tried again: {why}"
+            self._say(standing.pod, FAILED, f"{step.title}: {line}")
 
-    def _why_failed(self, workflow: str, standing: Standing) -> str:
-        """Why a pod failed: in the step's own words, else how its log ends, else what Argo says or how to ask it."""
+    def _own_words(self, standing: Standing) -> tuple[str, str]:
+        """The step's own message of why it failed, empty where it gave none; and its log, where that was needed."""
         log = self._logs.get(standing.pod)
         if log is not None and log.error:
-            return log.error
+            return log.error, ""
         text = self.kubeflow.log(self.run, standing.pod)
         own = PodLog("", Bars(Console(quiet=True)))
         own.take(text, ended=True)
-        if own.error:
-            return own.error
+        return own.error, text
+
+    def _why_failed(self, workflow: str, standing: Standing) -> str:
+        """Why a pod failed: in the step's own words, else how its log ends, else what Argo says or how to ask it."""
+        own, text = self._own_words(standing)
+        if own:
+            return own
         said = [ending(text), self._cluster.message(workflow, standing.node)]
         command = node_message(self.kubeflow.namespace, workflow, standing.node)
         return "; ".join(filter(None, said)) or f"it has no log; {command} says why"
 
     def _failure(self, run: Any, nodes: Nodes) -> str:
         """What to tell of a run that did not succeed."""
-        failed = {step: standing for step, standing in nodes.standings.items() if standing.state == FAILED}
-        told = [
-            f"{step.title}: {self._why_failed(nodes.workflow, standing)} "
-            f"({'driver' if standing.driver_failed else 'pod'} {standing.pod})"
-            for step, standing in failed.items()
-        ]
-        if not told:
-            told = [
-                f"the pipeline was not opened: {ending(self.kubeflow.log(self.run, pod)) or 'no log'} (driver {pod})"
-                for pod in nodes.failed_drivers()
-            ]
+        terminated = self._terminated(run, nodes)
+        told = ["the run was terminated by a person, not by a step"] if terminated else []
+        for step, standing in nodes.standings.items():
+            where = f"({_kind(standing)} {standing.pod})"
+            if standing.state == FAILED and not terminated:
+                told.append(f"{step.title}: {self._why_failed(nodes.workflow, standing)} {where}")
+            elif standing.pod and standing.state in (FAILED, RUNNING):
+                # One that was stopped has nothing to say; one that seems to run may have failed since, where
+                # Kubeflow's record of the tasks ended early.
+                own, _ = self._own_words(standing)
+                told += [f"{step.title}: {own} {where}"] if own else []
+        for opening in nodes.openings():
+            if opening.state == FAILED and not told:
+                why = self._why_failed(nodes.workflow, opening)
+                told.append(f"a pipeline was not opened: {why} ({_kind(opening)} {opening.pod})")
         if run.error and run.error.message:
             told.append(run.error.message)
-        if self._terminated(run, nodes):
-            return ". ".join(["the run was terminated by a person, not by a step", *told, self._page()])
-        if not told:
-            told = [f"the run ended as {str(run.state).lower()}, and none of its tasks says that it failed"]
+        told = told or [f"the run ended as {str(run.state).lower()}, and none of its tasks says that it failed"]
         return ". ".join([*told, self._page()])
 
     def _terminated(self, run: Any, nodes: Nodes) -> bool:
@@ -281,11 +300,11 @@ def ending(log: str) -> str:
     return "; ".join(filter(None, [own, ended]))[:600]
 
 
+def _kind(standing: Standing) -> str:
+    return "driver" if standing.driver else "pod"
+
+
 def _span(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.0f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

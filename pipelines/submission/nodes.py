@@ -54,7 +54,7 @@ class Standing:
         waiting: whether that pod does not run yet; None where the entries leave it open.
         since: when the latest attempt began.
         failed_attempt: whether the latest attempt failed while the step as a whole goes on.
-        driver_failed: whether the step failed before its pod was made; `pod` is then the driver's.
+        driver: whether `pod` is the driver's, which prepares the step, and waits or failed.
     """
 
     state: str = NOT_STARTED
@@ -64,7 +64,7 @@ class Standing:
     waiting: bool | None = False
     since: datetime | None = None
     failed_attempt: bool = False
-    driver_failed: bool = False
+    driver: bool = False
 
     @property
     def cached(self) -> bool:
@@ -94,11 +94,10 @@ class Nodes:
         self._leaves = [entry for entry in self._entries if id(entry) not in identified]
         self.standings = {step: self._standing(base, step) for step, base in bases.items()}
 
-    def failed_drivers(self) -> list[str]:
-        """Pods that failed to open a pipeline, the whole one or a nested one, so that no step in it began."""
-        failed = [driver for driver in self._drivers if self._state(driver) == FAILED]
-        latest = [(self._attempts(driver) or [driver])[-1] for driver in failed]
-        return [pod_name(self.workflow, DAG_DRIVER_TEMPLATE, driver) for driver in latest]
+    def openings(self) -> list[Standing]:
+        """Where the drivers of pipelines stand, of the whole one and of nested ones, that wait or failed."""
+        found = [self._driver(driver, DAG_DRIVER_TEMPLATE) for driver in self._drivers]
+        return [standing for standing in found if standing.state]
 
     def _enumerate(self, step: Step) -> str:
         """Note which children each node on the way to a step can have, and give the name of the step's own node."""
@@ -132,12 +131,8 @@ class Nodes:
         executor, driver = f"{dag}.executor", f"{base}-driver"
         outer = self._state(base)
         if not self._is_known(executor):
-            if self._state(driver) != FAILED:
-                # A node whose turn never came has an entry without a state.
-                return Standing(outer)
-            failed = (self._attempts(driver) or [driver])[-1]
-            pod = pod_name(self.workflow, DRIVER_TEMPLATE, failed)
-            return Standing(FAILED, pod, self._id(failed), driver_failed=True)
+            # A node whose turn never came has an entry without a state.
+            return self._driver(driver, DRIVER_TEMPLATE) if not outer else Standing(outer)
         state = outer if outer in ENDED else RUNNING
         attempts = self._attempts(executor)
         latest = attempts[-1] if attempts else executor
@@ -158,6 +153,21 @@ class Nodes:
             waiting=state == RUNNING and (states == {PENDING} if sure or PENDING not in states else None),
             since=_time(sure.start_time if sure else around.start_time if around else None),
             failed_attempt=state == RUNNING and states == {FAILED},
+        )
+
+    def _driver(self, name: str, template: str) -> Standing:
+        """Where a driver stands that waits for its pod or failed; one that runs or did well is nothing to speak of."""
+        if not self._is_known(name):
+            return Standing()
+        pod = (self._attempts(name) or [name])[-1]
+        candidates = self._candidates(pod, self._found.get(name))
+        waiting = {entry.state for entry in candidates} == {PENDING}
+        state = PENDING if waiting else FAILED if self._state(name) == FAILED else NOT_STARTED
+        if not state:
+            return Standing()
+        since = _time(candidates[0].start_time) if waiting else None
+        return Standing(
+            state, pod_name(self.workflow, template, pod), self._id(pod), waiting=waiting, since=since, driver=True
         )
 
     def _id(self, name: str) -> str:

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from metseg.settings import Settings
+from metseg.tracking import runs
 from pipelines.submission.cluster import waiting_reason
 from pipelines.submission.following import ending
 from pipelines.submission.package import documents
@@ -82,9 +84,6 @@ def test_failed_step_ends_in_its_own_words_with_its_pod(submit, kubeflow, playin
     assert code == 1 and f"(pod {pod})" in said and "ingest: failed" in said
     assert "ingest: s3://scans/p12: the bucket cannot be listed (Could not connect to the endpoint URL" in said
     assert "See to the name, AWS_ENDPOINT_URL and the credentials" in said
-    from metseg.settings import Settings
-    from metseg.tracking import runs
-
     assert runs.client(Settings.from_environment()).get_run(left).info.status == "FAILED"
 
 
@@ -128,7 +127,7 @@ def test_pod_that_kubernetes_refuses_is_named_with_how_to_ask_and_then_with_the_
     leave(run)
     _, said = submit("--follow", run)
     pod = "metseg-training-rckzz-metadata-0-3-retry-system-container-impl-2042371262"
-    assert f"ingest: attempt 2 failed (pod {pod}), it is tried again: it has no log" in said
+    assert f"ingest: attempt 2 failed (pod {pod}); it may be tried again: it has no log" in said
     command = f"kubectl -n kubeflow get workflow metseg-training-rckzz -o jsonpath='{{.status.nodes.{node}.message}}'"
     assert command in said
 
@@ -190,11 +189,12 @@ def test_run_whose_pipeline_is_gone_is_followed_by_its_state(submit, kubeflow, p
     assert code == 0 and "only its end is told" in said
 
 
-def test_run_of_a_schedule_is_followed_by_the_pipeline_of_its_version(submit, kubeflow, leave):
+@pytest.mark.parametrize("address", ["{run}", "http://kubeflow.example.org/#/runs/details/{run}"])
+def test_run_that_another_started_is_followed_by_the_pipeline_of_its_version(submit, kubeflow, leave, address):
     submit(*DATA)
     (run,) = kubeflow.runs
     leave(run, verdict="promote", winner="unet", registered_version="2")
-    code, said = submit("--follow", run)
+    code, said = submit("--follow", address.format(run=run))
     assert code == 0 and "registered as version 2" in said
 
 

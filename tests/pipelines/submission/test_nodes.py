@@ -181,19 +181,38 @@ def test_pod_that_waits_beside_one_that_runs_is_left_open_where_the_entries_do_n
     assert found[steps["train"]].waiting is True and found[steps["train-2"]].waiting is False
 
 
-def test_driver_that_fails_is_named_for_its_step():
-    specification = recorded.specification()
+def stuck_at_driver(specification: Specification, last: str, state: str) -> Tree:
+    """A run whose last node so far is this driver."""
     tree = Tree(specification.pipeline, "w", {"check": "RUNNING"})
-    for name in [name for name in tree.nodes if ".check" in name]:
-        if "-driver" in name:
-            tree.nodes[name].state = "FAILED"
-            tree.nodes[name].children = [child for child in tree.nodes[name].children if "-driver(" in child]
-        else:
-            del tree.nodes[name]
+    for name in list(tree.nodes):
+        if name.startswith(f"w(0).{last}") or f".{last}" in name:
+            if f"{last}-driver" in name:
+                tree.nodes[name].state = state if "-driver(" in name or state == "FAILED" else "RUNNING"
+                tree.nodes[name].children = [child for child in tree.nodes[name].children if "-driver(" in child]
+            else:
+                del tree.nodes[name]
+    return tree
+
+
+@pytest.mark.parametrize("state", ["FAILED", "PENDING"])
+def test_driver_that_fails_or_waits_is_named_for_its_step(state):
+    specification = recorded.specification()
     steps = specification.steps()
+    tree = stuck_at_driver(specification, "check", state)
     found = Nodes(recorded.entries(tree.entries()), steps).standings[steps[0]]
-    assert found.state == "FAILED" and found.driver_failed
+    assert (found.state, found.driver, found.waiting) == (state, True, state == "PENDING")
     assert found.pod == f"w-system-container-driver-{fnv1a('w(0).root(0).check-driver(0)')}"
+
+
+@pytest.mark.parametrize("state", ["FAILED", "PENDING"])
+def test_driver_of_the_whole_pipeline_is_told_where_it_fails_or_waits(state):
+    specification = recorded.specification()
+    tree = stuck_at_driver(specification, "root", state)
+    (opening,) = Nodes(recorded.entries(tree.entries()), specification.steps()).openings()
+    assert (opening.state, opening.pod) == (state, f"w-system-dag-driver-{fnv1a('w(0).root-driver(0)')}")
+    assert not Nodes(
+        recorded.entries(Tree(specification.pipeline, "w", {"check": "RUNNING"}).entries()), specification.steps()
+    ).openings()
 
 
 def test_run_that_has_not_begun_has_no_steps_under_way():

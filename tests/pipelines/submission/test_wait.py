@@ -16,6 +16,7 @@ from tests.pipelines.submission.argo import CACHED
 COUNT = len(titles())
 FIRST, SECOND = titles()[:2]
 MESSAGE = "s3://scans/2026: the bucket cannot be listed. See to the name and the credentials."
+NOT_BEGUN = {"state": "PENDING", "created_at": "2026-11-27T20:50:16Z", "run_details": {}}
 ERROR_LOG = "\n".join(
     [
         "I1127 20:53:03.808319      14 main.go:67] Setting log level to: '1'",
@@ -93,7 +94,7 @@ def test_attempt_that_fails_is_spoken_of_and_the_next_one_is_followed(submit, ku
     kubeflow.goes[SECOND] = ["RUNNING", ["FAILED+"], ["FAILED+", "RUNNING"], ["FAILED+", "SUCCEEDED"]]
     kubeflow.logs[SECOND] = ERROR_LOG
     code, said = submit(*DATA, "--wait")
-    assert code == 0 and said.count(f"{SECOND}: attempt 1 failed") == 1 and f"it is tried again: {MESSAGE}" in said
+    assert code == 0 and said.count(f"{SECOND}: attempt 1 failed") == 1 and f"it may be tried again: {MESSAGE}" in said
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,27 @@ def test_run_that_a_person_ended_is_said_to_be_so(submit, kubeflow, mlflow_says,
         # The run itself ends as FAILED: Kubeflow forgets the rest once Argo has stopped it.
         kubeflow.extra = {"state_history": [{"update_time": "2026-11-27T21:00:00Z", "state": "CANCELING"}]}
     code, said = submit(*DATA, "--wait")
-    assert code == 1 and "the run was terminated by a person" in said
+    assert code == 1 and "the run was terminated by a person" in said and "it has no log" not in said
+
+
+def test_run_that_nobody_begins_is_spoken_of(submit, kubeflow, mlflow_says, monkeypatch):
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    answer, looks = kubeflow._run_service_get_run, []
+
+    def late(request, path, body):
+        looks.append(path)
+        return answer(request, path, body) if len(looks) > 3 else {**kubeflow.runs[path["run_id"]], **NOT_BEGUN}
+
+    monkeypatch.setattr(kubeflow, "_run_service_get_run", late)
+    code, said = submit(*DATA, "--wait")
+    assert code == 0 and said.count("nothing of the run has begun") == 1 and "kubectl -n kubeflow get work" in said
+
+
+def test_step_that_failed_after_the_record_ended_is_told_by_its_log(submit, kubeflow, mlflow_says):
+    mlflow_says()
+    kubeflow.frozen, kubeflow.goes[SECOND], kubeflow.logs[SECOND] = 3, ["RUNNING"] * 3 + ["FAILED"], ERROR_LOG
+    code, said = submit(*DATA, "--wait")
+    assert code == 1 and f"{SECOND}: {MESSAGE}" in said
 
 
 def test_waiting_pod_is_spoken_of_after_two_minutes_with_the_command_that_says_why(submit, kubeflow, mlflow_says):
