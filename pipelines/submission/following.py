@@ -183,7 +183,8 @@ class Follower:
             line = f"Kubeflow's record of the tasks ends at {done} of {len(steps)}; the run itself succeeded"
             self._say("record", "ends", line)
             done = len(steps)
-        running = ", ".join(step.title for step, standing in nodes.standings.items() if standing.state == RUNNING)
+        at_work = [step.title for step, standing in nodes.standings.items() if standing.state == RUNNING]
+        running = ", ".join(at_work) if len(at_work) <= 2 else f"{len(at_work)} running"
         if steps and self._told.get("tasks") != (count := f"{done} {running}"):
             self._told["tasks"] = count
             self._bars.update("", "tasks", done, len(steps), running)
