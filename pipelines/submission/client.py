@@ -46,6 +46,10 @@ LOG_PLACES = (
 """The API server's own, and the UI's: where `--host` is the UI, it need not hand the first one on."""
 
 
+NO_LOG = ('{"error_message":', "unable to retrieve container logs for ")
+"""What stands in place of a log that is not there: the API server and the node have said 200 by the time they look."""
+
+
 class Unreachable(KubeflowError):
     """Nothing answers, or a server that cannot do better now: asking again later may help."""
 
@@ -187,8 +191,7 @@ class Kubeflow:
             text = self._log_at(place, {"run_id": run, "pod": pod, "namespace": self.pod_namespace})
             if text is not None:
                 self._log_place = place
-                # The API server has said 200 by the time it finds no log, and writes why in its place.
-                return "" if text.startswith('{"error_message":') else text
+                return "" if text.startswith(NO_LOG) else text
         return ""
 
     def _log_at(self, place: LogPlace, given: dict[str, str]) -> str | None:
