@@ -151,8 +151,10 @@ class Follower:
         over = run.state in RUN_ENDED
         for step, standing in nodes.standings.items():
             self._tell(step, standing)
-            if not (first and (over or standing.state in ENDED)):
-                self._read(step, standing)
+            if first and (over or standing.state in ENDED):
+                # What was over before anybody looked has said what it had to say.
+                self._due[standing.pod] = float("inf")
+            self._read(step, standing)
             if not over:
                 self._tell_of_waiting(step.title, standing)
                 self._tell_of_attempt(nodes.workflow, step, standing)

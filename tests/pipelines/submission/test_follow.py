@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from metseg.progress import LOG_TAG
 from metseg.settings import Settings
 from metseg.tracking import runs
 from pipelines.submission.cluster import waiting_reason
@@ -14,6 +15,9 @@ from pipelines.submission.package import documents
 from tests.pipelines.submission import DATA, recorded
 from tests.pipelines.submission.kubeflow_server import Kubeflow
 
+PLAIN, RETRY = (
+    f"metseg-training-92stb-metadata-0-3-{tried_again}system-container-impl" for tried_again in ("", "retry-")
+)
 VERSION = {"pipeline_id": "p", "display_name": "v", "name": "v"}
 
 
@@ -87,10 +91,13 @@ def test_failed_step_ends_in_its_own_words_with_its_pod(submit, kubeflow, playin
     assert runs.client(Settings.from_environment()).get_run(left).info.status == "FAILED"
 
 
-def test_running_step_is_counted_and_named(submit, playing, leave):
+def test_running_step_is_counted_and_named_and_what_is_over_is_not_read_again(submit, kubeflow, playing, leave):
     run = playing("run-running-ingest")
     leave(run)
+    check, ingest = f"{PLAIN}-3086304825", f"{RETRY}-3985038057"
+    kubeflow.logs = {check: LOG_TAG + "checked\n", ingest: LOG_TAG + "12 patients\n"}
     code, said = submit("--follow", run)
+    assert "ingest: 12 patients" in said and "checked" not in said
     assert "check parameters: succeeded" in said and "ingest: running" in said and "tasks 1/13 ingest" in said
     assert code == 1 and "terminated by a person" in said
 
