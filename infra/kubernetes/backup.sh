@@ -4,7 +4,7 @@
 # The database first: artifacts are written once, so the bucket that is copied later holds all that the database names.
 set -euo pipefail
 folder=${1:?usage: backup.sh FOLDER, which is made}
-inside() { local workload=$1; shift; kubectl exec --stdin "$workload" --namespace metseg --container "${workload#*/}" -- "$@" < /dev/null; }
+inside() { local workload=$1; shift; kubectl exec --stdin "$workload" --namespace=metseg "--container=${workload#*/}" -- "$@" < /dev/null; }
 umask 077
 mkdir "$folder"
 inside statefulset/postgres pg_dump --username=mlflow --format=custom mlflow > "$folder/mlflow.dump"

@@ -1,7 +1,8 @@
 """Stands in for `kubectl` where no API server is to be had: keeps objects as files and prints what kubectl prints.
 
 Objects lie in $FAKE_CLUSTER/NAMESPACE/KIND/NAME.json; every call is written to $FAKE_CLUSTER/calls.jsonl, without its
-standard input. `exec` runs the command on this machine; $FAKE_RESTART is run with the name of a restarted workload.
+standard input. `exec` runs the command on this machine, $FAKE_PROGRAMS in place of /etc/metseg; $FAKE_RESTART is run
+with the name of a workload that is restarted, or started.
 """
 
 from __future__ import annotations
@@ -116,7 +117,13 @@ def main(arguments: list[str]) -> None:
         case ["label", "namespace", name, label]:
             label_namespace(name, label)
         case ["exec", _]:
-            sys.exit(subprocess.run(command.split("\0"), check=False).returncode)
+            here = command.replace("/etc/metseg", os.environ.get("FAKE_PROGRAMS", "/etc/metseg"))
+            sys.exit(subprocess.run(here.split("\0"), check=False).returncode)
+        case ["scale", workload]:
+            if options["replicas"] != "0" and (hook := os.environ.get("FAKE_RESTART")):
+                subprocess.run([hook, workload], check=True)
+        case ["wait", "pod"]:
+            print("pod/one condition met")
         case ["rollout", "restart", workload]:
             if hook := os.environ.get("FAKE_RESTART"):
                 subprocess.run([hook, workload], check=True)
