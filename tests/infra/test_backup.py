@@ -113,6 +113,11 @@ def test_what_was_copied_is_there_again(place, tmp_path):
     assert not place.server.sql("SELECT 1 FROM pg_tables WHERE tablename = 'of_a_newer_release'")
     logins = LOGINS.format(uri=place.uri)
     assert logs_in(logins, PASSWORDS[1]) and not logs_in(logins, PASSWORDS[0]), "the Secret's of where it is restored"
+    # What was restored can be copied and restored as well.
+    assert place.script("backup.sh", tmp_path / "second").returncode == 0
+    answer = place.script("restore.sh", tmp_path / "second")
+    assert answer.returncode == 0, answer.stderr
+    assert MlflowClient(place.uri, place.uri).get_run(run).data.metrics == {"dice": 0.75}
 
 
 def test_a_damaged_copy_is_refused_before_anything_is_stopped(place, tmp_path):
