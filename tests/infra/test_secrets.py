@@ -173,6 +173,13 @@ def test_the_services_namespace_is_none_of_runs(cluster):
     assert answer.returncode == 1 and "name the namespaces" in answer.stderr
 
 
+def test_a_namespace_that_is_being_deleted_is_left_alone(cluster):
+    cluster.apply("kubeflow", "profile-b")
+    gone = cluster.get("Namespace", "-", "profile-b")
+    cluster.put({**gone, "status": {"phase": "Terminating"}}, "-")
+    assert {namespace for namespace, _ in parsed(cluster.apply())} == {"metseg", "kubeflow"}
+
+
 def test_an_unreachable_cluster_gives_its_reason_and_prints_nothing(cluster, tmp_path):
     (tmp_path / "bin/kubectl").write_text("#!/bin/sh\necho 'connection refused' >&2\nexit 1\n")
     answer = cluster.run()

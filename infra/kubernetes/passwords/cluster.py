@@ -65,9 +65,13 @@ def kubectl(*arguments: str, stdin: str = "") -> str:
 
 
 def namespaces() -> dict[str, Mapping[str, str]]:
-    """Labels of every namespace, by its name."""
+    """Labels of every namespace that is not being deleted, by its name."""
     found = json.loads(kubectl("get", "namespaces", "--output=json"))
-    return {entry["metadata"]["name"]: entry["metadata"].get("labels") or {} for entry in found["items"]}
+    return {
+        entry["metadata"]["name"]: entry["metadata"].get("labels") or {}
+        for entry in found["items"]
+        if entry.get("status", {}).get("phase") != "Terminating"
+    }
 
 
 def secrets(namespace: str, names: Iterable[str]) -> dict[tuple[str, str], Mapping[str, str]]:
