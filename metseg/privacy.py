@@ -22,6 +22,9 @@ KEY_VARIABLE = "METSEG_PSEUDONYM_KEY"
 EVERYWHERE_VARIABLE = "METSEG_PSEUDONYMS"
 KEY_FILE = "pseudonym.key"
 SHORT_KEY = 16
+KUBEFLOW_VARIABLE = "METSEG_KUBEFLOW_RUN"
+SECRET = 'kubectl -n NAMESPACE create secret generic metseg-pseudonyms --from-literal=key="$(openssl rand -hex 32)"'
+"""Makes the Secret that Kubeflow's steps take the key from, in the namespace of the runs."""
 STANDARD_UID = "1.2.840.10008."
 """Root of the UIDs that the DICOM standard itself gives out: SOP classes, transfer syntaxes. They name nobody."""
 
@@ -41,13 +44,19 @@ class Pseudonyms:
         """Pseudonyms under `METSEG_PSEUDONYM_KEY`, or under a random key that is made once in the state folder.
 
         Raises:
-            UsageError: other users of the machine may read the key's file, or it is empty.
+            UsageError: other users of the machine may read the key's file, or it is empty; or there is no key on
+                Kubeflow, where one that is made would be gone with the pod, and the patients' names and split with it.
         """
         given = os.environ.get(KEY_VARIABLE, "")
         if given:
             if len(given) < SHORT_KEY:
                 logger.warning("%s is shorter than %d characters: it can be guessed", KEY_VARIABLE, SHORT_KEY)
             return cls(given.encode())
+        if os.environ.get(KUBEFLOW_VARIABLE):
+            raise UsageError(
+                f"{KEY_VARIABLE} is not set, and a pod keeps no key: the same patients would get other names and "
+                f"another split in the next run. Make the Secret once, and keep a copy of the key: {SECRET}"
+            )
         return cls(_kept_key((settings or Settings.from_environment()).state / KEY_FILE))
 
     def patient(self, identifier: str, issuer: str = "") -> str:

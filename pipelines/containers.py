@@ -7,14 +7,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+from metseg.certificates import BUNDLE, BUNDLE_VARIABLE, FILE, own_authorities
+from metseg.dataset.references.access import FOLDER, FOLDER_VARIABLE
+from metseg.dataset.references.access import folder as git_credentials
+from metseg.environment import PROXIES
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import QUIET, Settings
 
 USER = "1000:0"
 """Whom the steps run as where the caller is root; no step needs to be."""
-HANDED_ON = ("MLFLOW_", "METSEG_", "AWS_", "OPENBLAS_", "OMP_", "TF_", *QUIET)
+HANDED_ON = ("MLFLOW_", "METSEG_", "AWS_", "OPENBLAS_", "OMP_", "TF_", *PROXIES, *map(str.lower, PROXIES), *QUIET)
 """Beginnings of the names of variables that a step gets from the caller's environment."""
-OWN = ("METSEG_WORKSPACE", "METSEG_DATA", "METSEG_RUNS", "METSEG_IMAGE", "METSEG_GIT_COMMIT", "AWS_CA_BUNDLE")
+OWN = (
+    "METSEG_WORKSPACE",
+    "METSEG_DATA",
+    "METSEG_RUNS",
+    "METSEG_IMAGE",
+    "METSEG_GIT_COMMIT",
+    "AWS_CA_BUNDLE",
+    FOLDER_VARIABLE,
+    BUNDLE_VARIABLE,
+)
 """Of these the ones that name paths of this machine, or what an image says of itself."""
 
 
@@ -88,6 +101,20 @@ def environment(settings: Settings) -> dict[str, str]:
     return handed | {"METSEG_STATE": str(settings.state), "METSEG_PROGRESS": "lines"}
 
 
+def credentials() -> dict[Path, str]:
+    """Files of this machine that a step finds where a pod does: Git's credentials, authorities of one's own.
+
+    Raises:
+        UsageError: a variable names what is not there.
+    """
+    found: dict[Path, str] = {}
+    if (git := git_credentials()).is_dir():
+        found[git.resolve()] = FOLDER
+    if (authorities := own_authorities()) is not None:
+        found[authorities.resolve()] = f"{BUNDLE}/{FILE}"
+    return found
+
+
 def runner(settings: Settings, reference: str, steps: Path) -> Any:
     """kfp's runner of containers.
 
@@ -111,6 +138,7 @@ def runner(settings: Settings, reference: str, steps: Path) -> Any:
     if Path(reference).exists():
         data = str(Path(reference).resolve())
         mounts.append(Mount(data, data, type="bind", read_only=True))
+    mounts += [Mount(inside, str(here), type="bind", read_only=True) for here, inside in credentials().items()]
     return local.DockerRunner(
         environment=environment(settings),
         mounts=mounts,

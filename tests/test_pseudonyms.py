@@ -9,9 +9,13 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from metseg.dataset.cache import DataCache
+from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
 from metseg.privacy import KEY_FILE, Pseudonyms
 from metseg.settings import Settings
+from tests.dataset.cohorts import brats_cohort
+from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
 
 
 def test_pseudonyms_depend_on_the_key_the_number_and_its_issuer() -> None:
@@ -47,3 +51,33 @@ def test_the_key_is_made_once_and_kept_from_others(
     with caplog.at_level(logging.WARNING, "metseg"):
         assert Pseudonyms.from_environment(settings).key == b"given"
     assert "can be guessed" in caplog.text
+
+
+def test_two_runs_on_kubeflow_over_one_folder_give_the_same_names_and_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run has a pod, and so a state folder, of its own; without the key from the Secret nothing is ingested."""
+    source = tmp_path / "in"
+    for number in range(4):
+        study = Study(patient=f"ID{number}", name=f"Name^{number}")
+        image, mask = head(number, size=16)
+        drawn = write_series(source / f"p{number}" / "t1c", study, image)
+        write_segmentation(source / f"p{number}" / "masks" / "seg.dcm", drawn, mask[..., None])
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path / "refused"))
+    monkeypatch.delenv("METSEG_PSEUDONYM_KEY", raising=False)
+    with pytest.raises(UsageError, match=r"kubectl .*create secret generic metseg-pseudonyms .*openssl rand"):
+        ingest(str(source), tmp_path / "refused-cohort", cache=DataCache(tmp_path / "refused-cache"))
+    assert not (tmp_path / "refused" / "var" / "state" / KEY_FILE).exists()
+    monkeypatch.setenv("METSEG_PSEUDONYM_KEY", "from the Secret, long enough")
+    found = []
+    for pod in ("one", "two"):
+        monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path / pod))
+        found.append(ingest(str(source), tmp_path / f"{pod}-cohort", cache=DataCache(tmp_path / f"{pod}-cache")))
+    assert found[0].assignments() == found[1].assignments() and len(found[0].assignments()) == 4
+    assert [case.case for case in found[0].cases] == [case.case for case in found[1].cases]
+    assert not any(name.startswith("ID") for name in found[0].assignments())
+    # Other layouts name nobody by default and need no key.
+    monkeypatch.delenv("METSEG_PSEUDONYM_KEY")
+    brats_cohort(tmp_path / "plain", 3)
+    assert len(ingest(str(tmp_path / "plain"), tmp_path / "plain-cohort").cases) == 3

@@ -14,8 +14,10 @@ from metseg.dataset.ingest import ingest as ingest_cohort
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
 from metseg.progress import Progress
+from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
 from metseg.tracking import runs
+from metseg.tracking.abandoned import close_abandoned
 from metseg.tracking.code_version import git_commit
 from metseg.tracking.data_lineage import MODEL_TAG, earlier_splits, log_data
 from metseg.tracking.kubeflow import mlflow_page
@@ -56,6 +58,8 @@ def ingest(
     """
     settings = Settings.from_environment()
     tracking = runs.client(settings)
+    close_abandoned(tracking)
+    sweep_checkpoints(settings)
     earlier = earlier_splits(tracking, model_name)
     with ExitStack() as shown:
         bars: list[Progress] = []

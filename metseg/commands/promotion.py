@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metseg.retention import version_days
 from metseg.serving.reconciliation.limits import Limits
 from metseg.settings import MODEL_NAME, Settings, apply_defaults
 
@@ -82,7 +83,7 @@ def reconcile(
         print(f"{volume.config} is there")
         return
     registry, health = AliasRegistry(settings), Health(health_file)
-    limits = Limits(load_seconds=load_seconds, lock_seconds=600.0 if once else 5.0, tolerance=tolerance)
+    limits = Limits(load_seconds, 600.0 if once else 5.0, tolerance, keep_days=version_days())
     with ServerConnection(settings.model_server or DEFAULT_SERVER, load_seconds) as connection, _ended_by_sigterm():
         reconciler = Reconciler(registry, volume, connection, limits, health.beat)
         loop = Loop(registry, reconciler, model_name or [], health)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+API_VARIABLE = "METSEG_KUBEFLOW_API"
+API = "http://ml-pipeline.kubeflow:8888"
+"""Kubeflow's API as its own installation names it, seen from a pod."""
+TOKEN_FILE = Path("/var/run/secrets/kubeflow/pipelines/token")
+SECONDS = 3.0
+"""The longest that one request to Kubeflow may take."""
 RUN_TAG, URL_TAG = "kfp.pipeline_run_id", "kfp.pipeline_run_url"
 PARENT_TAG = "mlflow.parentRunId"
 
@@ -32,6 +39,32 @@ def kubeflow_tags() -> dict[str, str]:
         return {}
     address = os.environ.get("METSEG_KUBEFLOW_URL", "").rstrip("/")
     return {RUN_TAG: run, **({URL_TAG: f"{address}/#/runs/details/{run}"} if address else {})}
+
+
+def run_state(identity: str) -> str:
+    """Return the state of a Kubeflow run, such as `FAILED`; empty where Kubeflow does not know it or does not answer.
+
+    Asked is `METSEG_KUBEFLOW_API`, on Kubeflow `http://ml-pipeline.kubeflow:8888` by default.
+    """
+    import requests  # type: ignore[import-untyped]
+
+    address = os.environ.get(API_VARIABLE) or (API if kubeflow_run() else "")
+    if not address:
+        return ""
+    token = TOKEN_FILE.read_text(encoding="utf-8").strip() if TOKEN_FILE.is_file() else ""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        response = requests.get(
+            f"{address.rstrip('/')}/apis/v2beta1/runs/{identity}",
+            headers=headers,
+            timeout=SECONDS,
+            allow_redirects=False,
+        )
+        answer: Any = response.json() if response.status_code == 200 else {}
+    except (requests.RequestException, ValueError) as error:
+        logger.info("Kubeflow at %s does not say how run %s ended (%s)", address, identity, error)
+        return ""
+    return str(answer.get("state", "")) if isinstance(answer, dict) else ""
 
 
 def handed_down(tracking: MlflowClient) -> Run | None:
@@ -72,3 +105,25 @@ def mlflow_page(experiment: str, run: str) -> str:
     """Address of a run in the MLflow UI (`METSEG_MLFLOW_URL`); empty where that is not known."""
     address = os.environ.get("METSEG_MLFLOW_URL", "").rstrip("/")
     return f"{address}/#/experiments/{experiment}/runs/{run}" if address else ""
+
+
+def fail_run_of(tracking: MlflowClient, kubeflow_run: str, status: str = "FAILED") -> int:
+    """Mark what a Kubeflow run left open in MLflow as failed: its run there, and what is nested in it.
+
+    Args:
+        tracking: MLflow client.
+        kubeflow_run: id of the Kubeflow run, which has ended.
+        status: `FAILED`, or `KILLED` where a person terminated it.
+
+    Returns:
+        How many runs were open.
+    """
+    places = [experiment.experiment_id for experiment in tracking.search_experiments()]
+    found = {run.info.run_id: run for run in tracking.search_runs(places, f"tags.`{RUN_TAG}` = '{kubeflow_run}'")}
+    for parent in list(found):
+        nested = tracking.search_runs(places, f"tags.`{PARENT_TAG}` = '{parent}'")
+        found |= {run.info.run_id: run for run in nested}
+    open_runs = [run for run, known in found.items() if known.info.status in ("RUNNING", "SCHEDULED")]
+    for run in open_runs:
+        tracking.set_terminated(run, status)
+    return len(open_runs)

@@ -72,13 +72,16 @@ def find_version(tracking: MlflowClient, name: str, which: str) -> registry.Vers
     Raises:
         MetsegError: there is no such model or version; the message names those that there are.
     """
+    alias = {label: alias for alias, label in registry.LABELS.items()}.get(which, which)
+    if which.isdecimal():
+        version = registry.version(tracking, name, int(which))
+    else:
+        version = registry.version_of_alias(tracking, name, alias)
+    if version is not None:
+        return version
     found = registry.versions(tracking, name)
     if not found:
         raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
-    alias = {label: alias for alias, label in registry.LABELS.items()}.get(which, which)
-    for version in found:
-        if str(version.number) == which or alias in version.aliases:
-            return version
     listed = [" ".join([str(version.number), *(f"({alias})" for alias in version.aliases)]) for version in found]
     raise MetsegError(f"{name} has no version {which}; it has {', '.join(listed)}")
 

@@ -11,6 +11,7 @@ from metseg.errors import MetsegError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -20,6 +21,8 @@ LABELS = {CHAMPION: "stable", CHALLENGER: "canary"}
 SERVING_TAG = "serving"
 VERIFIED, REFUSED = "verified", "refused"
 """How a version fared when it was to be served, in that tag."""
+
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def versions(registry: MlflowClient, name: str) -> list[Version]:
     try:
         model = registry.get_registered_model(name)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code == _ABSENT:
             return []
         raise
     by_version: dict[int, list[str]] = {}
@@ -67,9 +70,33 @@ def versions(registry: MlflowClient, name: str) -> list[Version]:
     return sorted(found, key=lambda entry: entry.number)
 
 
+def version(registry: MlflowClient, name: str, number: int) -> Version | None:
+    """Return one version of a model, by one request; None where it is not registered."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(registry.get_model_version(name, str(number)))
+    except MlflowException as error:
+        if error.error_code == _ABSENT:
+            return None
+        raise
+
+
 def version_of_alias(registry: MlflowClient, name: str, alias: str) -> Version | None:
-    """The version that an alias points at, if any."""
-    return next((entry for entry in versions(registry, name) if alias in entry.aliases), None)
+    """Return the version that an alias points at, by one request; None where it points at none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(registry.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if error.error_code == _ABSENT or f"alias {alias} not found" in str(error):
+            return None
+        raise
+
+
+def _version(entry: ModelVersion) -> Version:
+    run, aliases = str(entry.run_id), tuple(sorted(entry.aliases))
+    return Version(entry.name, int(entry.version), run, dict(entry.tags), aliases)
 
 
 def register(
@@ -92,12 +119,12 @@ def register(
     """
     from mlflow.exceptions import MlflowException
 
-    found = next((entry for entry in versions(registry, name) if entry.run == run), None)
-    if found is not None:
-        for key, value in tags.items():
-            if key not in found.tags:
-                registry.set_model_version_tag(name, str(found.number), key, value)
-        return found.number
+    for entry in registry.search_model_versions(f"run_id = '{run}'"):
+        if entry.name == name:
+            for key, value in tags.items():
+                if key not in entry.tags:
+                    registry.set_model_version_tag(name, str(entry.version), key, value)
+            return int(entry.version)
     try:
         registry.create_registered_model(name)
     except MlflowException as error:
@@ -109,7 +136,9 @@ def register(
 
 def nominate(registry: MlflowClient, name: str, number: int) -> None:
     """Point `challenger` at a version that passed the gate, unless it was champion since, or serving refused it."""
-    entry = next(found for found in versions(registry, name) if found.number == number)
+    entry = version(registry, name, number)
+    if entry is None:
+        raise MetsegError(f"version {number} of {name} is not in the registry any more: register it again")
     passed = entry.tags.get("gate") == "passed" and entry.tags.get(SERVING_TAG) != REFUSED
     if passed and not {CHAMPION, PREVIOUS} & set(entry.aliases):
         registry.set_registered_model_alias(name, CHALLENGER, str(number))

@@ -271,6 +271,8 @@ def train_heads(
         stacked as channels, and the figures of each epoch.
     """
     keep_freed_memory()
+    state.mkdir(parents=True, exist_ok=True)
+    state.touch()  # in use from now on: what nothing was written into for long is swept (metseg.retention)
     store = SliceStore(records / "train", context)
     sample = validation_sample(SliceStore(records / "validation", context))
     strategy = replication()
@@ -281,7 +283,6 @@ def train_heads(
         compile_network(trained, configuration)
     average = NetworkAverage(trained, configuration.ema)
     history: list[dict[str, float]] = []
-    state.mkdir(parents=True, exist_ok=True)
     if (state / STATE).exists():
         saved = read_json(state / STATE)
         history = saved["history"]

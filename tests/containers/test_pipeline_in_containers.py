@@ -8,42 +8,28 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
 
 from components.images import DATA_IMAGE, NAMES, TRAIN_IMAGE
-from metseg.imaging.phantom import generate_cohort
 from metseg.serving.client import SegmentationClient
 from metseg.tracking import registry
 from metseg.tracking.code_version import git_commit, package_version
-from tests.containers import daemon
-from tests.containers.stack import ANYONE, Stack, build, docker, up
+from tests.containers.runs import BUCKET, MODEL, metseg, run, s3
+from tests.containers.stack import ANYONE, docker
+from tests.dataset.certificates import authority, issue
+from tests.dataset.git_server import serving
 
 pytestmark = pytest.mark.containers
 
 STARTED = time.monotonic()
-METSEG = str(Path(sys.executable).parent / "metseg")
-MODEL = "brain-mets-segmentation"
-BUCKET = "scans"
-PATIENTS = 12
-BUDGET = {
-    "epochs": 3,
-    "steps_per_epoch": 64,
-    "batch_size": 4,
-    "filters": 8,
-    "depth": 3,
-    "image_size": 64,
-    "floor_dice": 0.0,
-    "floor_lesion_f1": 0.0,
-}
 LOOK = """id -u
 command -v gcc cc c++
 find /opt /build /tmp -name '*.whl' -o -name pip -o -name uv -o -name .cache 2> /dev/null
@@ -53,66 +39,6 @@ metseg --help > /dev/null && echo runs"""
 SECONDS_LOST = 5.0
 """The most that may lie between the end of a step's work and the beginning of the next one's."""
 MINUTES = 25.0
-
-
-@pytest.fixture(scope="module")
-def images() -> Iterator[str]:
-    """Our images, built; what is said of their sizes."""
-    try:
-        with daemon.running():
-            yield build()
-    except daemon.NoDocker as reason:
-        pytest.fail(f"NOT TESTED in containers: {reason}")
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("containers")
-    generate_cohort(folder / "heads", patients=PATIENTS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stack(images, workspace) -> Iterator[Stack]:
-    with up(workspace) as services:
-        services.await_health("mlflow", "reconciler", "gateway", "viewer")
-        client = s3(services)
-        client.create_bucket(Bucket=BUCKET)
-        for path in sorted((workspace / "heads").rglob("*.nii")):
-            client.upload_file(str(path), BUCKET, f"heads/{path.relative_to(workspace / 'heads').as_posix()}")
-        yield services
-
-
-def s3(stack: Stack):
-    return boto3.client(
-        "s3",
-        endpoint_url=stack.environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=stack.environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=stack.environment["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
-
-
-def metseg(*arguments: str, workspace: Path, environment: dict[str, str]) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_", "AWS_"))}
-    answer = subprocess.run(
-        [METSEG, *arguments],
-        env={**kept, "METSEG_WORKSPACE": str(workspace), **environment},
-        cwd=workspace,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stdout[-4000:] + answer.stderr[-4000:]
-    return answer.stdout
-
-
-def run(workspace: Path, reference: str, environment: dict[str, str], *options: str, promotion: str) -> dict:
-    parameters = {**BUDGET, "model_name": MODEL, "promotion": promotion}
-    given = [part for name, value in parameters.items() for part in ("--param", f"{name}={value}")]
-    metseg("run", "--data", reference, *given, *options, workspace=workspace, environment=environment)
-    return json.loads((workspace / "runs/latest/summary.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +186,105 @@ def test_little_is_lost_between_steps(workspace, images, contained, plain, capsy
         print(f"minutes since the start: {minutes:.1f}")
     assert max(found.values()) <= SECONDS_LOST, found
     assert minutes < MINUTES
+
+
+TOKEN = "glpat-of-the-second-run"
+
+
+@pytest.fixture(scope="module")
+def second(stack, workspace, contained, tmp_path_factory) -> dict:
+    """A second run, from a private Git repository: its data by a token over HTTPS, behind an authority of one's own.
+
+    It reads what the first one registered from a store that MLflow alone can reach.
+    """
+    folder = workspace / "second"
+    folder.mkdir()
+    (workspace / "git").mkdir()
+    (workspace / "git" / "token").write_text(TOKEN)
+    (workspace / "git" / "token").chmod(0o444)
+    certificates = tmp_path_factory.mktemp("certificates")
+    own = authority(certificates)
+    repository = published(workspace, stack)
+    environment = {
+        **stack.environment,
+        "METSEG_GIT_CREDENTIALS": str(workspace / "git"),
+        "METSEG_CA_BUNDLE": str(own.certificate),
+        "METSEG_STEP_USER": ANYONE,
+    }
+    with serving(repository, issue(certificates, own), "x-access-token", TOKEN) as server:
+        reference = f"git+{server.url}/cohort.git@main#data"
+        summary = run(
+            folder, reference, environment, "--images", package_version(), promotion="manual", epochs=1,
+            steps_per_epoch=8, architectures="unet",
+        )  # fmt: skip
+        assert server.expected() in server.logins
+    return summary
+
+
+def published(workspace: Path, stack) -> Path:
+    """Folder of a bare repository whose data DVC keeps in the stack's bucket."""
+    root, work = workspace / "srv", workspace / "work"
+    root.mkdir()
+    for path in (workspace / "heads").rglob("*.nii"):
+        copy = work / "data" / path.relative_to(workspace / "heads")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    config = workspace / "gitconfig"
+    config.write_text("[user]\n\tname = A\n\temail = a@example.org\n[init]\n\tdefaultBranch = main\n")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GIT_", "DVC_"))}
+    environment = {**kept, **stack.environment, "GIT_CONFIG_GLOBAL": str(config)}
+    dvc = (sys.executable, "-m", "dvc")
+    for words in (
+        ("git", "init", "-q"),
+        (*dvc, "init", "-q"),
+        (*dvc, "remote", "add", "-q", "-d", "store", f"s3://{BUCKET}/dvc"),
+        (*dvc, "add", "-q", "data"),
+        ("git", "add", "-A"),
+        ("git", "commit", "-qm", "The cohort"),
+        (*dvc, "push", "-q"),
+        ("git", "clone", "-q", "--bare", ".", str(root / "cohort.git")),
+    ):
+        done = subprocess.run(
+            words, cwd=work, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, (words, done.stderr)
+    return root
+
+
+def test_store_resolves_for_mlflow_alone(stack):
+    look = "import socket; print(socket.gethostbyname('s3'))"
+    for service, expected in (("mlflow", 0), ("reconciler", 1), ("viewer", 1), ("gateway", 1)):
+        assert (stack.run("exec", "-T", service, "python", "-c", look).returncode != 0) == bool(expected), service
+
+
+def test_second_run_reads_private_data_and_the_champions_record(workspace, contained, second):
+    assert second["data"]["version"] == contained["data"]["version"], "the same bytes, from Git instead of a prefix"
+    log = (workspace / "second/runs/latest/log.txt").read_text()
+    assert "12 patients keep the split they had in an earlier run" in log
+    assert TOKEN not in log
+    assert second["data"]["test_patients"] == contained["data"]["test_patients"]
+
+
+def test_lineage_of_the_champion_leads_back_from_this_machine(stack, workspace, contained, second):
+    told = metseg(
+        "lineage", "champion", "--model-name", MODEL, "--server", stack.environment["METSEG_MODEL_SERVER"], "--json",
+        workspace=workspace, environment=stack.environment,
+    )  # fmt: skip
+    states = {link["name"]: link for link in json.loads(told)}
+    for name in ("served version", "registry version", "run", "data version"):
+        assert states[name]["state"] == "there", states[name]
+
+
+def test_moved_alias_is_served_within_ten_seconds(stack, contained, second):
+    """A person moves it in the registry, past every command of ours."""
+    import mlflow
+
+    os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("MLFLOW_")}
+    tracking = mlflow.MlflowClient(stack.environment["MLFLOW_TRACKING_URI"])
+    version = contained["registered"]["version"]
+    tracking.set_registered_model_alias(MODEL, registry.CHALLENGER, str(version))
+    began = time.monotonic()
+    label = f"{registry.SERVING_TAG}.{registry.LABELS[registry.CHALLENGER]}"
+    while tracking.search_registered_models(f"name = '{MODEL}'")[0].tags.get(label) != str(version):
+        assert time.monotonic() - began < 10
+        time.sleep(0.2)

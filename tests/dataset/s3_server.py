@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 BUCKET = "scans"
 Environment = dict[str, Any]
@@ -32,6 +33,8 @@ class S3Server:
 
         def wrapped(environ: Environment, start: Callable[..., Any]) -> Iterable[bytes]:
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            # Asked as a proxy, it is the server of any name; moto takes the first part of one for a bucket.
+            environ["HTTP_HOST"] = urlsplit(self.url).netloc
             self.asked.append((method, path))
             fault = self.fault(method, path)
             if fault == "error":

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from metseg.certificates import READERS
 from metseg.errors import UsageError
 from metseg.settings import Settings
 from pipelines import containers
+from tests.dataset.certificates import authority
 
 METSEG = str(Path(sys.executable).parent / "metseg")
 SERVICES = {
@@ -82,6 +84,28 @@ def test_a_step_gets_addresses_and_keys_but_no_paths_of_this_machine(monkeypatch
     told = containers.environment(Settings.from_environment())
     assert told.items() >= {**SERVICES, "AWS_ACCESS_KEY_ID": "k", "METSEG_STATE": f"{tmp_path}/var/state"}.items()
     assert "of this machine" not in told.values() and "METSEG_WORKSPACE" not in told
+
+
+def test_step_finds_git_credentials_and_own_authorities_where_a_pod_does(monkeypatch, tmp_path):
+    git = tmp_path / "git"
+    git.mkdir()
+    (git / "token").write_text("secret")
+    own = authority(tmp_path)
+    monkeypatch.setenv("METSEG_GIT_CREDENTIALS", str(git))
+    monkeypatch.setenv("METSEG_CA_BUNDLE", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    for name in ("https_proxy", *READERS):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    assert containers.credentials() == {git: "/etc/metseg/git", own.certificate: "/etc/metseg/ca/ca.crt"}
+    told = containers.environment(Settings.from_environment())
+    assert told["HTTPS_PROXY"] == told["https_proxy"] == "http://proxy:3128"
+    assert not {"METSEG_GIT_CREDENTIALS", "METSEG_CA_BUNDLE", *READERS} & set(told)
+    assert "secret" not in " ".join(told.values())
+    monkeypatch.delenv("METSEG_GIT_CREDENTIALS")
+    monkeypatch.delenv("METSEG_CA_BUNDLE")
+    assert containers.credentials() == {}
 
 
 def test_steps_never_run_as_root(monkeypatch):

@@ -12,7 +12,8 @@ from metseg.tracking.kubeflow import mlflow_page
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch) -> Settings:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "METSEG_KUBEFLOW_RUN", "METSEG_KUBEFLOW_URL"):
+    gone = ("METSEG_KUBEFLOW_RUN", "METSEG_KUBEFLOW_URL", "METSEG_MLFLOW_TRACKING_URI")
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", *gone):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -95,3 +96,16 @@ def test_page_in_mlflow_is_known_where_its_address_is(monkeypatch):
     assert mlflow_page("4", "ab") == "https://mlflow.example.org/#/experiments/4/runs/ab"
     monkeypatch.delenv("METSEG_MLFLOW_URL")
     assert mlflow_page("4", "ab") == ""
+
+
+def test_run_of_another_mlflow_is_not_joined(settings, monkeypatch, tmp_path):
+    """The plugin's run has the id of no run here, and an experiment of its own."""
+    monkeypatch.setenv("METSEG_MLFLOW_TRACKING_URI", settings.tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.kubeflow:5000")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    ours = Settings.from_environment()
+    tracking = runs.client(ours)
+    run = open_pipeline(tracking, ours)
+    assert tracking.get_experiment(tracking.get_run(run).info.experiment_id).name == "metseg"
+    assert runs.experiments(tracking) == [tracking.get_run(run).info.experiment_id]

@@ -49,7 +49,7 @@ def test_the_train_step_fails_before_anything_is_read(tmp_path):
     configuration = TrainingConfiguration("unet")
     with pytest.raises(AcceleratorMissing):
         train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=1)
-    with pytest.raises(DataError, match="manifest.json"):
+    with pytest.raises(DataError, match=r"manifest\.json"):
         train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=0)
 
 

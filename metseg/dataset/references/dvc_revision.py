@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from metseg.dataset.cache import DataCache
+from metseg.dataset.references.access import git_access
 from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
 from metseg.dataset.references.grammar import GitRevision
 from metseg.dataset.version import HashTable, listing_version
@@ -84,12 +85,13 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
     # DVC opens a repository on this machine in place, with the cache that lies beside it.
     repository = unquote(parsed.path) if parsed.scheme == "file" else reference.url
     try:
-        yield DVCFileSystem(repository, rev=reference.revision)
+        with git_access(reference.url):
+            yield DVCFileSystem(repository, rev=reference.revision)
     except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, OSError) as error:
         raise DataError(
             f"{where}: {_reason(error)}. See to the repository's URL, the revision, the path and the DVC remote that "
-            "the repository names at that revision (`dvc remote list`), with the credentials it needs, and that the "
-            "data were pushed (`dvc push`)."
+            "the repository names at that revision (`dvc remote list`), with the credentials it needs "
+            "(docs/versions.md), and that the data were pushed (`dvc push`)."
         ) from error
     finally:
         clean_repos()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from metseg.tracking import registry, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
 DIGEST_TAG = "savedmodel.sha256"
 GATE_TAG = "gate"
@@ -23,6 +25,10 @@ GOLDEN = "evaluation/golden.npz"
 
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _LONGEST_TAG = 1000
+_PAGE = 1000
+"""Registered models in one answer, as many as MLflow gives."""
+_ASK_AGAIN_SECONDS = 60.0
+"""After which it is looked again whether a model of others has a version of ours: tags may come after the version."""
 
 
 def label_tag(label: str) -> str:
@@ -53,39 +59,49 @@ class AliasRegistry:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connected: MlflowClient | None = None
+        self._ours: set[str] = set()
+        self._others: dict[str, tuple[int, float]] = {}
 
     def names(self) -> list[str]:
-        """Models of which metseg registered a version: another team's aliases are none of our business."""
+        """Names of the models of which metseg registered a version."""
+        return sorted(self.models())
+
+    def models(self, names: Collection[str] = ()) -> dict[str, Wanted]:
+        """Return the models as they are now, by one request however many versions they have.
+
+        Args:
+            names: those to look for; all of which metseg registered a version where none is named. Aliases on the
+                models of others are not followed.
+        """
         with self._asking() as mlflow:
-            found = mlflow.search_model_versions(f"tags.`{DIGEST_TAG}` LIKE '%'")
-            return sorted({entry.name for entry in found})
+            found = list(_pages(mlflow, _named(names)))
+            return {model.name: _wanted(model) for model in found if names or self._is_ours(mlflow, model)}
+
+    def _is_ours(self, mlflow: MlflowClient, model: RegisteredModel) -> bool:
+        """Whether metseg registered a version of a model; once it did, it is not asked again."""
+        if model.name in self._ours:
+            return True
+        newest = max((int(entry.version) for entry in model.latest_versions), default=0)
+        asked, when = self._others.get(model.name, (-1, 0.0))
+        if asked == newest and time.monotonic() - when < _ASK_AGAIN_SECONDS:
+            return False
+        if any(DIGEST_TAG in entry.tags for entry in model.latest_versions) or mlflow.search_model_versions(
+            f"{_named([model.name])} and tags.`{DIGEST_TAG}` LIKE '%'", max_results=1
+        ):
+            self._ours.add(model.name)
+            self._others.pop(model.name, None)
+            return True
+        self._others[model.name] = (newest, time.monotonic())
+        return False
 
     def wanted(self, name: str) -> Wanted | None:
         """Aliases and tags of a model; None where it is not registered."""
-        from mlflow.exceptions import MlflowException
-
-        with self._asking() as mlflow:
-            try:
-                model = mlflow.get_registered_model(name)
-            except MlflowException as error:
-                if error.error_code == _ABSENT:
-                    return None
-                raise
-            aliases = {str(alias): int(number) for alias, number in model.aliases.items()}
-            return Wanted(aliases, dict(model.tags))
+        return self.models([name]).get(name)
 
     def version(self, name: str, number: int) -> registry.Version | None:
         """One version; None where it is not registered."""
-        from mlflow.exceptions import MlflowException
-
         with self._asking() as mlflow:
-            try:
-                entry = mlflow.get_model_version(name, str(number))
-            except MlflowException as error:
-                if error.error_code == _ABSENT:
-                    return None
-                raise
-            return registry.Version(name, number, str(entry.run_id), dict(entry.tags), tuple(entry.aliases))
+            return registry.version(mlflow, name, number)
 
     def point(self, name: str, alias: str, number: int | None) -> None:
         """Point an alias at a version, or remove it; it is removed too where the version is not registered any more."""
@@ -146,6 +162,29 @@ class AliasRegistry:
             yield self._connected
         except MlflowException as error:
             raise Unreachable(f"MLflow at {self._settings.tracking_uri} refuses: {_first_line(error)}") from error
+
+
+def _pages(mlflow: MlflowClient, asked: str) -> Iterator[RegisteredModel]:
+    """Registered models, with aliases, tags and the newest version of each."""
+    token: str | None = None
+    while True:
+        page = mlflow.search_registered_models(asked, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _wanted(model: RegisteredModel) -> Wanted:
+    return Wanted({str(alias): int(number) for alias, number in model.aliases.items()}, dict(model.tags))
+
+
+def _named(names: Collection[str]) -> str:
+    """MLflow's filter for these names; empty for none."""
+    quoted = [f'"{name}"' if "'" in name else f"'{name}'" for name in names]
+    if len(quoted) == 1:
+        return f"name = {quoted[0]}"
+    return f"name IN ({', '.join(quoted)})" if quoted else ""
 
 
 def _connect(settings: Settings) -> MlflowClient:

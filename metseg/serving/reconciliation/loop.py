@@ -11,7 +11,7 @@ from pathlib import Path
 
 from metseg.errors import PublishError, ServingError
 from metseg.files import written_beside
-from metseg.serving.reconciliation.aliases import AliasRegistry
+from metseg.serving.reconciliation.aliases import AliasRegistry, Wanted
 from metseg.serving.reconciliation.outcome import Outcome, Unreachable
 from metseg.serving.reconciliation.reconciler import Reconciler
 
@@ -68,12 +68,13 @@ class Loop:
     def turn(self) -> bool:
         """Reconcile every model once; whether all that is asked for is served."""
         try:
-            names = self._names or self._registry.names()
+            seen = self._registry.models(self._names)
         except Unreachable as error:
             self._wait(_REGISTRY, str(error))
             return False
+        names = self._names or sorted(seen)
         self._found(_REGISTRY, "" if names else "no model is registered yet")
-        reached = [self._reconcile(name) for name in names]
+        reached = [self._reconcile(name, seen.get(name)) for name in names]
         self._health.say("; ".join(self._said.get(name, "") for name in names) or "nothing to do")
         return all(reached) and bool(names)
 
@@ -90,9 +91,11 @@ class Loop:
             seconds = min(2 * seconds, max(LONGEST_PAUSE, interval)) if self._waiting else interval
             pause(seconds)
 
-    def _reconcile(self, name: str) -> bool:
+    def _reconcile(self, name: str, seen: Wanted | None) -> bool:
+        """Reconcile a model, unless all is as the registry was seen to ask; whether it is then."""
         try:
-            outcome: Outcome = self._reconciler.reconcile(name)
+            settled = self._reconciler.settled(name, seen) if seen is not None else None
+            outcome: Outcome = settled or self._reconciler.reconcile(name)
         except (Unreachable, PublishError, ServingError) as error:
             self._wait(name, f"{name}: {error}")
             return False

@@ -10,10 +10,12 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
-from metseg.serving.reconciliation.aliases import REASON_TAG, AliasRegistry, label_tag
+from metseg.retention import version_days
+from metseg.serving.reconciliation.aliases import REASON_TAG, AliasRegistry, Wanted, label_tag
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.reconciler import Reconciler
@@ -82,9 +84,7 @@ class FollowingElsewhere:
 
     def follow(self, name: str) -> dict[str, int]:
         """Nothing to do here but to see what the labels point at."""
-        wanted = self._registry.wanted(name)
-        tags = wanted.tags if wanted is not None else {}
-        return {label: int(tags[label_tag(label)]) for label in LABELS.values() if label_tag(label) in tags}
+        return _noted(self._registry.wanted(name))
 
     def await_label(self, name: str, label: str, number: int) -> bool:
         """Wait until the label points at the version, or its alias was set back.
@@ -95,9 +95,9 @@ class FollowingElsewhere:
         alias = next(alias for alias, of_alias in LABELS.items() if of_alias == label)
         ends = time.monotonic() + self._seconds
         while time.monotonic() < ends:
-            if self.follow(name).get(label) == number:
-                return True
             wanted = self._registry.wanted(name)
+            if _noted(wanted).get(label) == number:
+                return True
             if wanted is None or wanted.aliases.get(alias) != number:
                 return False
             time.sleep(_LOOK_SECONDS)
@@ -105,6 +105,12 @@ class FollowingElsewhere:
             f"{label} of {name} does not answer with version {number} after {self._seconds:g} s, and nothing was said "
             "against it: is `metseg reconcile` running beside the model server?"
         )
+
+
+def _noted(wanted: Wanted | None) -> dict[str, int]:
+    """Version of each label, by the tags that a reconciler wrote to the model."""
+    tags = wanted.tags if wanted is not None else {}
+    return {label: int(tags[label_tag(label)]) for label in LABELS.values() if label_tag(label) in tags}
 
 
 @contextmanager
@@ -119,7 +125,8 @@ def following(settings: Settings, limits: Limits, registry: AliasRegistry) -> It
         return
     volume = ServingVolume(settings.model_base_path, settings.served_base_path)
     with _server(settings, volume) as address, ServerConnection(address, limits.load_seconds) as server:
-        yield FollowingHere(Reconciler(registry, volume, server, limits), address)
+        kept = replace(limits, keep_days=version_days())
+        yield FollowingHere(Reconciler(registry, volume, server, kept), address)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from metseg.serving.model_config import ServedModel
 from metseg.serving.reconciliation.admission import Admission
-from metseg.serving.reconciliation.aliases import AliasRegistry
+from metseg.serving.reconciliation.aliases import AliasRegistry, Wanted, label_tag
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.outcome import Outcome, Refused
@@ -63,10 +63,44 @@ class Reconciler:
             if wanted is None:
                 served = self._volume.served(name)
                 return _outcome(served, ["it is not in the registry"])
-            turn = _Turn(name, dict(wanted.aliases), self._registry, self._volume, self._steering, self._admission)
+            turn = _Turn(
+                name,
+                dict(wanted.aliases),
+                self._registry,
+                self._volume,
+                self._steering,
+                self._admission,
+                self._limits.keep_days,
+            )
             served = turn.run()
             self._registry.note_labels(name, wanted.tags, served.labels)
             return _outcome(served, [*turn.complaints, *self._foreign_contents(served)])
+
+    def settled(self, name: str, seen: Wanted) -> Outcome | None:
+        """Return what is served where a turn would change nothing; None where one is due.
+
+        Looked at are the folder and the server; the registry is not asked. Without the lock another reconciler's turn
+        may be seen half done: then a turn is due, and takes its place behind that one.
+
+        Args:
+            name: the model.
+            seen: its aliases and tags, as they were a moment ago.
+        """
+        if not self._volume.config.exists():
+            return None
+        served = self._volume.served(name)
+        labels = {label: seen.aliases[alias] for alias, label in LABELS.items() if alias in seen.aliases}
+        noted = {label: seen.tags.get(label_tag(label)) for label in LABELS.values()}
+        kept = {*labels.values(), *(number for alias, number in seen.aliases.items() if alias == PREVIOUS)}
+        published = set(self._volume.published(name))
+        as_asked = (
+            dict(served.labels) == labels
+            and set(served.versions) == kept <= published
+            and noted == {label: str(labels[label]) if label in labels else None for label in LABELS.values()}
+            and all(self._contents.get((name, number)) == "" for number in kept)
+            and not (self._volume.expired(name, self._limits.keep_days) - kept)
+        )
+        return _outcome(served, []) if as_asked and not self._steering.differs(served) else None
 
     def _foreign_contents(self, served: ServedModel) -> list[str]:
         """Complaints of served versions that are not what the registry holds; each is looked at once."""
@@ -97,6 +131,7 @@ class _Turn:
         volume: ServingVolume,
         steering: Steering,
         admission: Admission,
+        keep_days: float,
     ) -> None:
         self.complaints: list[str] = []
         self._name = name
@@ -105,6 +140,7 @@ class _Turn:
         self._volume = volume
         self._steering = steering
         self._admission = admission
+        self._keep_days = keep_days
         self._served = replace(volume.served(name), base_path=volume.served_base(name))
 
     def run(self) -> ServedModel:
@@ -209,7 +245,7 @@ class _Turn:
         LOGGER.warning("%s: %s is set back to %s", self._name, alias, f"version {before}" if before else "no version")
 
     def _leave_out_the_rest(self) -> None:
-        """Serve nothing but what labels and `previous` point at, and remove the folders of all other versions."""
+        """Serve nothing but what labels and `previous` point at; remove other versions' folders once they expired."""
         labels = dict(self._served.labels)
         if CHALLENGER not in self._aliases:
             labels.pop(LABELS[CHALLENGER], None)
@@ -219,11 +255,13 @@ class _Turn:
             kept.add(previous)
         lean = replace(self._served, versions=sorted(kept), labels=labels)
         if lean != self._served:
+            for number in set(self._served.versions) - kept:
+                self._volume.mark(self._name, number)
             self._write(lean)
         if self._steering.differs(self._served):
             self._apply()
         if self._served.versions:
-            for number in set(self._volume.published(self._name)) - kept:
+            for number in self._volume.expired(self._name, self._keep_days) - kept:
                 self._volume.unpublish(self._name, number)
 
     def _write(self, served: ServedModel) -> None:

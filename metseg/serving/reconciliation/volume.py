@@ -9,11 +9,12 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from metseg.errors import PublishError
+from metseg.retention import expired
 from metseg.serving.configuration import read_configuration
 from metseg.serving.model_config import (
     ServedModel,
@@ -139,6 +140,15 @@ class ServingVolume:
     def published(self, name: str) -> list[int]:
         """Versions whose folder is there, rising."""
         return published_versions(self.base(name))
+
+    def mark(self, name: str, version: int) -> None:
+        """Note that a version was in use until now."""
+        with suppress(FileNotFoundError):
+            os.utime(self.base(name) / str(version))
+
+    def expired(self, name: str, kept: float) -> set[int]:
+        """Versions that were published, or last in use, more than `kept` days ago."""
+        return {number for number in self.published(name) if expired(self.base(name) / str(number), kept)}
 
     def digest(self, name: str, version: int) -> str:
         """SHA-256 of a published version."""

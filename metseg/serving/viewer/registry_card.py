@@ -36,7 +36,7 @@ def read_card(model: str, version: int, settings: Settings) -> RegistryCard:
     from metseg.tracking import registry, runs
 
     client = runs.client(settings)
-    found = next((entry for entry in registry.versions(client, model) if entry.number == version), None)
+    found = registry.version(client, model, version)
     if found is None:
         raise MetsegError(f"The registry knows no version {version} of {model}.")
     text = str(client.get_model_version(model, str(version)).description or "")

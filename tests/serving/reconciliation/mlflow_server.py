@@ -8,7 +8,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+
+import psutil
 
 from tests.serving.ports import free_port
 
@@ -20,10 +23,18 @@ class MlflowServer:
 
     Args:
         folder: where it keeps everything.
+        artifacts: where it keeps artifacts, if not there.
+        environment: of its process alone.
+        workers: of its process.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, artifacts: str = "", environment: Mapping[str, str] | None = None, workers: int = 1
+    ) -> None:
         self._folder = folder
+        self._artifacts = artifacts or (folder / "artifacts").as_uri()
+        self._environment = dict(environment or {})
+        self._workers = workers
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -35,14 +46,19 @@ class MlflowServer:
                 MLFLOW,
                 "server",
                 f"--backend-store-uri=sqlite:///{self._folder}/mlflow.db",
-                f"--artifacts-destination={(self._folder / 'artifacts').as_uri()}",
+                f"--artifacts-destination={self._artifacts}",
                 "--host=127.0.0.1",
                 f"--port={self._port}",
-                "--workers=1",
+                f"--workers={self._workers}",
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={
+                **os.environ,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                **self._environment,
+            },
             start_new_session=True,
         )
         ends = time.monotonic() + 120
@@ -56,6 +72,15 @@ class MlflowServer:
             os.killpg(self._process.pid, 15)
             self._process.wait(60)
             self._process = None
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the server and its workers so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
+        assert self._process is not None
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children(recursive=True)]
 
     def _answers(self) -> bool:
         try:

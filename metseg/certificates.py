@@ -1,0 +1,85 @@
+"""Certificate authorities of one's own, trusted by every library of this process beside the system's."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import ssl
+import tempfile
+from pathlib import Path
+
+from metseg.errors import UsageError
+
+BUNDLE_VARIABLE = "METSEG_CA_BUNDLE"
+BUNDLE = "/etc/metseg/ca"
+FILE = "ca.crt"
+READERS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "GIT_SSL_CAINFO")
+"""Read by Python's ssl (aiohttp, DVC's Git), requests (MLflow), boto3, and Git itself."""
+
+
+def own_authorities() -> Path | None:
+    """Return the file of `METSEG_CA_BUNDLE` (a PEM file, or a folder with `ca.crt`; `/etc/metseg/ca`), if there is one.
+
+    Raises:
+        UsageError: the variable names a file that is not there.
+    """
+    given = os.environ.get(BUNDLE_VARIABLE, "")
+    path = Path(given or BUNDLE)
+    file = path / FILE if path.is_dir() else path
+    if file.is_file():
+        return file
+    if given:
+        raise UsageError(
+            f"{BUNDLE_VARIABLE}={given}: there is no such PEM file, and no {FILE} in a folder of that name"
+        )
+    return None
+
+
+def trust_own_authorities() -> None:
+    """Have the libraries of this process and its children trust these authorities beside those they trust already.
+
+    Raises:
+        UsageError: the file is no bundle of PEM certificates.
+    """
+    file = own_authorities()
+    if file is None:
+        return
+    try:
+        added = file.read_text(encoding="ascii").strip()
+        ssl.create_default_context(cadata=added)
+    except (ValueError, ssl.SSLError) as error:
+        raise UsageError(f"{file}: no certificates in PEM are there ({error}); {BUNDLE_VARIABLE} names it") from error
+    bundles = dict.fromkeys(os.environ[name] for name in READERS if os.environ.get(name))
+    trusted = [text for path in bundles or _system() if (text := _read(Path(path)))]
+    if trusted and all(added in text for text in trusted) and all(os.environ.get(name) for name in READERS):
+        return
+    combined = _private_file("\n".join([*trusted, added]) + "\n")
+    for name in READERS:
+        os.environ[name] = str(combined)
+
+
+def _system() -> list[str]:
+    """Return the bundle that Python trusts, else the one that requests brings."""
+    found = ssl.get_default_verify_paths().cafile
+    if found is None:
+        import certifi
+
+        found = certifi.where()
+    return [found]
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def _private_file(text: str) -> Path:
+    folder, maker = Path(tempfile.mkdtemp(prefix="metseg-ca-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == maker:  # a forked child leaves it to its parent
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    (folder / FILE).write_text(text, encoding="utf-8")
+    return folder / FILE

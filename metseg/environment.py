@@ -1,0 +1,117 @@
+"""The environment that the libraries of this process read: our own variables win over theirs.
+
+In a pod of Kubeflow two programs share one environment: `AWS_*` steers Kubeflow's launcher too, and its MLflow plugin
+injects `MLFLOW_*`. So ours come in as `METSEG_MLFLOW_*` and `METSEG_S3_*`, and are handed to MLflow, boto3 and DVC
+inside this process alone. They come as files, which a pod finds below `/etc/metseg`: Argo keeps every variable of a pod
+six times over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from metseg.certificates import trust_own_authorities
+
+logger = logging.getLogger(__name__)
+
+MOUNTED = Path("/etc/metseg")
+"""Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
+MOUNTED_SECRETS: Mapping[str, str] = {
+    "mlflow/username": "METSEG_MLFLOW_USERNAME",
+    "mlflow/password": "METSEG_MLFLOW_PASSWORD",
+    "storage/access-key-id": "METSEG_S3_ACCESS_KEY_ID",
+    "storage/secret-access-key": "METSEG_S3_SECRET_ACCESS_KEY",
+    "pseudonyms/key": "METSEG_PSEUDONYM_KEY",
+}
+"""The variable that each mounted secret stands for. Files of `settings` and `proxy` are called like theirs."""
+TRACKING_URI = "METSEG_MLFLOW_TRACKING_URI"
+OURS: Mapping[str, str] = {
+    TRACKING_URI: "MLFLOW_TRACKING_URI",
+    "METSEG_MLFLOW_USERNAME": "MLFLOW_TRACKING_USERNAME",
+    "METSEG_MLFLOW_PASSWORD": "MLFLOW_TRACKING_PASSWORD",
+    "METSEG_S3_ENDPOINT_URL": "AWS_ENDPOINT_URL",
+    "METSEG_S3_REGION": "AWS_DEFAULT_REGION",
+    "METSEG_S3_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
+    "METSEG_S3_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
+}
+"""The variable of a library that each of ours stands for."""
+
+OVERRULED: Mapping[str, tuple[str, ...]] = {
+    "METSEG_MLFLOW_USERNAME": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
+    "METSEG_S3_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL"),
+    "METSEG_S3_REGION": ("AWS_REGION",),
+    "METSEG_S3_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN", "AWS_PROFILE"),
+}
+"""Variables that a library would prefer to the one that ours stands for."""
+
+OPENED_ELSEWHERE = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_WORKSPACE")
+"""What Kubeflow's MLflow plugin opened; these name nothing on another server."""
+FOREIGN_LOGIN = (
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_AUTH",
+)
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def prepare(mounted: Path = MOUNTED) -> None:
+    """Hand our settings to the libraries of this process; a second call changes nothing.
+
+    Args:
+        mounted: folder of mounted settings and secrets; a variable that is set wins over a file.
+    """
+    for name, value in _read_mounted(mounted).items():
+        os.environ.setdefault(name, value)
+    _leave_foreign_mlflow()
+    for own, library in OURS.items():
+        if value := os.environ.get(own):
+            os.environ[library] = value
+            for preferred in OVERRULED.get(own, ()):
+                os.environ.pop(preferred, None)
+    for name in PROXIES:  # dulwich, which reads Git repositories for DVC, knows the lower-case names alone
+        if value := os.environ.get(name):
+            os.environ.setdefault(name.lower(), value)
+    trust_own_authorities()
+
+
+def _read_mounted(folder: Path) -> dict[str, str]:
+    """Return what the files below `folder` say, by the name of the variable; nothing for an empty file."""
+    found = {variable: folder / file for file, variable in MOUNTED_SECRETS.items()}
+    for part in ("settings", "proxy"):
+        names = {path.name: path for path in (folder / part).glob("*") if path.is_file()}
+        found |= {name: path for name, path in names.items() if name.startswith("METSEG_") or name in PROXIES}
+    texts = {name: path.read_text(encoding="utf-8").strip() for name, path in found.items() if path.is_file()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def origin(address: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of an address; the scheme's own port if the address names none."""
+    parts = urlsplit(address)
+    return parts.scheme, (parts.hostname or ""), parts.port or _PORTS.get(parts.scheme)
+
+
+def _leave_foreign_mlflow() -> None:
+    """Drop the run and login of another MLflow server than ours: what Kubeflow's plugin opened there is not joined."""
+    ours, given = os.environ.get(TRACKING_URI, ""), os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not ours or origin(ours) == origin(given):
+        return
+    dropped = {name: os.environ.pop(name) for name in OPENED_ELSEWHERE if name in os.environ}
+    if given:
+        for name in FOREIGN_LOGIN:
+            os.environ.pop(name, None)
+    if run := dropped.get("MLFLOW_RUN_ID"):
+        # A warning: at this point of a step no other log is set up.
+        logger.warning(
+            "the MLflow run %s is ignored: it was opened at %s, and %s is %s",
+            run,
+            given or "no address",
+            TRACKING_URI,
+            ours,
+        )
