@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from metseg.doctor.needs import PipelineNeeds, Source, mounted
+from metseg.environment import MOUNTED
 from pipelines.submission.package import Package, documents
 
 
@@ -36,7 +37,8 @@ def _sources(pods: Iterable[dict[str, Any]], kind: str) -> tuple[Source, ...]:
             keys, variables = (tuple(pair[name] for pair in pairs) for name in (f"{kind}Key", "envVar"))
             found[Source(_name(entry, f"{kind}Name"), keys, variables, entry.get("optional", False))] = None
         for entry in pod.get(f"{kind}AsVolume", []):
-            found |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), entry.get("optional", False)))
+            folder = entry["mountPath"].removeprefix(f"{MOUNTED}/")
+            found |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), folder, entry.get("optional", False)))
     return tuple(found)
 
 
