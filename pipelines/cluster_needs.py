@@ -16,7 +16,7 @@ def cluster_needs(package: Package) -> PipelineNeeds:
     pods = [platform[name] for name in sorted(platform)]
     labels = [pod.get("podMetadata", {}).get("labels", {}).items() for pod in pods]
     shared = dict(set.intersection(*(set(items) for items in labels)))
-    context = next((pod["securityContext"] for pod in pods if "securityContext" in pod), {})
+    context: dict[str, Any] = next((pod["securityContext"] for pod in pods if "securityContext" in pod), {})
     return PipelineNeeds(
         config_maps=_sources(pods, "configMap"),
         secrets=_sources(pods, "secret"),
