@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from metseg.doctor.needs import PipelineNeeds, Source, mounted
+from metseg.environment import MOUNTED
 from pipelines.submission.package import Package, documents
 
 
@@ -15,7 +16,7 @@ def cluster_needs(package: Package) -> PipelineNeeds:
     pods = [platform[name] for name in sorted(platform)]
     labels = [pod.get("podMetadata", {}).get("labels", {}).items() for pod in pods]
     shared = dict(set.intersection(*(set(items) for items in labels)))
-    context = next((pod["securityContext"] for pod in pods if "securityContext" in pod), {})
+    context: dict[str, Any] = next((pod["securityContext"] for pod in pods if "securityContext" in pod), {})
     return PipelineNeeds(
         config_maps=_sources(pods, "configMap"),
         secrets=_sources(pods, "secret"),
@@ -36,7 +37,8 @@ def _sources(pods: Iterable[dict[str, Any]], kind: str) -> tuple[Source, ...]:
             keys, variables = (tuple(pair[name] for pair in pairs) for name in (f"{kind}Key", "envVar"))
             found[Source(_name(entry, f"{kind}Name"), keys, variables, entry.get("optional", False))] = None
         for entry in pod.get(f"{kind}AsVolume", []):
-            found |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), entry.get("optional", False)))
+            folder = entry["mountPath"].removeprefix(f"{MOUNTED}/")
+            found |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), folder, entry.get("optional", False)))
     return tuple(found)
 
 

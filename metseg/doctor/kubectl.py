@@ -51,7 +51,7 @@ class Kubectl:
         """
         command = [*self._command, f"--request-timeout={seconds}s", *arguments]
         try:
-            done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=2 * seconds, check=False)
+            done = self._execute(command, text, 2 * seconds)
         except FileNotFoundError:
             raise ClusterError(
                 f"{self._command[0]} is not installed: install kubectl, and have a kubeconfig that names the cluster"
@@ -63,6 +63,9 @@ class Kubectl:
         message = (done.stderr.strip().splitlines() or ["no message"])[-1]
         kind = NotPermitted if "(Forbidden)" in done.stderr else ClusterError
         raise kind(f"`kubectl {' '.join(arguments)}`: {message}")
+
+    def _execute(self, command: list[str], text: str | None, seconds: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)
 
     def objects(self, kind: str, namespace: str = "", *selectors: str) -> list[Object]:
         """Return the objects of a kind: of a namespace, of the cluster (empty), or of all namespaces (`*`)."""

@@ -1,11 +1,14 @@
 """What the pods of the pipeline need from their namespace.
 
-The compiled pipeline names the objects; of those that pods mount as files it does not name the keys, which are here.
+The compiled pipeline names the objects; which of their keys steps read as files, `metseg.environment` says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from metseg.environment import MOUNTED_SECRETS
+from metseg.settings import REQUIRED_IN_POD
 
 
 @dataclass(frozen=True)
@@ -25,41 +28,27 @@ class Source:
     optional: bool = False
 
 
-def _same(name: str, *keys: str, optional: bool = False) -> Source:
-    return Source(name, keys, keys, optional)
+SETTINGS = "settings"
+"""Folder, below the mounted ones, of files that are called like the variables that they stand for."""
+OPTIONAL = ("METSEG_S3_ENDPOINT_URL", "METSEG_S3_REGION", "METSEG_KUBEFLOW_URL", "METSEG_MLFLOW_URL")
+"""Settings that not every place has."""
 
 
-MOUNTED = (
-    _same("metseg-settings", "METSEG_MLFLOW_TRACKING_URI", "METSEG_MODEL_SERVER", "METSEG_RECONCILER"),
-    _same(
-        "metseg-settings",
-        "METSEG_S3_ENDPOINT_URL",
-        "METSEG_S3_REGION",
-        "METSEG_KUBEFLOW_URL",
-        "METSEG_MLFLOW_URL",
-        "METSEG_PSEUDONYMS",
-        optional=True,
-    ),
-    Source(
-        "metseg-mlflow-client",
-        ("username", "password"),
-        ("METSEG_MLFLOW_USERNAME", "METSEG_MLFLOW_PASSWORD"),
-        optional=True,
-    ),
-    Source(
-        "metseg-storage",
-        ("access-key-id", "secret-access-key"),
-        ("METSEG_S3_ACCESS_KEY_ID", "METSEG_S3_SECRET_ACCESS_KEY"),
-        optional=True,
-    ),
-    Source("metseg-pseudonyms", ("key",), ("METSEG_PSEUDONYM_KEY",), optional=True),
-)
-"""Keys of the objects that pods mount, and whether a run can do without them, whatever the mount says."""
+def mounted(name: str, folder: str, optional: bool) -> tuple[Source, ...]:
+    """Return what a step reads of an object that its pod mounts.
 
-
-def mounted(name: str, optional: bool) -> tuple[Source, ...]:
-    """Return what a step reads of an object that its pod mounts; no keys if none is known."""
-    return tuple(source for source in MOUNTED if source.name == name) or (Source(name, (), (), optional),)
+    Args:
+        name: of the Secret or ConfigMap.
+        folder: where it is mounted, below `metseg.environment.MOUNTED`.
+        optional: whether pods start without it.
+    """
+    if folder == SETTINGS:
+        return (
+            Source(name, REQUIRED_IN_POD, REQUIRED_IN_POD),
+            Source(name, OPTIONAL, OPTIONAL, optional=True),
+        )
+    files = {file.partition("/")[2]: name for file, name in MOUNTED_SECRETS.items() if file.startswith(f"{folder}/")}
+    return (Source(name, tuple(files), tuple(files.values()), optional),)
 
 
 @dataclass(frozen=True)

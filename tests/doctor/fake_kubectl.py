@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 from pathlib import Path
 
-STATE = Path(os.environ["FAKE_KUBECTL_STATE"])
+
+class Failed(Exception):
+    """What kubectl writes to its standard error."""
 
 
-def option(name: str) -> str:
-    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else ""
+def option(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1] if name in arguments else ""
 
 
-def fail(message: str) -> None:
-    print(message, file=sys.stderr)
-    sys.exit(1)
-
-
-def get(state: dict, kind: str, names: list[str]) -> str:
+def get(state: dict, arguments: list[str]) -> str:
+    kind, *rest = arguments
+    if kind == "--raw":
+        if rest[0] not in state["raw"]:
+            raise Failed("Error from server (ServiceUnavailable): the server is currently unable to handle the request")
+        return json.dumps(state["raw"][rest[0]])
     if kind in state.get("forbidden", []):
-        fail(f'Error from server (Forbidden): {kind} is forbidden: User "anna" cannot list resource "{kind}"')
-    plural = kind if kind.endswith("s") and kind != "storageclass" else f"{kind}s"
-    namespace = option("--namespace")
+        raise Failed(f'Error from server (Forbidden): {kind} is forbidden: User "anna" cannot list resource "{kind}"')
+    plural = kind if kind.endswith("s") else f"{kind}s"
+    namespace = option(arguments, "--namespace")
     there = [
         entry
         for entry in state["objects"].get(plural, [])
@@ -33,56 +33,61 @@ def get(state: dict, kind: str, names: list[str]) -> str:
     if plural == "secrets":
         rows = [f"{entry['metadata']['name']} {' '.join(entry['keys'])}".strip() for entry in there]
         return "\n".join(rows) + "\n"
-    if names:
-        return "".join(json.dumps(entry) for entry in there if entry["metadata"]["name"] in names)
+    if rest and not rest[0].startswith("-"):
+        return "".join(json.dumps(entry) for entry in there if entry["metadata"]["name"] == rest[0])
     return json.dumps({"kind": "List", "items": there})
 
 
-def create(state: dict) -> str:
-    pods = json.loads(sys.stdin.read())["items"]
+def create(state: dict, arguments: list[str], text: str) -> str:
+    pods = json.loads(text)["items"]
     for pod in pods:
         kind = "stranger" if "stranger" in pod["metadata"]["name"] else "inside"
-        pod["metadata"]["namespace"] = option("--namespace")
+        pod["metadata"]["namespace"] = option(arguments, "--namespace")
         pod["status"] = state["probe"][kind]["status"]
     state["objects"].setdefault("pods", []).extend(pods)
     state["created"] = pods
-    STATE.write_text(json.dumps(state))
     return "created"
 
 
-def main() -> None:
-    state = json.loads(STATE.read_text())
-    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--request-timeout")]
+def answer(state: dict, arguments: list[str], text: str = "") -> str:
+    """What kubectl prints; raises Failed with what it complains of."""
+    arguments = [argument for argument in arguments if not argument.startswith("--request-timeout")]
     while arguments[0].startswith("--"):
         arguments = arguments[2:]
-    state.setdefault("calls", []).append(arguments)
-    STATE.write_text(json.dumps(state))
+    earlier = state.setdefault("calls", [])
+    gone = state.get("gone_after") in [call[0] for call in earlier]
+    earlier.append(arguments)
     verb, *rest = arguments
-    if state.get("gone_after") in [call[0] for call in state["calls"][:-1]]:
-        fail("The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?")
+    if gone or "unreachable" in state:
+        raise Failed(
+            "The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?"
+        )
     if verb == "version":
-        if "unreachable" in state:
-            fail(state["unreachable"])
-        print(json.dumps(state["version"]))
-    elif verb == "get" and rest[0] == "--raw":
-        if rest[1] not in state["raw"]:
-            fail("Error from server (ServiceUnavailable): the server is currently unable to handle the request")
-        print(json.dumps(state["raw"][rest[1]]))
-    elif verb == "get":
-        names = [argument for argument in rest[1:2] if not argument.startswith("-")]
-        print(get(state, rest[0], names), end="")
-    elif verb == "create":
-        print(create(state))
-    elif verb == "logs":
-        kind = "stranger" if "stranger" in rest[0] else "inside"
-        print(state["probe"][kind]["log"])
-    elif verb == "delete":
-        gone = [name for name in rest[1:] if re.match(r"[a-z]", name)]
-        state["objects"]["pods"] = [pod for pod in state["objects"]["pods"] if pod["metadata"]["name"] not in gone]
-        STATE.write_text(json.dumps(state))
-    else:
-        fail(f"error: unknown command {arguments}")
+        return json.dumps(state["version"])
+    if verb == "get":
+        return get(state, rest)
+    if verb == "create":
+        return create(state, rest, text)
+    if verb == "logs":
+        return str(state["probe"]["stranger" if "stranger" in rest[0] else "inside"]["log"])
+    if verb == "delete":
+        state["objects"]["pods"] = [pod for pod in state["objects"]["pods"] if pod["metadata"]["name"] not in rest]
+        return "deleted"
+    raise Failed(f"error: unknown command {arguments}")
+
+
+def main(path: Path, arguments: list[str]) -> int:
+    """Answer as a program whose state is in a file."""
+    state = json.loads(path.read_text())
+    try:
+        print(answer(state, arguments, sys.stdin.read() if "-f" in arguments else ""))
+        return 0
+    except Failed as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        path.write_text(json.dumps(state))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

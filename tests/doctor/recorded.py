@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from metseg.doctor.kubectl import Kubectl
 from metseg.doctor.kubeflow import HEALTH
 from metseg.doctor.report import Finding
+from tests.doctor.fake_kubectl import Failed, answer
 
 HERE = Path(__file__).parent
 RECORDED = HERE / "recordings"
@@ -39,12 +41,7 @@ class Cluster:
             "raw": {HEALTH: recording("healthz")},
             "objects": {kind: recording(kind) for kind in KINDS},
         }
-        self.path = folder / "state.json"
-        self.program = folder / "kubectl"
-        self.program.write_text(
-            f'#!/bin/sh\nFAKE_KUBECTL_STATE={self.path} exec {sys.executable} -S {HERE / "fake_kubectl.py"} "$@"\n'
-        )
-        self.program.chmod(0o755)
+        self.folder = folder
         self.object("namespaces", "kubeflow")["metadata"]["labels"]["metseg-runs"] = "true"
 
     def object(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]:
@@ -67,13 +64,30 @@ class Cluster:
         return entry
 
     def kubectl(self) -> Kubectl:
-        """A kubectl that shows the state as it is now."""
-        self.path.write_text(json.dumps(self.state))
-        return Kubectl(program=str(self.program))
+        """A kubectl that shows the state, without a process for each of its calls."""
+        return InProcess(self.state)
 
-    def seen(self) -> dict[str, Any]:
-        """The state as kubectl left it."""
-        return dict(json.loads(self.path.read_text()))
+    def program(self) -> Path:
+        """A program that shows the state."""
+        path, program = self.folder / "state.json", self.folder / "kubectl"
+        path.write_text(json.dumps(self.state))
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {HERE / "fake_kubectl.py"} {path} "$@"\n')
+        program.chmod(0o755)
+        return program
+
+
+class InProcess(Kubectl):
+    """Kubectl whose program is a function."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        super().__init__()
+        self.state = state
+
+    def _execute(self, command: list[str], text: str | None, seconds: int) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.CompletedProcess(command, 0, answer(self.state, command[1:], text or ""), "")
+        except Failed as error:
+            return subprocess.CompletedProcess(command, 1, "", f"{error}\n")
 
 
 def line(findings: list[Finding], what: str) -> Finding:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from metseg.doctor.cluster import Examination, examine
-from metseg.doctor.kubectl import KEYS
+from metseg.doctor.kubectl import KEYS, Kubectl
 from metseg.doctor.kubeflow import version
 from metseg.doctor.needs import PipelineNeeds, Source
 from metseg.doctor.report import Finding, State, exit_code
@@ -81,7 +81,7 @@ def test_the_recorded_cluster_has_what_the_runs_on_it_needed(cluster):
 
 def test_it_changes_nothing_and_reads_no_value_of_a_secret(cluster):
     findings(cluster)
-    calls = cluster.seen()["calls"]
+    calls = cluster.state["calls"]
     assert {call[0] for call in calls} == {"get", "version"}
     secrets = [call for call in calls if call[1:2] == ["secrets"]]
     assert len(secrets) == 2 and all(f"go-template={KEYS}" in call for call in secrets)
@@ -374,6 +374,13 @@ def test_kindnet_enforces_since_kubernetes_1_31(cluster):
     assert line(findings(cluster), ENFORCED).state is State.WARNING
 
 
+def test_a_program_is_asked_as_the_function_is(cluster):
+    program = examine(
+        Kubectl("context", cluster.folder / "kubeconfig", str(cluster.program())), Examination("kubeflow", NEEDS)
+    )
+    assert program == findings(cluster)
+
+
 def test_a_cluster_out_of_reach_is_one_line(cluster):
     cluster.state["unreachable"] = "The connection to the server localhost:8080 was refused"
     (finding,) = findings(cluster)
@@ -381,8 +388,6 @@ def test_a_cluster_out_of_reach_is_one_line(cluster):
 
 
 def test_no_kubectl_is_one_line(tmp_path):
-    from metseg.doctor.kubectl import Kubectl
-
     (finding,) = examine(Kubectl(program=str(tmp_path / "kubectl")), Examination("kubeflow", NEEDS))
     assert finding.state is State.BROKEN and "install kubectl" in finding.found
 
@@ -413,8 +418,7 @@ def test_an_address_of_several_numbers_is_no_version():
 
 
 def metseg_doctor(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess:
-    cluster.kubectl()
-    path = f"{cluster.program.parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{cluster.program().parent}{os.pathsep}{os.environ['PATH']}"
     command = [str(Path(sys.executable).parent / "metseg"), "doctor", "--cluster", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PATH": path})
 

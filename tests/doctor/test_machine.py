@@ -82,6 +82,7 @@ def test_an_import_that_kills_the_process_is_told(monkeypatch):
 def test_docker_is_looked_for_only_where_asked(settings, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(machine, "TENSORFLOW", "print('0 0')")
+    monkeypatch.setattr(machine, "PACKAGES", {})
     assert not [entry for entry in machine.examine(settings) if entry.what == "Docker"]
     finding = line(machine.examine(settings, docker=True), "Docker")
     assert finding.state is State.BROKEN and "start Docker" in finding.remedy

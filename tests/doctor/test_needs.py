@@ -67,8 +67,12 @@ def test_mounted_objects_and_names_by_parameter(tmp_path):
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     pod = next(iter(executors.values()))
     pod["secretAsVolume"] = [{"secretName": "one", "mountPath": "/one", "optional": True}]
-    pod["secretAsVolume"].append({"secretName": "metseg-pseudonyms", "mountPath": "/p", "optional": True})
-    pod["configMapAsVolume"] = [{"configMapName": "metseg-settings", "mountPath": "/s", "optional": True}]
+    pod["secretAsVolume"].append(
+        {"secretName": "metseg-pseudonyms", "mountPath": "/etc/metseg/pseudonyms", "optional": True}
+    )
+    pod["configMapAsVolume"] = [
+        {"configMapName": "metseg-settings", "mountPath": "/etc/metseg/settings", "optional": True}
+    ]
     by_parameter = {"secretNameParameter": {"runtimeValue": {"constant": "two"}}, "mountPath": "/two"}
     pod["secretAsVolume"].append(by_parameter)
     path = tmp_path / "pipeline.yaml"

@@ -63,13 +63,12 @@ def test_all_is_well(cluster):
 
 def test_the_pods_are_gone_afterwards(cluster):
     probed(cluster)
-    seen = cluster.seen()
-    assert len(seen["created"]) == 2 and seen["objects"]["pods"] == []
+    assert len(cluster.state["created"]) == 2 and cluster.state["objects"]["pods"] == []
 
 
 def test_one_pod_is_like_those_of_the_pipeline_and_one_is_a_stranger(cluster):
     probed(cluster)
-    inside, stranger = cluster.seen()["created"]
+    inside, stranger = cluster.state["created"]
     assert inside["metadata"]["labels"]["app.kubernetes.io/name"] == "metseg-pipeline"
     assert stranger["metadata"]["labels"]["app.kubernetes.io/name"] != "metseg-pipeline"
     assert [entry["image"] for entry in inside["spec"]["containers"]] == list(NEEDS.images)
@@ -134,7 +133,7 @@ def test_a_cluster_that_goes_away_meanwhile_is_reported_with_the_pods_that_are_l
     assert line(found, "Probe").state is State.UNKNOWN and "refused" in line(found, "Probe").found
     left = line(found, "Pods of the probe")
     assert left.state is State.WARNING
-    for pod in cluster.seen()["created"]:
+    for pod in cluster.state["created"]:
         assert pod["metadata"]["name"] in left.remedy
 
 

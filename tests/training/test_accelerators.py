@@ -88,7 +88,7 @@ def test_what_stands_in_the_way_is_told(monkeypatch, tmp_path):
 def smoke_test(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "metseg.training.gpu_smoke_test", *arguments]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500)
 
 
 def test_the_smoke_test_fails_where_no_gpu_is_seen():
@@ -100,7 +100,7 @@ def test_the_smoke_test_fails_where_no_gpu_is_seen():
 def test_the_smoke_test_runs_every_network_with_and_without_xla():
     import json
 
-    done = smoke_test("--allow-cpu", "--side", "32", "--batch", "2", "--filters", "2", "--depth", "2")
+    done = smoke_test("--allow-cpu", "--side", "32", "--batch", "2", "--filters", "2", "--depth", "1")
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
     steps = report["steps"]
