@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -111,7 +112,14 @@ def test_a_database_that_does_not_answer_is_waited_for_and_then_named(tmp_path):
 def test_the_bucket_is_made_once_its_server_answers(server, prepared, written):
     port = free_port()
     store = ThreadedMotoServer("127.0.0.1", port)
-    late = threading.Timer(4, store.start)
+
+    def refuse_once_and_start() -> None:
+        """A server that is not up yet for whoever comes first."""
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            listener.accept()[0].close()
+        store.start()
+
+    late = threading.Thread(target=refuse_once_and_start)
     late.start()
     place = {**STORE, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     arguments = (prepared, written["backend-store-uri"], written["basic_auth.ini"], ADMIN)

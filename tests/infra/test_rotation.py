@@ -114,6 +114,9 @@ def test_the_password_of_mlflow_is_changed_everywhere_and_logs_in(cluster, serve
     assert cluster.secret("kubeflow", "metseg-mlflow-client")["password"] == new
     assert cluster.secret("profile-b", "metseg-mlflow-client") == {"username": "reader", "password": "a-narrower-login"}
     assert restarted(tmp_path) == ["deployment/mlflow", "deployment/model-server", "deployment/viewer"]
+    # Model server and gateway are not ready before the first champion: nothing may wait for them.
+    waited = [call[2] for call in cluster.calls() if call[:2] == ["rollout", "status"]]
+    assert waited == ["deployment/mlflow"]
     assert cluster.run().stdout == cluster.apply()
 
 

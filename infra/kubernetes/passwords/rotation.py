@@ -84,9 +84,11 @@ def mlflow(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tell
     login = page_login(_data(secrets, CLIENT)["username"], new["password"], held)
     cluster.apply([*written, Secret(SERVICES, VIEWER, {**_data(secrets, VIEWER), "auth": login})])
     tell(f"secrets: written in {', '.join(one.namespace for one in written)}")
-    for workload in ("deployment/mlflow", *CLIENTS_OF_MLFLOW):
-        cluster.restart(workload)
-    tell("MLflow, model server and viewer: restarted")
+    cluster.restart("deployment/mlflow")
+    tell("MLflow: restarted, password changed")
+    for workload in CLIENTS_OF_MLFLOW:
+        cluster.restart(workload, wait=False)
+    tell("model server and viewer: restarting")
     tell("Kubeflow's own MLflow plugin has a copy in secret kfp-mlflow-credentials where it is used: change it there")
 
 
@@ -115,8 +117,8 @@ def storage(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tel
 def gateway(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tell) -> None:
     """In the secret, then the gateway is restarted; callers need the new key from then on."""
     cluster.apply([Secret(SERVICES, GATEWAY, {**_data(secrets, GATEWAY), "api-keys": token_hex(24)})])
-    cluster.restart("deployment/gateway")
-    tell("gateway: restarted with a new key; jobs under way have ended")
+    cluster.restart("deployment/gateway", wait=False)
+    tell("gateway: restarting with a new key; jobs under way end")
 
 
 ROTATED: dict[str, Callable[[Sequence[Secret], Mapping[str, str], Tell], None]] = {
