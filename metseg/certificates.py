@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 
 from metseg.errors import UsageError
+from metseg.mounted import MOUNTED
 
 BUNDLE_VARIABLE = "METSEG_CA_BUNDLE"
-BUNDLE = "/etc/metseg/ca"
+BUNDLE = f"{MOUNTED}/ca"
 FILE = "ca.crt"
 READERS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "GIT_SSL_CAINFO")
 """Read by Python's ssl (aiohttp, DVC's Git), requests (MLflow), boto3, and Git itself."""

@@ -1,8 +1,8 @@
 """The environment that the libraries of this process read: our own variables win over theirs.
 
 In a pod of Kubeflow two programs share one environment: `AWS_*` steers Kubeflow's launcher too, and its MLflow plugin
-injects `MLFLOW_*`. So ours come in as `METSEG_MLFLOW_*` and `METSEG_S3_*`, and are handed to MLflow, boto3 and DVC
-inside this process alone.
+injects `MLFLOW_*`. So ours come in as `METSEG_MLFLOW_*` and `METSEG_S3_*`, as files of the pod or as variables, and are
+handed to MLflow, boto3 and DVC inside this process alone.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
+from metseg.mounted import MOUNTED, mounted_variables
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,14 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def prepare() -> None:
-    """Hand our settings to the libraries of this process; a second call changes nothing."""
+    """Hand our settings to the libraries of this process; a second call changes nothing.
+
+    Raises:
+        UsageError: a mounted file, or a bundle of certificates, cannot be read.
+    """
+    for name, value in mounted_variables(Path(MOUNTED)).items():
+        if not os.environ.get(name):
+            os.environ[name] = value
     _leave_foreign_mlflow()
     for own, library in OURS.items():
         if value := os.environ.get(own):

@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from metseg import environment
+from metseg import environment, mounted
 from metseg.errors import UsageError
 
 MODEL_NAME = "brain-mets-segmentation"
 """The registered model of the phantom cohort, and wherever no other is named."""
 
-MOUNTED = "/etc/metseg"
+MOUNTED = mounted.MOUNTED
 """Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
 
 QUIET = {
@@ -79,8 +79,17 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read the environment, after `apply_defaults`; relative paths are taken from the workspace."""
+        """Read the environment, after `apply_defaults`; relative paths are taken from the workspace.
+
+        Raises:
+            UsageError: on Kubeflow no MLflow is named: a file in a pod, which ends with it, is none.
+        """
         apply_defaults()
+        if os.environ.get("METSEG_KUBEFLOW_RUN") and not os.environ.get("MLFLOW_TRACKING_URI"):
+            raise UsageError(
+                f"{environment.TRACKING_URI} is not set, so that what a run finds would end with its pods: name MLflow "
+                "in the ConfigMap metseg-settings of the runs' namespace (infra/kubernetes makes it)"
+            )
         workspace = Path(os.environ.get("METSEG_WORKSPACE", ".")).resolve()
 
         def folder(name: str, default: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from metseg import environment
 from metseg.certificates import READERS, trust_own_authorities
 from metseg.environment import OURS, origin
 from metseg.errors import UsageError
@@ -110,12 +111,10 @@ def test_default_ports_are_the_schemes():
 def test_step_says_once_that_the_plugins_run_is_ignored(tmp_path):
     """The line is seen although no log is set up so early."""
     program = "from components.execution import executing\nwith executing('ingest', 'out'): pass"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
-    environment |= {"PYTHONPATH": str(ROOT), "METSEG_MLFLOW_TRACKING_URI": "http://ours:5000", **PLUGIN}
-    environment |= {"MLFLOW_TRACKING_URI": "http://plugins:5000"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    variables |= {"PYTHONPATH": str(ROOT), "METSEG_MLFLOW_TRACKING_URI": "http://ours:5000", **PLUGIN}
+    variables |= {"MLFLOW_TRACKING_URI": "http://plugins:5000"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and (done.stdout + done.stderr).count("ab12 is ignored") == 1
 
 
@@ -141,6 +140,80 @@ def test_no_client_follows_presigned_urls_unless_it_is_told_to(monkeypatch):
 def test_proxies_are_known_by_both_names(monkeypatch):
     given(monkeypatch, HTTPS_PROXY="http://proxy:3128", NO_PROXY="mlflow.metseg", no_proxy="already")
     assert os.environ["https_proxy"] == "http://proxy:3128" and os.environ["no_proxy"] == "already"
+
+
+# Files of a pod
+
+
+def mount(root: Path, **folders: dict[str, str]) -> None:
+    """Folders as Kubernetes mounts them: files are links into a folder whose name begins with two dots."""
+    for folder, files in folders.items():
+        held = root / folder / "..2026_11_27"
+        held.mkdir(parents=True)
+        (root / folder / "..data").symlink_to(held.name)
+        for name, text in files.items():
+            (held / name).write_text(text)
+            (root / folder / name).symlink_to(f"..data/{name}")
+
+
+def test_pods_files_are_read_as_variables(monkeypatch, tmp_path):
+    mount(
+        tmp_path / "mounted",
+        settings={
+            "METSEG_MLFLOW_TRACKING_URI": "http://mlflow.metseg:5000\n",
+            "METSEG_S3_ENDPOINT_URL": "http://s3.metseg:9000",
+            "METSEG_MODEL_SERVER": "model-server.metseg:8500",
+            "METSEG_RECONCILER": "elsewhere",
+            "METSEG_STATE": "of/the/map",
+            "METSEG_S3_REGION": "",
+            "PATH": "/evil",
+            "AWS_ACCESS_KEY_ID": "launchers",
+        },
+        mlflow={"username": "pipeline", "password": "secret"},
+        storage={"access-key-id": "k", "secret-access-key": "s"},
+        pseudonyms={"key": "a key that is long enough"},
+        proxy={"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".metseg"},
+        git={"token": "not-a-variable"},
+    )
+    monkeypatch.setattr(environment, "MOUNTED", str(tmp_path / "mounted"))
+    for name in ("METSEG_PSEUDONYM_KEY", "HTTPS_PROXY", "NO_PROXY", "METSEG_MODEL_SERVER", "METSEG_RECONCILER"):
+        monkeypatch.setenv(name, "")  # taken back afterwards
+    settings = given(monkeypatch, METSEG_STATE="/state/trainings")
+    assert settings.tracking_uri == "http://mlflow.metseg:5000"
+    assert (settings.model_server, settings.reconciler) == ("model-server.metseg:8500", "elsewhere")
+    assert settings.state == Path("/state/trainings"), "a variable of the pod wins"
+    found = {
+        name: os.environ.get(name) for name in ("MLFLOW_TRACKING_USERNAME", "AWS_SECRET_ACCESS_KEY", "https_proxy")
+    }
+    assert set(found.values()) == {"pipeline", "s", "http://proxy:3128"}
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "k" and os.environ["METSEG_PSEUDONYM_KEY"].startswith("a key")
+    assert os.environ["PATH"] != "/evil" and "not-a-variable" not in os.environ.values()
+
+
+def test_folders_are_those_that_the_pipeline_mounts():
+    """Each ConfigMap and Secret that a compiled task names has a reader here, at the path where it is mounted."""
+    import yaml
+
+    from metseg.certificates import BUNDLE
+    from metseg.dataset.references.access import FOLDER
+    from metseg.mounted import MOUNTED, SECRETS
+
+    compiled = list(yaml.safe_load_all((ROOT / "pipelines/compiled/training.yaml").read_text()))
+    mounted = {
+        volume["mountPath"]
+        for executor in compiled[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+        for kind in ("secretAsVolume", "configMapAsVolume")
+        for volume in executor.get(kind, [])
+    }
+    assert mounted == {FOLDER, BUNDLE, *(f"{MOUNTED}/{folder}" for folder in ("settings", *SECRETS))}
+
+
+def test_pod_without_an_mlflow_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    with pytest.raises(UsageError, match="ConfigMap metseg-settings"):
+        Settings.from_environment()
+    monkeypatch.setenv("METSEG_MLFLOW_TRACKING_URI", "http://mlflow.metseg:5000")
+    Settings.from_environment()
 
 
 # Certificates
@@ -207,17 +280,15 @@ def test_bundle_that_is_none_is_told(monkeypatch, tmp_path):
     ids=lambda command: command[0],
 )
 def test_command_asks_our_mlflow(command, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
-    environment |= {
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    variables |= {
         "METSEG_WORKSPACE": str(tmp_path),
         "METSEG_MLFLOW_TRACKING_URI": "http://127.0.0.1:9/ours",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:9/plugins",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
     metseg = str(Path(sys.executable).parent / "metseg")
-    done = subprocess.run(
-        [metseg, *command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([metseg, *command], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "http://127.0.0.1:9/ours" in said and "plugins" not in said, said
 
@@ -229,15 +300,15 @@ def test_step_asks_our_mlflow_and_names_it_where_it_is_away(step, tmp_path):
         "from metseg.settings import Settings\nfrom metseg.tracking import runs\n"
         f"with executing({step!r}, 'out'): runs.client(Settings.from_environment())"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
-    environment |= {
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    variables |= {
         "PYTHONPATH": str(ROOT),
         "METSEG_MLFLOW_TRACKING_URI": "http://127.0.0.1:9/ours",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:9/plugins",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1 and "http://127.0.0.1:9/ours does not answer" in done.stdout, done.stdout + done.stderr
 
