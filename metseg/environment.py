@@ -57,9 +57,9 @@ def prepare() -> None:
     Raises:
         UsageError: a mounted file, or a bundle of certificates, cannot be read.
     """
-    for name, value in mounted_variables(Path(MOUNTED)).items():
+    for name, text in mounted_variables(Path(MOUNTED)).items():
         if not os.environ.get(name):
-            os.environ[name] = value
+            os.environ[name] = text
     _leave_foreign_mlflow()
     for own, library in OURS.items():
         if value := os.environ.get(own):
