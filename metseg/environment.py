@@ -7,7 +7,6 @@ handed to MLflow, boto3 and DVC inside this process alone.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +14,6 @@ from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
 from metseg.mounted import MOUNTED, mounted_variables
-
-logger = logging.getLogger(__name__)
 
 TRACKING_URI = "METSEG_MLFLOW_TRACKING_URI"
 OURS: Mapping[str, str] = {
@@ -88,8 +85,10 @@ def _leave_foreign_mlflow() -> None:
         for name in FOREIGN_LOGIN:
             os.environ.pop(name, None)
     if run := dropped.get("MLFLOW_RUN_ID"):
+        import logging
+
         # A warning: at this point of a step no other log is set up.
-        logger.warning(
+        logging.getLogger(__name__).warning(
             "the MLflow run %s is ignored: it was opened at %s, and %s is %s",
             run,
             given or "no address",
