@@ -17,7 +17,7 @@ from typing import Any
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
-from metseg.settings import Settings, apply_defaults
+from metseg.settings import apply_defaults
 from metseg.tracking.failures import explained
 
 ERROR_TAG = "::error "
@@ -62,7 +62,7 @@ def executing(step: str, folder: str, after: Sequence[str] = ()) -> Iterator[Pat
     try:
         yield path
     except Exception as error:
-        told = error if isinstance(error, MetsegError) else explained(error, Settings.from_environment().tracking_uri)
+        told = error if isinstance(error, MetsegError) else explained(error, os.environ.get("MLFLOW_TRACKING_URI", ""))
         if told is None:
             raise
         print(ERROR_TAG + json.dumps({"step": step, "message": str(told), "code": told.exit_code}), flush=True)

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 from metseg.errors import UsageError
-from metseg.mounted import MOUNTED
 
 BUNDLE_VARIABLE = "METSEG_CA_BUNDLE"
-BUNDLE = f"{MOUNTED}/ca"
+BUNDLE = "/etc/metseg/ca"
 FILE = "ca.crt"
 READERS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "GIT_SSL_CAINFO")
 """Read by Python's ssl (aiohttp, DVC's Git), requests (MLflow), boto3, and Git itself."""

@@ -406,6 +406,53 @@ def deidentify(
         print(f"{deidentify_folder(source, target)} files written to {target}")
 
 
+@app.command(
+    epilog=_examples(
+        "metseg doctor",
+        "metseg doctor --docker",
+        "metseg doctor --cluster",
+        "metseg doctor --cluster --namespace-of-runs imaging --host https://kubeflow.example.org/pipeline --probe",
+    )
+)
+def doctor(
+    cluster: Annotated[bool, typer.Option("--cluster", help="Examine a cluster instead, by kubectl.")] = False,
+    docker: Annotated[bool, typer.Option("--docker", help="Examine Docker too.")] = False,
+    namespace_of_runs: Annotated[
+        str, typer.Option(help="Namespace that Kubeflow runs pipelines in (a profile, where it serves several people).")
+    ] = "kubeflow",
+    context: Annotated[str, typer.Option(help="Context of the kubeconfig; the current one by default.")] = "",
+    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig; kubectl's own by default.", exists=True)] = None,
+    host: Annotated[str, typer.Option(help="Address of Kubeflow Pipelines' UI; through the cluster by default.")] = "",
+    token_file: Annotated[Path | None, typer.Option(help="File with Kubeflow's token, as for submit.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="CA certificate of the host (PEM).", exists=True, dir_okay=False)
+    ] = None,
+    images: Annotated[str, typer.Option(help="TAG, or PREFIX:TAG, of the images, as for submit.")] = "",
+    gpu_type: Annotated[str, typer.Option(help="Resource that trainings ask for.")] = "nvidia.com/gpu",
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Start two short-lived pods: connections, images, network policies.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Report what this machine, or a cluster, lacks for a run; exit code 1 if anything must be mended."""
+    from metseg.doctor.report import exit_code, print_report
+
+    apply_defaults()
+    if cluster:
+        from metseg.doctor.kubectl import Kubectl
+        from pipelines.cluster_doctor import Access, diagnose
+
+        access = Access(host, token_file, certificate)
+        findings = diagnose(Kubectl(context, kubeconfig), namespace_of_runs, gpu_type, images, access, probe)
+    else:
+        from metseg.doctor import machine
+
+        findings = machine.examine(Settings.from_environment(), docker)
+    print_report("cluster" if cluster else "this machine", findings, as_json)
+    if code := exit_code(findings):
+        raise typer.Exit(code)
+
+
 # The flags of `serve` are tensorflow_model_server's: they are parsed, and listed by --help, in metseg.serving.flags.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     serve.serve

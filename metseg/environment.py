@@ -1,8 +1,9 @@
 """The environment that the libraries of this process read: our own variables win over theirs.
 
 In a pod of Kubeflow two programs share one environment: `AWS_*` steers Kubeflow's launcher too, and its MLflow plugin
-injects `MLFLOW_*`. So ours come in as `METSEG_MLFLOW_*` and `METSEG_S3_*`, as files of the pod or as variables, and are
-handed to MLflow, boto3 and DVC inside this process alone.
+injects `MLFLOW_*`. So ours come in as `METSEG_MLFLOW_*` and `METSEG_S3_*`, and are handed to MLflow, boto3 and DVC
+inside this process alone. They come as files, which a pod finds below `/etc/metseg`: Argo keeps every variable of a pod
+six times over.
 """
 
 from __future__ import annotations
@@ -13,8 +14,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
-from metseg.mounted import MOUNTED, mounted_variables
 
+MOUNTED = Path("/etc/metseg")
+"""Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
+MOUNTED_SECRETS: Mapping[str, str] = {
+    "mlflow/username": "METSEG_MLFLOW_USERNAME",
+    "mlflow/password": "METSEG_MLFLOW_PASSWORD",
+    "storage/access-key-id": "METSEG_S3_ACCESS_KEY_ID",
+    "storage/secret-access-key": "METSEG_S3_SECRET_ACCESS_KEY",
+    "pseudonyms/key": "METSEG_PSEUDONYM_KEY",
+}
+"""The variable that each mounted secret stands for. Files of `settings` and `proxy` are called like theirs."""
 TRACKING_URI = "METSEG_MLFLOW_TRACKING_URI"
 OURS: Mapping[str, str] = {
     TRACKING_URI: "MLFLOW_TRACKING_URI",
@@ -48,15 +58,14 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _PORTS = {"http": 80, "https": 443}
 
 
-def prepare() -> None:
+def prepare(mounted: Path = MOUNTED) -> None:
     """Hand our settings to the libraries of this process; a second call changes nothing.
 
-    Raises:
-        UsageError: a mounted file, or a bundle of certificates, cannot be read.
+    Args:
+        mounted: folder of mounted settings and secrets; a variable that is set wins over a file.
     """
-    for name, text in mounted_variables(Path(MOUNTED)).items():
-        if not os.environ.get(name):
-            os.environ[name] = text
+    for name, value in _read_mounted(mounted).items():
+        os.environ.setdefault(name, value)
     _leave_foreign_mlflow()
     for own, library in OURS.items():
         if value := os.environ.get(own):
@@ -67,6 +76,16 @@ def prepare() -> None:
         if value := os.environ.get(name):
             os.environ.setdefault(name.lower(), value)
     trust_own_authorities()
+
+
+def _read_mounted(folder: Path) -> dict[str, str]:
+    """Return what the files below `folder` say, by the name of the variable; nothing for an empty file."""
+    found = {variable: folder / file for file, variable in MOUNTED_SECRETS.items()}
+    for part in ("settings", "proxy"):
+        names = {path.name: path for path in (folder / part).glob("*") if path.is_file()}
+        found |= {name: path for name, path in names.items() if name.startswith("METSEG_") or name in PROXIES}
+    texts = {name: path.read_text(encoding="utf-8").strip() for name, path in found.items() if path.is_file()}
+    return {name: text for name, text in texts.items() if text}
 
 
 def origin(address: str) -> tuple[str, str, int | None]:

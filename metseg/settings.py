@@ -6,14 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from metseg import environment, mounted
+from metseg import environment
 from metseg.errors import UsageError
 
 MODEL_NAME = "brain-mets-segmentation"
 """The registered model of the phantom cohort, and wherever no other is named."""
-
-MOUNTED = mounted.MOUNTED
-"""Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
 
 QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
@@ -40,6 +37,21 @@ def apply_defaults() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     environment.prepare()
+
+
+IN_POD = "KFP_POD_NAME"
+"""A variable that Kubeflow sets in the pods of a run."""
+REQUIRED_IN_POD = (environment.TRACKING_URI, "METSEG_MODEL_SERVER", "METSEG_RECONCILER")
+"""Without these a step would fall back to files of its own pod."""
+
+
+def _require_in_pod() -> None:
+    missing = [name for name in REQUIRED_IN_POD if IN_POD in os.environ and not os.environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"this pod lacks {', '.join(missing)}: the ConfigMap metseg-settings of the namespace of runs has them; "
+            "apply an overlay of infra/kubernetes, and see `metseg doctor --cluster`"
+        )
 
 
 @dataclass(frozen=True)
@@ -82,14 +94,10 @@ class Settings:
         """Read the environment, after `apply_defaults`; relative paths are taken from the workspace.
 
         Raises:
-            UsageError: on Kubeflow no MLflow is named: a file in a pod, which ends with it, is none.
+            UsageError: settings contradict each other, or a pod of Kubeflow lacks one.
         """
         apply_defaults()
-        if os.environ.get("METSEG_KUBEFLOW_RUN") and not os.environ.get("MLFLOW_TRACKING_URI"):
-            raise UsageError(
-                f"{environment.TRACKING_URI} is not set, so that what a run finds would end with its pods: name MLflow "
-                "in the ConfigMap metseg-settings of the runs' namespace (infra/kubernetes makes it)"
-            )
+        _require_in_pod()
         workspace = Path(os.environ.get("METSEG_WORKSPACE", ".")).resolve()
 
         def folder(name: str, default: str) -> Path:

@@ -68,7 +68,9 @@ class ResizeLike(layers.Layer):  # type: ignore[misc]
         tensor, reference = inputs
         size = (ops.shape(reference)[1], ops.shape(reference)[2])
         # `keras.ops.image.resize` asks whether the size is above 0, which a size inside a graph cannot tell.
-        return ops.cast(backend.image.resize(tensor, size, interpolation="bilinear"), tensor.dtype)
+        # In float32: XLA gives the gradient of a resize of half precision in float32, and then refuses the mixture.
+        resized = backend.image.resize(ops.cast(tensor, "float32"), size, interpolation="bilinear")
+        return ops.cast(resized, tensor.dtype)
 
     def compute_output_spec(self, inputs: list[Tensor]) -> keras.KerasTensor:
         """The reference's size with the tensor's channels."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from metseg.settings import MOUNTED
+from metseg.environment import MOUNTED
 
 SETTINGS_MAP, CERTIFICATES_MAP, PROXY_MAP = "metseg-settings", "metseg-ca", "metseg-proxy"
 MLFLOW_SECRET, STORAGE_SECRET = "metseg-mlflow-client", "metseg-storage"

@@ -14,7 +14,7 @@ import pytest
 
 from metseg import environment
 from metseg.certificates import READERS, trust_own_authorities
-from metseg.environment import OURS, origin
+from metseg.environment import OURS, origin, prepare
 from metseg.errors import UsageError
 from metseg.settings import QUIET, Settings, apply_defaults
 from tests.conftest import ROOT
@@ -145,58 +145,13 @@ def test_proxies_are_known_by_both_names(monkeypatch):
 # Files of a pod
 
 
-def mount(root: Path, **folders: dict[str, str]) -> None:
-    """Folders as Kubernetes mounts them: files are links into a folder whose name begins with two dots."""
-    for folder, files in folders.items():
-        held = root / folder / "..2026_11_27"
-        held.mkdir(parents=True)
-        (root / folder / "..data").symlink_to(held.name)
-        for name, text in files.items():
-            (held / name).write_text(text)
-            (root / folder / name).symlink_to(f"..data/{name}")
-
-
-def test_pods_files_are_read_as_variables(monkeypatch, tmp_path):
-    mount(
-        tmp_path / "mounted",
-        settings={
-            "METSEG_MLFLOW_TRACKING_URI": "http://mlflow.metseg:5000\n",
-            "METSEG_S3_ENDPOINT_URL": "http://s3.metseg:9000",
-            "METSEG_MODEL_SERVER": "model-server.metseg:8500",
-            "METSEG_RECONCILER": "elsewhere",
-            "METSEG_STATE": "of/the/map",
-            "METSEG_S3_REGION": "",
-            "PATH": "/evil",
-            "AWS_ACCESS_KEY_ID": "launchers",
-        },
-        mlflow={"username": "pipeline", "password": "secret"},
-        storage={"access-key-id": "k", "secret-access-key": "s"},
-        pseudonyms={"key": "a key that is long enough"},
-        proxy={"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".metseg"},
-        git={"token": "not-a-variable"},
-    )
-    monkeypatch.setattr(environment, "MOUNTED", str(tmp_path / "mounted"))
-    for name in ("METSEG_PSEUDONYM_KEY", "HTTPS_PROXY", "NO_PROXY", "METSEG_MODEL_SERVER", "METSEG_RECONCILER"):
-        monkeypatch.setenv(name, "")  # taken back afterwards
-    settings = given(monkeypatch, METSEG_STATE="/state/trainings")
-    assert settings.tracking_uri == "http://mlflow.metseg:5000"
-    assert (settings.model_server, settings.reconciler) == ("model-server.metseg:8500", "elsewhere")
-    assert settings.state == Path("/state/trainings"), "a variable of the pod wins"
-    found = {
-        name: os.environ.get(name) for name in ("MLFLOW_TRACKING_USERNAME", "AWS_SECRET_ACCESS_KEY", "https_proxy")
-    }
-    assert set(found.values()) == {"pipeline", "s", "http://proxy:3128"}
-    assert os.environ["AWS_ACCESS_KEY_ID"] == "k" and os.environ["METSEG_PSEUDONYM_KEY"].startswith("a key")
-    assert os.environ["PATH"] != "/evil" and "not-a-variable" not in os.environ.values()
-
-
 def test_folders_are_those_that_the_pipeline_mounts():
     """Each ConfigMap and Secret that a compiled task names has a reader here, at the path where it is mounted."""
     import yaml
 
     from metseg.certificates import BUNDLE
     from metseg.dataset.references.access import FOLDER
-    from metseg.mounted import MOUNTED, SECRETS
+    from metseg.environment import MOUNTED, MOUNTED_SECRETS
 
     compiled = list(yaml.safe_load_all((ROOT / "pipelines/compiled/training.yaml").read_text()))
     mounted = {
@@ -205,15 +160,8 @@ def test_folders_are_those_that_the_pipeline_mounts():
         for kind in ("secretAsVolume", "configMapAsVolume")
         for volume in executor.get(kind, [])
     }
-    assert mounted == {FOLDER, BUNDLE, *(f"{MOUNTED}/{folder}" for folder in ("settings", *SECRETS))}
-
-
-def test_pod_without_an_mlflow_is_refused_with_the_remedy(monkeypatch):
-    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
-    with pytest.raises(UsageError, match="ConfigMap metseg-settings"):
-        Settings.from_environment()
-    monkeypatch.setenv("METSEG_MLFLOW_TRACKING_URI", "http://mlflow.metseg:5000")
-    Settings.from_environment()
+    read = {file.partition("/")[0] for file in MOUNTED_SECRETS} | {"settings", "proxy"}
+    assert mounted == {FOLDER, BUNDLE, *(f"{MOUNTED}/{folder}" for folder in read)}
 
 
 # Certificates
@@ -320,3 +268,42 @@ def test_gateway_and_viewer_read_the_same_settings(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://plugins:5000")
     GatewaySettings.from_environment()
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://ours:5000"
+
+
+def test_a_pod_reads_the_settings_and_secrets_that_are_mounted_as_files(monkeypatch, tmp_path):
+    files = {
+        "settings/METSEG_MLFLOW_TRACKING_URI": "http://mlflow.metseg:5000\n",
+        "settings/METSEG_MODEL_SERVER": "model-server.metseg:8500",
+        "settings/METSEG_S3_REGION": "",
+        "settings/ANYTHING_ELSE": "not ours",
+        "proxy/HTTPS_PROXY": "http://proxy.example.org:3128",
+        "mlflow/username": "pipeline",
+        "mlflow/password": "secret",
+        "storage/access-key-id": "reader",
+        "pseudonyms/key": "of the site\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("METSEG_MODEL_SERVER", "another:8500")
+    with monkeypatch.context() as changed:
+        for name in ("HTTPS_PROXY", "https_proxy", *OURS, *OURS.values(), "METSEG_PSEUDONYM_KEY"):
+            changed.setenv(name, "")
+            changed.delenv(name)
+        prepare(tmp_path)
+        assert os.environ["MLFLOW_TRACKING_URI"] == "http://mlflow.metseg:5000"
+        assert os.environ["MLFLOW_TRACKING_USERNAME"] == "pipeline"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
+        assert os.environ["AWS_ACCESS_KEY_ID"] == "reader" and "AWS_DEFAULT_REGION" not in os.environ
+        assert os.environ["METSEG_PSEUDONYM_KEY"] == "of the site"
+        assert os.environ["https_proxy"] == "http://proxy.example.org:3128"
+        assert os.environ["METSEG_MODEL_SERVER"] == "another:8500" and "ANYTHING_ELSE" not in os.environ
+
+
+def test_a_pod_without_its_settings_says_which_and_how_to_bring_them(monkeypatch):
+    monkeypatch.setenv("KFP_POD_NAME", "metseg-training-x")
+    monkeypatch.setenv("METSEG_MODEL_SERVER", "model-server.metseg:8500")
+    with pytest.raises(UsageError) as refused:
+        Settings.from_environment()
+    assert "METSEG_MLFLOW_TRACKING_URI, METSEG_RECONCILER" in str(refused.value)
+    assert "METSEG_MODEL_SERVER" not in str(refused.value) and "metseg-settings" in str(refused.value)

@@ -69,13 +69,16 @@ def train(
             augmentation makes them.
 
     Raises:
+        AcceleratorMissing: TensorFlow sees fewer than `gpu_count`; nothing was begun.
         MetsegError: the loss became no number, memory or disk did not suffice, or MLflow does not answer; the run is
             marked as failed, and the same call goes on from the last epoch.
     """
     import tensorflow as tf
 
+    from metseg.training.accelerators import require_accelerators
     from metseg.training.loop import forget
 
+    require_accelerators(gpu_count)
     tf.config.experimental.enable_op_determinism()
     settings = Settings.from_environment()
     tracking = runs.client(settings)
@@ -116,7 +119,8 @@ def _open_run(
     specification: PreprocessingSpecification,
 ) -> str:
     """Open the training's run with its parameters and with what it is made from."""
-    from metseg.training.loop import precision_of, replication
+    from metseg.training.accelerators import replication
+    from metseg.training.loop import precision_of
 
     tags = {"architecture": configuration.architecture, "data.version": manifest.version, "git.commit": git_commit()}
     image = container_image()

@@ -30,8 +30,8 @@ def explained(error: BaseException, configuration: TrainingConfiguration) -> Met
     if isinstance(error, ResourceExhaustedError | MemoryError):
         return MetsegError(
             f"{configuration.architecture} does not fit into memory ({first_line(error)}): lower train_batch_size "
-            f"(now {configuration.batch_size}) or train_filters (now {configuration.filters}), or choose an accelerator "
-            "with more memory"
+            f"(now {configuration.batch_size}) or train_filters (now {configuration.filters}), or choose an "
+            "accelerator with more memory"
         )
     return None
 

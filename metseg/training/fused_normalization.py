@@ -7,19 +7,25 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from metseg.training.accelerators import replicas_in_step, sum_over_replicas
+from metseg.training.replicated_dropout import ReplicatedSpatialDropout
+
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """`keras.layers.BatchNormalization` over the last axis, its training pass in one kernel.
 
     Keras computes mean, variance and the scaled output as separate operations, which costs more passes over memory.
     Outputs and gradients agree up to rounding. The moving variance takes the unbiased estimate, as Keras 2 did: of n
-    values a channel, that is n / (n - 1) times as much.
+    values a channel, that is n / (n - 1) times as much. Under a strategy of several replicas mean and variance are
+    those of the whole batch.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         """Normalise `(batch, height, width, channels)`; outside of training by the layer it stands in for."""
         if not training:
             return super().call(inputs, training=False, mask=mask)
+        if replicas_in_step() > 1:
+            return self._over_replicas(inputs)
         none = tf.zeros([0], tf.float32)
         answer = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
@@ -30,9 +36,32 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             epsilon=self.epsilon,
             is_training=True,
         )
-        for moving, seen in ((self.moving_mean, answer.batch_mean), (self.moving_variance, answer.batch_variance)):
-            moving.assign(moving * self.momentum + seen * (1.0 - self.momentum))
+        self._remember(answer.batch_mean, answer.batch_variance)
         return answer.y
+
+    def _over_replicas(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalise the part of the batch that this replica holds by the statistics of all parts."""
+        values = tf.cast(inputs, tf.float32)
+        size = tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), tf.float32)
+        total, count = sum_over_replicas([tf.reduce_sum(values, axis=(0, 1, 2)), size])
+        mean = total / count
+        # Squares of the deviations: the mean of squares less the square of the mean cancels digits.
+        (squares,) = sum_over_replicas([tf.reduce_sum(tf.square(values - mean), axis=(0, 1, 2))])
+        variance = squares / count
+        self._remember(mean, variance * count / tf.maximum(count - 1.0, 1.0))
+        gamma, beta = (tf.cast(weight, tf.float32) for weight in (self.gamma, self.beta))
+        return tf.cast(tf.nn.batch_normalization(values, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
+
+    def _remember(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        for moving, seen in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + seen * (1.0 - self.momentum))
+
+
+IN_TRAINING: dict[Any, Any] = {
+    keras.layers.BatchNormalization: FusedBatchNormalization,
+    keras.layers.SpatialDropout2D: ReplicatedSpatialDropout,
+}
+"""What stands in for a layer as long as a network is trained."""
 
 
 def with_fused_normalization(network: keras.Model, precision: str = "float32") -> keras.Model:
@@ -42,13 +71,15 @@ def with_fused_normalization(network: keras.Model, precision: str = "float32") -
 
     Args:
         network: of float32 layers.
-        precision: Keras dtype policy of the copy; what the heads give stays float32.
+        precision: Keras dtype policy of the copy; what the heads give, and bilinear up-sampling, stay float32.
     """
 
     def clone(layer: Any) -> Any:
-        kind = FusedBatchNormalization if type(layer) is keras.layers.BatchNormalization else type(layer)
+        kind = IN_TRAINING.get(type(layer), type(layer))
         settings = layer.get_config()
-        if not layer.name.startswith("head"):
+        # XLA gives the gradient of a bilinear resize of half precision in float32, and then refuses the mixture.
+        bilinear = isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "bilinear"
+        if not layer.name.startswith("head") and not bilinear:
             settings["dtype"] = precision
         return kind.from_config(settings)
 

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from metseg.training.accelerators import replicas_in_step, sum_over_replicas
+
 
 class _Fused(keras.optimizers.Optimizer):  # type: ignore[misc]
     """Clips the gradients and decays the weights as Keras does, but in few operations a tensor.
@@ -33,7 +35,12 @@ class _Fused(keras.optimizers.Optimizer):  # type: ignore[misc]
         rate = tf.convert_to_tensor(self.learning_rate)
         self._decayed = rate * self.decay
         self._pace = self.pace(rate, tf.cast(self.iterations.value, rate.dtype) + 1.0)
-        super().apply(self._clipped(grads) if self.clip_norm else grads, trainable_variables)
+        # Summed before they are clipped: the norm is that of the whole batch's gradient.
+        summed = sum_over_replicas(grads)
+        super().apply(self._clipped(summed) if self.clip_norm else summed, trainable_variables)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Sequence[tuple[Any, Any]]) -> Sequence[tuple[Any, Any]]:
+        return grads_and_vars  # Keras' own place for it, after clipping; `apply` has summed them
 
     def pace(self, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Learning rate of the kernel in step `step`, from 1."""
@@ -90,3 +97,18 @@ class FusedSGD(_Fused, keras.optimizers.SGD):  # type: ignore[misc]
             momentum=self.momentum,
             use_nesterov=self.nesterov,
         )
+
+
+class ScaledLoss(keras.optimizers.LossScaleOptimizer):  # type: ignore[misc]
+    """Loss scaling for half precision, whose steps are left out where the gradient of any replica is not finite.
+
+    Keras asks the first replica alone: infinite gradients of another would reach the weights.
+    """
+
+    def check_finite(self, grads: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Return whether all gradients of all replicas are finite."""
+        finite = super().check_finite(grads)
+        if replicas_in_step() == 1:
+            return finite
+        (replicas,) = sum_over_replicas([tf.cast(finite, tf.float32)])
+        return tf.equal(replicas, float(replicas_in_step()))

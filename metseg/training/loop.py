@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
 from metseg.heap import keep_freed_memory
 from metseg.progress import Progress
+from metseg.training.accelerators import check_replicas, replication, whole_batch
 from metseg.training.averaging import NetworkAverage
 from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
@@ -97,23 +96,6 @@ def precision_of(configuration: TrainingConfiguration) -> str:
     return "mixed_float16" if tf.config.list_physical_devices("GPU") else "float32"
 
 
-def replication() -> tf.distribute.Strategy:
-    """One replica on each accelerator of this machine where there are several; a batch is divided among them.
-
-    Raises:
-        UsageError: `TF_CONFIG` describes a cluster of several workers, over which Keras 3 cannot train.
-    """
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    workers = sum(len(addresses) for addresses in cluster.values())
-    if workers > 1:
-        raise UsageError(
-            f"TF_CONFIG names {workers} workers, but Keras 3 on TensorFlow cannot train one network on several "
-            "machines: unset it, and give each network a machine of its own (one task each, as the pipeline does)"
-        )
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
-
-
 def compile_network(network: keras.Model, configuration: TrainingConfiguration) -> None:
     """Attach the optimiser, and the loss on every head.
 
@@ -127,8 +109,10 @@ def compile_network(network: keras.Model, configuration: TrainingConfiguration) 
         raise UsageError(f"parameter {error}") from error
 
     def each_slice(true: Any, predicted: Any) -> Any:
-        # Keras takes the mean over the replicas of what has a batch axis, and the sum of what has none.
-        return ops.repeat(ops.reshape(loss(true, predicted), (1,)), ops.shape(true)[0])
+        # Dice of a part of a batch is not the batch's: each replica computes the loss of the whole batch, and Keras
+        # takes the mean over the replicas of what has a batch axis (and the sum of what has none).
+        slices = ops.shape(true)[0]
+        return ops.repeat(ops.reshape(loss(whole_batch(true), whole_batch(predicted)), (1,)), slices)
 
     optimizer = make_optimizer(configuration, precision_of(configuration))
     network.compile(optimizer=optimizer, loss=each_slice, jit_compile=configuration.xla)
@@ -291,7 +275,9 @@ def train_heads(
     state.touch()  # in use from now on: what nothing was written into for long is swept (metseg.retention)
     store = SliceStore(records / "train", context)
     sample = validation_sample(SliceStore(records / "validation", context))
-    with replication().scope():
+    strategy = replication()
+    check_replicas(strategy.num_replicas_in_sync, configuration.batch_size, configuration.xla)
+    with strategy.scope():
         network = build_network(configuration, channels=sample[0].shape[-1])
         trained = with_fused_normalization(network, precision_of(configuration))
         compile_network(trained, configuration)

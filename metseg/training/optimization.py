@@ -7,7 +7,7 @@ import math
 import keras
 
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.fused_optimizers import FusedAdamW, FusedSGD
+from metseg.training.fused_optimizers import FusedAdamW, FusedSGD, ScaledLoss
 
 FIRST_RATE_SHARE = 0.05
 """Where the warm-up starts, as a share of the peak."""
@@ -49,4 +49,4 @@ def make_optimizer(configuration: TrainingConfiguration, precision: str = "float
     else:
         optimizer = FusedSGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
     # Keras asks the network for its policy, but ours has one for each layer.
-    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+    return ScaledLoss(optimizer) if precision == "mixed_float16" else optimizer

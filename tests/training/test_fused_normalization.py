@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import FusedBatchNormalization, with_fused_normalization
-from metseg.training.loop import build_network
+from metseg.training.loop import build_network, compile_network
 
 
 @pytest.fixture
@@ -68,3 +68,17 @@ def test_a_network_keeps_its_weights_and_their_order(architecture):
     assert FusedBatchNormalization in kinds and keras.layers.BatchNormalization not in kinds
     image = np.random.default_rng(5).random((1, 21, 18, 3), dtype=np.float32)
     np.testing.assert_array_equal(network(image, training=False), fused(image, training=False))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"architecture": "unet", "upsampling": "bilinear"}, {"architecture": "attention_unet"}]
+)
+def test_xla_compiles_bilinear_resizing_in_half_precision(settings):
+    """XLA gives the gradient of a resize of half precision in float32, and then refuses the mixture."""
+    configuration = TrainingConfiguration(**settings, filters=2, depth=1, xla=True, precision="mixed_bfloat16")
+    network = with_fused_normalization(build_network(configuration, channels=3), "mixed_bfloat16")
+    compile_network(network, configuration)
+    rng = np.random.default_rng(4)
+    images = rng.random((2, 15, 15, 3)).astype(np.float32)  # odd: the attention gate resizes
+    loss = float(network.train_on_batch(images, np.ones((2, 15, 15, 1), np.float32)))
+    assert np.isfinite(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,70 +15,203 @@ import numpy as np
 import pytest
 
 from metseg.errors import UsageError
-from metseg.training.configuration import TrainingConfiguration
+from metseg.training.accelerators import check_replicas
 from metseg.training.loop import train_network
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, quiet
 
 REPLICAS = """
-import sys, json
+import json, sys
 from pathlib import Path
 from metseg.settings import apply_defaults
 apply_defaults()
 import keras
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[4]))
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 from metseg.training.checkpoint import save_checkpoint
+from metseg.training.accelerators import check_replicas
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.loop import replication, train_network
-from metseg.training.losses import LOSSES
-from models.losses import binary_cross_entropy
 
-@keras.saving.register_keras_serializable(package="test")
-class CrossEntropy(keras.losses.Loss):
-    def call(self, y_true, y_pred):
-        return binary_cross_entropy(y_true, y_pred)
+class Stopped(Exception):
+    pass
 
-LOSSES["dice_bce"] = "__main__:CrossEntropy"
-network, history = train_network(
-    Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), lambda *_: None)
-save_checkpoint(Path(sys.argv[2]) / "network.npz", network.weights)
-print(json.dumps([replication().num_replicas_in_sync, history[0]["loss"]]))
+def report(epoch, figures):
+    if epoch + 1 == stop:
+        raise Stopped
+
+records, folder = Path(sys.argv[2]), Path(sys.argv[3])
+histories = {"replicas": replication().num_replicas_in_sync}
+for name, (settings, stop) in json.loads(sys.argv[4]).items():
+    keras.backend.clear_session()
+    try:
+        network, histories[name] = train_network(
+            records, 0, TrainingConfiguration(**settings), folder / name, report)
+    except Stopped:
+        continue
+    save_checkpoint(folder / f"{name}.npz", network.weights)
+print(json.dumps(histories))
+"""
+
+EXACT = replace(CONFIGURATION, optimizer="sgd", learning_rate=0.05, epochs=2, steps_per_epoch=2, ema=0.5)
+"""Of SGD the weights can be compared for some steps: Adam divides by gradients that are close to 0."""
+ALIKE = {
+    "nested": replace(EXACT, architecture="nested_unet", head_weights="1,2"),
+    "attention": replace(EXACT, architecture="attention_unet", loss="focal_tversky", clip_norm=0.01),
+    "group": replace(EXACT, architecture="unet", loss="batch_dice", normalization="group"),
+    "tversky": replace(EXACT, architecture="unet", loss="tversky", batch_size=6),
+}
+RECIPE = replace(CONFIGURATION, architecture="nested_unet", epochs=6)
+WITHIN_NOISE = {
+    "float32": RECIPE,
+    "float16": replace(RECIPE, precision="mixed_float16"),
+    "dropout": replace(RECIPE, architecture="unet", dropout=0.1),
+}
+RESUMED = "resumed"
+
+
+def run_on(devices: int, records: Path, folder: Path, trainings: dict) -> dict[str, list[dict[str, float]]]:
+    """Histories of trainings in a process of its own that has so many devices; weights are `NAME.npz` in `folder`.
+
+    Args:
+        devices: number of virtual processors.
+        records: of the data.
+        folder: for states and weights.
+        trainings: configuration, and the epoch after which the training is interrupted (0: none), of each name.
+    """
+    asked = json.dumps({name: [asdict(settings), stop] for name, (settings, stop) in trainings.items()})
+    command = [sys.executable, "-c", REPLICAS, str(devices), str(records), str(folder), asked]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    histories = json.loads(done.stdout.splitlines()[-1])
+    assert histories.pop("replicas") == devices
+    return dict(histories)
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    with np.load(path) as stored:
+        return [stored[name] for name in stored.files]
+
+
+@pytest.fixture(scope="module")
+def trained(records, tmp_path_factory):
+    """Histories and folder on two devices and on one; what two were interrupted at, one goes on with."""
+    folders = {count: tmp_path_factory.mktemp(f"on{count}") for count in (1, 2)}
+    whole = {name: (settings, 0) for name, settings in (ALIKE | WITHIN_NOISE).items()}
+    stopped = {RESUMED: (ALIKE["nested"], 1)}
+    two = run_on(2, records, folders[2], whole | stopped)
+    shutil.copytree(folders[2] / RESUMED, folders[1] / RESUMED)
+    one = run_on(1, records, folders[1], whole | {RESUMED: (ALIKE["nested"], 0)})
+    return {1: (one, folders[1]), 2: (two, folders[2])}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_two_devices_train_the_weights_that_one_trains(trained, name):
+    """Losses, statistics of normalisation and clipping are those of the whole batch."""
+    (alone, first), (shared, second) = trained[1], trained[2]
+    assert alone[name][-1]["loss"] < alone[name][0]["loss"] - 1e-3
+    for mine, other in zip(alone[name], shared[name], strict=True):
+        assert other["loss"] == pytest.approx(mine["loss"], rel=1e-5)
+        assert other["val_dice"] == pytest.approx(mine["val_dice"], abs=1e-4)
+    for mine, other in zip(weights(first / f"{name}.npz"), weights(second / f"{name}.npz"), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("name", WITHIN_NOISE)
+def test_the_recipe_comes_to_the_same_result_on_two_devices(trained, name):
+    alone, shared = trained[1][0][name], trained[2][0][name]
+    assert alone[-1]["loss"] < 0.9 * alone[0]["loss"]
+    for mine, other in zip(alone, shared, strict=True):
+        assert other["loss"] == pytest.approx(mine["loss"], rel=0.05 if name == "dropout" else 0.02)
+
+
+def test_what_two_devices_began_one_goes_on_with(trained):
+    histories, folder = trained[1]
+    assert len(histories[RESUMED]) == 2
+    for mine, other in zip(weights(folder / "nested.npz"), weights(folder / f"{RESUMED}.npz"), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=5e-5)
+
+
+OVERFLOW = """
+from metseg.settings import apply_defaults
+apply_defaults()
+import keras
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from metseg.training.fused_optimizers import FusedSGD, ScaledLoss
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    weight = keras.Variable([1.0])
+    optimizer = ScaledLoss(FusedSGD(0.1, clip_norm=1.0, momentum=0.9), initial_scale=1024.0)
+    optimizer.build([weight])
+
+def step(bad):
+    def on_each():
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        gradient = tf.where(tf.equal(number, bad), float("inf"), 512.0)
+        optimizer.apply([tf.reshape(gradient, [1])], [weight])
+    return tf.function(lambda: strategy.run(on_each))
+
+for bad in (0, 1, -1):
+    step(tf.constant(bad))()
+    print(bad, float(weight.numpy()[0]), float(optimizer.dynamic_scale.numpy()))
 """
 
 
-def on_devices(records: Path, folder: Path, settings: TrainingConfiguration) -> tuple[list[float], list[list]]:
-    """Losses and weights of a training on one device and on two."""
-    losses, weights = [], []
-    for devices in (1, 2):
-        arguments = [str(records), str(folder / str(devices)), json.dumps(asdict(settings)), str(devices)]
-        done = subprocess.run(
-            [sys.executable, "-c", REPLICAS, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        replicas, loss = json.loads(done.stdout.splitlines()[-1])
-        assert replicas == devices
-        losses.append(loss)
-        with np.load(folder / str(devices) / "network.npz") as stored:
-            weights.append([stored[name] for name in stored.files])
-    return losses, weights
+def test_a_step_is_left_out_where_the_gradient_of_any_device_overflows():
+    """Keras asks the first device alone. The last step is of gradients 512 / 256 on both: 4, clipped to 1."""
+    done = subprocess.run([sys.executable, "-c", OVERFLOW], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [[float(value) for value in line.split()] for line in done.stdout.splitlines()]
+    assert rows == [[0, 1.0, 512.0], [1, 1.0, 256.0], [-1, pytest.approx(0.9, abs=1e-6), 256.0]]
 
 
-ALIKE = replace(
-    CONFIGURATION, architecture="unet", normalization="group", optimizer="sgd", epochs=2, steps_per_epoch=2, dropout=0.0
+DROPOUT = """
+from metseg.settings import apply_defaults
+apply_defaults()
+import numpy as np
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from metseg.training.replicated_dropout import ReplicatedSpatialDropout
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    layer = ReplicatedSpatialDropout(0.25, seed=3)
+    layer.build((8, 2, 2, 64))
+step = tf.function(lambda: strategy.run(lambda: layer(tf.ones((8, 2, 2, 64)), training=True)))
+drawn = [np.stack([part.numpy() for part in strategy.experimental_local_results(step())]) for _ in range(2)]
+for first in drawn:
+    assert (first == first[:, :, :1, :1]).all(), "a feature map is dropped as a whole"
+    assert set(np.unique(first)) == {np.float32(0.0), np.float32(1 / 0.75)}
+    print((first == 0).mean(), (first[0] != first[1]).mean())
+print((drawn[0] != drawn[1]).mean())
+"""
+
+
+def test_each_device_drops_other_feature_maps():
+    """A quarter is dropped; of independent draws 2 · 1/4 · 3/4 differ."""
+    done = subprocess.run([sys.executable, "-c", DROPOUT], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *steps, (between,) = [[float(value) for value in line.split()] for line in done.stdout.splitlines()]
+    for dropped, differ in steps:
+        assert dropped == pytest.approx(0.25, abs=0.06) and differ == pytest.approx(0.375, abs=0.08)
+    assert between == pytest.approx(0.375, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"batch_size": 3}, r"train_batch_size=3 cannot be divided among 2 accelerators"),
+        ({"xla": True}, "train_xla=false or gpu_"),
+    ],
 )
-
-
-def test_two_devices_train_the_weights_that_one_trains(records, tmp_path):
-    """Under a loss that is a mean over slices (`REPLICAS` puts it under that name), with gradients not clipped."""
-    settings = replace(ALIKE, loss="dice_bce", clip_norm=0.0, learning_rate=0.1)
-    losses, (alone, shared) = on_devices(records, tmp_path, settings)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    _, start = train_network(records, 0, replace(ALIKE, learning_rate=1e-12), tmp_path / "start", quiet)
-    assert losses[0] < start[-1]["loss"]
-    for mine, other in zip(alone, shared, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=0, atol=2e-6)
+def test_what_two_devices_cannot_train_is_refused(more, message):
+    settings = replace(CONFIGURATION, **more)
+    with pytest.raises(UsageError, match=message):
+        check_replicas(2, settings.batch_size, settings.xla)
+    check_replicas(1, settings.batch_size, settings.xla)
 
 
 CLUSTER = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 0}}
@@ -89,7 +223,7 @@ def test_a_cluster_of_several_machines_is_refused(records, tmp_path, monkeypatch
         train_network(records, 0, CONFIGURATION, tmp_path / "state", quiet)
     alone = {**CLUSTER, "cluster": {"worker": ["127.0.0.1:1"]}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(alone))
-    assert len(train_network(records, 0, replace(ALIKE, epochs=1), tmp_path / "state", quiet)[1]) == 1
+    assert len(train_network(records, 0, replace(CONFIGURATION, epochs=1), tmp_path / "state", quiet)[1]) == 1
 
 
 WORKER = """

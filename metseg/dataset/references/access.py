@@ -16,10 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 from metseg.environment import origin
 from metseg.errors import UsageError
-from metseg.mounted import MOUNTED
 
 FOLDER_VARIABLE = "METSEG_GIT_CREDENTIALS"
-FOLDER = f"{MOUNTED}/git"
+FOLDER = "/etc/metseg/git"
 TOKEN, KEY, KNOWN_HOSTS = "token", "ssh-key", "known-hosts"
 TOKEN_USER = "x-access-token"
 """User that goes with a token alone; GitHub and GitLab take any, others want the URL or the file to name one."""

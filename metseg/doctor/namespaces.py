@@ -1,0 +1,224 @@
+"""Examine what the namespaces hold: labels, settings, secrets, claims, services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from metseg.doctor.kubectl import Kubectl, Object
+from metseg.doctor.needs import PipelineNeeds, Source
+from metseg.doctor.report import Finding, broken, good, warning
+
+SERVICES = "metseg"
+"""Namespace of MLflow, model server, gateway and viewer."""
+RUNS_LABEL = ("metseg-runs", "true")
+"""Of a namespace of runs; the network policies of `infra/kubernetes` select it."""
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+FOR_A_CHAMPION = ("model-server", "gateway")
+"""Services that are ready once there is a model to serve."""
+OVERLAY = "kubectl apply -k infra/kubernetes/overlays/OVERLAY"
+
+
+def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
+    """Report the namespaces of services and of runs, and the label by which policies select the latter."""
+    name, value = RUNS_LABEL
+    findings = []
+    for namespace in dict.fromkeys((SERVICES, runs)):
+        what = f"Namespace {namespace}"
+        there = cluster.object("namespace", namespace)
+        labels = (there or {}).get("metadata", {}).get("labels", {})
+        if there is None:
+            findings.append(broken(what, "absent", f"kubectl create namespace {namespace}; {secrets_command(runs)}"))
+        elif namespace == runs and labels.get(name) != value:
+            remedy = f"kubectl label namespace {namespace} {name}={value}"
+            findings.append(
+                broken(what, f"no label {name}={value}: policies deny its pods MLflow and model server", remedy)
+            )
+        else:
+            findings.append(good(what, f"label {name}={value}" if namespace == runs else "there"))
+    return findings
+
+
+def secrets_command(runs: str) -> str:
+    """Return the command that makes the secrets of a namespace of runs."""
+    return f"infra/kubernetes/secrets.sh {runs} | kubectl apply -f -"
+
+
+def examine_settings(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+    """Report the ConfigMaps that pods of the pipeline read, key by key."""
+    findings = []
+    for name, required, optional in _by_name(needs.config_maps):
+        there = cluster.object("configmap", name, runs)
+        values = (there or {}).get("data", {})
+        missing = [key for key in required if not values.get(key)]
+        what = f"ConfigMap {name}"
+        if there is None and required:
+            findings.append(broken(what, f"absent in namespace {runs}: runs fail", OVERLAY))
+        elif there is None:
+            findings.append(good(what, "absent; optional"))
+        elif missing:
+            remedy = f"{OVERLAY}; or kubectl -n {runs} edit configmap {name}"
+            findings.append(broken(what, f"lacks {', '.join(missing)}: runs fail", remedy))
+        else:
+            known = ", ".join(key for key in (*required, *optional) if values.get(key))
+            findings.append(good(what, f"has {known}"))
+    return findings
+
+
+def examine_secrets(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+    """Report the Secrets that pods of the pipeline read, by their keys alone."""
+    there = cluster.secret_keys(runs)
+    findings = []
+    for name, required, optional in _by_name(needs.secrets):
+        what = f"Secret {name}"
+        keys = there.get(name)
+        missing = [key for key in (*required, *optional) if key not in (keys or ())]
+        if keys is None and required:
+            findings.append(broken(what, f"absent in namespace {runs}: runs fail", secrets_command(runs)))
+        elif keys is None:
+            findings.append(_optional_secret(what, name, runs))
+        elif missing:
+            remedy = f"{secrets_command(runs)} fills gaps"
+            findings.append(broken(what, f"lacks {', '.join(missing)}, which steps read", remedy))
+        else:
+            findings.append(good(what, f"has {', '.join(sorted(keys & {*required, *optional}))}"))
+    return findings
+
+
+WITHOUT = {
+    "metseg-mlflow-client": "steps log into MLflow with no name: refused where MLflow has logins",
+    "metseg-storage": "ingest reads s3:// by the role of its pod, or not at all",
+    "metseg-pseudonyms": "ingest refuses DICOM",
+}
+"""What goes wrong without an optional Secret; others are for those who want them."""
+
+
+def _optional_secret(what: str, name: str, runs: str) -> Finding:
+    if name not in WITHOUT:
+        return good(what, "absent; optional")
+    return warning(what, f"absent: {WITHOUT[name]}", secrets_command(runs))
+
+
+def _by_name(sources: tuple[Source, ...]) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Each name once, with its required and its optional keys."""
+    for name in dict.fromkeys(source.name for source in sources):
+        same = [source for source in sources if source.name == name]
+        required = dict.fromkeys(key for source in same if not source.optional for key in source.keys)
+        optional = dict.fromkeys(key for source in same if source.optional for key in source.keys)
+        yield name, tuple(required), tuple(key for key in optional if key not in required)
+
+
+def examine_storage(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+    """Report claims, their access modes, and whether there is a default StorageClass."""
+    classes = cluster.objects("storageclasses")
+    nodes = len(cluster.objects("nodes"))
+    claims = cluster.objects("persistentvolumeclaims", runs)
+    by_name = {claim["metadata"]["name"]: claim for claim in claims}
+    findings = [_default_class(classes)]
+    for name in needs.claims:
+        what = f"Claim {name}"
+        if name not in by_name:
+            findings.append(broken(what, f"absent in namespace {runs}: training pods do not start", OVERLAY))
+        else:
+            findings.append(_claim(what, by_name[name], classes, nodes, shared=True))
+    services = [] if runs == SERVICES else cluster.objects("persistentvolumeclaims", SERVICES)
+    findings += [
+        _claim(f"Claim {SERVICES}/{claim['metadata']['name']}", claim, classes, nodes, shared=False)
+        for claim in services
+    ]
+    return findings
+
+
+def _is_default(storage_class: Object) -> bool:
+    return bool(storage_class["metadata"].get("annotations", {}).get(DEFAULT_CLASS) == "true")
+
+
+def _default_class(classes: list[Object]) -> Finding:
+    what = "Default StorageClass"
+    names = [entry["metadata"]["name"] for entry in classes]
+    default = [entry["metadata"]["name"] for entry in classes if _is_default(entry)]
+    if len(default) == 1:
+        return good(what, default[0])
+    if default:
+        return warning(what, f"several: {', '.join(default)}", f"take the annotation {DEFAULT_CLASS} from all but one")
+    remedy = f"kubectl annotate storageclass NAME {DEFAULT_CLASS}=true; or name volumes in the claims by hand"
+    found = f"none of {', '.join(names)} is the default" if names else "the cluster has no StorageClass"
+    return warning(what, f"{found}: a claim that names none stays Pending", remedy)
+
+
+def _claim(what: str, claim: Object, classes: list[Object], nodes: int, shared: bool) -> Finding:
+    """Judge one claim; `shared` ones are mounted by pods on any node."""
+    phase = claim.get("status", {}).get("phase", "Pending")
+    modes = claim.get("status", {}).get("accessModes") or claim["spec"].get("accessModes", [])
+    if phase == "Bound":
+        if shared and nodes > 1 and "ReadWriteMany" not in modes:
+            return warning(
+                what,
+                f"{', '.join(modes)} on {nodes} nodes: trainings all run on one node, or wait for the volume",
+                "a StorageClass with ReadWriteMany (docs/kubeflow.md); a claim is made anew to change it",
+            )
+        return good(what, f"Bound, {', '.join(modes)}")
+    if phase == "Pending" and _binds_with_first_pod(claim, classes):
+        return good(what, "Pending until its first pod (WaitForFirstConsumer)")
+    name, namespace = claim["metadata"]["name"], claim["metadata"]["namespace"]
+    remedy = f"kubectl -n {namespace} describe pvc {name}; a default StorageClass or a PersistentVolume for it"
+    return broken(what, f"{phase}: pods that mount it do not start", remedy)
+
+
+def _binds_with_first_pod(claim: Object, classes: list[Object]) -> bool:
+    wanted = claim["spec"].get("storageClassName")
+    chosen = [entry for entry in classes if (entry["metadata"]["name"] == wanted if wanted else _is_default(entry))]
+    return any(entry.get("volumeBindingMode") == "WaitForFirstConsumer" for entry in chosen)
+
+
+def examine_services(cluster: Kubectl, runs: str) -> list[Finding]:
+    """Report the services of namespace `metseg`: whether they run, and the Secrets that they read."""
+    workloads = [
+        *cluster.objects("deployments", SERVICES),
+        *cluster.objects("statefulsets", SERVICES),
+    ]
+    if not workloads:
+        remedy = f"{OVERLAY}; nothing to do if MLflow and the model server run elsewhere"
+        return [warning(f"Services in {SERVICES}", "none", remedy)]
+    secrets = cluster.secret_keys(SERVICES)
+    return [_service(workload, secrets, runs) for workload in workloads]
+
+
+def _service(workload: Object, secrets: dict[str, frozenset[str]], runs: str) -> Finding:
+    name = workload["metadata"]["name"]
+    what = f"Service {SERVICES}/{name}"
+    missing = sorted(
+        f"{secret} ({key})" if key else secret
+        for secret, key in _secrets_read(workload)
+        if secret not in secrets or (key and key not in secrets[secret])
+    )
+    if missing:
+        return broken(what, f"lacks Secret {', '.join(missing)}", f"{secrets_command(runs)} fills gaps")
+    wanted = workload["spec"].get("replicas", 1)
+    ready = workload.get("status", {}).get("readyReplicas", 0)
+    found = f"{ready} of {wanted} ready"
+    if ready == 0 < wanted and name in FOR_A_CHAMPION:
+        return warning(what, f"{found}: so until a champion is served", "the first run that registers a model")
+    if ready == 0 < wanted:
+        remedy = f"kubectl -n {SERVICES} describe pods -l app.kubernetes.io/name={name}; kubectl -n {SERVICES} logs …"
+        return broken(what, found, remedy)
+    if ready < wanted:
+        return warning(what, found, f"kubectl -n {SERVICES} get pods -l app.kubernetes.io/name={name}")
+    return good(what, found)
+
+
+def _secrets_read(workload: Object) -> Iterator[tuple[str, str]]:
+    """Name and key (empty: the whole Secret) of each Secret without which a pod of a workload does not start."""
+    pod = workload["spec"].get("template", {}).get("spec", {})
+    for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
+        for variable in container.get("env", []):
+            reference = variable.get("valueFrom", {}).get("secretKeyRef")
+            if reference and not reference.get("optional"):
+                yield reference["name"], reference["key"]
+        for group in container.get("envFrom", []):
+            reference = group.get("secretRef")
+            if reference and not reference.get("optional"):
+                yield reference["name"], ""
+    for volume in pod.get("volumes", []):
+        secret = volume.get("secret")
+        if secret and not secret.get("optional"):
+            yield from ((secret["secretName"], item["key"]) for item in secret.get("items", [{"key": ""}]))

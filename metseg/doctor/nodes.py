@@ -1,0 +1,184 @@
+"""Examine nodes: accelerators that are free, images that are there, policies that are enforced."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from metseg.doctor.kubectl import Kubectl, Object
+from metseg.doctor.namespaces import OVERLAY, SERVICES
+from metseg.doctor.needs import PipelineNeeds
+from metseg.doctor.report import Finding, broken, good, unknown, warning
+
+ENDED = ("Succeeded", "Failed")
+ENFORCING = {
+    "calico": "Calico",
+    "canal": "Canal",
+    "cilium": "Cilium",
+    "anetd": "Cilium (GKE Dataplane V2)",
+    "antrea": "Antrea",
+    "kube-router": "kube-router",
+    "weave-net": "Weave Net",
+    "azure-npm": "Azure NPM",
+    "ovnkube": "OVN-Kubernetes",
+    "kube-network-policies": "kube-network-policies",
+    "kindnet": "kindnet",
+}
+"""Beginning of the name of a DaemonSet whose pods enforce network policies."""
+KINDNET_SINCE = (1, 31)
+"""Kubernetes of the first kind (0.24) whose kindnet enforces policies."""
+NOT_ENFORCING = {"kube-flannel": "Flannel"}
+AWS_AGENT = "aws-eks-nodeagent"
+"""Container of the DaemonSet aws-node that enforces policies where it is told to (`--enable-network-policy=true`)."""
+PROBE = "metseg doctor --cluster --probe"
+
+
+def examine_accelerators(cluster: Kubectl, kind: str) -> list[Finding]:
+    """Report how many accelerators nodes have and how many no pod has requested.
+
+    Args:
+        cluster: what to look at.
+        kind: resource, such as `nvidia.com/gpu`.
+    """
+    what = f"Accelerators ({kind})"
+    nodes = cluster.objects("nodes")
+    have = {
+        node["metadata"]["name"]: count for node in nodes if (count := int(_allocatable(node, kind))) and _ready(node)
+    }
+    if not have:
+        remedy = (
+            "gpu_count=0 trains on processors; else install the device plugin (for NVIDIA: nvidia-device-plugin or "
+            "the GPU operator) on the nodes that have accelerators"
+        )
+        return [warning(what, "no node offers one: a training that asks for one waits for ever", remedy)]
+    taken: Counter[str] = Counter()
+    for pod in cluster.objects("pods", "*"):
+        if pod["status"].get("phase") not in ENDED and pod["spec"].get("nodeName"):
+            taken[pod["spec"]["nodeName"]] += _requested(pod, kind)
+    free = {name: count - taken[name] for name, count in have.items()}
+    found = (
+        f"{sum(free.values())} of {sum(have.values())} free on {len(have)} nodes, at most {max(free.values())} on one"
+    )
+    if max(free.values()) <= 0:
+        remedy = f"kubectl get pods -A shows who has them; or gpu_count=0; {kind} is not shared between pods"
+        return [warning(what, f"{found}: a training waits until one is given back", remedy)]
+    taints = _taints([node for node in nodes if free.get(node["metadata"]["name"], 0) > 0])
+    if taints:
+        return [warning(what, f"{found}; tainted {', '.join(taints)}", "gpu_tolerations must tolerate these taints")]
+    return [good(what, found)]
+
+
+def _allocatable(node: Object, kind: str) -> str:
+    return str(node["status"].get("allocatable", {}).get(kind, "0"))
+
+
+def _ready(node: Object) -> bool:
+    conditions = {entry["type"]: entry["status"] for entry in node["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and not node["spec"].get("unschedulable", False)
+
+
+def _requested(pod: Object, kind: str) -> int:
+    """Accelerators of a pod: those of its containers together, or of one init container where that is more."""
+
+    def of(container: Object) -> int:
+        resources = container.get("resources", {})
+        return int(resources.get("requests", {}).get(kind, resources.get("limits", {}).get(kind, 0)))
+
+    alone = [of(container) for container in pod["spec"].get("initContainers", [])]
+    return max([sum(of(container) for container in pod["spec"].get("containers", [])), *alone])
+
+
+def _taints(nodes: list[Object]) -> list[str]:
+    """Taints by which all of these nodes refuse pods; NVIDIA's own is tolerated by the pipeline's default."""
+    each = [
+        {
+            f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
+            for taint in node["spec"].get("taints", [])
+            if taint["effect"] in ("NoSchedule", "NoExecute") and taint["key"] != "nvidia.com/gpu"
+        }
+        for node in nodes
+    ]
+    return sorted(set.union(*each)) if each and all(each) else []
+
+
+def examine_policies(cluster: Kubectl, runs: str) -> list[Finding]:
+    """Report whether there are network policies, and whether something that enforces them can be recognised."""
+    findings = []
+    for namespace, expected in ((SERVICES, "default-deny"), (runs, "metseg-pipeline")):
+        names = [policy["metadata"]["name"] for policy in cluster.objects("networkpolicies", namespace)]
+        what = f"Network policies in {namespace}"
+        if expected in names:
+            findings.append(good(what, f"{len(names)}, with {expected}"))
+        else:
+            findings.append(warning(what, f"no {expected}: its pods may be reached from anywhere", OVERLAY))
+    enforcing, found = _enforcing(cluster.objects("daemonsets", "*"), cluster)
+    what = "Policies are enforced"
+    if enforcing:
+        return [*findings, good(what, f"by {found}")]
+    if found:
+        remedy = "install a network plugin that enforces policies (Calico, Cilium, …)"
+        return [*findings, warning(what, f"{found} does not enforce them", remedy)]
+    return [*findings, unknown(what, "no network plugin was recognised", PROBE)]
+
+
+def _enforcing(daemons: list[Object], cluster: Kubectl) -> tuple[bool, str]:
+    """Whether policies are enforced, and by which plugin; False and an empty text where none is known."""
+    names = [daemon["metadata"]["name"] for daemon in daemons]
+    for start, plugin in ENFORCING.items():
+        if any(name.startswith(start) for name in names):
+            if start == "kindnet" and _server_version(cluster) < KINDNET_SINCE:
+                return False, "kindnet before kind 0.24"
+            return True, plugin
+    for daemon in daemons:
+        containers = daemon["spec"].get("template", {}).get("spec", {}).get("containers", [])
+        agents = [container for container in containers if container["name"] == AWS_AGENT]
+        if daemon["metadata"]["name"] == "aws-node":
+            switched_on = any("--enable-network-policy=true" in agent.get("args", []) for agent in agents)
+            return switched_on, "Amazon VPC CNI" + ("" if switched_on else " without enable-network-policy")
+    known = [plugin for start, plugin in NOT_ENFORCING.items() if any(name.startswith(start) for name in names)]
+    return False, known[0] if known else ""
+
+
+def _server_version(cluster: Kubectl) -> tuple[int, ...]:
+    import json
+
+    told = json.loads(cluster.run("version", "-o", "json"))["serverVersion"]
+    return int(told["major"]), int(re.sub(r"\D.*", "", told["minor"]))
+
+
+def examine_images(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+    """Report images that could not be pulled lately, and those that nodes hold already."""
+    nodes = cluster.objects("nodes")
+    held = [{name for image in node["status"].get("images", []) for name in image.get("names") or []} for node in nodes]
+    findings = []
+    for image in needs.images:
+        what = f"Image {image}"
+        count = sum(any(_same_image(image, name) for name in names) for names in held)
+        if count:
+            findings.append(good(what, f"on {count} of {len(nodes)} nodes"))
+        else:
+            findings.append(unknown(what, "on no node yet", f"{PROBE}; push it where the cluster pulls from"))
+    for namespace in dict.fromkeys((runs, SERVICES)):
+        for message in _failed_pulls(cluster.objects("pods", namespace)):
+            remedy = "push the image there, name another by --images, or give the namespace imagePullSecrets"
+            findings.append(broken(f"Image of a pod in {namespace}", message, remedy))
+    return findings
+
+
+def _same_image(image: str, name: str) -> bool:
+    """Whether a node's name of an image, with its registry in full, is this image."""
+    return name == image or name.endswith(f"/{image}")
+
+
+def _failed_pulls(pods: list[Object]) -> list[str]:
+    """What pods that wait for an image say, each image once."""
+    failed = {}
+    for pod in pods:
+        status = pod.get("status", {})
+        for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+            waiting = container.get("state", {}).get("waiting", {})
+            if waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+                failed[container["image"]] = (
+                    f"{container['image']}: {waiting['reason']} (pod {pod['metadata']['name']})"
+                )
+    return list(failed.values())

@@ -1,0 +1,87 @@
+"""Findings of `metseg doctor`: what was examined, what was found, what to do about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+LEAST_WIDTH = 150
+"""Columns of the table where no terminal gives a width."""
+
+
+class State(StrEnum):
+    """How bad a finding is."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    """Works, or may work, but not in every case."""
+    BROKEN = "broken"
+    """Must be mended before a run can succeed."""
+    UNKNOWN = "unknown"
+
+
+MARKS = {State.GOOD: "✓", State.WARNING: "!", State.BROKEN: "✗", State.UNKNOWN: "?"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        what: the thing examined, such as "Secret metseg-storage".
+        state: how bad it is.
+        found: what is there.
+        remedy: what to do; empty where nothing needs to be done.
+    """
+
+    what: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def good(what: str, found: str) -> Finding:
+    """Report a thing that needs nothing."""
+    return Finding(what, State.GOOD, found)
+
+
+def warning(what: str, found: str, remedy: str) -> Finding:
+    """Report a thing that works, but not in every case."""
+    return Finding(what, State.WARNING, found, remedy)
+
+
+def broken(what: str, found: str, remedy: str) -> Finding:
+    """Report a thing that must be mended."""
+    return Finding(what, State.BROKEN, found, remedy)
+
+
+def unknown(what: str, found: str, remedy: str) -> Finding:
+    """Report a thing that could not be examined."""
+    return Finding(what, State.UNKNOWN, found, remedy)
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return 1 if anything must be mended, else 0."""
+    return int(any(finding.state is State.BROKEN for finding in findings))
+
+
+def print_report(title: str, findings: Sequence[Finding], as_json: bool = False) -> None:
+    """Print findings as a table, or as a JSON list of objects `what`, `state`, `found`, `remedy`."""
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "what", "found", "remedy", title=title, show_lines=any(finding.remedy for finding in findings))
+    for finding in findings:
+        # Texts of a cluster may hold what rich would take for its markup.
+        table.add_row(*(Text(cell) for cell in (MARKS[finding.state], finding.what, finding.found, finding.remedy)))
+    console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH)
+    console.print(table)
+    count = sum(finding.state is State.BROKEN for finding in findings)
+    console.print(f"{count} to mend" if count else "nothing to mend", highlight=False)

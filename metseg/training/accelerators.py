@@ -1,0 +1,143 @@
+"""Use the accelerators of a machine: as many as a run asked for, each batch divided among them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from metseg.errors import MetsegError, UsageError
+
+Tensor = Any
+"""A `tf.Tensor`; TensorFlow ships no types."""
+
+CUDA_LIBRARY = "nvidia-cuda-runtime-cu12"
+"""One of the packages that `requirements-cuda.lock` adds."""
+DEVICES = Path("/dev")
+
+
+class AcceleratorMissing(MetsegError):
+    """TensorFlow sees fewer accelerators than the run asked for."""
+
+
+def require_accelerators(asked: int) -> int:
+    """Return how many accelerators this process trains on: `asked`, of those that TensorFlow sees.
+
+    The rest is hidden from TensorFlow; with 0 asked for, all stay visible and are used as on any machine.
+
+    Args:
+        asked: what the run asked the cluster for (setting `gpu_count`).
+
+    Raises:
+        UsageError: `asked` is below 0.
+        AcceleratorMissing: TensorFlow sees fewer; names the remedies.
+    """
+    if asked < 0:
+        raise UsageError(f"gpu_count={asked} is out of range: expected 0 or more")
+    visible = tf.config.get_visible_devices("GPU")
+    if len(visible) < asked:
+        raise AcceleratorMissing(_missing(asked, len(visible)))
+    if 0 < asked < len(visible):
+        tf.config.set_visible_devices(visible[:asked], "GPU")
+        return asked
+    return len(visible)
+
+
+def _missing(asked: int, visible: int) -> str:
+    pod = os.environ.get("HOSTNAME", "POD") if "KUBERNETES_SERVICE_HOST" in os.environ else "POD"
+    return (
+        f"the run asked for {asked} accelerators (gpu_count), but TensorFlow sees {visible}: {obstacle()}. "
+        f"`kubectl describe pod {pod}` shows what the pod was given, `metseg doctor --cluster` what nodes offer; "
+        "gpu_count=0 trains on processors"
+    )
+
+
+def obstacle() -> str:
+    """Return what most likely keeps TensorFlow from seeing (more) GPUs, with its remedy."""
+    if not any(DEVICES.glob("nvidia[0-9]*")):
+        return (
+            "no NVIDIA device is in this container (the device plugin of the node gives one to a pod that asks for "
+            "nvidia.com/gpu, `docker run --gpus all` to a container)"
+        )
+    try:
+        version(CUDA_LIBRARY)
+    except PackageNotFoundError:
+        return (
+            f"NVIDIA's libraries ({CUDA_LIBRARY}) are not installed: use the image of `make images CUDA=1`, or "
+            "`make install CUDA=1`"
+        )
+    return (
+        "device and libraries are there: the container may have been given fewer, or the driver is too old for CUDA "
+        "(`nvidia-smi`; `TF_CPP_MIN_LOG_LEVEL=0 python -c 'import tensorflow'` names the library that fails)"
+    )
+
+
+def replication() -> tf.distribute.Strategy:
+    """Return a strategy of one replica per accelerator where there are several; a batch is divided among them.
+
+    Raises:
+        UsageError: `TF_CONFIG` describes a cluster of several workers, over which Keras 3 cannot train.
+    """
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    workers = sum(len(addresses) for addresses in cluster.values())
+    if workers > 1:
+        raise UsageError(
+            f"TF_CONFIG names {workers} workers, but Keras 3 on TensorFlow cannot train one network on several "
+            "machines: unset it, and give each network a machine of its own (one task each, as the pipeline does)"
+        )
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return _mirrored(tuple(device.name for device in devices)) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+@lru_cache(maxsize=1)
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """The one strategy of a process: another would number its collective operations from the start again, and the
+    runtime takes those of the second training for others of the first."""
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
+    """Refuse settings that several replicas cannot train with.
+
+    Raises:
+        UsageError: parts of a batch would be unlike, or XLA is to compile a step that several devices share.
+    """
+    if batch_size % replicas:  # Keras adds up the parts to see their shape, which must be one
+        raise UsageError(
+            f"train_batch_size={batch_size} cannot be divided among {replicas} accelerators: choose a multiple "
+            f"of {replicas}, or another gpu_count"
+        )
+    if replicas > 1 and xla:
+        raise UsageError(
+            f"train_xla=true compiles the step of one device, but there are {replicas} accelerators: "
+            "set train_xla=false or gpu_count=1"
+        )
+
+
+def replicas_in_step() -> int:
+    """Return the number of replicas that compute the step being traced; 1 outside of one, and without a strategy."""
+    # Keras calls the loss outside of the replicas once, to see its shape.
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def sum_over_replicas(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Add tensors of the same name over all replicas; the gradient flows back to each of them."""
+    if replicas_in_step() == 1:
+        return list(tensors)
+    summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
+    return list(summed)
+
+
+def whole_batch(tensor: Tensor) -> Tensor:
+    """Concatenate the parts `(part of the batch, …)` that the replicas hold; the gradient flows back to each."""
+    if replicas_in_step() == 1:
+        return tensor
+    gathered = tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+    return tf.ensure_shape(gathered, [None, *tensor.shape[1:]])

@@ -1,0 +1,180 @@
+"""Smoke test of a GPU: `python -m metseg.training.gpu_smoke_test`, in the image or environment that trains there.
+
+One training step of each network under half precision, with and without XLA, and the memory that it took, as JSON on
+standard output. Without a GPU it ends with exit code 1 and says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import MetsegError
+from metseg.settings import apply_defaults
+
+REPEATED = 5
+"""Steps that are timed, after the one that is traced."""
+GPU_PRECISION, CPU_PRECISION = "mixed_float16", "mixed_bfloat16"
+"""On processors float16 is emulated, some hundred times as slow."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of the steps: `side` pixels square, `batch` slices, `filters` of the first level, `depth` levels."""
+
+    side: int = 128
+    batch: int = 16
+    filters: int = 16
+    depth: int = 4
+
+
+def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> dict[str, Any]:
+    """Train a network for some steps on one batch of noise; return its figures.
+
+    Args:
+        architecture: a name in `ARCHITECTURES`.
+        size: of batch and network.
+        xla: whether XLA compiles the step.
+        precision: Keras dtype policy.
+
+    Raises:
+        MetsegError: the loss or a weight is not finite, or no weight has changed.
+    """
+    import keras
+    import tensorflow as tf
+
+    from metseg.training.configuration import TrainingConfiguration
+    from metseg.training.fused_normalization import with_fused_normalization
+    from metseg.training.loop import build_network, compile_network
+
+    keras.backend.clear_session()
+    _reset_memory()
+    configuration = TrainingConfiguration(
+        architecture, filters=size.filters, depth=size.depth, precision=precision, xla=xla, warm_up=0.0
+    )
+    network = with_fused_normalization(build_network(configuration, channels=3), precision)
+    compile_network(network, configuration)
+    images, masks = _batch(size)
+    batch = (tf.constant(images), tf.constant(masks))
+    before = network.get_weights()
+    started = time.perf_counter()
+    losses = [float(network.train_on_batch(*batch))]
+    first = time.perf_counter() - started
+    started = time.perf_counter()
+    losses += [float(network.train_on_batch(*batch)) for _ in range(REPEATED)]
+    each = (time.perf_counter() - started) / REPEATED
+    _check(architecture, losses, before, network.get_weights())
+    return {
+        "architecture": architecture,
+        "precision": precision,
+        "xla": xla,
+        "loss_first": round(losses[0], 5),
+        "loss_last": round(losses[-1], 5),
+        "seconds_first_step": round(first, 3),
+        "seconds_step": round(each, 4),
+        "memory_peak_mb": _peak_memory(),
+    }
+
+
+def _batch(size: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Noise with a bright square, `(batch, side, side, 3)`, and its mask `(batch, side, side, 1)`."""
+    rng = np.random.default_rng(7)
+    masks = np.zeros((size.batch, size.side, size.side, 1), np.float32)
+    quarter = size.side // 4
+    masks[:, quarter : 2 * quarter, quarter : 2 * quarter] = 1.0
+    images = 0.5 * rng.random((size.batch, size.side, size.side, 3), dtype=np.float32) + 0.5 * masks
+    return images, masks
+
+
+def _check(architecture: str, losses: list[float], before: Sequence[Any], after: Sequence[Any]) -> None:
+    finite = np.isfinite(losses).all() and all(np.isfinite(value).all() for value in after)
+    if not finite:
+        raise MetsegError(f"{architecture}: losses {losses}; the weights or the loss are not finite in this precision")
+    if all(np.array_equal(old, new) for old, new in zip(before, after, strict=True)):
+        raise MetsegError(f"{architecture}: no weight changed in {len(losses)} steps")
+
+
+def _reset_memory() -> None:
+    import tensorflow as tf
+
+    for device in tf.config.list_logical_devices("GPU"):
+        tf.config.experimental.reset_memory_stats(device.name)
+
+
+def _peak_memory() -> float | None:
+    """Most memory of the first GPU that tensors took since the last reset, in MB; None on processors."""
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU")
+    if not devices:
+        return None
+    return round(float(tf.config.experimental.get_memory_info(devices[0].name)["peak"]) / 1e6, 1)
+
+
+def accelerators() -> list[dict[str, Any]]:
+    """Name and compute capability of each GPU that TensorFlow sees."""
+    import tensorflow as tf
+
+    return [
+        {"device": device.name, **{key: str(value) for key, value in details.items()}}
+        for device in tf.config.list_physical_devices("GPU")
+        for details in [tf.config.experimental.get_device_details(device)]
+    ]
+
+
+def figures(size: Size, allow_cpu: bool = False) -> dict[str, Any]:
+    """Return the figures of every network, with and without XLA.
+
+    Raises:
+        AcceleratorMissing: TensorFlow sees no GPU, and `allow_cpu` is not given.
+        MetsegError: a step failed.
+    """
+    import tensorflow as tf
+
+    from metseg.training.accelerators import AcceleratorMissing, obstacle
+    from metseg.training.configuration import ARCHITECTURES
+
+    seen = accelerators()
+    if not seen and not allow_cpu:
+        raise AcceleratorMissing(f"TensorFlow sees no GPU: {obstacle()}; --allow-cpu runs the same steps on processors")
+    precision = GPU_PRECISION if seen else CPU_PRECISION
+    steps = [step_figures(name, size, xla, precision) for name in ARCHITECTURES for xla in (False, True)]
+    build = tf.sysconfig.get_build_info()
+    return {
+        "tensorflow": tf.__version__,
+        "cuda": build.get("cuda_version"),
+        "cudnn": build.get("cudnn_version"),
+        "accelerators": seen,
+        "size": vars(size),
+        "steps": steps,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the figures; return the exit code."""
+    defaults = Size()
+    parser = argparse.ArgumentParser(prog="python -m metseg.training.gpu_smoke_test", description=__doc__)
+    parser.add_argument("--allow-cpu", action="store_true", help="run the same steps on processors where no GPU is")
+    for name in vars(defaults):
+        parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
+    options = vars(parser.parse_args(arguments))
+    allow_cpu = options.pop("allow_cpu")
+    apply_defaults()
+    try:
+        print(json.dumps(figures(Size(**options), allow_cpu), indent=1))
+    except MetsegError as error:
+        print(f"metseg: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""`metseg doctor --cluster`: what the compiled pipeline needs, compared with what a cluster has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metseg.doctor.cluster import Examination, examine
+from metseg.doctor.kubectl import Kubectl
+from metseg.doctor.probe import probe
+from metseg.doctor.report import Finding, broken
+from metseg.errors import KubeflowError
+from pipelines.cluster_needs import cluster_needs
+from pipelines.submission.package import package
+
+
+@dataclass(frozen=True)
+class Access:
+    """How Kubeflow's API is reached; with no host, through the cluster's API server.
+
+    Attributes:
+        host: address of Kubeflow Pipelines' UI.
+        token_file: file with the token.
+        certificate: PEM file of the CA.
+    """
+
+    host: str = ""
+    token_file: Path | None = None
+    certificate: Path | None = None
+
+
+def diagnose(
+    cluster: Kubectl,
+    runs: str,
+    accelerator: str,
+    images: str = "",
+    access: Access | None = None,
+    with_probe: bool = False,
+) -> list[Finding]:
+    """Return what a cluster has and lacks for the pipeline.
+
+    Args:
+        cluster: where.
+        runs: namespace that Kubeflow runs pipelines in.
+        accelerator: resource that trainings ask for.
+        images: `TAG` or `PREFIX:TAG`; those of the committed pipeline by default.
+        access: to Kubeflow's API.
+        with_probe: whether to start pods that try what cannot be seen from outside.
+
+    Raises:
+        UsageError: `images` or the host's address is malformed.
+    """
+    ready = package(images)
+    needs = cluster_needs(ready)
+    findings: list[Finding] = []
+    health = None
+    if access is not None and access.host:
+        try:
+            health = _health(access)
+        except KubeflowError as error:
+            findings.append(broken("Kubeflow's address", str(error), "correct --host, or leave it out"))
+    findings += examine(cluster, Examination(runs, needs, accelerator, health), probed=with_probe)
+    if with_probe:
+        findings += probe(cluster, runs, needs)
+    return findings
+
+
+def _health(access: Access) -> dict[str, Any]:
+    """The answer of `healthz` at Kubeflow's address; raises KubeflowError where it is none."""
+    from pipelines.submission.client import LOOKING, Kubeflow
+    from pipelines.submission.token import TokenSource
+
+    kubeflow = Kubeflow(access.host, TokenSource.find(access.token_file), authority=access.certificate)
+    answer = kubeflow.call(LOOKING, kubeflow.health_service.healthz_service_get_healthz, _preload_content=False)
+    try:
+        return dict(json.loads(answer.data))
+    except ValueError as error:
+        raise KubeflowError(f"{access.host} is no Kubeflow Pipelines: its healthz gives no JSON ({error})") from error

@@ -1,0 +1,48 @@
+"""Read from the compiled pipeline what its pods need from their namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from metseg.doctor.needs import PipelineNeeds, Source, mounted
+from pipelines.submission.package import Package, documents
+
+
+def cluster_needs(package: Package) -> PipelineNeeds:
+    """Return the ConfigMaps, Secrets, claims and labels of all pods of a pipeline together."""
+    platform = documents(package.text)[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    pods = [platform[name] for name in sorted(platform)]
+    labels = [pod.get("podMetadata", {}).get("labels", {}).items() for pod in pods]
+    shared = dict(set.intersection(*(set(items) for items in labels)))
+    context = next((pod["securityContext"] for pod in pods if "securityContext" in pod), {})
+    return PipelineNeeds(
+        config_maps=_sources(pods, "configMap"),
+        secrets=_sources(pods, "secret"),
+        claims=tuple(dict.fromkeys(_name(mount, "pvcName") for pod in pods for mount in pod.get("pvcMount", []))),
+        images=package.images,
+        labels=dict(sorted(shared.items())),
+        user=int(context["runAsUser"]) if "runAsUser" in context else None,
+        group=int(context["runAsGroup"]) if "runAsGroup" in context else None,
+    )
+
+
+def _sources(pods: Iterable[dict[str, Any]], kind: str) -> tuple[Source, ...]:
+    """The Secrets (`secret`) or ConfigMaps (`configMap`) of all pods, as variables and as files."""
+    found: dict[Source, None] = {}
+    for pod in pods:
+        for entry in pod.get(f"{kind}AsEnv", []):
+            pairs = entry["keyToEnv"]
+            keys, variables = (tuple(pair[name] for pair in pairs) for name in (f"{kind}Key", "envVar"))
+            found[Source(_name(entry, f"{kind}Name"), keys, variables, entry.get("optional", False))] = None
+        for entry in pod.get(f"{kind}AsVolume", []):
+            found |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), entry.get("optional", False)))
+    return tuple(found)
+
+
+def _name(entry: dict[str, Any], field: str) -> str:
+    """Name of an object, as old and new versions of kfp-kubernetes write it."""
+    told = entry.get(field) or entry.get("constant")
+    if told is None:
+        told = entry[f"{field}Parameter"]["runtimeValue"]["constant"]
+    return str(told)
