@@ -64,8 +64,8 @@ def prepare(mounted: Path = MOUNTED) -> None:
     Args:
         mounted: folder of mounted settings and secrets; a variable that is set wins over a file.
     """
-    for name, value in _read_mounted(mounted).items():
-        os.environ.setdefault(name, value)
+    for name, text in _read_mounted(mounted).items():
+        os.environ.setdefault(name, text)
     _leave_foreign_mlflow()
     for own, library in OURS.items():
         if value := os.environ.get(own):

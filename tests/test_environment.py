@@ -12,7 +12,6 @@ from pathlib import Path
 import boto3
 import pytest
 
-from metseg import environment
 from metseg.certificates import READERS, trust_own_authorities
 from metseg.environment import OURS, origin, prepare
 from metseg.errors import UsageError
