@@ -5,7 +5,6 @@ It is the one module of `metseg` that reaches up to `pipelines`, and it does so 
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from metseg.commands import calling, gateway, looking, promotion, serve, versions, viewing
+from metseg.commands.grouped_help import GroupedHelp
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import MODEL_NAME, Settings, apply_defaults
 
@@ -263,80 +263,162 @@ def compile_command(
         print(compile_pipeline(path, networks))
 
 
+RUN_PANEL, WATCH_PANEL, SCHEDULES_PANEL, ACCESS_PANEL = "Run", "Watch", "Schedules", "Access"
+
+
 @app.command(
+    cls=GroupedHelp,
     epilog=_examples(
-        "metseg submit --host http://localhost:8080 --param reference=s3://scans/2026",
-        "metseg submit --host https://kubeflow.example.org/pipeline --namespace imaging --token-file token --wait",
-        "metseg submit --images registry.example.org/imaging:0.2.0 --param epochs=40 --param accelerator_count=0",
-        "metseg submit --cron '0 3 * * 1' --param reference=s3://scans/current",
-    )
+        "metseg submit --host http://localhost:8080 --profile local --param data_reference=s3://scans/2026",
+        "metseg submit --host https://kubeflow.example.org/pipeline --namespace imaging --token-file token --param "
+        "data_reference=s3://scans/2026 --wait",
+        "metseg submit --images registry.example.org/imaging:0.2.0 --param data_reference=s3://scans/2026 --dry-run",
+        "metseg submit --follow 95fa807b-916b-4ca1-97c0-425832b088e5",
+        "metseg submit --cron '0 3 * * 1' --param data_reference=s3://scans/current --name weekly",
+        "metseg submit --schedules",
+        "metseg submit --pause weekly",
+    ),
 )
 def submit(
-    host: Annotated[str, typer.Option(help="Address of Kubeflow Pipelines' UI.", envvar="KF_PIPELINES_ENDPOINT")],
     param: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE of a pipeline parameter; may be repeated.")
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of a setting, see metseg settings; may be repeated.", rich_help_panel=RUN_PANEL),
     ] = None,
-    images: Annotated[
-        str, typer.Option(help="TAG, or PREFIX:TAG, of the images; those of the committed pipeline by default.")
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="Named set of settings, which --param can change: local, for a laptop's cluster without a GPU.",
+            rich_help_panel=RUN_PANEL,
+        ),
     ] = "",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Follow the run; 0 where the gate passes, 3 where not, 1 where it fails.")
+    images: Annotated[
+        str,
+        typer.Option(
+            help="TAG, or PREFIX:TAG, of the images; those of the committed pipeline by default.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Of the run, in Kubeflow and MLflow, or of the schedule; model and time by default.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = "",
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Start a run even where one of that name and parameters was started within ten minutes and goes on; "
+            "without this, that one is taken up.",
+            rich_help_panel=RUN_PANEL,
+        ),
     ] = False,
-    cron: Annotated[str, typer.Option(help="Run by a schedule: minute, hour, day, month, weekday.")] = "",
-    name: Annotated[str, typer.Option(help="Of the run, in Kubeflow and MLflow; model and time by default.")] = "",
-    namespace: Annotated[str, typer.Option(help="Profile, where Kubeflow serves several people.")] = "",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show version, images and parameters, and send nothing to Kubeflow.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="Follow the run to its verdict. Exit code 0: a version was registered; 3: the gate registered "
+            "nothing; 1: the run failed; 2: called wrongly.",
+            rich_help_panel=WATCH_PANEL,
+        ),
+    ] = False,
+    follow: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN",
+            help="Follow a run that is there already, whoever started it, as --wait does; RUN is its id, or the "
+            "address of its page.",
+            rich_help_panel=WATCH_PANEL,
+        ),
+    ] = "",
+    cron: Annotated[
+        str,
+        typer.Option(
+            metavar="TIMES",
+            help="Run by a schedule: minute, hour, day, month, weekday. It takes the place of one of that name.",
+            rich_help_panel=SCHEDULES_PANEL,
+        ),
+    ] = "",
+    schedules: Annotated[
+        bool,
+        typer.Option(
+            "--schedules", help="List the schedules, with their last and next run.", rich_help_panel=SCHEDULES_PANEL
+        ),
+    ] = False,
+    pause: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Have a schedule start nothing until it is resumed.", rich_help_panel=SCHEDULES_PANEL
+        ),
+    ] = "",
+    resume: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Have a paused schedule go on.", rich_help_panel=SCHEDULES_PANEL),
+    ] = "",
+    delete: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Take a schedule away; the runs that it started stay.", rich_help_panel=SCHEDULES_PANEL
+        ),
+    ] = "",
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of Kubeflow Pipelines' UI.",
+            envvar="KF_PIPELINES_ENDPOINT",
+            rich_help_panel=ACCESS_PANEL,
+        ),
+    ] = "",
+    namespace: Annotated[
+        str, typer.Option(help="Profile, where Kubeflow serves several people.", rich_help_panel=ACCESS_PANEL)
+    ] = "",
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the token; METSEG_KUBEFLOW_TOKEN may hold it instead.")
+        Path | None,
+        typer.Option(
+            help="File with the token; METSEG_KUBEFLOW_TOKEN may hold it instead.", rich_help_panel=ACCESS_PANEL
+        ),
     ] = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="PEM file of who vouches for the host.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="PEM file of who vouches for the host.", exists=True, dir_okay=False, rich_help_panel=ACCESS_PANEL
+        ),
     ] = None,
 ) -> None:
     """Run the pipeline on Kubeflow: upload it where it changed, start or schedule a run, follow it to its verdict."""
-    import logging
+    from pipelines.submission.command import Options, run
 
-    from components.check.step import check
-    from components.configuration.parsing import pack, parse
-    from pipelines.submission import following
-    from pipelines.submission import submit as submission
-    from pipelines.submission.client import Kubeflow
-    from pipelines.submission.package import package
-    from pipelines.submission.token import TokenSource
-
-    apply_defaults()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    for ours in ("metseg", "pipelines"):
-        logging.getLogger(ours).setLevel(logging.INFO)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    for variable, patience in promotion.MLFLOW_PATIENCE.items():
-        os.environ.setdefault(variable, patience)
-    if wait and cron:
-        raise UsageError("--wait and --cron: a schedule has no end to wait for; leave one of the two out")
-    ready = package(images)
-    values = parse(param or [])
-    checked = check(values)
-    submission.check_reference(checked.data.reference)
-    parameters = pack(values)
-    schedule = submission.cron_of(cron) if cron else ""
-    if images:
-        submission.check_images(ready.images)
-    if wait:
-        following.require_mlflow()
-    kubeflow = Kubeflow(host, TokenSource.find(token_file), namespace, certificate)
-    kubeflow.check()
-    called = name or parameters.get("run_name") or submission.default_name(checked.model.name, cron)
-    started = submission.submit(kubeflow, ready, parameters, called, schedule)
-    print(f"{'Schedule' if started.scheduled else 'Run'} {started.page}", flush=True)
-    if wait:
-        follower = following.Follower(kubeflow, started.identity, following.INTERVAL)
-        try:
-            ended = follower.follow(len(ready.specification["root"]["dag"]["tasks"]))
-        except KeyboardInterrupt:
-            print(f"metseg: no longer followed. {follower.goes_on()}", file=sys.stderr)
-            raise
-        if page := following.mlflow_page(ended):
-            print(f"MLflow {page}")
-        print(following.verdict(started.identity))
+    run(
+        Options(
+            host=host,
+            param=tuple(param or ()),
+            profile=profile,
+            images=images,
+            name=name,
+            again=again,
+            dry_run=dry_run,
+            wait=wait,
+            follow=follow,
+            cron=cron,
+            schedules=schedules,
+            pause=pause,
+            resume=resume,
+            delete=delete,
+            namespace=namespace,
+            token_file=token_file,
+            certificate=certificate,
+        )
+    )
 
 
 app.command(epilog=_examples("metseg models", "metseg models brain-mets-segmentation-scans", "metseg models --json"))(

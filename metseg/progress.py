@@ -1,7 +1,9 @@
 """Progress of long work: a bar on a terminal, now and then a plain line in a log.
 
 A step of a local run writes into a pipe that the runner reads; there every report is one tagged line
-(`METSEG_PROGRESS=lines`), which the runner draws as a bar.
+(`METSEG_PROGRESS=lines`), which the runner draws as a bar. A pod of a cluster prints the same lines, fewer of them,
+for its log is kept (`METSEG_PROGRESS=log`, which a pod of Kubeflow has by itself); whoever waits for the run reads them
+there.
 """
 
 from __future__ import annotations
@@ -21,13 +23,18 @@ Item = TypeVar("Item")
 TAG = "::progress "
 LOG_TAG = "::log "
 STEP_TAG = "::step "
+PIPE, LOG = "lines", "log"
 LOG_EVERY_SECONDS = 10.0
 LINES_EVERY_SECONDS = 0.25
 
 
+def _mode() -> str:
+    return os.environ.get("METSEG_PROGRESS") or (LOG if "KFP_POD_NAME" in os.environ else "")
+
+
 def tagged_lines() -> bool:
     """Whether a runner reads what this process prints."""
-    return os.environ.get("METSEG_PROGRESS") == "lines"
+    return _mode() in (PIPE, LOG)
 
 
 class Progress:
@@ -76,11 +83,11 @@ class Progress:
             self._bar.update(self._task, completed=done, total=self.total, detail=detail)
             return
         now = time.monotonic()
-        lines = tagged_lines()
-        if done < self.total and now - self._last < (LINES_EVERY_SECONDS if lines else LOG_EVERY_SECONDS):
+        into_a_pipe = _mode() == PIPE
+        if done < self.total and now - self._last < (LINES_EVERY_SECONDS if into_a_pipe else LOG_EVERY_SECONDS):
             return
         self._last = now
-        if lines:
+        if tagged_lines():
             fields = {"label": self.label, "done": done, "total": self.total, "detail": detail}
             print(TAG + json.dumps(fields), flush=True)
         else:

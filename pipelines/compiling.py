@@ -50,6 +50,11 @@ def compile_pipeline(path: Path = COMPILED, networks: Sequence[str] = NETWORKS[C
     return path
 
 
+def compiled_for(networks: Sequence[str]) -> Path:
+    """Return the committed file with tasks for all these networks, and for as few besides as can be."""
+    return next(path for path, known in NETWORKS.items() if set(networks) <= set(known))
+
+
 def _graphs(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Tasks of the pipeline and of those nested in it, by name."""
     for component in (pipeline["root"], *pipeline["components"].values()):

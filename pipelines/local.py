@@ -3,119 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
-import re
 import shutil
 import time
 import warnings
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from components.configuration.parsing import pack
-from components.execution import ERROR_TAG
 from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json
-from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
 from metseg.report.files import OVERLAY, REPORT, SUMMARY
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
 from pipelines import containers
-
-ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class StepConsole(io.TextIOBase):
-    """Takes all that kfp and the steps print; shows a person what matters and keeps everything in a log file.
-
-    Args:
-        console: where a person looks.
-        log: file that keeps every line.
-    """
-
-    def __init__(self, console: Console, log: TextIO) -> None:
-        super().__init__()
-        self.console = console
-        self.log = log
-        self.error: dict[str, Any] | None = None
-        self.tail = ""
-        self._buffer = ""
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._label = ""
-        self._told = 0.0
-
-    def write(self, text: str) -> int:
-        """Take what was printed."""
-        self._buffer += text
-        while "\n" in self._buffer:
-            line, self._buffer = self._buffer.split("\n", 1)
-            self._line(ESCAPES.sub("", line).strip())
-        return len(text)
-
-    def _line(self, line: str) -> None:
-        if not line:
-            return
-        if line.startswith(TAG):
-            self._progress(json.loads(line.removeprefix(TAG)))
-            return
-        self.log.write(line + "\n")
-        self.log.flush()
-        if line.startswith(ERROR_TAG):
-            self.error = json.loads(line.removeprefix(ERROR_TAG))
-            return
-        if line.startswith(STEP_TAG):
-            self._close()
-            self.console.print(f"[bold]▸ {line.removeprefix(STEP_TAG)}[/bold]", highlight=False)
-            return
-        self.tail = line
-        if line.startswith(LOG_TAG):
-            self.console.print(f"  {line.removeprefix(LOG_TAG)}", markup=False, highlight=False, soft_wrap=True)
-
-    def _progress(self, fields: dict[str, Any]) -> None:
-        label, done, total, detail = fields["label"], fields["done"], fields["total"], fields["detail"]
-        if not self.console.is_terminal:
-            now = time.monotonic()
-            if label != self._label or done == total or now - self._told > LOG_EVERY_SECONDS:
-                self._label, self._told = label, now
-                self.console.print(f"  {label} {done}/{total} {detail}".rstrip(), highlight=False)
-            return
-        if self._bar is None or label != self._label:
-            self._close()
-            self._bar = Progress(
-                TextColumn("  {task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[detail]}"),
-                console=self.console,
-                # Else rich takes `sys.stdout`, which is this very object, away from the steps.
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(label, total=total, detail=detail)
-            self._label = label
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, detail=detail)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar, self._label = None, ""
-
-    def close(self) -> None:
-        """Take the bar off the terminal."""
-        if self._buffer:
-            self.write("\n")
-        self._close()
-        super().close()
+from pipelines.console import StepConsole
 
 
 def _new_run_folder(runs: Path) -> Path:

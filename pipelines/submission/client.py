@@ -4,20 +4,50 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from metseg.errors import KubeflowError, UsageError
+from pipelines.submission.cluster import NAMESPACE
 from pipelines.submission.token import REMEDY, TokenSource, expired_since
 
 logger = logging.getLogger(__name__)
 
-SECONDS, UPLOAD_SECONDS = 30, 300
+SECONDS, UPLOAD_SECONDS, CREATE_SECONDS = 30, 300, 180
+"""How long an answer is waited for. Kubeflow 2.17 asks MLflow, for up to a minute each time, while it makes a run."""
 LOOKING = "looking for Kubeflow"
+OLDEST = (2, 16)
+"""The first that takes what the pipeline asks of Kubernetes (a security context for its pods)."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080"
+
+
+@dataclass(frozen=True)
+class LogPlace:
+    """Where the logs of pods are to be had.
+
+    Attributes:
+        path: of the address.
+        query: what is asked, each name with the field that it takes.
+    """
+
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+
+
+LOG_PLACES = (
+    LogPlace("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"),
+    LogPlace("/k8s/pod/logs", (("podname", "pod"), ("runid", "run_id"), ("podnamespace", "namespace"))),
+)
+"""The API server's own, and the UI's: where `--host` is the UI, it need not hand the first one on."""
+
+
+NO_LOG = ('{"error_message":', "unable to retrieve container logs for ")
+"""What stands in place of a log that is not there: the API server and the node have said 200 by the time they look."""
 
 
 class Unreachable(KubeflowError):
@@ -64,12 +94,19 @@ class Kubeflow:
         self._refresh(configuration)
         api = kfp_server_api.ApiClient(configuration)
         self.models = kfp_server_api
+        self._api = api
+        self._log_place: LogPlace | None = None
         self.health_service = kfp_server_api.HealthzServiceApi(api)
         self.pipelines = kfp_server_api.PipelineServiceApi(api)
         self.uploads = kfp_server_api.PipelineUploadServiceApi(api)
         self.experiments = kfp_server_api.ExperimentServiceApi(api)
         self.runs = kfp_server_api.RunServiceApi(api)
         self.schedules = kfp_server_api.RecurringRunServiceApi(api)
+
+    @property
+    def pod_namespace(self) -> str:
+        """Where the pods of runs are."""
+        return self.namespace or NAMESPACE
 
     def _refresh(self, configuration: Any) -> None:
         token = self._token.read()
@@ -104,23 +141,76 @@ class Kubeflow:
         except kfp_server_api.ApiException as error:
             raise self._refused(doing, error) from error
 
-    def check(self) -> None:
+    def check(self) -> str:
         """Hold the address to being one of Kubeflow Pipelines, before anything is sent there.
+
+        Returns:
+            The version that it calls itself; empty where it gives none.
 
         Raises:
             Unreachable, Unauthorised: see `call`.
             KubeflowError: something else answers there.
             UsageError: it serves several people, and no namespace is given.
         """
-        answer = self.call(LOOKING, self.health_service.healthz_service_get_healthz, _preload_content=False)
+        ask = self.health_service.healthz_service_get_healthz
+        answer = self.call(LOOKING, lambda **named: ask(_preload_content=False, **named).data)
         try:
-            health = json.loads(answer.data)
+            health = json.loads(answer)
         except ValueError:
             health = None
         if not isinstance(health, dict) or not {"multi_user", "commit_sha", "tag_name"} & set(health):
             raise KubeflowError(self._elsewhere("the answer is no answer of its API"))
         if health.get("multi_user") and not self.namespace:
             raise UsageError(f"{self.host} serves several people: say whose with --namespace NAME (your profile's)")
+        # The UI, which stands between, calls the API server's own name so.
+        return str(health.get("tag_name") or health.get("apiServerTagName") or "")
+
+    def require_version(self, found: str) -> None:
+        """Hold what Kubeflow calls itself to the oldest version that takes the pipeline; a name that says nothing is
+        warned of.
+
+        Raises:
+            KubeflowError: it is older.
+        """
+        oldest = ".".join(map(str, OLDEST))
+        version = re.match(r"v?(\d+)\.(\d+)", found)
+        if version is None:
+            logger.warning(
+                "%s does not say its version (%s): Kubeflow Pipelines %s is the oldest that takes this pipeline",
+                self.host, found or "no name", oldest,
+            )  # fmt: skip
+        elif (int(version[1]), int(version[2])) < OLDEST:
+            raise KubeflowError(
+                f"{self.host} is Kubeflow Pipelines {found}, and {oldest} is the oldest that takes this pipeline: "
+                "upgrade it, or name another with --host"
+            )
+
+    def log(self, run: str, pod: str) -> str:
+        """What a pod of a run has printed until now; empty where it has not begun, or where no log can be had."""
+        for place in [self._log_place] if self._log_place else LOG_PLACES:
+            text = self._log_at(place, {"run_id": run, "pod": pod, "namespace": self.pod_namespace})
+            if text is not None:
+                self._log_place = place
+                return "" if text.startswith(NO_LOG) else text
+        return ""
+
+    def _log_at(self, place: LogPlace, given: dict[str, str]) -> str | None:
+        """What answers there with a log; None where nothing does."""
+        options = {"auth_settings": ["Bearer"], "_preload_content": False, "_return_http_data_only": True}
+        path = {name: given[name] for name in ("run_id", "pod")}
+        query = [(name, given[field]) for name, field in place.query]
+
+        def ask(**named: Any) -> str:
+            answer = self._api.call_api(place.path, "GET", path, query, **options, **named)
+            return str(answer.data.decode(errors="replace"))
+
+        try:
+            text: str = self.call("reading a log", ask)
+        except KubeflowError as error:
+            # A log adds to what the run's own state says; without one there is less to tell, and no more.
+            logger.debug("%s", error)
+            return None
+        return None if text.lstrip()[:9].lower() in ("<!doctype", "<html>") else text
 
     def _unreachable(self, doing: str, why: str) -> Unreachable:
         return Unreachable(

@@ -1,30 +1,61 @@
-"""Following a run on Kubeflow to its end, through an API that may go away for a while, and reading its verdict."""
+"""Following a run on Kubeflow to its end, through an API that may go away for a while."""
 
 from __future__ import annotations
 
 import logging
-import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from metseg.errors import KubeflowError, MetsegError, NotRegistered, UsageError
-from metseg.progress import Progress
-from metseg.settings import Settings
-from metseg.tracking import runs
-from metseg.tracking.kubeflow import RUN_TAG
+from rich.console import Console
+
+from metseg.errors import KubeflowError
+from pipelines.console import Bars, PodLog
 from pipelines.submission.client import Kubeflow, Unreachable
+from pipelines.submission.cluster import Cluster, describe, node_message
+from pipelines.submission.nodes import ENDED, FAILED, RUNNING, Nodes, Standing
+from pipelines.submission.specification import Specification, Step
+from pipelines.submission.submit import RUN_ENDED
 
 logger = logging.getLogger(__name__)
 
-ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
+CANCELLED = ("CANCELING", "CANCELED")
 INTERVAL = 5.0
-"""Seconds between two looks."""
+"""Seconds between two looks at the run."""
+LOG_INTERVAL = 10.0
+"""Least seconds between two readings of a pod's log; one that takes long to come is read more rarely."""
+LOG_SHARE = 20
+"""A log is left alone for this many times as long as reading it took."""
 PATIENCE = 600.0
 """Seconds that Kubeflow may be away before following is given up; the run does not need us."""
-LONG_WAIT = 600.0
-"""Seconds after which a task that has no pod yet is spoken of."""
+LONG_WAIT = 120.0
+"""Seconds after which a pod that does not run yet is spoken of."""
+TERMINATED = re.compile(r"workflow deadline|[Tt]erminate")
+"""What Argo says of a run that was ended from outside: Kubeflow sets its deadline to now."""
+LAUNCHER_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+EXIT = re.compile(r"failed to execute component: (.+)|Component failed to execute successfully: (.+)")
+
+
+def specification_of(kubeflow: Kubeflow, run: Any, submitted: Specification | None = None) -> Specification | None:
+    """The pipeline of a run: from the run itself, its version, or what was submitted; None where nothing tells."""
+    if found := Specification.from_answer(run.pipeline_spec):
+        return found
+    reference = run.pipeline_version_reference
+    if reference and reference.pipeline_id and reference.pipeline_version_id:
+        ask = kubeflow.pipelines.pipeline_service_get_pipeline_version
+        try:
+            version = kubeflow.call(
+                "reading the pipeline of the run", ask, reference.pipeline_id, reference.pipeline_version_id
+            )
+        except KubeflowError as error:
+            logger.warning("%s", error)
+        else:
+            if found := Specification.from_answer(version.pipeline_spec):
+                return found
+    return submitted
 
 
 @dataclass
@@ -34,156 +65,249 @@ class Follower:
     Attributes:
         kubeflow: where it runs.
         run: its id.
+        console: where a person looks.
+        submitted: its pipeline, where it was submitted from here.
         interval: seconds between two looks.
-        long_wait: seconds after which a task that does not start is spoken of.
+        log_interval: seconds between two readings of a log.
+        long_wait: seconds after which a pod that does not run yet is spoken of.
         sleep: waits.
     """
 
     kubeflow: Kubeflow
     run: str
-    interval: float
-    long_wait: float = LONG_WAIT
+    console: Console
+    submitted: Specification | None = None
+    interval: float = field(default_factory=lambda: INTERVAL)
+    log_interval: float = field(default_factory=lambda: LOG_INTERVAL)
+    long_wait: float = field(default_factory=lambda: LONG_WAIT)
     sleep: Callable[[float], None] = time.sleep
+    _steps: list[Step] | None = None
     _told: dict[str, str] = field(default_factory=dict)
-    _pending: dict[str, float] = field(default_factory=dict)
+    _waiting: dict[str, float] = field(default_factory=dict)
+    _logs: dict[str, PodLog] = field(default_factory=dict)
+    _due: dict[str, float] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)
+    _cancelled: bool = False
 
-    def follow(self, tasks: int) -> Any:
+    def __post_init__(self) -> None:
+        self._bars = Bars(self.console)
+        self._cluster = Cluster(self.kubeflow.pod_namespace)
+
+    def follow(self) -> Any:
         """Wait for the run's end and give the run as it is then.
-
-        Args:
-            tasks: how many it has.
 
         Raises:
             KubeflowError: it failed or was ended; or Kubeflow does not answer any more, and then the run goes on.
         """
-        silent_since = None
-        with Progress("tasks", tasks) as progress:
-            while True:
-                try:
-                    run = self.kubeflow.call("looking at the run", self.kubeflow.runs.run_service_get_run, self.run)
-                    silent_since = None
-                except Unreachable as error:
-                    silent_since = silent_since or time.monotonic()
-                    if time.monotonic() - silent_since > PATIENCE:
-                        raise KubeflowError(f"{error}. {self.goes_on()}") from error
-                    self._say("Kubeflow", "away", "Kubeflow does not answer: looking again; the run goes on")
-                    self.sleep(self.interval)
-                    continue
-                except KubeflowError as error:
-                    raise KubeflowError(f"{error}. {self.goes_on()}") from error
-                self._tell(run, progress)
-                if run.state in ENDED:
-                    break
-                self.sleep(self.interval)
+        try:
+            run, nodes = self._to_the_end()
+        finally:
+            self._bars.close()
         if run.state != "SUCCEEDED":
-            raise KubeflowError(self._failure(run))
+            raise RunFailed(self._failure(run, nodes))
         return run
 
     def goes_on(self) -> str:
-        """Where to look at a run that is followed no more."""
-        return f"The run goes on: {self.kubeflow.page(f'runs/details/{self.run}')}"
+        """Where to look at a run that is followed no more, and how to take it up again."""
+        return f"The run goes on: {self._page()}; metseg submit --follow {self.run} takes it up again"
 
-    def _tell(self, run: Any, progress: Progress) -> None:
-        tasks = _tasks(run)
-        for name, task in tasks.items():
-            took = f" after {(task.end_time - task.start_time).total_seconds():.0f} s" if _timed(task) else ""
-            self._say(name, task.state, f"{name}: {str(task.state).lower()}{took if task.state in ENDED else ''}")
-            self._waiting(name, task)
-        done = sum(task.state in ENDED for task in tasks.values())
-        running = ", ".join(name for name, task in tasks.items() if task.state == "RUNNING")
-        progress.update(min(done, progress.total), running)
+    def _page(self) -> str:
+        return self.kubeflow.page(f"runs/details/{self.run}")
 
-    def _say(self, name: str, state: str, line: str) -> None:
-        if self._told.get(name) != state:
-            self._told[name] = state
-            logger.info("%s", line)
+    def _to_the_end(self) -> tuple[Any, Nodes]:
+        silent_since = None
+        while True:
+            try:
+                run = self.kubeflow.call("looking at the run", self.kubeflow.runs.run_service_get_run, self.run)
+                silent_since = None
+                self._told.pop("Kubeflow", None)
+            except Unreachable as error:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > PATIENCE:
+                    raise KubeflowError(f"{error}. {self.goes_on()}") from error
+                self._say("Kubeflow", "away", "Kubeflow does not answer: looking again; the run goes on")
+                self.sleep(self.interval)
+                continue
+            except KubeflowError as error:
+                known = self.submitted is not None or self._steps is not None
+                raise KubeflowError(f"{error}. {self.goes_on()}" if known else str(error)) from error
+            nodes = self._look(run)
+            if run.state in RUN_ENDED:
+                return run, nodes
+            self.sleep(self.interval)
 
-    def _waiting(self, name: str, task: Any) -> None:
-        """Speak of a task that does not start: Kubeflow itself calls it pending, whatever the reason."""
-        if task.state != "PENDING":
-            self._pending.pop(name, None)
+    def _look(self, run: Any) -> Nodes:
+        """Tell what is new."""
+        first = self._steps is None
+        if self._steps is None:
+            specification = specification_of(self.kubeflow, run, self.submitted)
+            if specification is None:
+                logger.warning("Kubeflow does not give the pipeline of this run: only its end is told")
+            self._steps = specification.steps() if specification else []
+        if run.state in CANCELLED:
+            self._cancelled = True
+            self._say("run", run.state, "the run is being terminated")
+        nodes = Nodes((run.run_details.task_details if run.run_details else None) or [], self._steps)
+        over = run.state in RUN_ENDED
+        for step, standing in nodes.standings.items():
+            self._tell(step, standing)
+            if first and (over or standing.state in ENDED):
+                # What was over before anybody looked has said what it had to say.
+                self._due[standing.pod] = float("inf")
+            self._read(step, standing)
+            if not over:
+                self._tell_of_waiting(step.title, standing)
+                self._tell_of_attempt(nodes.workflow, step, standing)
+        if not over:
+            for opening in nodes.openings():
+                self._tell_of_waiting("a pipeline", opening)
+            self._tell_of_beginning(run, nodes)
+        self._count(run, nodes)
+        return nodes
+
+    def _say(self, about: str, state: str, line: str) -> None:
+        """Say something about something once."""
+        if self._told.get(about) != state:
+            self._told[about] = state
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _tell(self, step: Step, standing: Standing) -> None:
+        if not standing.state:
             return
-        since = self._pending.setdefault(name, time.monotonic())
-        if time.monotonic() - since > self.long_wait:
-            self._pending[name] = float("inf")
-            pod = f" describe pod {task.pod_name}" if task.pod_name else " get events"
-            namespace = f" -n {self.kubeflow.namespace}" if self.kubeflow.namespace else ""
-            logger.warning(
-                "%s has waited %.0f s for its pod: no node has room for it (an accelerator?), or its image cannot be "
-                "pulled; kubectl%s%s says which",
-                name, self.long_wait, namespace, pod,
-            )  # fmt: skip
+        how = " (its result is taken from an earlier run)" if standing.cached else ""
+        shown = "waits for its pod" if standing.waiting else standing.state.lower()
+        self._say(step.title, shown, f"{step.title}: {shown}{how}")
 
-    def _failure(self, run: Any) -> str:
-        failed = [
-            f"{name}{f' ({task.error.message})' if task.error and task.error.message else ''}"
-            for name, task in _tasks(run).items()
-            if task.state == "FAILED"
-        ]
-        said = f" ({run.error.message})" if run.error and run.error.message else ""
-        where = f"; failed: {', '.join(failed)}" if failed else ""
-        return (
-            f"the run {str(run.state).lower()}{said}{where}. The failed task's log says why: "
-            f"{self.kubeflow.page(f'runs/details/{self.run}')}"
-        )
+    def _count(self, run: Any, nodes: Nodes) -> None:
+        steps = self._steps or []
+        done = sum(standing.state in ENDED for standing in nodes.standings.values())
+        if run.state == "SUCCEEDED" and done < len(steps):
+            line = f"Kubeflow's record of the tasks ends at {done} of {len(steps)}; the run itself succeeded"
+            self._say("record", "ends", line)
+            done = len(steps)
+        at_work = [step.title for step, standing in nodes.standings.items() if standing.state == RUNNING]
+        running = ", ".join(at_work) if len(at_work) <= 2 else f"{len(at_work)} running"
+        if steps and self._told.get("tasks") != (count := f"{done} {running}"):
+            self._told["tasks"] = count
+            self._bars.update("", "tasks", done, len(steps), running)
+
+    def _read(self, step: Step, standing: Standing) -> None:
+        """Show what the step's pod has printed since the last time."""
+        if not standing.pod or standing.waiting or standing.driver:
+            return
+        ended = standing.state in ENDED or standing.failed_attempt
+        due = self._due.get(standing.pod, 0.0)
+        if due == float("inf") or (not ended and time.monotonic() < due):
+            return
+        started = time.monotonic()
+        text = self.kubeflow.log(self.run, standing.pod)
+        log = self._logs.setdefault(standing.pod, PodLog(step.title, self._bars))
+        log.take(text, ended)
+        pause = max(self.log_interval, LOG_SHARE * (time.monotonic() - started))
+        self._due[standing.pod] = float("inf") if ended else time.monotonic() + pause
+        if ended:
+            self._bars.remove(step.title)
+
+    def _tell_of_waiting(self, title: str, standing: Standing) -> None:
+        """Speak of a pod that does not run: Kubeflow itself calls it pending, whatever the reason."""
+        waiting = standing.waiting
+        if waiting is None:
+            # A pod that runs has printed something: the launcher begins with it.
+            waiting = not self._logs[standing.pod].begun
+        if not waiting:
+            self._waiting.pop(standing.pod, None)
+            return
+        now = time.monotonic()
+        seen = self._waiting.setdefault(standing.pod, now)
+        began = (datetime.now(UTC) - standing.since).total_seconds() if standing.since else 0.0
+        waited = max(now - seen, began)
+        if waited <= self.long_wait or now < self._asked.get(standing.pod, 0.0):
+            return
+        self._asked[standing.pod] = now + self.long_wait
+        why = self._cluster.why_waiting(standing.pod)
+        command = describe(self.kubeflow.namespace, standing.pod)
+        line = f"{title} has waited {_span(waited)} for its {_kind(standing)} {standing.pod}: "
+        self._say(standing.pod, f"waits {why}", line + (why or f"Kubeflow does not say why; {command} does"))
+
+    def _tell_of_beginning(self, run: Any, nodes: Nodes) -> None:
+        """Speak of a run that nobody has begun: Argo's controller has made no node of it."""
+        waited = (datetime.now(UTC) - run.created_at).total_seconds() if run.created_at else 0.0
+        if not nodes.workflow and waited > self.long_wait:
+            command = f"kubectl -n {self.kubeflow.pod_namespace} get workflows,pods -l pipeline/runid={self.run}"
+            line = f"nothing of the run has begun for {_span(waited)}: does Argo's controller run? {command} tells"
+            self._say("beginning", "waits", line)
+
+    def _tell_of_attempt(self, workflow: str, step: Step, standing: Standing) -> None:
+        """Speak of an attempt that failed while the step is tried again."""
+        if standing.failed_attempt and self._told.get(standing.pod) != FAILED:
+            why = self._why_failed(workflow, standing)
+            line = f"attempt {standing.attempt + 1} failed (pod {standing.pod}); it may be tried again: {why}"
+            self._say(standing.pod, FAILED, f"{step.title}: {line}")
+
+    def _own_words(self, standing: Standing) -> tuple[str, str]:
+        """The step's own message of why it failed, empty where it gave none; and its log, where that was needed."""
+        log = self._logs.get(standing.pod)
+        if log is not None and log.error:
+            return log.error, ""
+        text = self.kubeflow.log(self.run, standing.pod)
+        own = PodLog("", Bars(Console(quiet=True)))
+        own.take(text, ended=True)
+        return own.error, text
+
+    def _why_failed(self, workflow: str, standing: Standing) -> str:
+        """Why a pod failed: in the step's own words, else how its log ends, else what Argo says or how to ask it."""
+        own, text = self._own_words(standing)
+        if own:
+            return own
+        said = [ending(text), self._cluster.message(workflow, standing.node)]
+        command = node_message(self.kubeflow.namespace, workflow, standing.node)
+        return "; ".join(filter(None, said)) or f"it has no log; {command} says why"
+
+    def _failure(self, run: Any, nodes: Nodes) -> str:
+        """What to tell of a run that did not succeed."""
+        terminated = self._terminated(run, nodes)
+        told = ["the run was terminated by a person, not by a step"] if terminated else []
+        for step, standing in nodes.standings.items():
+            where = f"({_kind(standing)} {standing.pod})"
+            if standing.state == FAILED and not terminated:
+                told.append(f"{step.title}: {self._why_failed(nodes.workflow, standing)} {where}")
+            elif standing.pod and standing.state in (FAILED, RUNNING):
+                # One that was stopped has nothing to say; one that seems to run may have failed since, where
+                # Kubeflow's record of the tasks ended early.
+                own, _ = self._own_words(standing)
+                told += [f"{step.title}: {own} {where}"] if own else []
+        for opening in nodes.openings():
+            if opening.state == FAILED and not told:
+                why = self._why_failed(nodes.workflow, opening)
+                told.append(f"a pipeline was not opened: {why} ({_kind(opening)} {opening.pod})")
+        if run.error and run.error.message:
+            told.append(run.error.message)
+        told = told or [f"the run ended as {str(run.state).lower()}, and none of its tasks says that it failed"]
+        return ". ".join([*told, self._page()])
+
+    def _terminated(self, run: Any, nodes: Nodes) -> bool:
+        states = {status.state for status in run.state_history or ()} | {run.state}
+        said = [run.error.message if run.error else "", self._cluster.message(nodes.workflow, nodes.workflow)]
+        return self._cancelled or bool(states & set(CANCELLED)) or any(TERMINATED.search(text or "") for text in said)
 
 
-def _tasks(run: Any) -> dict[str, Any]:
-    """The run's tasks by name, without what Kubeflow runs around them."""
-    details = (run.run_details.task_details if run.run_details else None) or []
-    named = {str(task.display_name or task.task_id): task for task in details}
-    return {
-        name: task
-        for name, task in named.items()
-        if name not in ("root", "executor") and not name.endswith(("-driver", " driver"))
-    }
+class RunFailed(KubeflowError):
+    """A run ended without success."""
 
 
-def _timed(task: Any) -> bool:
-    # What has not happened yet has the time 0 in Kubeflow's answers.
-    return bool(task.start_time and task.end_time and task.end_time >= task.start_time)
+def ending(log: str) -> str:
+    """How the log of a pod ends: the last line of its own, and how the launcher says that it ended."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    own = next((line for line in reversed(lines) if not LAUNCHER_LINE.match(line)), "")
+    ended = next((found[1] or found[2] for line in reversed(lines) if (found := EXIT.search(line))), "")
+    return "; ".join(filter(None, [own, ended]))[:600]
 
 
-def mlflow_page(run: Any) -> str:
-    """Address in MLflow of the run that Kubeflow itself opened there; empty where it opened none."""
-    output = (run.plugins_output or {}).get("mlflow")
-    entry = (output.entries or {}).get("run_url") if output else None
-    return str(entry.value) if entry and entry.value else ""
+def _kind(standing: Standing) -> str:
+    return "driver" if standing.driver else "pod"
 
 
-def require_mlflow() -> None:
-    """Hold to it, before a run is started, that its verdict can be read at its end.
-
-    Raises:
-        UsageError: no MLflow is named.
-        MetsegError: it does not answer.
-    """
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise UsageError(
-            "--wait ends with the verdict, which MLflow has: set MLFLOW_TRACKING_URI to the one that the pipeline "
-            "writes to (kubectl port-forward -n metseg svc/mlflow 5000, then http://localhost:5000)"
-        )
-    runs.client(Settings.from_environment())
-
-
-def verdict(run: str) -> str:
-    """What the gate said of a run, in a line, as MLflow has it.
-
-    Raises:
-        NotRegistered: it registered nothing.
-        MetsegError: MLflow does not know.
-    """
-    settings = Settings.from_environment()
-    tracking = runs.client(settings)
-    everywhere = [experiment.experiment_id for experiment in tracking.search_experiments()]
-    found = tracking.search_runs(everywhere, f"tags.`{RUN_TAG}` = '{run}' and tags.`metseg.kind` = 'pipeline'")
-    outcome = found[0].data.tags.get("verdict", "") if found else ""
-    if not outcome:
-        raise MetsegError(
-            f"the run succeeded, but MLflow at {settings.tracking_uri} has no verdict of the Kubeflow run {run}: is it "
-            "the MLflow that the pipeline writes to?"
-        )
-    winner, number = found[0].data.tags.get("winner", ""), found[0].data.tags.get("registered.version", "")
-    if outcome != "promote":
-        raise NotRegistered(f"the gate said {outcome}: nothing was registered, and what is served stays")
-    return f"the gate passed {winner}: registered as version {number}"
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -26,14 +26,19 @@ class Package:
         name: of the pipeline.
         version: name of the version, which its content decides.
         images: what its steps run in.
-        specification: the pipeline itself, without what it asks of Kubernetes.
+        documents: the pipeline itself, and what it asks of Kubernetes.
     """
 
     text: str
     name: str
     version: str
     images: tuple[str, ...]
-    specification: dict[str, Any]
+    documents: list[dict[str, Any]]
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        """The pipeline itself."""
+        return self.documents[0]
 
 
 def package(images: str = "", compiled: Path = COMPILED) -> Package:
@@ -50,7 +55,8 @@ def package(images: str = "", compiled: Path = COMPILED) -> Package:
     if images:
         prefix, tag = split(images)
         text = IMAGE.sub(lambda found: f"{prefix}{found[1]}:{tag}", text)
-    specification = documents(text)[0]
+    read = documents(text)
+    specification = read[0]
     executors = specification["deploymentSpec"]["executors"].values()
     digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
     return Package(
@@ -58,7 +64,7 @@ def package(images: str = "", compiled: Path = COMPILED) -> Package:
         name=specification["pipelineInfo"]["name"],
         version=f"{package_version()}-{digest}",
         images=tuple(sorted({executor["container"]["image"] for executor in executors})),
-        specification=specification,
+        documents=read,
     )
 
 

@@ -1,19 +1,21 @@
-"""From a command line to a run on Kubeflow: a version where the pipeline changed, then a run or a schedule of it."""
+"""From a command line to a run on Kubeflow: a version where the pipeline changed, then a run of it."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from metseg.errors import UsageError
 from metseg.tracking.image_registry import image_exists
-from pipelines.submission.client import UPLOAD_SECONDS, Kubeflow
+from pipelines.submission.client import CREATE_SECONDS, UPLOAD_SECONDS, Kubeflow, Unreachable
 from pipelines.submission.package import Package
 
 logger = logging.getLogger(__name__)
@@ -23,8 +25,13 @@ Entries = Callable[[Any], list[Any] | None]
 
 EXPERIMENT = "metseg"
 EVERYWHERE = ("s3://", "git+")
-CRON_FIELDS = 5
-CRON_CHARACTERS = frozenset("0123456789*/,-?#ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+REFERENCE, RUN_NAME = "data_reference", "run_name"
+"""Names of the pipeline's parameters that submitting itself looks at."""
+RECENT_SECONDS, RECENT_RUNS = 600.0, 50
+"""How old a run may be, and how many of the latest are looked at, to be the one that is submitted again."""
+LOOK_AGAIN_SECONDS = (0.0, 5.0, 10.0)
+"""Pauses before each look for a run whose making was not answered."""
+RUN_ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,12 @@ class Started:
     Attributes:
         identity: its id.
         page: its address in the UI.
-        scheduled: whether it is a schedule.
+        found: whether it was there already, and was not made by this call.
     """
 
     identity: str
     page: str
-    scheduled: bool
+    found: bool = False
 
 
 def check_reference(reference: str) -> None:
@@ -52,8 +59,8 @@ def check_reference(reference: str) -> None:
 
     if not reference.startswith(EVERYWHERE):
         raise UsageError(
-            f"parameter reference={reference!r}: pods of a cluster see no folder of this machine; put the data into a "
-            "bucket (--param reference=s3://BUCKET/PREFIX) or under DVC (git+URL@REVISION#PATH)"
+            f"{REFERENCE}={reference!r}: pods of a cluster see no folder of this machine; put the data into "
+            f"a bucket (--param {REFERENCE}=s3://BUCKET/PREFIX) or under DVC (git+URL@REVISION#PATH)"
         )
     parse(reference)
 
@@ -71,69 +78,119 @@ def check_images(images: tuple[str, ...]) -> None:
                 f"image {image}: its registry does not hold it; `docker push` it, or name others with --images"
             )
         if there is None:
-            logger.info("image %s: nobody can say from here whether it is there", image)
+            logger.warning(
+                "image %s: nobody can say from here whether it is there. The version with it is what Kubeflow's UI "
+                "offers first from now on; --dry-run shows what would be uploaded, and uploads nothing",
+                image,
+            )
 
 
-def cron_of(text: str) -> str:
-    """A schedule as Kubeflow reads it, with seconds before the five fields that people know.
+def image_states(images: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each image, and whether it is there as far as that can be told from here."""
+    known = {True: "there", False: "not in its registry", None: "nobody can say from here whether it is there"}
+    return [(image, known[image_exists(image)]) for image in images]
 
-    Raises:
-        UsageError: it is none.
+
+@dataclass(frozen=True)
+class Wish:
+    """A run that is asked for.
+
+    Attributes:
+        name: what it is called in Kubeflow and MLflow.
+        parameters: those that are not to have their default, with `name` among them.
+        same: tells the name of a run that is this one, submitted before; by default its own.
     """
-    fields = text.split()
-    if len(fields) == CRON_FIELDS:
-        fields = ["0", *fields]
-    if len(fields) != CRON_FIELDS + 1 or not set("".join(fields)) <= CRON_CHARACTERS:
-        raise UsageError(f"--cron {text!r}: expected minute, hour, day, month, weekday, such as '0 3 * * 1'")
-    return " ".join(fields)
+
+    name: str
+    parameters: dict[str, Any]
+    same: re.Pattern[str] | None = None
+
+    def is_met_by(self, run: Any, version: str) -> bool:
+        """Whether a run is the one that is asked for: of that name, version and parameters, a minute ago or ten."""
+        reference, config = run.pipeline_version_reference, run.runtime_config
+        named = self.same.fullmatch(run.display_name or "") if self.same else run.display_name == self.name
+        parameters = dict((config.parameters if config else None) or {})
+        if self.same:
+            parameters[RUN_NAME] = self.name
+        young = run.created_at and (datetime.now(UTC) - run.created_at).total_seconds() < RECENT_SECONDS
+        return bool(
+            named and young and reference and reference.pipeline_version_id == version and parameters == self.parameters
+        )
 
 
-def submit(kubeflow: Kubeflow, package: Package, parameters: dict[str, Any], name: str, cron: str = "") -> Started:
-    """Bring the pipeline to Kubeflow where it is not there as it is, and run it, now or by a schedule.
+def start(kubeflow: Kubeflow, package: Package, wish: Wish, again: bool = False) -> Started:
+    """Bring the pipeline to Kubeflow where it is not there as it is, and run it.
+
+    A run that was submitted in the last minutes with the same name and parameters, and has not ended, is taken for the
+    one that is asked for: whoever gave up waiting for an answer submits again.
 
     Args:
         kubeflow: where.
         package: the pipeline.
-        parameters: those that are not to have their default.
-        name: what the run is called in Kubeflow and MLflow, or the schedule in Kubeflow.
-        cron: of a schedule, see `cron_of`; empty for a run now.
+        wish: what is to run.
+        again: whether a second run is wanted beside such a one.
 
     Raises:
         KubeflowError: see `Kubeflow.call`.
     """
-    pipeline, version = _version(kubeflow, package)
-    experiment = _experiment(kubeflow)
+    pipeline, version = pipeline_version(kubeflow, package)
+    within = experiment(kubeflow)
+    recent = _recent(kubeflow, within)
+    unfinished = [run for run in recent if run.state not in RUN_ENDED]
+    if not again and (there := [run for run in unfinished if wish.is_met_by(run, version)]):
+        logger.info("the same run was submitted at %s: it is taken up (--again starts another)", there[0].created_at)
+        return _started(kubeflow, there[0], found=True)
     models = kubeflow.models
-    common: dict[str, Any] = {
-        "display_name": name,
-        "experiment_id": experiment,
-        "pipeline_version_reference": models.V2beta1PipelineVersionReference(
+    body = models.V2beta1Run(
+        display_name=wish.name,
+        experiment_id=within,
+        pipeline_version_reference=models.V2beta1PipelineVersionReference(
             pipeline_id=pipeline, pipeline_version_id=version
         ),
-    }
-    if not cron:
-        config = models.V2beta1RuntimeConfig(parameters={"run_name": name, **parameters})
-        run = models.V2beta1Run(runtime_config=config, **common)
-        created = kubeflow.call("starting the run", kubeflow.runs.run_service_create_run, run)
-        return Started(created.run_id, kubeflow.page(f"runs/details/{created.run_id}"), scheduled=False)
-    earlier = _schedules(kubeflow, experiment, name)
-    schedule = models.V2beta1RecurringRun(
-        runtime_config=models.V2beta1RuntimeConfig(parameters=parameters),
-        trigger=models.V2beta1Trigger(cron_schedule=models.V2beta1CronSchedule(cron=cron)),
-        mode=models.RecurringRunMode.ENABLE,
-        # One at a time, and what was missed is not made up for: each would train on the same data.
-        max_concurrency="1",
-        no_catchup=True,
-        **common,
+        runtime_config=models.V2beta1RuntimeConfig(parameters=wish.parameters),
     )
-    create = kubeflow.schedules.recurring_run_service_create_recurring_run
-    created = kubeflow.call("making the schedule", create, schedule)
-    for replaced in earlier:
-        delete = kubeflow.schedules.recurring_run_service_delete_recurring_run
-        kubeflow.call("taking away the schedule of that name", delete, replaced)
-        logger.info("the schedule %s of that name is replaced", replaced)
-    identity = created.recurring_run_id
-    return Started(identity, kubeflow.page(f"recurringrun/details/{identity}"), scheduled=True)
+    create = kubeflow.runs.run_service_create_run
+    try:
+        created = kubeflow.call("starting the run", create, body, _request_timeout=CREATE_SECONDS)
+    except Unreachable as error:
+        known = {run.run_id for run in recent}
+        made = _look_for(kubeflow, within, replace(wish, same=None), version, known)
+        if made is None:
+            raise Unreachable(
+                f"{error}. No run called {wish.name} is there. Submitting again is safe: one that appears late is "
+                "taken up"
+            ) from error
+        logger.warning("Kubeflow did not answer in time, but the run is there")
+        return _started(kubeflow, made)
+    return _started(kubeflow, created)
+
+
+def _look_for(kubeflow: Kubeflow, within: str, wish: Wish, version: str, known: set[str]) -> Any | None:
+    """A run that was made though the answer did not come; None where none shows within some seconds."""
+    for pause in LOOK_AGAIN_SECONDS:
+        time.sleep(pause)
+        try:
+            runs = _recent(kubeflow, within)
+        except Unreachable:
+            continue
+        if made := [run for run in runs if run.run_id not in known and wish.is_met_by(run, version)]:
+            return made[0]
+    return None
+
+
+def _recent(kubeflow: Kubeflow, within: str) -> list[Any]:
+    answer = kubeflow.call(
+        "looking for runs",
+        kubeflow.runs.run_service_list_runs,
+        experiment_id=within,
+        sort_by="created_at desc",
+        page_size=RECENT_RUNS,
+    )
+    return list(answer.runs or ())
+
+
+def _started(kubeflow: Kubeflow, run: Any, found: bool = False) -> Started:
+    return Started(run.run_id, kubeflow.page(f"runs/details/{run.run_id}"), found)
 
 
 def default_name(model_name: str, cron: str) -> str:
@@ -141,7 +198,12 @@ def default_name(model_name: str, cron: str) -> str:
     return f"{model_name} by schedule" if cron else f"{model_name} {time.strftime('%Y-%m-%d %H:%M')}"
 
 
-def _version(kubeflow: Kubeflow, package: Package) -> tuple[str, str]:
+def default_names(model_name: str) -> re.Pattern[str]:
+    """All names that `default_name` gives to runs."""
+    return re.compile(re.escape(model_name) + r" \d{4}-\d\d-\d\d \d\d:\d\d")
+
+
+def pipeline_version(kubeflow: Kubeflow, package: Package) -> tuple[str, str]:
     """Ids of the pipeline and of its version with this very content; both are made where they are not there."""
     pipeline = _found(
         kubeflow,
@@ -187,7 +249,8 @@ def _upload(kubeflow: Kubeflow, package: Package, pipeline: str) -> Any:
         )
 
 
-def _experiment(kubeflow: Kubeflow) -> str:
+def experiment(kubeflow: Kubeflow) -> str:
+    """Id of the experiment that our runs are in; made where it is not there."""
     found = _found(
         kubeflow,
         "looking for the experiment",
@@ -200,19 +263,6 @@ def _experiment(kubeflow: Kubeflow) -> str:
         body = kubeflow.models.V2beta1Experiment(display_name=EXPERIMENT, namespace=kubeflow.namespace or None)
         found = kubeflow.call("making the experiment", kubeflow.experiments.experiment_service_create_experiment, body)
     return str(found.experiment_id)
-
-
-def _schedules(kubeflow: Kubeflow, experiment: str, name: str) -> list[str]:
-    """Schedules of that name: a new one takes their place, for both would train."""
-    entries = _named(
-        kubeflow,
-        "looking for the schedule",
-        kubeflow.schedules.recurring_run_service_list_recurring_runs,
-        name,
-        lambda answer: answer.recurring_runs,
-        experiment_id=experiment,
-    )
-    return [entry.recurring_run_id for entry in entries]
 
 
 def _found(kubeflow: Kubeflow, doing: str, ask: Callable[..., Any], name: str, entries: Entries, **named: str) -> Any:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +74,13 @@ class Stack:
         environment: what a process of this machine needs to use it, as docs/containers.md has it.
         settings: what its .env file holds.
         command: compose with its files.
+        project: compose's name of all of it.
     """
 
     environment: dict[str, str]
     settings: dict[str, str]
     command: list[str]
+    project: str = PROJECT
 
     def url(self, port: str) -> str:
         """Address of a service by the name of its port."""
@@ -90,7 +92,7 @@ class Stack:
         return {entry["Config"]["Labels"]["com.docker.compose.service"]: entry for entry in found}
 
     def _label(self) -> str:
-        return f"label=com.docker.compose.project={PROJECT}"
+        return f"label=com.docker.compose.project={self.project}"
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A compose command."""
@@ -116,14 +118,14 @@ def composing() -> dict[str, str]:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[Stack]:
-    """The services, on free ports; everything of them is gone afterwards, volumes too."""
+def up(folder: Path, project: str = PROJECT, services: Sequence[str] = ()) -> Iterator[Stack]:
+    """The named services, or all, on free ports; everything of them is gone afterwards, volumes too."""
     file = folder / "compose.env"
     subprocess.run([COMPOSE / "secrets.sh", file], check=True, stdout=sys.stderr)
     settings = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line and line[0] != "#")
     settings |= {name: str(free_port()) for name in PORTS}
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    command = [*composer(), "--env-file", str(file), "--project-name", PROJECT]
+    command = [*composer(), "--env-file", str(file), "--project-name", project]
     command += ["-f", str(COMPOSE / "compose.yaml"), "-f", str(HERE / "services.yaml")]
     stack = Stack(
         environment={
@@ -139,9 +141,10 @@ def up(folder: Path) -> Iterator[Stack]:
         },
         settings=settings,
         command=command,
+        project=project,
     )
     try:
-        brought = stack.run("up", "--detach")
+        brought = stack.run("up", "--detach", *services)
         assert brought.returncode == 0, brought.stderr[-3000:] + stack.run("logs", "--tail=40").stdout[-6000:]
         yield stack
     finally:

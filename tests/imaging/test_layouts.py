@@ -39,7 +39,7 @@ def test_two_layouts_in_one_folder_are_refused_unless_one_is_named(tmp_path: Pat
     with pytest.raises(DataError, match="brats-mets and image-mask-folders"):
         open_cohort(tmp_path)
     assert open_cohort(tmp_path, "image-mask-folders").layout == "image-mask-folders"
-    with pytest.raises(UsageError, match="layout=nifti: expected auto, brats-mets"):
+    with pytest.raises(UsageError, match="data_layout=nifti: expected auto, brats-mets"):
         open_cohort(tmp_path, "nifti")
 
 
@@ -79,7 +79,7 @@ def test_labels_say_what_is_lesion(tmp_path: Path, labels: str, columns: list[in
 @pytest.mark.parametrize("labels", ["tumour", "1;3", "0", "-1", "1,", "1.5"])
 def test_unknown_label_sets_are_refused(tmp_path: Path, labels: str) -> None:
     brats_case(tmp_path, "BraTS-MET-00001-000")
-    with pytest.raises(UsageError, match="labels="):
+    with pytest.raises(UsageError, match="data_labels="):
         open_cohort(tmp_path, options=LayoutOptions(labels=labels))
 
 
@@ -223,7 +223,7 @@ def test_grey_masks_are_refused_unless_told_to_threshold(tmp_path: Path) -> None
     picture_pair(tmp_path, "x")
     Image.fromarray(np.array([[0, 100, 127, 128, 200, 255]], np.uint8)).save(tmp_path / "masks" / "x.png")
     Image.fromarray(np.zeros((1, 6), np.uint8)).save(tmp_path / "images" / "x.png")
-    with pytest.raises(DataError, match=r"x\.png: .* holds 6 values .* mask_threshold=127"):
+    with pytest.raises(DataError, match=r"x\.png: .* holds 6 values .* data_mask_threshold=127"):
         open_cohort(tmp_path).cases[0].load()
     loaded = open_cohort(tmp_path, options=LayoutOptions(mask_threshold=127)).cases[0].load()
     assert loaded.mask[0, 0].tolist() == [0, 0, 0, 1, 1, 1]
@@ -284,10 +284,10 @@ def test_labels_do_not_apply_to_pictures_and_the_notes_say_so(tmp_path: Path, la
     tcga_patient(tmp_path / "b", "TCGA_CS_4941_19960909", (1, 2))
     for folder, lesion in (("a", 6), ("b", 6)):
         cohort = open_cohort(tmp_path / folder, options=LayoutOptions(labels=labels))
-        assert cohort.notes[0].startswith(f"labels={labels} was not applied")
+        assert cohort.notes[0].startswith(f"data_labels={labels} was not applied")
         assert cohort.labels == ("lesion",)
         assert int(cohort.cases[0].load().mask.sum()) == lesion
-        with pytest.raises(UsageError, match="labels='tumour'"):
+        with pytest.raises(UsageError, match="data_labels='tumour'"):
             open_cohort(tmp_path / folder, options=LayoutOptions(labels="tumour"))
 
 

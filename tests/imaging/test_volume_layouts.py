@@ -147,7 +147,7 @@ def test_brainmetshare_pictures_are_put_in_the_order_of_their_numbers(tmp_path: 
     )
     spin_echo = open_cohort(tmp_path, options=LayoutOptions(channels=("t1gd",), labels="enhancing"))
     assert spin_echo.cases[0].load().image[0, 0, 0, 0] == 102
-    assert spin_echo.notes[0].startswith("labels=enhancing was not applied")
+    assert spin_echo.notes[0].startswith("data_labels=enhancing was not applied")
     np.testing.assert_array_equal(spin_echo.cases[0].load().mask[0], blob(10, 12, 1))
 
 
@@ -224,7 +224,9 @@ def test_labels_are_not_misapplied_to_binary_masks(tmp_path: Path, values: tuple
     cohort = open_cohort(tmp_path, options=LayoutOptions(labels=labels))
     assert cohort.labels == ("lesion",)
     assert [int(case.load().mask.sum()) for case in cohort.cases] == [1, 0]
-    assert [note.startswith(f"labels={labels} was not applied") for note in cohort.notes] == [True] * (labels != "core")
+    assert [note.startswith(f"data_labels={labels} was not applied") for note in cohort.notes] == [True] * (
+        labels != "core"
+    )
 
 
 def test_labels_are_applied_where_one_mask_of_the_cohort_holds_more(tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ def test_labels_are_applied_where_one_mask_of_the_cohort_holds_more(tmp_path: Pa
     for labels, counts in {"core": [1, 2], "enhancing": [0, 1], "2,3": [0, 2]}.items():
         cohort = open_cohort(tmp_path, options=LayoutOptions(labels=labels))
         assert [int(case.load().mask.sum()) for case in cohort.cases] == counts
-        assert f"by labels={labels}" in cohort.notes[0]
+        assert f"by data_labels={labels}" in cohort.notes[0]
     case_folder(tmp_path, "p3", ("t1c",), 9)
     with pytest.raises(DataError, match=r"p3/mask.*labels 9 are unknown"):
         open_cohort(tmp_path).cases[2].load()
@@ -265,7 +267,7 @@ def test_nnunet_takes_channels_and_labels_from_its_description(tmp_path: Path, n
     (tmp_path / "imagesTs").mkdir()
     cohort = open_cohort(tmp_path, options=LayoutOptions(labels="whole"))
     assert (cohort.channels, cohort.labels) == (("T1Gd", "FLAIR"), ("lesion",))
-    assert "labels=whole was not applied" in cohort.notes[0] and "imagesTs" in cohort.notes[1]
+    assert "data_labels=whole was not applied" in cohort.notes[0] and "imagesTs" in cohort.notes[1]
     np.testing.assert_array_equal(cohort.cases[1].load().image[..., 1], noise(1))
     only = open_cohort(tmp_path, options=LayoutOptions(channels=("FLAIR",))).cases[0].load().image
     np.testing.assert_array_equal(only[..., 0], noise(1))
@@ -280,7 +282,7 @@ def test_nnunet_takes_channels_and_labels_from_its_description(tmp_path: Path, n
 )
 def test_nnunet_labels_that_the_description_lacks_are_refused(tmp_path: Path, described: dict[str, object]) -> None:
     nnunet(tmp_path, described, 1, 2)
-    with pytest.raises(UsageError, match=r"labels=core means 1, 3, but .*'core'.* labels=1,2"):
+    with pytest.raises(UsageError, match=r"data_labels=core means 1, 3, but .*'core'.* data_labels=1,2"):
         open_cohort(tmp_path)
     cohort = open_cohort(tmp_path, options=LayoutOptions(labels="2"))
     assert cohort.labels == ("2",) and "2 (core)" in cohort.notes[0]
@@ -357,7 +359,7 @@ def test_a_mask_on_another_grid_is_refused_with_both_printed_or_resampled(tmp_pa
 def test_a_threshold_for_pictures_does_not_cut_label_values(tmp_path: Path) -> None:
     case_folder(tmp_path, "p1", ("t1c",), 1)
     cohort = open_cohort(tmp_path, options=LayoutOptions(mask_threshold=127))
-    assert cohort.notes[0].startswith("mask_threshold=127 was not applied")
+    assert cohort.notes[0].startswith("data_mask_threshold=127 was not applied")
     assert int(cohort.cases[0].load().mask.sum()) == 1
 
 

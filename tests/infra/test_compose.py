@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +19,13 @@ from metseg.serving.flags import parse_flags
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.tracking.code_version import package_version
 from tests.conftest import ROOT
+from tests.infra.clusters import executable
 from tests.infra.rendering import containers, of_kind, overlay, pods
 
 COMPOSE = ROOT / "infra" / "compose"
 PLACES = {
     "postgres": ("postgres", "postgres"),
     "s3": ("s3", "s3"),
-    "bucket": ("bucket", "bucket"),
     "mlflow": ("mlflow", "mlflow"),
     "prepare": ("model-server", "prepare"),
     "model-server": ("model-server", "tensorflow-serving"),
@@ -67,6 +69,8 @@ def settings_of(container: dict[str, Any]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for entry in container.get("env", []):
         key = entry.get("valueFrom", {}).get("configMapKeyRef")
+        if key and key.get("optional") and key["key"] not in maps[key["name"]]:
+            continue
         found[entry["name"]] = maps[key["name"]][key["key"]] if key else entry.get("value")
     return found
 
@@ -101,7 +105,7 @@ def test_each_service_runs_the_same_image_and_command(services, local):
         theirs = [*container.get("command", []), *container.get("args", [])]
         if service == "mlflow":
             assert " ".join(theirs) in ours[-1], "behind the lines that write its configuration"
-        elif service != "bucket":
+        else:
             variables = services[service].get("environment", {})
             resolved = [part if "$" not in part else replaced(part, variables) for part in theirs]
             beside = ["--server=127.0.0.1:8500" if part == "--server=model-server:8500" else part for part in ours]
@@ -137,18 +141,59 @@ def test_example_holds_every_variable_and_no_secret(services, example):
     assert example["METSEG_IMAGE_TAG"] == package_version()
 
 
+def read(file: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in file.read_text().splitlines() if line and line[0] != "#")
+
+
 def test_secrets_are_made_anew_once_and_readable_to_their_owner_alone(tmp_path, example):
     first, second = tmp_path / "first", tmp_path / "second"
     for file in (first, second):
         subprocess.run([COMPOSE / "secrets.sh", file], check=True, capture_output=True)
-    made = dict(line.split("=", 1) for line in first.read_text().splitlines() if line and line[0] != "#")
+    made = read(first)
     assert set(made) == set(example) and all(made.values())
     secret = {name for name, value in example.items() if not value}
     assert all(len(made[name]) == 48 for name in secret) and len({made[name] for name in secret}) == len(secret)
     assert first.read_text() != second.read_text() and first.stat().st_mode & 0o077 == 0
-    before = first.read_text()
+    before = first.read_bytes()
     subprocess.run([COMPOSE / "secrets.sh", first], check=True, capture_output=True)
-    assert first.read_text() == before
+    assert first.read_bytes() == before
+
+
+def test_a_file_of_an_earlier_release_gets_what_it_lacks_and_keeps_the_rest(tmp_path, example):
+    file = tmp_path / "env"
+    file.write_text("# mine\nMLFLOW_PASSWORD=kept%20\nMLFLOW_PORT=5005\nMETSEG_API_KEYS=\nPOSTGRES_PASSWORD=also kept")
+    subprocess.run([COMPOSE / "secrets.sh", file], check=True, capture_output=True)
+    made = read(file)
+    assert (made["MLFLOW_PASSWORD"], made["MLFLOW_PORT"], made["POSTGRES_PASSWORD"]) == ("kept%20", "5005", "also kept")
+    assert set(made) == set(example) and len(made["METSEG_API_KEYS"]) == 48
+    assert file.read_text().startswith("# mine\n") and file.read_text().count("METSEG_API_KEYS=") == 1
+
+
+def test_a_percent_sign_in_the_database_uri_is_doubled_in_the_file_of_logins(services, tmp_path):
+    """The lines before the server's start, run by a shell with a program in place of Python and MLflow."""
+    command = services["mlflow"]["command"]
+    assert command[:2] == ["sh", "-ec"]
+    for program in ("python", "mlflow"):
+        executable(tmp_path / program, "#!/bin/sh\n")
+    file = tmp_path / "basic_auth.ini"
+    uri = "postgresql+psycopg2://mlflow:p%40s@postgres:5432/mlflow"
+    subprocess.run(
+        ["sh", "-ec", command[2].replace("$$", "$")],
+        check=True,
+        env={
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "MLFLOW_BACKEND_STORE_URI": uri,
+            "MLFLOW_AUTH_CONFIG_PATH": str(file),
+        },
+    )
+    parser = configparser.ConfigParser()
+    parser.read(file)
+    assert parser["mlflow"]["database_uri"] == uri
+    assert parser["mlflow"]["authorization_function"] == "mlflow.server.auth:authenticate_request_basic_auth"
+
+
+def test_mlflow_has_the_memory_of_the_overlay(services, local):
+    assert services["mlflow"]["mem_limit"] == "2g" and local["mlflow"]["resources"]["limits"]["memory"] == "2Gi"
 
 
 def test_files_volumes_and_services_that_are_named_exist(services):
@@ -156,7 +201,7 @@ def test_files_volumes_and_services_that_are_named_exist(services):
     for service, entry in services.items():
         for mount in entry.get("volumes", []):
             source = mount.split(":")[0]
-            assert (COMPOSE / source).is_file() if source.startswith(".") else source in volumes, (service, mount)
+            assert (COMPOSE / source).exists() if source.startswith(".") else source in volumes, (service, mount)
         assert set(entry.get("depends_on", [])) <= set(services), service
     writers = {mount.split(":")[1] for entry in services.values() for mount in entry.get("volumes", [])
                if entry["image"].startswith(tuple(NAMES.values())) and not mount.endswith(":ro")}  # fmt: skip

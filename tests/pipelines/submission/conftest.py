@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from werkzeug.wrappers import Request, Response
 
 from metseg import cli
 from metseg.settings import Settings
 from metseg.tracking import runs
 from pipelines.submission import following
+from pipelines.submission import submit as submission
 from tests.pipelines.submission.kubeflow_server import Kubeflow, serving
 
 
@@ -22,7 +26,11 @@ def bare(monkeypatch, tmp_path):
     for name in ("KF_PIPELINES_SA_TOKEN_PATH", "METSEG_KUBEFLOW_TOKEN", "MLFLOW_TRACKING_URI", "KF_PIPELINES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.setattr(following, "INTERVAL", 0.001)
+    monkeypatch.setattr(following, "LOG_INTERVAL", 0.0)
+    monkeypatch.setattr(following, "LOG_SHARE", 0)
+    monkeypatch.setattr(submission, "LOOK_AGAIN_SECONDS", (0.0,))
 
 
 @pytest.fixture
@@ -60,19 +68,44 @@ def mlflow(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def mlflow_says(monkeypatch, mlflow, kubeflow) -> Callable[..., None]:
-    """Have the run that is started leave tags in MLflow, as the pipeline's steps would."""
+def leave(monkeypatch, mlflow) -> Callable[..., str]:
+    """Leave a run in MLflow for a Kubeflow run, as the pipeline's steps would; gives its id."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow)
+
+    def left(run: str, **tags: str) -> str:
+        settings = Settings.from_environment()
+        own = {"kfp.pipeline_run_id": run, "metseg.kind": "pipeline"}
+        named = {name.replace("_", "."): value for name, value in tags.items()}
+        return runs.start_run(runs.client(settings), settings, "r", {}, {**own, **named})
+
+    return left
+
+
+@pytest.fixture
+def kubernetes(monkeypatch, tmp_path) -> Iterator[dict[str, Any]]:
+    """A Kubernetes that the kubeconfig at hand leads to: what it answers, by path."""
+    answers: dict[str, Any] = {}
+
+    def application(environment: dict[str, Any], start: Any) -> Any:
+        found = answers.get(Request(environment).path)
+        return Response(json.dumps(found or {"kind": "Status"}), 200 if found else 404)(environment, start)
+
+    with serving(application) as address:
+        known = {"clusters": [{"name": "c", "cluster": {"server": address}}], "users": [{"name": "u", "user": {}}]}
+        known |= {"contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x"}
+        (tmp_path / "kubeconfig").write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **known}))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield answers
+
+
+@pytest.fixture
+def mlflow_says(kubeflow, leave) -> Callable[..., None]:
+    """Have the run that is started leave tags in MLflow."""
 
     def says(**tags: str) -> None:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow)
-        settings = Settings.from_environment()
-        tracking = runs.client(settings)
+        def started(run: str) -> None:
+            leave(run, **tags)
 
-        def leave(run: str) -> None:
-            own = {"kfp.pipeline_run_id": run, "metseg.kind": "pipeline"}
-            named = {name.replace("_", "."): value for name, value in tags.items()}
-            runs.start_run(tracking, settings, "r", {}, {**own, **named})
-
-        kubeflow.started = leave
+        kubeflow.started = started
 
     return says

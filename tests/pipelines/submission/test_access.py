@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import sys
 import time
 from collections.abc import Callable
 
 import pytest
 from werkzeug.wrappers import Request, Response
 
+from metseg import cli
 from pipelines.submission.token import expired_since
-from tests.pipelines.submission import DATA
+from tests.pipelines.submission import DATA, recorded
 from tests.pipelines.submission.kubeflow_server import serving
 
 
@@ -112,3 +115,45 @@ def test_host_that_is_not_there_says_what_to_do(submit, address):
 def test_host_that_is_no_address_is_refused(submit, address):
     code, said = submit(*DATA, at=address)
     assert code == 2 and "https://" in said
+
+
+@pytest.mark.parametrize("health", ["healthz", "healthz-through-ui"])
+def test_version_that_is_not_said_is_warned_of_with_the_oldest(submit, kubeflow, health):
+    # Recorded: a Kubeflow that was built from its sources calls itself "unknown".
+    kubeflow.health = recorded.answer(health)
+    code, said = submit(*DATA)
+    assert code == 0 and "does not say its version (unknown): Kubeflow Pipelines 2.16 is the oldest" in said
+
+
+@pytest.mark.parametrize("health", [{}, {"tag_name": "sha-1a2b3c"}])
+def test_version_that_is_no_number_is_warned_of(submit, kubeflow, health):
+    kubeflow.health = health
+    code, said = submit(*DATA)
+    assert code == 0 and "2.16 is the oldest" in said
+
+
+@pytest.mark.parametrize("health", [{"tag_name": "2.15.0"}, {"apiServerTagName": "2.5.2"}, {"tag_name": "v1.8.22"}])
+def test_older_version_is_refused_before_anything_is_sent(submit, kubeflow, health):
+    kubeflow.health = health
+    code, said = submit(*DATA)
+    found = next(iter(health.values()))
+    assert code == 1 and f"is Kubeflow Pipelines {found}, and 2.16 is the oldest" in said and "upgrade" in said
+    assert [method for method, _ in kubeflow.log] == ["GET"]
+
+
+@pytest.mark.parametrize("health", [{"tag_name": "2.16.0"}, {"apiServerTagName": "2.17.0"}, {"tag_name": "v3.0.0-rc1"}])
+def test_version_that_takes_the_pipeline_is_not_spoken_of(submit, kubeflow, health):
+    kubeflow.health = health
+    code, said = submit(*DATA)
+    assert code == 0 and "oldest" not in said
+
+
+def test_every_option_has_help_and_stands_in_a_group(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["metseg", "submit", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    shown = capsys.readouterr().out.partition("Examples:")[0]
+    sections = re.findall(r"^(\w+):$", shown, re.MULTILINE)
+    assert sections[:4] == ["Run", "Watch", "Schedules", "Access"]
+    options = re.findall(r"^  (--[\w-]+)(.*(?:\n {4,}.*)?)", shown, re.MULTILINE)
+    assert len(options) >= 16 and all(len(text.split()) > 2 for _, text in options), options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from metseg.errors import KubeflowError, UsageError
 from pipelines.compiling import COMPILED
 from pipelines.submission.client import Kubeflow as Client
 from pipelines.submission.package import package
-from pipelines.submission.submit import cron_of
+from pipelines.submission.submit import REFERENCE, RUN_NAME
 from pipelines.submission.token import TokenSource
 from tests.pipelines.submission import DATA
-from tests.pipelines.submission.kubeflow_server import INVALID, Kubeflow, Refused, check, routes
+from tests.pipelines.submission.kubeflow_server import UNAVAILABLE, Kubeflow
+from tests.pipelines.submission.schema import INVALID, Refused, check, routes
 from tests.tracking import image_server
 
 
@@ -25,7 +27,7 @@ def written(kubeflow: Kubeflow) -> list[str]:
 
 def test_first_submission_makes_pipeline_version_experiment_and_run(submit, kubeflow, host):
     code, said = submit(
-        *DATA, "--param", "epochs=7", "--param", 'accelerator_node_selector={"zone": "b"}', "--name", "june"
+        *DATA, "--param", "train_epochs=7", "--param", 'gpu_node_selector={"zone": "b"}', "--name", "june"
     )
     assert code == 0
     assert [path for path in written(kubeflow) if path != "runs"] == [
@@ -39,25 +41,28 @@ def test_first_submission_makes_pipeline_version_experiment_and_run(submit, kube
     )
     assert run["display_name"] == "june"
     parameters = run["runtime_config"]["parameters"]
-    assert parameters["reference"] == "s3://scans/2026" and parameters["epochs"] == 7
-    assert parameters["run_name"] == "june" and parameters["accelerator_node_selector"] == {"zone": "b"}
+    assert parameters[REFERENCE] == "s3://scans/2026" and parameters["train_epochs"] == 7
+    assert parameters[RUN_NAME] == "june" and json.loads(parameters["pod_options"]) == {
+        "gpu_node_selector": {"zone": "b"}
+    }
     assert f"{host}/#/runs/details/{identity}" in said
     assert f"{host}/#/pipelines/details/{pipeline}/version/{version['pipeline_version_id']}" in said
-    assert version["documents"] == list(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
+    assert version["_documents"] == list(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
 
 
 def test_unchanged_pipeline_is_not_uploaded_again_and_a_changed_one_is_a_new_version(submit, kubeflow):
     submit(*DATA)
     kubeflow.log.clear()
-    submit(*DATA)
+    submit(*DATA, "--again")
     assert written(kubeflow) == ["runs"]
     kubeflow.log.clear()
     with image_server.running() as registry:
         group = f"{registry.host}/absent"
         code, said = submit(*DATA, "--images", f"{group}:9.9")
     assert code == 2 and f"{group}/metseg-data:9.9" in said and "docker push" in said and written(kubeflow) == []
-    code, _ = submit(*DATA, "--images", "9.9")
+    code, said = submit(*DATA, "--images", "9.9")
     assert code == 0 and written(kubeflow) == ["pipelines/upload_version", "runs"]
+    assert "metseg-data:9.9: nobody can say" in said and "is what Kubeflow's UI offers first" in said
     assert len(kubeflow.pipelines) == 1 and len(kubeflow.versions) == 2
 
 
@@ -67,7 +72,7 @@ def test_images_of_one_build_are_put_into_every_task():
     assert built.version != plain.version
     documents = list(yaml.safe_load_all(built.text))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
-        named = {entry["name"]: entry["value"] for entry in executor["container"]["env"]}
+        named = {entry["name"]: entry["value"] for entry in executor["container"].get("env", [])}
         assert named.get("METSEG_IMAGE", built.images[1]) == built.images[1]
     # Nothing but the names of images differs.
     assert built.text.replace("registry.example.org:5000/imaging/", "").replace(":0.2.0", ":0.1.0") == plain.text
@@ -79,39 +84,107 @@ def test_images_that_name_no_tag_are_refused(images):
         package(images)
 
 
-def test_cron_makes_a_schedule_and_takes_the_place_of_the_one_of_that_name(submit, kubeflow, host):
-    code, said = submit(*DATA, "--cron", "0 3 * * 1")
-    assert code == 0 and not kubeflow.runs
-    (first,) = kubeflow.schedules.values()
-    assert first["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
-    assert first["mode"] == "ENABLE" and first["max_concurrency"] == "1" and first["no_catchup"] is True
-    assert f"{host}/#/recurringrun/details/{first['recurring_run_id']}" in said
-    submit(*DATA, "--cron", "30 4 * * *")
-    (second,) = kubeflow.schedules.values()
-    assert second["trigger"]["cron_schedule"]["cron"] == "0 30 4 * * *"
-    submit(*DATA, "--cron", "30 4 * * *", "--name", "other")
-    assert len(kubeflow.schedules) == 2
+def test_dry_run_shows_what_would_be_sent_and_sends_nothing(submit, kubeflow):
+    code, said = submit(*DATA, "--images", "9.9", "--param", "train_epochs=7", "--name", "june", "--dry-run")
+    assert code == 0 and not kubeflow.log and "Nothing was sent" in said
+    assert f"version {package('9.9').version}" in said and "image metseg-train:9.9: nobody can say" in said
+    for line in (
+        "Would be started: june",
+        "train_epochs = 7",
+        f"{RUN_NAME} = 'june'",
+        f"{REFERENCE} = 's3://scans/2026'",
+    ):
+        assert line in said
+    code, said = submit(*DATA, "--cron", "0 3 * * 1", "--dry-run", at="")
+    assert code == 0 and "Would be scheduled" in said and "(UTC, unless" in said
 
 
-@pytest.mark.parametrize("cron", ["daily", "* * *", "0 3 * * 1 2 3", "0 3 * * mon!"])
-def test_cron_that_is_none_is_refused(cron):
-    with pytest.raises(UsageError, match="minute, hour, day"):
-        cron_of(cron)
+def test_submit_without_an_address_says_how_to_give_one(submit):
+    code, said = submit(*DATA, at="")
+    assert code == 2 and "--host" in said and "port-forward" in said
+
+
+def test_run_whose_answer_is_lost_is_found(submit, kubeflow):
+    kubeflow.lose = 1
+    code, said = submit(*DATA)
+    (identity,) = kubeflow.runs
+    assert code == 0 and "did not answer in time, but the run is there" in said and identity in said
+
+
+def test_run_that_was_not_made_is_said_not_to_be_there(submit, kubeflow, monkeypatch):
+    def refuse(*_):
+        raise Refused(UNAVAILABLE, "upstream request timeout")
+
+    monkeypatch.setattr(kubeflow, "_run_service_create_run", refuse)
+    code, said = submit(*DATA, "--name", "june")
+    assert code == 1 and "No run called june is there" in said and "Submitting again is safe" in said
+
+
+@pytest.mark.parametrize("naming", [("--name", "june"), ()])
+def test_submit_that_is_repeated_takes_up_the_run_that_is_there(submit, kubeflow, naming):
+    submit(*DATA, *naming)
+    code, said = submit(*DATA, *naming)
+    assert code == 0 and len(kubeflow.runs) == 1 and "is taken up" in said and next(iter(kubeflow.runs)) in said
+    submit(*DATA, *naming, "--again")
+    assert len(kubeflow.runs) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": "FAILED"}, {"state": "SUCCEEDED"}, {"created_at": "2026-01-01T00:00:00Z"}]
+)
+def test_run_that_ended_or_is_old_is_not_taken_up(submit, kubeflow, change):
+    submit(*DATA, "--name", "june")
+    next(iter(kubeflow.runs.values())).update(change)
+    submit(*DATA, "--name", "june")
+    assert len(kubeflow.runs) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (*DATA, "--name", "july"),
+        (*DATA, "--name", "june", "--param", "train_epochs=3"),
+        (*DATA, "--name", "june", "--images", "9.9"),
+        (*DATA, "--param", f"{'model_name'}=other"),
+    ],
+)
+def test_run_of_another_name_version_or_parameter_is_not_taken_up(submit, kubeflow, other):
+    submit(*DATA, "--name", "june")
+    submit(*other)
+    assert len(kubeflow.runs) == 2
+
+
+def test_making_a_run_may_take_three_minutes(submit, kubeflow, monkeypatch):
+    import kfp_server_api
+
+    asked = []
+    create = kfp_server_api.RunServiceApi.run_service_create_run
+    monkeypatch.setattr(
+        kfp_server_api.RunServiceApi,
+        "run_service_create_run",
+        lambda self, body, **named: asked.append(named["_request_timeout"]) or create(self, body, **named),
+    )
+    submit(*DATA)
+    assert asked == [180]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (
-            ("--param", "reference=s3://scans/2026", "--param", "epochs=0"),
-            "epochs=0 is out of range: expected 1 or more",
+            (*DATA, "--param", "train_epochs=0"),
+            "train_epochs=0 is out of range: expected 1 or more",
         ),
-        (("--param", "reference=s3://scans/2026", "--param", "epochs=many"), "not a whole number"),
-        (("--param", "reference=s3://scans/2026", "--param", "epoch=3"), "expected NAME=VALUE"),
-        (("--param", "reference=s3://scans/2026", "--param", "accelerator_tolerations={}"), "not a JSON list"),
-        (("--param", "reference=scans"), "pods of a cluster see no folder"),
+        ((*DATA, "--param", "train_epochs=many"), "not a whole number"),
+        ((*DATA, "--param", "train_epoch=3"), "did you mean train_epochs?"),
+        ((*DATA, "--param", "gpu_tolerations={}"), "not a JSON list"),
+        (("--param", f"{REFERENCE}=scans"), "pods of a cluster see no folder"),
         ((), "pods of a cluster see no folder"),
         ((*DATA, "--wait", "--cron", "0 3 * * 1"), "leave one of the two out"),
+        ((*DATA, "--cron", "0 3 * * 7"), "Sunday is 0"),
+        (("--schedules", "--pause", "weekly"), "one thing at a time"),
+        (("--follow", "x", "--dry-run"), "nothing new is started"),
+        ((*DATA, "--delete", "weekly"), "nothing new is started"),
     ],
 )
 def test_what_cannot_be_is_refused_before_kubeflow_is_asked(submit, kubeflow, arguments, expected):

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-import time
+import json
 
 import pytest
 
+from metseg.progress import LOG_TAG, STEP_TAG, TAG
+from metseg.settings import Settings
+from metseg.tracking import runs
 from pipelines.submission import following
-from pipelines.submission.client import Kubeflow as Client
-from pipelines.submission.package import package
-from pipelines.submission.submit import submit as start
-from pipelines.submission.token import TokenSource
-from tests.pipelines.submission import DATA
+from tests.pipelines.submission import DATA, titles
+from tests.pipelines.submission.argo import CACHED
 
-TASKS = 13
+COUNT = len(titles())
+FIRST, SECOND = titles()[:2]
+MESSAGE = "s3://scans/2026: the bucket cannot be listed. See to the name and the credentials."
+NOT_BEGUN = {"state": "PENDING", "created_at": "2026-11-27T20:50:16Z", "run_details": {}}
+ERROR_LOG = "\n".join(
+    [
+        "I1127 20:53:03.808319      14 main.go:67] Setting log level to: '1'",
+        STEP_TAG + "ingest",
+        "::error " + json.dumps({"step": "ingest", "message": MESSAGE, "code": 1}),
+        "F1127 20:53:07.647539      14 main.go:59] failed to execute component: exit status 1",
+        "",
+    ]
+)
 
 
-def test_wait_follows_every_task_and_ends_with_the_verdict(submit, kubeflow, mlflow_says):
+@pytest.mark.parametrize("wrappers", [True, False])
+def test_wait_follows_every_step_and_ends_with_the_verdict(submit, kubeflow, mlflow_says, wrappers):
+    kubeflow.wrappers = wrappers
     mlflow_says(verdict="promote", winner="nested_unet", registered_version="4")
     kubeflow.plugins = {
         "mlflow": {"entries": {"run_url": {"value": "https://mlflow.example.org/#/run", "render_type": "URL"}}}
@@ -26,9 +39,32 @@ def test_wait_follows_every_task_and_ends_with_the_verdict(submit, kubeflow, mlf
     assert code == 0
     assert "the gate passed nested_unet: registered as version 4" in said
     assert "MLflow https://mlflow.example.org/#/run" in said
-    for task in ("check parameters", "train attention_unet", "promote"):
-        assert f"{task}: running" in said and f"{task}: succeeded" in said
-    assert "root-driver" not in said and f"tasks {TASKS}/{TASKS}" in said
+    for title in titles():
+        assert f"{title}: running" in said and f"{title}: succeeded" in said
+    assert "driver" not in said and "executor" not in said and f"tasks {COUNT}/{COUNT}" in said
+
+
+@pytest.mark.parametrize("behind_ui", [True, False])
+def test_progress_and_words_of_the_steps_are_shown_once(submit, kubeflow, mlflow_says, behind_ui):
+    kubeflow.behind_ui = behind_ui
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    progress = [{"label": "training", "done": done, "total": 40, "detail": "dice 0.71"} for done in (3, 40)]
+    kubeflow.goes[SECOND] = ["PENDING", "RUNNING", "RUNNING", "RUNNING", "SUCCEEDED"]
+    kubeflow.logs[SECOND] = "\n".join(
+        ["I1127 20:53:03.8 14 main.go:67] noise", f"{LOG_TAG}12 patients", *(TAG + json.dumps(p) for p in progress), ""]
+    )
+    code, said = submit(*DATA, "--wait")
+    assert code == 0 and said.count(f"{SECOND}: 12 patients") == 1 and "noise" not in said and "::" not in said
+    assert f"{SECOND}: training 40/40 dice 0.71" in said
+    assert f"{SECOND}: waits for its pod" in said
+
+
+def test_step_whose_result_is_cached_counts_as_done(submit, kubeflow, mlflow_says):
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    kubeflow.goes[FIRST] = [CACHED]
+    code, said = submit(*DATA, "--wait")
+    assert code == 0 and f"{FIRST}: succeeded (its result is taken from an earlier run)" in said
+    assert f"tasks {COUNT}/{COUNT}" in said
 
 
 @pytest.mark.parametrize("outcome", ["rejected", "tie", "incomparable"])
@@ -44,20 +80,70 @@ def test_wait_without_a_verdict_in_mlflow_is_no_success(submit, mlflow_says):
     assert code == 1 and "has no verdict" in said
 
 
-def test_failed_run_ends_with_1_and_says_which_task_and_why(submit, kubeflow, mlflow_says, host):
-    mlflow_says(verdict="promote")
-    kubeflow.ends, kubeflow.failing = "FAILED", ("validate", "exit status 1")
+def test_failed_run_ends_with_1_in_the_steps_own_words(submit, kubeflow, mlflow_says, host):
+    mlflow_says()
+    kubeflow.goes[SECOND], kubeflow.logs[SECOND] = ["RUNNING", "FAILED"], ERROR_LOG
     code, said = submit(*DATA, "--wait")
-    assert code == 1 and "validate (exit status 1)" in said and f"{host}/#/runs/details/" in said
+    assert code == 1 and f"{SECOND}: {MESSAGE}" in said and f"{host}/#/runs/details/" in said
+    (run,) = kubeflow.runs.values()
+    assert f"(pod {run['_pods'][SECOND]})" in said
+
+
+def test_attempt_that_fails_is_spoken_of_and_the_next_one_is_followed(submit, kubeflow, mlflow_says):
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    kubeflow.goes[SECOND] = ["RUNNING", ["FAILED+"], ["FAILED+", "RUNNING"], ["FAILED+", "SUCCEEDED"]]
+    kubeflow.logs[SECOND] = ERROR_LOG
+    code, said = submit(*DATA, "--wait")
+    assert code == 0 and said.count(f"{SECOND}: attempt 1 failed") == 1 and f"it may be tried again: {MESSAGE}" in said
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("Traceback (most recent call last):\nValueError: broken\n", "ValueError: broken"),
+        (
+            "loading\nE1127 20:53:07.6 14 launcher.go:449] Component failed to execute successfully: signal: killed\n",
+            "loading; signal: killed",
+        ),
+        (None, "it has no log; kubectl -n kubeflow get workflow"),
+    ],
+)
+def test_step_that_fails_without_a_word_is_told_by_how_its_log_ends(submit, kubeflow, mlflow_says, log, expected):
+    mlflow_says()
+    kubeflow.goes[FIRST] = ["FAILED"]
+    if log is not None:
+        kubeflow.logs[FIRST] = log
+    code, said = submit(*DATA, "--wait")
+    assert code == 1 and f"{FIRST}: {expected}" in said
+
+
+def test_run_that_fails_ends_as_failed_in_mlflow(submit, kubeflow, leave):
+    made = []
+
+    def started(run: str) -> None:
+        made.append(leave(run))
+        tracking = runs.client(Settings.from_environment())
+        within = tracking.get_run(made[0]).info.experiment_id
+        made.append(tracking.create_run(within, tags={"mlflow.parentRunId": made[0]}).info.run_id)
+        made.append(leave("another-kubeflow-run"))
+
+    kubeflow.started = started
+    kubeflow.goes[SECOND] = ["FAILED"]
+    code, _ = submit(*DATA, "--wait")
+    tracking = runs.client(Settings.from_environment())
+    assert code == 1
+    assert [tracking.get_run(run).info.status for run in made] == ["FAILED", "FAILED", "RUNNING"]
 
 
 def test_wait_needs_mlflow_before_anything_is_started(submit, kubeflow, monkeypatch):
-    code, said = submit(*DATA, "--wait")
-    assert code == 2 and "MLFLOW_TRACKING_URI" in said and not kubeflow.log
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    code, said = submit(*DATA, "--wait")
-    assert code == 1 and "MLflow at http://127.0.0.1:9 does not answer" in said and not kubeflow.log
+    for arguments, option in (((*DATA, "--wait"), "--wait"), (("--follow", "r"), "--follow")):
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        code, said = submit(*arguments)
+        assert code == 2 and f"{option} ends with the verdict" in said and not kubeflow.log
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        code, said = submit(*arguments)
+        assert code == 1 and "MLflow at http://127.0.0.1:9 does not answer" in said and not kubeflow.log
 
 
 def test_kubeflow_that_is_away_for_a_while_is_asked_again(submit, kubeflow, mlflow_says):
@@ -73,22 +159,66 @@ def test_kubeflow_that_is_away_for_a_while_is_asked_again(submit, kubeflow, mlfl
     assert code == 0 and said.count("Kubeflow does not answer") == 1
 
 
-def test_task_that_gets_no_pod_is_spoken_of(kubeflow, host, caplog):
-    caplog.set_level(logging.INFO)
-    kubeflow.stuck = "ingest"
-    client = Client(host, TokenSource(), "imaging")
-    run = start(client, package(), {"reference": "s3://scans/2026"}, "r").identity
-    looks = 0
+def test_record_that_stands_still_does_not_hide_that_the_run_succeeded(submit, kubeflow, mlflow_says):
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    kubeflow.frozen = 5
+    code, said = submit(*DATA, "--wait")
+    assert code == 0 and "Kubeflow's record of the tasks ends at" in said and f"tasks {COUNT}/{COUNT}" in said
 
-    def pause(_: float) -> None:
-        nonlocal looks
-        looks += 1
-        time.sleep(0.01)
-        if looks > 20:
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        following.Follower(client, run, 0.0, long_wait=0.05, sleep=pause).follow(TASKS)
-    (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "ingest has waited" in told and "cannot be pulled" in told
-    assert "kubectl -n imaging describe pod pod-of-ingest" in told
+@pytest.mark.parametrize("how", ["state", "history"])
+def test_run_that_a_person_ended_is_said_to_be_so(submit, kubeflow, mlflow_says, how):
+    mlflow_says()
+    kubeflow.goes[SECOND] = ["RUNNING", "RUNNING", "FAILED"] if how == "history" else ["RUNNING", "SUCCEEDED"]
+    kubeflow.ends = "CANCELED"
+    if how == "history":
+        # The run itself ends as FAILED: Kubeflow forgets the rest once Argo has stopped it.
+        kubeflow.extra = {"state_history": [{"update_time": "2026-11-27T21:00:00Z", "state": "CANCELING"}]}
+    code, said = submit(*DATA, "--wait")
+    assert code == 1 and "the run was terminated by a person" in said and "it has no log" not in said
+
+
+def test_run_that_nobody_begins_is_spoken_of(submit, kubeflow, mlflow_says, monkeypatch):
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    answer, looks = kubeflow._run_service_get_run, []
+
+    def late(request, path, body):
+        looks.append(path)
+        return answer(request, path, body) if len(looks) > 3 else {**kubeflow.runs[path["run_id"]], **NOT_BEGUN}
+
+    monkeypatch.setattr(kubeflow, "_run_service_get_run", late)
+    code, said = submit(*DATA, "--wait")
+    assert code == 0 and said.count("nothing of the run has begun") == 1 and "kubectl -n kubeflow get work" in said
+
+
+def test_step_that_failed_after_the_record_ended_is_told_by_its_log(submit, kubeflow, mlflow_says):
+    mlflow_says()
+    kubeflow.frozen, kubeflow.goes[SECOND], kubeflow.logs[SECOND] = 3, ["RUNNING"] * 3 + ["FAILED"], ERROR_LOG
+    code, said = submit(*DATA, "--wait")
+    assert code == 1 and f"{SECOND}: {MESSAGE}" in said
+
+
+def test_waiting_pod_is_spoken_of_after_two_minutes_with_the_command_that_says_why(submit, kubeflow, mlflow_says):
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    kubeflow.goes[SECOND] = ["PENDING"] * 5 + ["RUNNING", "SUCCEEDED"]
+    kubeflow.started_before = 110
+    _, said = submit(*DATA, "--wait", "--name", "early")
+    assert "has waited" not in said
+    kubeflow.started_before = 130
+    _, said = submit(*DATA, "--wait", "--name", "late")
+    pod = [run["_pods"][SECOND] for run in kubeflow.runs.values()][-1]
+    assert said.count("has waited") == 1
+    assert f"{SECOND} has waited 2 min for its pod {pod}: Kubeflow does not say why" in said
+    assert f"kubectl -n kubeflow describe pod {pod}" in said
+
+
+def test_pods_that_cannot_be_told_apart_are_told_by_their_logs(submit, kubeflow, mlflow_says, monkeypatch):
+    monkeypatch.setattr(following, "LOG_INTERVAL", 60.0)
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    kubeflow.started_before = 300
+    kubeflow.together = True
+    kubeflow.goes[SECOND] = ["PENDING"] * 4 + ["RUNNING", "SUCCEEDED"]
+    kubeflow.goes[titles()[2]] = ["RUNNING"] * 5 + ["SUCCEEDED"]
+    kubeflow.logs[titles()[2]] = LOG_TAG + "at work\n"
+    _, said = submit(*DATA, "--wait")
+    assert f"{SECOND} has waited" in said and f"{titles()[2]} has waited" not in said

@@ -1,0 +1,264 @@
+"""What `metseg submit` does, in its order: check what was typed, ask Kubeflow who it is, then do one thing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from components.check.step import check
+from components.configuration.parsing import pack, parse
+from components.configuration.profiles import profile
+from metseg.commands.promotion import MLFLOW_PATIENCE
+from metseg.errors import UsageError
+from metseg.settings import apply_defaults
+from pipelines.compiling import compiled_for
+from pipelines.submission import schedules, verdict
+from pipelines.submission.client import PORT_FORWARD, Kubeflow
+from pipelines.submission.cron import Cron
+from pipelines.submission.following import Follower, RunFailed
+from pipelines.submission.package import Package, package
+from pipelines.submission.specification import Specification
+from pipelines.submission.submit import (
+    REFERENCE,
+    RUN_NAME,
+    Wish,
+    check_images,
+    check_reference,
+    default_name,
+    default_names,
+    image_states,
+    start,
+)
+from pipelines.submission.token import TokenSource
+
+LOG_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed.
+
+    Attributes:
+        host: address of Kubeflow.
+        param: NAME=VALUE of settings.
+        profile: named set of settings, under those of `param`.
+        images: TAG or PREFIX:TAG; empty for those of the committed pipeline.
+        name: of the run or schedule; empty for a default.
+        again: whether a run is started beside an unfinished one of that name and parameters.
+        dry_run: whether only to show what would be done.
+        wait: whether to follow the run that is started.
+        follow: id of a run to follow that is there already, or the address of its page.
+        cron: times of a schedule to make.
+        schedules: whether to list the schedules.
+        pause: name of a schedule.
+        resume: the same.
+        delete: the same.
+        namespace: profile, where Kubeflow serves several people.
+        token_file: file with the token.
+        certificate: PEM file of who vouches for the host.
+    """
+
+    host: str = ""
+    param: tuple[str, ...] = ()
+    profile: str = ""
+    images: str = ""
+    name: str = ""
+    again: bool = False
+    dry_run: bool = False
+    wait: bool = False
+    follow: str = ""
+    cron: str = ""
+    schedules: bool = False
+    pause: str = ""
+    resume: str = ""
+    delete: str = ""
+    namespace: str = ""
+    token_file: Path | None = None
+    certificate: Path | None = None
+
+    def check(self) -> None:
+        """Refuse what contradicts itself; raises UsageError."""
+        asked = {
+            "--follow": self.follow,
+            "--cron": self.cron,
+            "--schedules": self.schedules,
+            "--pause": self.pause,
+            "--resume": self.resume,
+            "--delete": self.delete,
+        }
+        given = [option for option, value in asked.items() if value]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)}: one thing at a time; leave all but one out")
+        if self.cron and self.wait:
+            raise UsageError("--wait and --cron: a schedule has no end to wait for; leave one of the two out")
+        new = {
+            "--param": self.param,
+            "--profile": self.profile,
+            "--images": self.images,
+            "--name": self.name,
+            "--again": self.again,
+            "--dry-run": self.dry_run,
+        }
+        if (useless := [option for option, value in new.items() if value]) and given and given != ["--cron"]:
+            raise UsageError(f"{useless[0]} and {given[0]}: nothing new is started with {given[0]}; leave one out")
+        if not self.host and not self.dry_run:
+            raise UsageError(
+                f"--host ADDRESS or KF_PIPELINES_ENDPOINT: whose Kubeflow? Without an address: {PORT_FORWARD}"
+            )
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run or schedule that is asked for, checked as far as this machine can.
+
+    Attributes:
+        package: the pipeline.
+        parameters: fields of the pipeline's form that are not to have their default.
+        name: of the run or schedule.
+        wish: the run, where no schedule is asked for.
+        cron: times of the schedule, where one is.
+    """
+
+    package: Package
+    parameters: dict[str, Any]
+    name: str
+    wish: Wish | None
+    cron: Cron | None
+
+
+def run(options: Options) -> None:
+    """Do what was asked.
+
+    Raises:
+        UsageError: it cannot be done as it was asked.
+        KubeflowError: Kubeflow does not do it, or the run failed.
+        NotRegistered: the run succeeded, and its gate registered nothing.
+    """
+    _set_up()
+    options.check()
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    starts = not (options.follow or options.schedules or options.pause or options.resume or options.delete)
+    order = _order(options) if starts else None
+    if options.dry_run and order is not None:
+        _show(order, console)
+        return
+    if options.wait or options.follow:
+        verdict.require_mlflow("--follow" if options.follow else "--wait")
+    kubeflow = Kubeflow(options.host, TokenSource.find(options.token_file), options.namespace, options.certificate)
+    version = kubeflow.check()
+    if order is not None:
+        kubeflow.require_version(version)
+        _begin(order, kubeflow, options, console)
+    elif options.follow:
+        identity = options.follow.rstrip("/").rpartition("/")[2]
+        print(f"Run {kubeflow.page(f'runs/details/{identity}')}", flush=True)
+        _follow(Follower(kubeflow, identity, console))
+    elif options.schedules:
+        _list(kubeflow, console)
+    else:
+        act = schedules.pause if options.pause else schedules.resume if options.resume else schedules.delete
+        print(act(kubeflow, options.pause or options.resume or options.delete))
+
+
+def _set_up() -> None:
+    """Have facts and warnings on the terminal, and nothing of the libraries."""
+    apply_defaults()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    for ours in ("metseg", "pipelines"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    for noisy in ("urllib3", "kubernetes"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    for variable, patience in MLFLOW_PATIENCE.items():
+        os.environ.setdefault(variable, patience)
+
+
+def _order(options: Options) -> Order:
+    values = profile(options.profile) | parse(options.param)
+    check_reference(str(values.get(REFERENCE, "")))
+    checked = check(values)
+    ready = package(options.images, compiled_for(checked.architectures))
+    parameters = pack(values)
+    cron = Cron.parse(options.cron) if options.cron else None
+    if options.images and not options.dry_run:
+        check_images(ready.images)
+    model = checked.model.name
+    given = options.name or str(parameters.get(RUN_NAME, ""))
+    name = given or default_name(model, options.cron)
+    wish = Wish(name, {RUN_NAME: name, **parameters}, None if given else default_names(model))
+    return Order(ready, parameters, name, None if cron else wish, cron)
+
+
+def _show(order: Order, console: Console) -> None:
+    """Say what would be done."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"Would be uploaded, where it is not there yet: {order.package.name} version {order.package.version}")
+    for image, state in image_states(order.package.images):
+        say(f"  image {image}: {state}")
+    if order.cron is not None:
+        there = schedules.zone()
+        following = order.cron.next(there.now())
+        when = f"next at {schedules.moment(following, there)}" if following else "never"
+        say(f"Would be scheduled: {order.name}, {when} ({there.said})")
+    else:
+        say(f"Would be started: {order.name}")
+    sent = order.wish.parameters if order.wish else order.parameters
+    for name, value in sorted(sent.items()):
+        say(f"  {name} = {value!r}")
+    say("Nothing was sent to Kubeflow.")
+
+
+def _begin(order: Order, kubeflow: Kubeflow, options: Options, console: Console) -> None:
+    """Start the run, and follow it where that is asked for; or make the schedule."""
+    if order.cron is not None:
+        there = schedules.zone()
+        made = schedules.schedule(kubeflow, order.package, order.parameters, order.name, order.cron)
+        following = order.cron.next(there.now())
+        print(f"Schedule {made.page}")
+        print(f"Next at {schedules.moment(following, there) if following else '–'} ({there.said})", flush=True)
+        return
+    assert order.wish is not None
+    started = start(kubeflow, order.package, order.wish, options.again)
+    print(f"Run {started.page}", flush=True)
+    if options.wait:
+        submitted = Specification.from_documents(order.package.documents)
+        _follow(Follower(kubeflow, started.identity, console, submitted))
+
+
+def _follow(follower: Follower) -> None:
+    """Follow a run to its end and say its verdict."""
+    try:
+        ended = follower.follow()
+    except RunFailed:
+        verdict.mark_failed(follower.run)
+        raise
+    except KeyboardInterrupt:
+        print(f"metseg: no longer followed. {follower.goes_on()}", file=sys.stderr)
+        raise
+    if page := verdict.mlflow_page(ended):
+        print(f"MLflow {page}")
+    print(verdict.verdict(follower.run))
+
+
+def _list(kubeflow: Kubeflow, console: Console) -> None:
+    there = schedules.zone()
+    rows = schedules.listed(kubeflow, there)
+    if not rows:
+        print("no schedules; metseg submit --cron '0 3 * * 1' makes one")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "state", "times", "next run", "last run"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(row.name, row.state, row.when, row.next, row.last)
+    console.print(table, markup=False, highlight=False)
+    print(f"Times: minute, hour, day, month, weekday, in {there.said}")
