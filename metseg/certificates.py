@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import ssl
-import tempfile
 from pathlib import Path
 
 from metseg.errors import UsageError
@@ -45,6 +41,8 @@ def trust_own_authorities() -> None:
     file = own_authorities()
     if file is None:
         return
+    import ssl
+
     try:
         added = file.read_text(encoding="ascii").strip()
         ssl.create_default_context(cadata=added)
@@ -61,6 +59,8 @@ def trust_own_authorities() -> None:
 
 def _system() -> list[str]:
     """Return the bundle that Python trusts, else the one that requests brings."""
+    import ssl
+
     found = ssl.get_default_verify_paths().cafile
     if found is None:
         import certifi
@@ -74,6 +74,10 @@ def _read(path: Path) -> str:
 
 
 def _private_file(text: str) -> Path:
+    import atexit
+    import shutil
+    import tempfile
+
     folder, maker = Path(tempfile.mkdtemp(prefix="metseg-ca-")), os.getpid()
 
     def remove() -> None:

@@ -8,15 +8,12 @@ six times over.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
-
-logger = logging.getLogger(__name__)
 
 MOUNTED = Path("/etc/metseg")
 """Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
@@ -67,8 +64,8 @@ def prepare(mounted: Path = MOUNTED) -> None:
     Args:
         mounted: folder of mounted settings and secrets; a variable that is set wins over a file.
     """
-    for name, value in _read_mounted(mounted).items():
-        os.environ.setdefault(name, value)
+    for name, text in _read_mounted(mounted).items():
+        os.environ.setdefault(name, text)
     _leave_foreign_mlflow()
     for own, library in OURS.items():
         if value := os.environ.get(own):
@@ -107,8 +104,10 @@ def _leave_foreign_mlflow() -> None:
         for name in FOREIGN_LOGIN:
             os.environ.pop(name, None)
     if run := dropped.get("MLFLOW_RUN_ID"):
+        import logging
+
         # A warning: at this point of a step no other log is set up.
-        logger.warning(
+        logging.getLogger(__name__).warning(
             "the MLflow run %s is ignored: it was opened at %s, and %s is %s",
             run,
             given or "no address",

@@ -110,12 +110,10 @@ def test_default_ports_are_the_schemes():
 def test_step_says_once_that_the_plugins_run_is_ignored(tmp_path):
     """The line is seen although no log is set up so early."""
     program = "from components.execution import executing\nwith executing('ingest', 'out'): pass"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
-    environment |= {"PYTHONPATH": str(ROOT), "METSEG_MLFLOW_TRACKING_URI": "http://ours:5000", **PLUGIN}
-    environment |= {"MLFLOW_TRACKING_URI": "http://plugins:5000"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    variables |= {"PYTHONPATH": str(ROOT), "METSEG_MLFLOW_TRACKING_URI": "http://ours:5000", **PLUGIN}
+    variables |= {"MLFLOW_TRACKING_URI": "http://plugins:5000"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and (done.stdout + done.stderr).count("ab12 is ignored") == 1
 
 
@@ -141,6 +139,28 @@ def test_no_client_follows_presigned_urls_unless_it_is_told_to(monkeypatch):
 def test_proxies_are_known_by_both_names(monkeypatch):
     given(monkeypatch, HTTPS_PROXY="http://proxy:3128", NO_PROXY="mlflow.metseg", no_proxy="already")
     assert os.environ["https_proxy"] == "http://proxy:3128" and os.environ["no_proxy"] == "already"
+
+
+# Files of a pod
+
+
+def test_folders_are_those_that_the_pipeline_mounts():
+    """Each ConfigMap and Secret that a compiled task names has a reader here, at the path where it is mounted."""
+    import yaml
+
+    from metseg.certificates import BUNDLE
+    from metseg.dataset.references.access import FOLDER
+    from metseg.environment import MOUNTED, MOUNTED_SECRETS
+
+    compiled = list(yaml.safe_load_all((ROOT / "pipelines/compiled/training.yaml").read_text()))
+    mounted = {
+        volume["mountPath"]
+        for executor in compiled[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+        for kind in ("secretAsVolume", "configMapAsVolume")
+        for volume in executor.get(kind, [])
+    }
+    read = {file.partition("/")[0] for file in MOUNTED_SECRETS} | {"settings", "proxy"}
+    assert mounted == {FOLDER, BUNDLE, *(f"{MOUNTED}/{folder}" for folder in read)}
 
 
 # Certificates
@@ -207,17 +227,15 @@ def test_bundle_that_is_none_is_told(monkeypatch, tmp_path):
     ids=lambda command: command[0],
 )
 def test_command_asks_our_mlflow(command, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
-    environment |= {
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    variables |= {
         "METSEG_WORKSPACE": str(tmp_path),
         "METSEG_MLFLOW_TRACKING_URI": "http://127.0.0.1:9/ours",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:9/plugins",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
     metseg = str(Path(sys.executable).parent / "metseg")
-    done = subprocess.run(
-        [metseg, *command], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([metseg, *command], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "http://127.0.0.1:9/ours" in said and "plugins" not in said, said
 
@@ -229,15 +247,15 @@ def test_step_asks_our_mlflow_and_names_it_where_it_is_away(step, tmp_path):
         "from metseg.settings import Settings\nfrom metseg.tracking import runs\n"
         f"with executing({step!r}, 'out'): runs.client(Settings.from_environment())"
     )
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
-    environment |= {
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
+    variables |= {
         "PYTHONPATH": str(ROOT),
         "METSEG_MLFLOW_TRACKING_URI": "http://127.0.0.1:9/ours",
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:9/plugins",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1 and "http://127.0.0.1:9/ours does not answer" in done.stdout, done.stdout + done.stderr
 

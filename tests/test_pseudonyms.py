@@ -64,6 +64,7 @@ def test_two_runs_on_kubeflow_over_one_folder_give_the_same_names_and_split(
         drawn = write_series(source / f"p{number}" / "t1c", study, image)
         write_segmentation(source / f"p{number}" / "masks" / "seg.dcm", drawn, mask[..., None])
     monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    monkeypatch.setenv("METSEG_MLFLOW_TRACKING_URI", "http://mlflow.metseg:5000")
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path / "refused"))
     monkeypatch.delenv("METSEG_PSEUDONYM_KEY", raising=False)
     with pytest.raises(UsageError, match=r"kubectl .*create secret generic metseg-pseudonyms .*openssl rand"):

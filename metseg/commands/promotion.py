@@ -58,7 +58,7 @@ def reconcile(
     prepare: Annotated[
         bool, typer.Option("--prepare", help="Only write a models.config without models where there is none.")
     ] = False,
-    interval: Annotated[float, typer.Option(help="Seconds between two looks at the registry.", min=0.1)] = 2.0,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks at the registry.", min=0.1)] = 3.0,
     load_seconds: Annotated[
         float, typer.Option(help="Seconds that loading a version may take.", min=1.0)
     ] = Limits.load_seconds,

@@ -18,14 +18,14 @@ MODEL = "brain-mets-segmentation"
 BUCKET = "scans"
 PATIENTS = 12
 BUDGET = {
-    "epochs": 3,
-    "steps_per_epoch": 64,
-    "batch_size": 4,
-    "filters": 8,
-    "depth": 3,
-    "image_size": 64,
-    "floor_dice": 0.0,
-    "floor_lesion_f1": 0.0,
+    "train_epochs": 3,
+    "train_steps_per_epoch": 64,
+    "train_batch_size": 4,
+    "train_filters": 8,
+    "train_depth": 3,
+    "data_image_size": 64,
+    "gate_dice": 0.0,
+    "gate_lesion_f1": 0.0,
 }
 
 
@@ -64,7 +64,7 @@ def run(
     **parameters: object,
 ) -> dict[str, Any]:
     """Summary of a run of the pipeline."""
-    chosen = {**BUDGET, "model_name": MODEL, "promotion": promotion, **parameters}
+    chosen = {**BUDGET, "model_name": MODEL, "gate_promotion": promotion, **parameters}
     given = [part for name, value in chosen.items() for part in ("--param", f"{name}={value}")]
     metseg("run", "--data", reference, *given, *options, workspace=workspace, environment=environment)
     return json.loads((workspace / "runs/latest/summary.json").read_text())  # type: ignore[no-any-return]

@@ -45,6 +45,7 @@ def settings(tmp_path, monkeypatch) -> Settings:
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI", "METSEG_MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(kubeflow, "TOKEN_FILE", tmp_path / "token")
     return Settings.from_environment()
 

@@ -16,7 +16,7 @@ def settings(tmp_path, monkeypatch) -> Settings:
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", *gone):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return Settings.from_environment()
 
 

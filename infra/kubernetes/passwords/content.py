@@ -22,6 +22,7 @@ DRIVER = "postgresql+psycopg2"
 """SQLAlchemy's name of the driver that the image of MLflow holds."""
 LOGIN = """[mlflow]
 default_permission = READ
+auth_cache_ttl_seconds = 60
 database_uri = {uri}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth"""
 
