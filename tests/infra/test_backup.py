@@ -12,12 +12,12 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.infra import postgres
 from tests.infra.clusters import FakeCluster, executable
 from tests.infra.preparation import prepare
 from tests.infra.rendering import KUBERNETES
+from tests.infra.store import empty_store
 from tests.infra.test_preparation import STORE, logs_in
 from tests.serving.ports import free_port
 
@@ -58,7 +58,7 @@ class Place:
 def place(tmp_path_factory) -> Iterator[Place]:
     tmp_path = tmp_path_factory.mktemp("place")
     port = free_port()
-    store = ThreadedMotoServer("127.0.0.1", port)
+    store = empty_store(port)
     store.start()
     address = f"http://127.0.0.1:{port}"
     bucket = boto3.client("s3", endpoint_url=address, aws_access_key_id="key", aws_secret_access_key="secret",

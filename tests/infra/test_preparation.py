@@ -14,12 +14,12 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.infra import postgres
 from tests.infra.clusters import FakeCluster
 from tests.infra.preparation import prepare
 from tests.infra.rendering import KUBERNETES
+from tests.infra.store import empty_store
 from tests.serving.ports import free_port
 
 PASSWORD = "p%40s#s/ü"
@@ -111,7 +111,7 @@ def test_a_database_that_does_not_answer_is_waited_for_and_then_named(tmp_path):
 
 def test_the_bucket_is_made_once_its_server_answers(server, prepared, written):
     port = free_port()
-    store = ThreadedMotoServer("127.0.0.1", port)
+    store = empty_store(port)
 
     def refuse_once_and_start() -> None:
         """A server that is not up yet for whoever comes first."""
@@ -136,7 +136,7 @@ def test_the_bucket_is_made_once_its_server_answers(server, prepared, written):
 
 def test_artifacts_are_saved_and_loaded_byte_by_byte(tmp_path):
     port = free_port()
-    store = ThreadedMotoServer("127.0.0.1", port)
+    store = empty_store(port)
     store.start()
     place = {**os.environ, **STORE, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     client = boto3.client("s3", endpoint_url=place["AWS_ENDPOINT_URL"], aws_access_key_id="key",
