@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,17 @@ MODULES = {"evaluate_champion": "evaluate"}
 def function_of(name: str) -> Callable[..., Any]:
     """Return the function of the component of that name."""
     module = importlib.import_module(f"components.{MODULES.get(name, name)}.component")
-    function: Callable[..., Any] = getattr(module, name).python_func
+    component = getattr(module, name)
+    function: Callable[..., Any] = getattr(component, "python_func", component)
     return function
+
+
+def _import_for_running() -> None:
+    """Import kfp as it does inside a task: without its client, which images do not hold, and without its decorators."""
+    os.environ["_KFP_RUNTIME"] = "true"
+    from kfp import dsl
+
+    dsl.component = lambda **options: lambda function: function
 
 
 def main(name: str, executor_input: str) -> None:
@@ -29,6 +39,7 @@ def main(name: str, executor_input: str) -> None:
         name: of the component's function.
         executor_input: the launcher's JSON.
     """
+    _import_for_running()
     from kfp.dsl.executor import Executor
 
     Executor(executor_input=json.loads(executor_input), function_to_execute=function_of(name)).execute()

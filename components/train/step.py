@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.files import folder_written_beside, read_json, write_json
 from metseg.imaging.specification import PreprocessingSpecification
+from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.code_version import container_image, git_commit, package_version, training_code_digest
@@ -108,6 +109,8 @@ def train(
         runs.log_metrics(tracking, child, figures, step=len(history))
     runs.finish(tracking, child)
     forget(attempt.state)
+    # On a cluster trainings alone see the claim that checkpoints lie on.
+    sweep_checkpoints(settings)
 
 
 def _open_run(

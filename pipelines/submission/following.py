@@ -35,7 +35,8 @@ LONG_WAIT = 120.0
 """Seconds after which a pod that does not run yet is spoken of."""
 TERMINATED = re.compile(r"workflow deadline|[Tt]erminate")
 """What Argo says of a run that was ended from outside: Kubeflow sets its deadline to now."""
-LAUNCHER_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+LAUNCHER_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ |time=\S+ level=|Error: exit status \d+$")
+"""A line of Kubeflow's launcher, or of Argo around it."""
 EXIT = re.compile(r"failed to execute component: (.+)|Component failed to execute successfully: (.+)")
 
 

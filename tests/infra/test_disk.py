@@ -73,7 +73,7 @@ def test_the_example_is_what_the_formulas_give():
         "C": cases,
         "R": tensors,
         "ingest's node": data + cases,
-        "preprocess's, each training's and promote's node": cases + tensors,
+        "preprocess's and each training's node": cases + tensors,
         "three trainings on one node": 3 * (cases + tensors),
         "Kubeflow's bucket, each run": cases + tensors,
     }
