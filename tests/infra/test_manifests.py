@@ -164,7 +164,13 @@ def test_accounts_may_do_nothing_in_the_cluster(objects):
         assert template["spec"].get("serviceAccountName") in {None, *accounts}, name
 
 
-SETTINGS = {"METSEG_MLFLOW_TRACKING_URI", "METSEG_MODEL_SERVER", "METSEG_RECONCILER", "METSEG_S3_REGION"}
+SETTINGS = {
+    "METSEG_MLFLOW_TRACKING_URI",
+    "METSEG_MODEL_SERVER",
+    "METSEG_RECONCILER",
+    "METSEG_S3_REGION",
+    "METSEG_CACHE_GB",
+}
 """What every run needs, by docs/kubeflow.md."""
 SETTINGS_MORE = {"METSEG_S3_ENDPOINT_URL", "METSEG_KUBEFLOW_URL", "METSEG_MLFLOW_URL", "METSEG_PSEUDONYMS"}
 

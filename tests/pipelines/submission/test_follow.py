@@ -210,3 +210,15 @@ def test_ending_of_a_log_is_its_own_last_line_and_the_launchers_word():
     assert ending(log).startswith("::error") and ending(log).endswith("exit status 1")
     assert ending("") == ""
     assert json.loads(ending(log).partition("::error ")[2].rpartition(";")[0])["step"] == "ingest"
+
+
+def test_what_the_launcher_and_argo_say_after_a_step_is_not_its_last_line():
+    """As the log of a step that could not be imported ended on a real cluster."""
+    log = """ModuleNotFoundError: No module named 'kubernetes'
+E1128 00:52:19.567324      15 launcher_v2.go:449] Component failed to execute successfully: exit status 1
+I1128 00:52:19.867008      15 launcher_v2.go:206] publish success.
+F1128 00:52:19.876574      15 main.go:59] failed to execute component: exit status 1
+time=2026-11-28T00:52:20.005Z level=INFO msg="sub-process exited" argo=true error="exit status 1"
+Error: exit status 1
+"""
+    assert ending(log) == "ModuleNotFoundError: No module named 'kubernetes'; exit status 1"
