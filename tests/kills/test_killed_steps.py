@@ -68,6 +68,8 @@ class Undisturbed:
         return kept | {
             "METSEG_WORKSPACE": str(self.workspace),
             "METSEG_KUBEFLOW_RUN": RUN_OF_KUBEFLOW,
+            # As in an image: a tree that is edited meanwhile is no difference between two attempts.
+            "METSEG_GIT_COMMIT": "0" * 40,
             "METSEG_PROGRESS": "lines",
             "PYTHONUNBUFFERED": "1",
         }
