@@ -30,6 +30,8 @@ EXPORTED = {"saved_model.pb", "fingerprint.pb", "variables.index", "variables.da
 """Files of an exported graph, whose nodes TensorFlow names and orders anew each time; the weights are compared."""
 PAGES = {".html", ".css", ".svg", ".gif", ".otf", ".ico", ""}
 STAMP = re.compile(r"\d{8}T\d{6}\.\d+Z")
+HALF_COPIED = ".artifact.uploading."
+"""A file that MLflow itself was copying into its store; nothing reads it, and a store behind a server gets none."""
 CLOSE = 1e-6
 
 
@@ -46,7 +48,7 @@ def end_state(workspace: Path, outputs: Path) -> dict[str, Any]:
         outputs: folder of the step's outputs.
     """
     if not (workspace / "var/mlflow.db").exists():
-        return {"outputs": _files(outputs, {})}
+        return {"outputs": _files(outputs)}
     connection = database(workspace)
     try:
         runs, names = _runs(connection)
@@ -54,10 +56,10 @@ def end_state(workspace: Path, outputs: Path) -> dict[str, Any]:
     finally:
         connection.close()
     for entry in mlflow["runs"].values():
-        entry["artifacts"] = _files(Path(entry["artifacts"].removeprefix("file://")), names)
+        entry["artifacts"] = _files(Path(entry["artifacts"].removeprefix("file://")))
     serving = workspace / "var/serving"
     state = {
-        "outputs": _files(outputs, names),
+        "outputs": _files(outputs),
         "mlflow": mlflow,
         "published": {
             f"{base.name}/{number}": saved_model_digest(base / str(number))
@@ -149,12 +151,12 @@ def _registry(connection: sqlite3.Connection) -> dict[str, Any]:
     return {what: [list(row) for row in sorted(connection.execute(query))] for what, query in asked.items()}
 
 
-def _files(folder: Path, names: Mapping[str, str]) -> dict[str, Any]:
+def _files(folder: Path) -> dict[str, Any]:
     """Content of each file below a folder, as far as two undisturbed runs have it alike."""
     return {
         STAMP.sub("<time>", path.relative_to(folder).as_posix()): _content(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(HALF_COPIED)
     }
 
 
