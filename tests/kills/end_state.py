@@ -31,7 +31,7 @@ EXPORTED = {"saved_model.pb", "fingerprint.pb", "variables.index", "variables.da
 PAGES = {".html", ".css", ".svg", ".gif", ".otf", ".ico", ""}
 STAMP = re.compile(r"\d{8}T\d{6}\.\d+Z")
 HALF_COPIED = ".artifact.uploading."
-"""A file that MLflow itself was copying into its store; nothing reads it, and a store behind a server gets none."""
+"""Name of a file that MLflow is copying into its store; it lists none of them, and so nobody is given one."""
 CLOSE = 1e-6
 
 
