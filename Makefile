@@ -36,6 +36,9 @@ test: $(STAMP) ## Lint, types and every test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+test-kills: $(STAMP) ## Kill every step at three moments and repeat it, for minutes
+	@$(BIN)/python -m pytest -m kills tests/kills
+
 # PyTorch and medicai, for comparison alone. PyTorch's wheels for processors are not on PyPI: they come from a folder or page
 # that PIP_FIND_LINKS names, else from PyTorch's own index.
 $(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
@@ -98,4 +101,4 @@ image-locks: $(STAMP)
 clean: ## Remove what runs left (data, runs, var), but not the environment
 	rm -rf data runs var
 
-.PHONY: help install data run test images test-containers bench contest format serve predict viewer ui compile lock image-locks clean
+.PHONY: help install data run test test-kills images test-containers bench contest format serve predict viewer ui compile lock image-locks clean

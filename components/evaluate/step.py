@@ -50,7 +50,7 @@ def evaluate(
         tracking.log_artifact(run, str(evaluation / name), "evaluation")
     if patient_pictures_in_mlflow:
         tracking.log_artifacts(run, str(evaluation / WORST_CASES), f"evaluation/{WORST_CASES}")
-    runs.log_metrics(tracking, run, {f"test_{name}": value for name, value in shown_metrics(evaluation).items()})
+    runs.log_results(tracking, run, {f"test_{name}": value for name, value in shown_metrics(evaluation).items()})
 
 
 def draw(cohort: Path, evaluation: Path) -> None:

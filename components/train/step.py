@@ -18,12 +18,14 @@ from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.code_version import container_image, git_commit, package_version, training_code_digest
+from metseg.tracking.kubeflow import PARENT_TAG
 from metseg.tracking.system_metrics import system_metrics
 from metseg.training.configuration import TrainingConfiguration
 
 if TYPE_CHECKING:
     import keras
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
     from metseg.training.operating_point import JudgedHead
 
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 RUN = "run.json"
 """In the folder of a training's state: the MLflow run of the attempt that is, or was, at it."""
+DIGEST_TAG = "training.sha256"
+"""Tag of a training's run: the digest of all that it depends on, the same for each attempt at it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class _Attempt:
 
     tracking: MlflowClient
     run: str
+    digest: str
     cohort: Path
     records: Path
     manifest: Manifest
@@ -86,12 +91,12 @@ def train(
     manifest = Manifest.read(cohort / "manifest.json")
     specification = PreprocessingSpecification.read(records / "preprocessing.json")
     key = configuration.digest(manifest.version, manifest.digest(), specification.digest(), training_code_digest())
-    child = _open_run(tracking, settings, run, configuration, manifest, specification)
+    child = _open_run(tracking, settings, run, key, configuration, manifest, specification)
     attempt = _Attempt(
-        tracking, child, cohort, records, manifest, specification, configuration, state=settings.state / key
+        tracking, child, key, cohort, records, manifest, specification, configuration, state=settings.state / key
     )
     with _recorded(attempt), system_metrics(tracking, child):
-        _take_over(attempt)
+        _take_over(attempt, run)
         if patient_pictures_in_mlflow:
             _log_first_batch(attempt)
         started = time.monotonic()
@@ -117,6 +122,7 @@ def _open_run(
     tracking: MlflowClient,
     settings: Settings,
     parent: str,
+    digest: str,
     configuration: TrainingConfiguration,
     manifest: Manifest,
     specification: PreprocessingSpecification,
@@ -125,7 +131,12 @@ def _open_run(
     from metseg.training.accelerators import replication
     from metseg.training.loop import precision_of
 
-    tags = {"architecture": configuration.architecture, "data.version": manifest.version, "git.commit": git_commit()}
+    tags = {
+        "architecture": configuration.architecture,
+        "data.version": manifest.version,
+        "git.commit": git_commit(),
+        DIGEST_TAG: digest,
+    }
     image = container_image()
     if image is not None:
         tags["container.image"] = image
@@ -157,19 +168,30 @@ def _recorded(attempt: _Attempt) -> Iterator[None]:
         raise
 
 
-def _take_over(attempt: _Attempt) -> None:
-    """Close the run of an earlier attempt that was killed, and leave the name of this one."""
+def _take_over(attempt: _Attempt, parent: str) -> None:
+    """Close the runs of earlier attempts that were killed, and leave the name of this one."""
     from mlflow.exceptions import MlflowException
 
     path = attempt.state / RUN
-    if path.exists():
-        earlier = read_json(path)["run"]
-        try:
-            if attempt.tracking.get_run(earlier).info.status == "RUNNING":
-                attempt.tracking.set_terminated(earlier, "KILLED")
-        except MlflowException as error:
-            logger.warning("the run %s of an earlier attempt could not be closed: %s", earlier, error)
+    try:
+        if path.exists():  # in another run of the pipeline, maybe
+            earlier = attempt.tracking.get_run(read_json(path)["run"])
+            if earlier.info.status == "RUNNING":
+                attempt.tracking.set_terminated(earlier.info.run_id, "KILLED")
+        for beside in _attempts(attempt.tracking, parent, attempt.digest):
+            # One that was closed as finished was killed before it could hand on its model.
+            if beside.info.run_id != attempt.run and beside.info.status in ("RUNNING", "FINISHED"):
+                attempt.tracking.set_terminated(beside.info.run_id, "KILLED")
+    except MlflowException as error:
+        logger.warning("the run of an earlier attempt could not be closed: %s", error)
     write_json(path, {"run": attempt.run})
+
+
+def _attempts(tracking: MlflowClient, parent: str, digest: str) -> list[Run]:
+    """Runs of all attempts at a training in one run of the pipeline."""
+    experiment = tracking.get_run(parent).info.experiment_id
+    asked = f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{DIGEST_TAG}` = '{digest}'"
+    return list(tracking.search_runs([experiment], asked))
 
 
 def _log_first_batch(attempt: _Attempt) -> None:
@@ -192,7 +214,8 @@ def _fit(attempt: _Attempt) -> tuple[keras.Model, list[dict[str, float]]]:
     from metseg.training.loop import train_heads
 
     configuration = attempt.configuration
-    logged = set()
+    # An earlier attempt logged to the same run where Kubeflow opened it.
+    logged = {point.step - 1 for point in attempt.tracking.get_metric_history(attempt.run, "val_dice")}
 
     def report(epoch: int, figures: dict[str, float]) -> None:
         runs.log_metrics(attempt.tracking, attempt.run, figures, step=epoch + 1)

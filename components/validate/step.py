@@ -90,7 +90,7 @@ def validate(
     shutil.copyfile(validation / "validation.html", page)
     for name in ("verdict.json", "validation.html") if patient_pictures_in_mlflow else ("verdict.json",):
         tracking.log_artifact(run, str(validation / name), "validation")
-    runs.log_metrics(tracking, run, _metrics(verdict))
+    runs.log_results(tracking, run, _metrics(verdict))
     for warning in verdict.warnings:
         logger.info("warning: %s", warning)
     if not verdict.passed:

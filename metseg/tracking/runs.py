@@ -132,6 +132,12 @@ def log_metrics(tracking: MlflowClient, run: str, metrics: Mapping[str, float], 
     tracking.log_batch(run, metrics=[Metric(key, float(value), now, step) for key, value in metrics.items()])
 
 
+def log_results(tracking: MlflowClient, run: str, metrics: Mapping[str, float]) -> None:
+    """Log figures that a run has once; what an earlier attempt at the step logged is not logged again."""
+    logged = tracking.get_run(run).data.metrics
+    log_metrics(tracking, run, {name: value for name, value in metrics.items() if logged.get(name) != float(value)})
+
+
 def set_tags(tracking: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
     """Set several tags."""
     for key, value in tags.items():

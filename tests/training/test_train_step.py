@@ -238,6 +238,23 @@ def test_the_next_attempt_closes_the_run_of_one_that_was_killed_and_has_all_its_
     assert not [text for text in kept if whole.info.run_id in text]
 
 
+def test_the_next_attempt_goes_on_with_the_run_that_kubeflow_opened_for_the_task(workspace, parent, tmp_path):
+    tracking, pipeline = parent
+    place = tracking.get_run(pipeline).info.experiment_id
+    opened = tracking.create_run(place, tags={"mlflow.parentRunId": pipeline}).info.run_id
+    shutil.copytree(workspace / "records", tmp_path / "records")
+    settings = {**LONG, "seed": 3}
+    victim = attempt(workspace, tmp_path / "records", pipeline, settings, MLFLOW_RUN_ID=opened)
+    assert victim.stdout is not None
+    assert any("epoch 2/4" in line for line in victim.stdout)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    attempt(workspace, tmp_path / "records", pipeline, settings, MLFLOW_RUN_ID=opened).communicate(timeout=300)
+    (only,) = trainings(tracking, pipeline)
+    assert (only.info.run_id, only.info.status) == (opened, "FINISHED")
+    assert sorted(entry.step for entry in tracking.get_metric_history(opened, "val_dice")) == [1, 2, 3, 4]
+
+
 def test_a_training_that_diverges_is_a_failed_run(workspace, parent, tmp_path):
     tracking, pipeline = parent
     shutil.copytree(workspace / "records", tmp_path / "records")
