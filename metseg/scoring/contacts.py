@@ -86,12 +86,16 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice
 
 def label_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """26-connected components numbered from 1, int32 of the mask's shape."""
-    if sorted(mask.shape)[1] <= 1:
-        # cc3d 4.1 allots too few labels to a volume one voxel wide along two axes, and raises.
-        return np.asarray(ndi.label(mask, np.ones((3, 3, 3)))[0]).astype(np.int32)
     if not mask.size:
         return np.zeros(mask.shape, np.int32)
-    return np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)).astype(np.int32)
+    if min(mask.shape) > 1:
+        try:
+            return np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)).astype(np.int32)
+        except RuntimeError:
+            # cc3d 4.1 allots too few labels to a small volume of single voxels (3×3×3 with its corners set). In a
+            # volume one voxel wide it does so in many; it is not asked there.
+            pass
+    return np.asarray(ndi.label(mask, np.ones((3, 3, 3)))[0]).astype(np.int32)
 
 
 def label_truth(truth: NDArray[np.bool_]) -> LabelledTruth:

@@ -244,3 +244,12 @@ def test_scores_stay_when_the_volume_is_mirrored(seed, axis):
 def test_volumes_one_voxel_wide_are_labelled(shape):
     mask = (np.arange(7) % 3 == 0).reshape(shape)
     assert lesions.match_lesions(np.zeros(shape), mask, UNIT).false_positive_volumes_mm3 == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 10), (1, 9, 9), (11, 11, 1), (3, 3, 3), (5, 5, 5), (1, 1, 1), (9, 8, 7)])
+def test_single_voxels_at_every_second_place_are_as_many_components(shape):
+    """As a network marked them in a training on a cluster, where cc3d raised: each touches no other."""
+    mask = np.zeros(shape, bool)
+    mask[::2, ::2, ::2] = True
+    found = lesions.match_lesions(np.zeros(shape), mask, UNIT)
+    assert len(found.false_positive_volumes_mm3) == math.prod((size + 1) // 2 for size in shape)
