@@ -133,7 +133,7 @@ def test_summary_keeps_its_contract(first):
     assert summary["registered"] == {"name": MODEL, "version": 1, "aliases": ["champion"]}
     assert summary["served"]["version"] == 1
     assert summary["served"]["max_abs_difference"] <= 1e-5
-    steps = {"ingest", "validate", "preprocess", "register", "promote", "evaluate champion"}
+    steps = {"check", "ingest", "validate", "preprocess", "register", "promote", "evaluate champion"}
     steps |= {f"{step} {name}" for step in ("train", "evaluate") for name in summary["models"]}
     assert set(summary["steps"]) == steps
 
@@ -178,10 +178,11 @@ def artifacts(run: Path) -> dict[str, list[dict]]:
 def test_every_step_hands_its_figures_to_the_kubeflow_ui(first, workspace):
     run = folder_of(first[0], workspace)
     shown = artifacts(run)
-    (counted,) = (entry["metadata"] for entry in shown["counted"])
-    assert (counted["cases"], counted["slices"]) == (6, 6 * 30) and 0 < counted["lesion_slices"] < 180
-    assert sum(counted[f"{split}_patients"] for split in ("train", "validation", "test")) == 5
-    voxels = [entry["metadata"] for entry in shown["voxels"] if entry["metadata"]]
+    (read,) = (path for path in run.rglob("page") if path.parent.name == "ingest")
+    rows = re.findall(r"^\| (train|validation|test) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", read.read_text(), re.M)
+    patients, cases, slices, lesion = (sum(int(row[column]) for row in rows) for column in range(1, 5))
+    assert len(rows) == 3 and (patients, cases, slices) == (5, 6, 6 * 30) and 0 < lesion < 180
+    voxels = [entry["metadata"] for entry in shown["curve"] if entry["metadata"]]
     assert len(voxels) == 2, "two networks, and no champion yet"
     for metadata in voxels:
         rates = [(point["falsePositiveRate"], point["recall"]) for point in metadata["confidenceMetrics"]]
@@ -191,6 +192,9 @@ def test_every_step_hands_its_figures_to_the_kubeflow_ui(first, workspace):
         assert names == ["healthy", "lesion"] and sum(map(sum, rows)) > 100_000
     scored = [entry["metadata"] for entry in shown["metrics"] if "calibration_error" in entry["metadata"]]
     assert len(scored) == 2 and all({"dice", "lesion_f1", "flips_dice"} <= set(metadata) for metadata in scored)
+    # Kubeflow's UI shows an error for an artifact without a file.
+    files = [path for kind in ("metrics", "curve") for path in run.rglob(kind) if path.parent.name.startswith("eval")]
+    assert len(files) == 4 and all(json.loads(path.read_text()) for path in files)
     html = {path.parent.name: path for path in run.rglob("page") if path.is_file()}
     assert {"validate", "register"} <= set(html)
     assert (
@@ -292,9 +296,10 @@ def test_models_lists_the_champion(second, workspace):
 
 BAD_CALLS = [
     (["run", "--data", "nowhere"], 2, "nowhere"),
-    (["run", "--param", "epochs=many"], 2, "epochs"),
-    (["run", "--param", "epoch=3"], 2, "epochs"),
-    (["run", "--param", "lesion_share=2"], 2, "lesion_share"),
+    (["run", "--param", "train_epochs=many"], 2, "train_epochs"),
+    (["run", "--param", "epoch=3"], 2, "did you mean train_epochs?"),
+    (["run", "--param", "epochs=3"], 2, "epochs is called train_epochs now"),
+    (["run", "--param", "train_lesion_share=2"], 2, "train_lesion_share"),
     (["serve", "--no_such_flag=1"], 2, "no_such_flag"),
     (["predict", "absent.nii.gz", "--out", "o"], 2, "absent.nii.gz"),
     (["models", "no-such-model"], 1, "no-such-model"),

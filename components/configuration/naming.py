@@ -172,6 +172,11 @@ def find(name: str, groups: Iterable[str] | None = None, where: str = "") -> Set
     if now := renamed(name):
         raise UsageError(f"{where}{name} is called {now} now")
     known = [known for known in SETTINGS.values() if allowed is None or known.group in allowed]
-    like = nearest(name, [*(one.name for one in known), *(one.short for one in known if allowed is not None)])
-    meant = f"did you mean {like}?" if like else f"known are {', '.join(sorted(one.name for one in known))}"
+    called = {one.short: one.short if allowed is not None else one.name for one in known}
+    like = nearest(name, [*(one.name for one in known), *called])
+    meant = (
+        f"did you mean {called.get(like, like)}?"
+        if like
+        else f"known are {', '.join(sorted(one.name for one in known))}"
+    )
     raise UsageError(f"{where}there is no setting {name}: {meant}")
