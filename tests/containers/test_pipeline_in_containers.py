@@ -133,12 +133,8 @@ def test_a_person_promotes_and_the_model_answers_over_grpc(stack, workspace, pla
     os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("MLFLOW_")}
     tracking = mlflow.MlflowClient(stack.environment["MLFLOW_TRACKING_URI"])
     assert registry.version_of_alias(tracking, MODEL, registry.CHAMPION).number == version
-    evaluations = [path.parent for path in (workspace / "plain/runs/latest").resolve().rglob("reference.npz")]
-    (stored,) = [
-        folder / "reference.npz"
-        for folder in evaluations
-        if json.loads((folder / "evaluation.json").read_text())["architecture"] == plain["winner"]
-    ]
+    # In the output of evaluate, and of register, which keeps the winner's for promote.
+    (stored,) = (workspace / "plain/runs/latest").resolve().rglob(f"judged/evaluations/{plain['winner']}/reference.npz")
     with (
         np.load(stored) as reference,
         SegmentationClient(stack.environment["METSEG_MODEL_SERVER"], MODEL, label="stable") as client,
