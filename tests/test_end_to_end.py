@@ -219,7 +219,7 @@ def test_mlflow_holds_curves_and_parameters(first, mlflow_client):
     )
     assert {child.data.tags["architecture"] for child in children} == {"nested_unet", "attention_unet"}
     for child in children:
-        assert len(mlflow_client.get_metric_history(child.info.run_id, "val_dice")) == TINY["epochs"]
+        assert len(mlflow_client.get_metric_history(child.info.run_id, "val_dice")) == TINY["train_epochs"]
         assert child.data.params["filters"] == "4"
         assert {"test_dice", "test_calibration_error", "test_flips_dice"} <= set(child.data.metrics)
         kept = {item.path for item in mlflow_client.list_artifacts(child.info.run_id, "evaluation")}

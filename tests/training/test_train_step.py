@@ -65,7 +65,9 @@ def trained(workspace: Path, architecture: str, pictures: bool, **settings):
     parent = runs.start_run(tracking, Settings.from_environment(), "pipeline", {}, {})
     folder = workspace / f"model-{architecture}"
     configuration = TrainingConfiguration(architecture, **{**SMALL, **settings})
-    train(workspace / "cohort", workspace / "records", parent, folder, configuration, pictures)
+    train(
+        workspace / "cohort", workspace / "records", parent, folder, configuration, patient_pictures_in_mlflow=pictures
+    )
     training = read_json(folder / "training.json")
     return folder, training, tracking.get_run(training["run"]), tracking
 
@@ -261,7 +263,7 @@ def test_a_training_that_diverges_is_a_failed_run(workspace, parent, tmp_path):
     settings = {**LONG, "learning_rate": 1e30, "normalization": "none"}
     process = attempt(workspace, tmp_path / "records", pipeline, settings)
     said = process.communicate(timeout=300)[0]
-    assert process.returncode == 1 and "lower learning_rate" in said and "Traceback" not in said
+    assert process.returncode == 1 and "lower train_learning_rate" in said and "Traceback" not in said
     (run,) = trainings(tracking, pipeline)
     assert run.info.status == "FAILED" and not (tmp_path / "model").exists()
 
