@@ -48,7 +48,7 @@ def test_an_image_without_numbers_ends_the_training_and_leaves_the_epochs_before
     """The loss stays a number: a ReLU answers 0 to what is none."""
     spoil(records, step=3)
     with pytest.raises(
-        TrainingDiverged, match=r"weights of attention_unet .* in epoch 2: lower learning_rate"
+        TrainingDiverged, match=r"weights of attention_unet .* in epoch 2: lower train_learning_rate"
     ) as caught:
         train_network(records, 0, SETTINGS, tmp_path / "state", quiet)
     assert str(tmp_path / "state") in str(caught.value)
@@ -90,7 +90,7 @@ def test_too_little_memory_says_what_to_lower(records, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     kind, told = json.loads(done.stdout.splitlines()[-1])
     assert kind == "ResourceExhaustedError"
-    assert "lower batch_size (now 1) or filters (now 4)" in told
+    assert "lower train_batch_size (now 1) or train_filters (now 4)" in told
     assert (tmp_path / "state" / "epoch-0001.npz").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
 from metseg.dataset.references.grammar import GitRevision
 from metseg.dataset.version import HashTable, listing_version
 from metseg.errors import DataError
+from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
     from dvc_objects.fs.errors import ConfigError as RemoteError
     from scmrepo.exceptions import SCMError
 
+    # DVC's own place is /var/tmp, which a container may not write to, and which others of a machine share.
+    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Settings.from_environment().state / "dvc"))
     parsed = urlparse(reference.url)
     # DVC opens a repository on this machine in place, with the cache that lies beside it.
     repository = unquote(parsed.path) if parsed.scheme == "file" else reference.url
