@@ -45,7 +45,7 @@ class Needs:
     @property
     def longest(self) -> int:
         """Seconds of all attempts and the pauses between them."""
-        pauses = PAUSE * (PAUSE_FACTOR**self.retries - 1) // (PAUSE_FACTOR - 1)
+        pauses: int = PAUSE * (PAUSE_FACTOR**self.retries - 1) // (PAUSE_FACTOR - 1)
         return (self.retries + 1) * self.seconds + pauses
 
 

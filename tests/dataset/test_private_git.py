@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -97,6 +98,8 @@ def resolved(reference: str, root: Path) -> Pinned:
 def trust(certificates: tuple[Certificate, Certificate], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METSEG_CA_BUNDLE", str(certificates[0].certificate.parent))
     prepare()
+    # aiohttp makes its context at import, in a process of ours after `prepare`; an earlier test may have imported it.
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
 
 
 def test_token_opens_a_repository_behind_a_private_authority(
