@@ -44,12 +44,19 @@ def _point_latest(run: Path) -> None:
     beside.replace(run.parent / "latest")
 
 
-def _without_retries(pipeline: Any) -> Any:
-    """Return the pipeline with one attempt a step: what is wrong on this machine stays wrong."""
+def _for_this_machine(pipeline: Any, in_containers: bool) -> Any:
+    """Return the pipeline without what is meant for the pods of a cluster.
+
+    That is a task's retries, since what is wrong on this machine stays wrong, and, of a step that runs in no
+    container, the variables that name a pod's folders and image: `kfp.local` sets them over those of this process. In
+    a container those of the runner win, and the image is the one that is named.
+    """
     specification = pipeline.pipeline_spec
     for graph in (specification.root.dag, *(component.dag for component in specification.components.values())):
         for task in graph.tasks.values():
             task.ClearField("retry_policy")
+    for executor in () if in_containers else specification.deployment_spec["executors"].values():
+        executor["container"].fields.pop("env", None)
     return pipeline
 
 
@@ -76,7 +83,7 @@ def _execute(run: Path, values: dict[str, Any], console: Console, settings: Sett
     with log_path.open("w", encoding="utf-8") as log, contextlib.closing(StepConsole(console, log)) as out:
         try:
             with contextlib.redirect_stdout(out):
-                _without_retries(training_pipeline(networks))(**pack(values))
+                _for_this_machine(training_pipeline(networks), in_containers)(**pack(values))
             if out.error is not None:
                 # kfp takes a container that is gone before it is asked for its exit code for one that did well.
                 raise RuntimeError("a step said that it failed")

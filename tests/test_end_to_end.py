@@ -223,7 +223,8 @@ def test_mlflow_holds_curves_and_parameters(first, mlflow_client):
         assert child.data.params["filters"] == "4"
         assert {"test_dice", "test_calibration_error", "test_flips_dice"} <= set(child.data.metrics)
         kept = {item.path for item in mlflow_client.list_artifacts(child.info.run_id, "evaluation")}
-        assert {"evaluation/calibration.png", "evaluation/failures"} <= kept
+        assert {"evaluation/calibration.png", "evaluation/worst_cases"} <= kept
+        assert "container.image" not in child.data.tags  # it ran in none
     charts = {item.path for item in mlflow_client.list_artifacts(summary["run_id"], "report/figures")}
     assert {f"report/figures/{name}.png" for name in ("scores", "sizes", "calibration", "validation_dice")} <= charts
 
