@@ -35,6 +35,7 @@ FORM = {
     "gate_dice": 0.0,
     "gate_options": "lesion_f1=0",
     "gate_promotion": "automatic",
+    "gpu_count": "0",
     "model_name": "killed",
     "run_name": "killed and repeated",
 }
