@@ -19,6 +19,7 @@ from metseg.imaging.phantom import generate_cohort
 from metseg.serving.publish import saved_model_digest
 from metseg.tracking import registry
 from tests.privacy_search import found
+from tests.read_only_root import writes_only_to
 
 METSEG = str(Path(sys.executable).parent / "metseg")
 TINY = {
@@ -42,8 +43,9 @@ def environment_of(workspace: Path) -> dict[str, str]:
 
 
 def metseg(*arguments: str, workspace: Path, timeout: int = 600) -> subprocess.CompletedProcess:
+    """Call the command line where it can write to the workspace and to temporary files alone."""
     return subprocess.run(
-        [METSEG, *arguments],
+        writes_only_to([workspace], [METSEG, *arguments]),
         env=environment_of(workspace),
         cwd=workspace,
         capture_output=True,
