@@ -61,7 +61,9 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         volume = tf.TensorSpec([None, None, None, channels], tf.float32)
         # Traced once, so that the network lies in the graph once, whichever signature is called.
         self.volume_probability = tf.function(
-            self._volume_probability, input_signature=[volume, tf.TensorSpec([channels, 2], tf.float32)]
+            self._volume_probability,
+            input_signature=[volume, tf.TensorSpec([channels, 2], tf.float32)],
+            autograph=False,
         )
 
     def _block(self, volume: Tensor, window: Tensor, start: Tensor, stop: Tensor) -> Tensor:
@@ -104,7 +106,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         probability = tf.reshape(probability, tf.shape(image)[:4])
         return {"probability": probability, "mask": tf.cast(probability >= self.threshold, tf.uint8)}
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """Signature `serving_default`; a call, so that MLflow's pyfunc finds it."""
         image = _checked(image)
@@ -168,8 +170,8 @@ def signatures(module: ServedSegmentation) -> dict[str, Any]:
     request = tf.TensorSpec([None], tf.int32, name="request")
     return {
         "serving_default": module.__call__.get_concrete_function(image),
-        "windowed": tf.function(module.windowed).get_concrete_function(image, window),
-        "describe": tf.function(module.describe).get_concrete_function(request),
+        "windowed": tf.function(module.windowed, autograph=False).get_concrete_function(image, window),
+        "describe": tf.function(module.describe, autograph=False).get_concrete_function(request),
     }
 
 

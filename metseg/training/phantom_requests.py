@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ GOLDEN_SLICES = 5
 EXAMPLE_SLICES = 3
 EXAMPLE_STRIDE = 3
 """The input example takes every third pixel of a row and a column: MLflow keeps it as text, twice."""
+
+_phantom_case = lru_cache(phantom_case)
 
 
 def golden_requests(channels: tuple[str, ...]) -> list[Volume]:
@@ -38,7 +42,7 @@ def input_example(channels: tuple[str, ...], slices: int = EXAMPLE_SLICES) -> Vo
 
 def _slices_with_lesion(patient: int, channels: tuple[str, ...], count: int) -> Volume:
     """Neighbouring slices of a phantom around the one with most lesion."""
-    case = phantom_case(SEED, patient)
+    case = _phantom_case(SEED, patient)
     stack = [getattr(case, name, None) for name in channels]
     images = [image if isinstance(image, np.ndarray) and image.ndim == 3 else case.t1c for image in stack]
     volume = np.stack([image.transpose(2, 1, 0)[:, ::-1] for image in images], axis=-1).astype(np.float32)

@@ -59,14 +59,13 @@ EXACT = replace(CONFIGURATION, optimizer="sgd", learning_rate=0.05, epochs=2, st
 ALIKE = {
     "nested": replace(EXACT, architecture="nested_unet", head_weights="1,2"),
     "attention": replace(EXACT, architecture="attention_unet", loss="focal_tversky", clip_norm=0.01),
-    "group": replace(EXACT, architecture="unet", loss="batch_dice", normalization="group"),
-    "tversky": replace(EXACT, architecture="unet", loss="tversky", batch_size=6),
+    "group": replace(EXACT, architecture="unet", loss="batch_dice", normalization="group", batch_size=6),
 }
-RECIPE = replace(CONFIGURATION, architecture="nested_unet", epochs=6)
+RECIPE = replace(CONFIGURATION, architecture="unet", epochs=4)
 WITHIN_NOISE = {
-    "float32": RECIPE,
+    "float32": replace(RECIPE, architecture="nested_unet"),
     "float16": replace(RECIPE, precision="mixed_float16"),
-    "dropout": replace(RECIPE, architecture="unet", dropout=0.1),
+    "dropout": replace(RECIPE, dropout=0.1),
 }
 RESUMED = "resumed"
 
