@@ -120,6 +120,14 @@ def test_run_that_was_not_made_is_said_not_to_be_there(submit, kubeflow, monkeyp
     assert code == 1 and "No run called june is there" in said and "Submitting again is safe" in said
 
 
+def test_run_that_may_have_been_made_is_not_said_to_be_absent(submit, kubeflow):
+    kubeflow.lose = 1
+    kubeflow.started = lambda run: setattr(kubeflow, "away", 10**6)
+    code, said = submit(*DATA, "--name", "june")
+    assert code == 4 and "Whether the run is there is not known" in said and "No run called" not in said
+    assert "Submitting again is safe" in said
+
+
 @pytest.mark.parametrize("naming", [("--name", "june"), ()])
 def test_submit_that_is_repeated_takes_up_the_run_that_is_there(submit, kubeflow, naming):
     submit(*DATA, *naming)
