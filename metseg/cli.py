@@ -285,26 +285,26 @@ def submit(
         typer.Option(help="NAME=VALUE of a setting, see metseg settings; may be repeated.", rich_help_panel=RUN_PANEL),
     ] = None,
     profile: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Named set of settings, which --param can change: local, for a laptop's cluster without a GPU.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "",
+    ] = None,
     images: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="TAG, or PREFIX:TAG, of the images; those of the committed pipeline by default.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "",
+    ] = None,
     name: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Of the run, in Kubeflow and MLflow, or of the schedule; model and time by default.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "",
+    ] = None,
     again: Annotated[
         bool,
         typer.Option(
@@ -327,27 +327,28 @@ def submit(
         typer.Option(
             "--wait",
             help="Follow the run to its verdict. Exit code 0: a version was registered; 3: the gate registered "
-            "nothing; 1: the run failed; 2: called wrongly.",
+            "nothing; 1: the run failed, or none was started; 2: called wrongly; 4: not known, the run goes on or its "
+            "verdict could not be read (--follow asks again).",
             rich_help_panel=WATCH_PANEL,
         ),
     ] = False,
     follow: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="RUN",
             help="Follow a run that is there already, whoever started it, as --wait does; RUN is its id, or the "
             "address of its page.",
             rich_help_panel=WATCH_PANEL,
         ),
-    ] = "",
+    ] = None,
     cron: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="TIMES",
             help="Run by a schedule: minute, hour, day, month, weekday. It takes the place of one of that name.",
             rich_help_panel=SCHEDULES_PANEL,
         ),
-    ] = "",
+    ] = None,
     schedules: Annotated[
         bool,
         typer.Option(
@@ -355,21 +356,21 @@ def submit(
         ),
     ] = False,
     pause: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME", help="Have a schedule start nothing until it is resumed.", rich_help_panel=SCHEDULES_PANEL
         ),
-    ] = "",
+    ] = None,
     resume: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="NAME", help="Have a paused schedule go on.", rich_help_panel=SCHEDULES_PANEL),
-    ] = "",
+    ] = None,
     delete: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME", help="Take a schedule away; the runs that it started stay.", rich_help_panel=SCHEDULES_PANEL
         ),
-    ] = "",
+    ] = None,
     host: Annotated[
         str,
         typer.Option(

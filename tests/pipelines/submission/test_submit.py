@@ -193,11 +193,41 @@ def test_making_a_run_may_take_three_minutes(submit, kubeflow, monkeypatch):
         (("--schedules", "--pause", "weekly"), "one thing at a time"),
         (("--follow", "x", "--dry-run"), "nothing new is started"),
         ((*DATA, "--delete", "weekly"), "nothing new is started"),
+        (("--schedules", "--wait"), "a schedule has no end to wait for"),
+        (("--pause", "weekly", "--wait"), "a schedule has no end to wait for"),
+        (("--resume", "weekly", "--wait"), "a schedule has no end to wait for"),
+        (("--delete", "weekly", "--wait"), "a schedule has no end to wait for"),
+        ((*DATA, "--cron", "0 3 * * 1", "--again"), "leave --again out"),
+        ((*DATA, "--name", "b", "--param", f"{RUN_NAME}=a"), "a run has one name in Kubeflow and MLflow"),
+        (("--follow", "http://kubeflow.example.org/"), "expected a run's id"),
+        *(
+            ((*DATA, option, value), f'{option} "": the value is empty')
+            for option in ("--follow", "--cron", "--pause", "--resume", "--delete", "--name", "--images", "--profile")
+            for value in ("", " ")
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_kubeflow_is_asked(submit, kubeflow, arguments, expected):
     code, said = submit(*arguments)
     assert code == 2 and expected in said and not kubeflow.log
+
+
+@pytest.mark.parametrize(
+    ("naming", "name"),
+    [
+        (("--name", "a", "--param", f"{RUN_NAME}=a"), "a"),
+        (("--param", f"{RUN_NAME}=a"), "a"),
+        (("--name", "a"), "a"),
+        (("--name", "a", "--param", f"{RUN_NAME}="), "a"),
+        ((), None),
+        (("--param", f"{RUN_NAME}="), None),
+    ],
+)
+def test_run_is_called_alike_in_kubeflow_and_in_mlflow(submit, kubeflow, naming, name):
+    code, _ = submit(*DATA, *naming)
+    (run,) = kubeflow.runs.values()
+    assert code == 0 and run["display_name"] == run["runtime_config"]["parameters"][RUN_NAME]
+    assert run["display_name"] == name or (name is None and run["display_name"].startswith("brain-mets-segmentation 2"))
 
 
 def test_several_peoples_kubeflow_needs_a_namespace(submit, kubeflow):
