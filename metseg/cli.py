@@ -501,32 +501,44 @@ def doctor(
     cluster: Annotated[bool, typer.Option("--cluster", help="Examine a cluster instead, by kubectl.")] = False,
     docker: Annotated[bool, typer.Option("--docker", help="Examine Docker too.")] = False,
     namespace_of_runs: Annotated[
-        str, typer.Option(help="Namespace that Kubeflow runs pipelines in (a profile, where it serves several people).")
-    ] = "kubeflow",
-    context: Annotated[str, typer.Option(help="Context of the kubeconfig; the current one by default.")] = "",
+        str | None,
+        typer.Option(
+            help="Namespace that Kubeflow runs pipelines in (a profile, where it serves several people); kubeflow by "
+            "default."
+        ),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; the current one by default.")] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig; kubectl's own by default.", exists=True)] = None,
-    host: Annotated[str, typer.Option(help="Address of Kubeflow Pipelines' UI; through the cluster by default.")] = "",
+    host: Annotated[
+        str | None, typer.Option(help="Address of Kubeflow Pipelines' UI; through the cluster by default.")
+    ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with Kubeflow's token, as for submit.")] = None,
     certificate: Annotated[
         Path | None, typer.Option(help="CA certificate of the host (PEM).", exists=True, dir_okay=False)
     ] = None,
-    images: Annotated[str, typer.Option(help="TAG, or PREFIX:TAG, of the images, as for submit.")] = "",
-    gpu_type: Annotated[str, typer.Option(help="Resource that trainings ask for.")] = "nvidia.com/gpu",
+    images: Annotated[str | None, typer.Option(help="TAG, or PREFIX:TAG, of the images, as for submit.")] = None,
+    gpu_type: Annotated[
+        str | None, typer.Option(help="Resource that trainings ask for; nvidia.com/gpu by default.")
+    ] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Start two short-lived pods: connections, images, network policies.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Report what this machine, or a cluster, lacks for a run; exit code 1 if anything must be mended."""
+    from metseg.doctor.options import GPU_TYPE, RUNS, Options
     from metseg.doctor.report import exit_code, print_report
 
+    Options(
+        cluster, docker, namespace_of_runs, context, kubeconfig, host, token_file, certificate, images, gpu_type, probe
+    ).check()
     apply_defaults()
     if cluster:
         from metseg.doctor.kubectl import Kubectl
         from pipelines.cluster_doctor import Access, diagnose
 
-        access = Access(host, token_file, certificate)
-        findings = diagnose(Kubectl(context, kubeconfig), namespace_of_runs, gpu_type, images, access, probe)
+        access, kubectl = Access(host or "", token_file, certificate), Kubectl(context or "", kubeconfig)
+        findings = diagnose(kubectl, namespace_of_runs or RUNS, gpu_type or GPU_TYPE, images or "", access, probe)
     else:
         from metseg.doctor import machine
 
