@@ -104,15 +104,18 @@ def run(
         list[str] | None, typer.Option(help="NAME=VALUE of a setting (metseg settings); may be repeated.")
     ] = None,
     images: Annotated[
-        str, typer.Option(help="TAG, or PREFIX:TAG, of images to run each step in, by Docker; no container by default.")
-    ] = "",
+        str | None,
+        typer.Option(help="TAG, or PREFIX:TAG, of images to run each step in, by Docker; no container by default."),
+    ] = None,
 ) -> None:
     """Run the training pipeline on this machine, from images to a served model."""
     from rich.console import Console
 
     from components.check.step import check
+    from metseg.commands.options import refuse_empty
     from pipelines import containers
 
+    refuse_empty({"--images": images})
     settings = Settings.from_environment()
     if images:
         containers.require_services(settings)
