@@ -104,15 +104,18 @@ def run(
         list[str] | None, typer.Option(help="NAME=VALUE of a setting (metseg settings); may be repeated.")
     ] = None,
     images: Annotated[
-        str, typer.Option(help="TAG, or PREFIX:TAG, of images to run each step in, by Docker; no container by default.")
-    ] = "",
+        str | None,
+        typer.Option(help="TAG, or PREFIX:TAG, of images to run each step in, by Docker; no container by default."),
+    ] = None,
 ) -> None:
     """Run the training pipeline on this machine, from images to a served model."""
     from rich.console import Console
 
     from components.check.step import check
+    from metseg.commands.options import refuse_empty
     from pipelines import containers
 
+    refuse_empty({"--images": images})
     settings = Settings.from_environment()
     if images:
         containers.require_services(settings)
@@ -285,26 +288,26 @@ def submit(
         typer.Option(help="NAME=VALUE of a setting, see metseg settings; may be repeated.", rich_help_panel=RUN_PANEL),
     ] = None,
     profile: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Named set of settings, which --param can change: local, for a laptop's cluster without a GPU.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "",
+    ] = None,
     images: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="TAG, or PREFIX:TAG, of the images; those of the committed pipeline by default.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "",
+    ] = None,
     name: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Of the run, in Kubeflow and MLflow, or of the schedule; model and time by default.",
             rich_help_panel=RUN_PANEL,
         ),
-    ] = "",
+    ] = None,
     again: Annotated[
         bool,
         typer.Option(
@@ -327,27 +330,28 @@ def submit(
         typer.Option(
             "--wait",
             help="Follow the run to its verdict. Exit code 0: a version was registered; 3: the gate registered "
-            "nothing; 1: the run failed; 2: called wrongly.",
+            "nothing; 1: the run failed, or none was started; 2: called wrongly; 4: not known, the run goes on or its "
+            "verdict could not be read (--follow asks again).",
             rich_help_panel=WATCH_PANEL,
         ),
     ] = False,
     follow: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="RUN",
             help="Follow a run that is there already, whoever started it, as --wait does; RUN is its id, or the "
             "address of its page.",
             rich_help_panel=WATCH_PANEL,
         ),
-    ] = "",
+    ] = None,
     cron: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="TIMES",
             help="Run by a schedule: minute, hour, day, month, weekday. It takes the place of one of that name.",
             rich_help_panel=SCHEDULES_PANEL,
         ),
-    ] = "",
+    ] = None,
     schedules: Annotated[
         bool,
         typer.Option(
@@ -355,21 +359,21 @@ def submit(
         ),
     ] = False,
     pause: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME", help="Have a schedule start nothing until it is resumed.", rich_help_panel=SCHEDULES_PANEL
         ),
-    ] = "",
+    ] = None,
     resume: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="NAME", help="Have a paused schedule go on.", rich_help_panel=SCHEDULES_PANEL),
-    ] = "",
+    ] = None,
     delete: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME", help="Take a schedule away; the runs that it started stay.", rich_help_panel=SCHEDULES_PANEL
         ),
-    ] = "",
+    ] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -500,32 +504,44 @@ def doctor(
     cluster: Annotated[bool, typer.Option("--cluster", help="Examine a cluster instead, by kubectl.")] = False,
     docker: Annotated[bool, typer.Option("--docker", help="Examine Docker too.")] = False,
     namespace_of_runs: Annotated[
-        str, typer.Option(help="Namespace that Kubeflow runs pipelines in (a profile, where it serves several people).")
-    ] = "kubeflow",
-    context: Annotated[str, typer.Option(help="Context of the kubeconfig; the current one by default.")] = "",
+        str | None,
+        typer.Option(
+            help="Namespace that Kubeflow runs pipelines in (a profile, where it serves several people); kubeflow by "
+            "default."
+        ),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; the current one by default.")] = None,
     kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig; kubectl's own by default.", exists=True)] = None,
-    host: Annotated[str, typer.Option(help="Address of Kubeflow Pipelines' UI; through the cluster by default.")] = "",
+    host: Annotated[
+        str | None, typer.Option(help="Address of Kubeflow Pipelines' UI; through the cluster by default.")
+    ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with Kubeflow's token, as for submit.")] = None,
     certificate: Annotated[
         Path | None, typer.Option(help="CA certificate of the host (PEM).", exists=True, dir_okay=False)
     ] = None,
-    images: Annotated[str, typer.Option(help="TAG, or PREFIX:TAG, of the images, as for submit.")] = "",
-    gpu_type: Annotated[str, typer.Option(help="Resource that trainings ask for.")] = "nvidia.com/gpu",
+    images: Annotated[str | None, typer.Option(help="TAG, or PREFIX:TAG, of the images, as for submit.")] = None,
+    gpu_type: Annotated[
+        str | None, typer.Option(help="Resource that trainings ask for; nvidia.com/gpu by default.")
+    ] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Start two short-lived pods: connections, images, network policies.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Report what this machine, or a cluster, lacks for a run; exit code 1 if anything must be mended."""
+    from metseg.doctor.options import GPU_TYPE, RUNS, Options
     from metseg.doctor.report import exit_code, print_report
 
+    Options(
+        cluster, docker, namespace_of_runs, context, kubeconfig, host, token_file, certificate, images, gpu_type, probe
+    ).check()
     apply_defaults()
     if cluster:
         from metseg.doctor.kubectl import Kubectl
         from pipelines.cluster_doctor import Access, diagnose
 
-        access = Access(host, token_file, certificate)
-        findings = diagnose(Kubectl(context, kubeconfig), namespace_of_runs, gpu_type, images, access, probe)
+        access, kubectl = Access(host or "", token_file, certificate), Kubectl(context or "", kubeconfig)
+        findings = diagnose(kubectl, namespace_of_runs or RUNS, gpu_type or GPU_TYPE, images or "", access, probe)
     else:
         from metseg.doctor import machine
 

@@ -61,3 +61,12 @@ class NotRegistered(MetsegError):
     """The run succeeded, and its gate registered nothing; exit code 3, so that a script can tell it from a failure."""
 
     exit_code = 3
+
+
+class NotKnown(MetsegError):
+    """How a run ends is not known: it goes on, or its verdict could not be read.
+
+    Exit code 4, so that a script can tell it from a failure.
+    """
+
+    exit_code = 4

@@ -1,4 +1,4 @@
-"""Whether a container image exists: asked of this machine's Docker, or of the registry that its name begins with."""
+"""Whether a container image exists: asked of the registry that its name begins with, or of this machine's Docker."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ MANIFESTS = ", ".join(
 )
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _LOCAL = ("localhost", "127.0.0.1")
+_HUB, _HUB_API = ("docker.io", "index.docker.io"), "registry-1.docker.io"
+"""What names of images on Docker's own hub begin with, and the server that answers for them."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ class ImageName:
 def image_exists(name: str) -> bool | None:
     """Whether an image is there; None where nobody can be asked, or does not answer without credentials.
 
+    This machine's Docker is asked only where the registry does not tell: it holds images that were never pushed.
     Docker's own hub is not asked for names without a registry: they are often those of images built here.
     """
-    if _docker_holds(name):
-        return True
     image = ImageName.parse(name)
-    return _registry_holds(image) if image.registry else None
+    told = _registry_holds(image) if image.registry else None
+    return True if told is None and _docker_holds(name) else told
 
 
 def _docker_holds(name: str) -> bool:
@@ -70,7 +72,10 @@ def _docker_holds(name: str) -> bool:
 def _registry_holds(image: ImageName) -> bool | None:
     """The answer of the registry (OCI distribution specification, 1.1: checking if content exists)."""
     scheme = "http" if urlsplit(f"//{image.registry}").hostname in _LOCAL else "https"
-    url = f"{scheme}://{image.registry}/v2/{image.repository}/manifests/{image.tag}"
+    server, repository = image.registry, image.repository
+    if server in _HUB:
+        server, repository = _HUB_API, repository if "/" in repository else f"library/{repository}"
+    url = f"{scheme}://{server}/v2/{repository}/manifests/{image.tag}"
     status, challenge = _head(url, None)
     if status == 401 and challenge.startswith("Bearer"):
         status, _ = _head(url, _token(dict(_CHALLENGE.findall(challenge))))

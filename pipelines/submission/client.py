@@ -58,6 +58,10 @@ class Unauthorised(KubeflowError):
     """The token is missing, over, or not enough."""
 
 
+class NotThere(KubeflowError):
+    """Kubeflow does not have what is asked for."""
+
+
 class Kubeflow:
     """Speaks to one Kubeflow Pipelines.
 
@@ -128,7 +132,8 @@ class Kubeflow:
 
         Raises:
             Unreachable: nothing answers, or a server that is out of order.
-            Unauthorised: the token does not do.
+            Unauthorised: the token does not do, or its file is gone.
+            NotThere: Kubeflow does not have it.
             KubeflowError: the request is refused.
         """
         import kfp_server_api
@@ -140,6 +145,9 @@ class Kubeflow:
             raise self._unreachable(doing, _innermost(error)) from error
         except kfp_server_api.ApiException as error:
             raise self._refused(doing, error) from error
+        except UsageError as error:
+            # The token's file is read anew at each call: it was there at the beginning.
+            raise Unauthorised(f"{doing}: {error}") from error
 
     def check(self) -> str:
         """Hold the address to being one of Kubeflow Pipelines, before anything is sent there.
@@ -234,7 +242,8 @@ class Kubeflow:
             return Unreachable(f"{doing}: {self.host} cannot do it now (HTTP {status}: {said}). Try again later")
         if status == 404 and doing == LOOKING:
             return KubeflowError(self._elsewhere("HTTP 404"))
-        return KubeflowError(f"{doing}: {self.host} refuses it (HTTP {status}): {said}")
+        kind = NotThere if status == 404 else KubeflowError
+        return kind(f"{doing}: {self.host} refuses it (HTTP {status}): {said}")
 
     def _unauthorised(self, doing: str, status: int, said: str) -> str:
         token = self._token.read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from rich.table import Table
 from components.check.step import check
 from components.configuration.parsing import pack, parse
 from components.configuration.profiles import profile
+from metseg.commands.options import refuse_empty
 from metseg.commands.promotion import MLFLOW_PATIENCE
-from metseg.errors import UsageError
+from metseg.errors import MetsegError, NotKnown, UsageError
 from metseg.settings import apply_defaults
 from pipelines.compiling import compiled_for
 from pipelines.submission import schedules, verdict
 from pipelines.submission.client import PORT_FORWARD, Kubeflow
 from pipelines.submission.cron import Cron
-from pipelines.submission.following import Follower, RunFailed
+from pipelines.submission.following import Follower, RunFailed, asks_again
 from pipelines.submission.package import Package, package
 from pipelines.submission.specification import Specification
 from pipelines.submission.submit import (
@@ -39,18 +41,20 @@ from pipelines.submission.submit import (
 from pipelines.submission.token import TokenSource
 
 LOG_WIDTH = 120
+RUN_PAGE = re.compile(r"/runs/(?:details/)?([^/?#&\s]+)")
+"""In the address of a run, in the UI or the API; a query, before it or behind, is the UI's."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed.
+    """What was typed; None for an option that was not.
 
     Attributes:
         host: address of Kubeflow.
         param: NAME=VALUE of settings.
         profile: named set of settings, under those of `param`.
-        images: TAG or PREFIX:TAG; empty for those of the committed pipeline.
-        name: of the run or schedule; empty for a default.
+        images: TAG or PREFIX:TAG; those of the committed pipeline by default.
+        name: of the run or schedule.
         again: whether a run is started beside an unfinished one of that name and parameters.
         dry_run: whether only to show what would be done.
         wait: whether to follow the run that is started.
@@ -67,46 +71,46 @@ class Options:
 
     host: str = ""
     param: tuple[str, ...] = ()
-    profile: str = ""
-    images: str = ""
-    name: str = ""
+    profile: str | None = None
+    images: str | None = None
+    name: str | None = None
     again: bool = False
     dry_run: bool = False
     wait: bool = False
-    follow: str = ""
-    cron: str = ""
+    follow: str | None = None
+    cron: str | None = None
     schedules: bool = False
-    pause: str = ""
-    resume: str = ""
-    delete: str = ""
+    pause: str | None = None
+    resume: str | None = None
+    delete: str | None = None
     namespace: str = ""
     token_file: Path | None = None
     certificate: Path | None = None
 
     def check(self) -> None:
-        """Refuse what contradicts itself; raises UsageError."""
-        asked = {
-            "--follow": self.follow,
-            "--cron": self.cron,
-            "--schedules": self.schedules,
-            "--pause": self.pause,
-            "--resume": self.resume,
-            "--delete": self.delete,
-        }
+        """Refuse what is empty or contradicts itself; raises UsageError."""
+        schedule = {"--cron": self.cron, "--pause": self.pause, "--resume": self.resume, "--delete": self.delete}
+        new = {"--profile": self.profile, "--images": self.images, "--name": self.name}
+        refuse_empty({**new, "--follow": self.follow, **schedule})
+        asked = {"--follow": self.follow, **schedule, "--schedules": self.schedules}
         given = [option for option, value in asked.items() if value]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)}: one thing at a time; leave all but one out")
-        if self.cron and self.wait:
-            raise UsageError("--wait and --cron: a schedule has no end to wait for; leave one of the two out")
-        new = {
-            "--param": self.param,
-            "--profile": self.profile,
-            "--images": self.images,
-            "--name": self.name,
-            "--again": self.again,
-            "--dry-run": self.dry_run,
-        }
-        if (useless := [option for option, value in new.items() if value]) and given and given != ["--cron"]:
+        if self.wait and given and not self.follow:
+            raise UsageError(f"--wait and {given[0]}: a schedule has no end to wait for; leave one of the two out")
+        if self.cron and self.again:
+            raise UsageError("--again and --cron: a schedule takes the place of one of its name; leave --again out")
+        useless = [
+            option
+            for option, value in {
+                "--param": self.param,
+                **new,
+                "--again": self.again,
+                "--dry-run": self.dry_run,
+            }.items()
+            if value
+        ]
+        if useless and given and not self.cron:
             raise UsageError(f"{useless[0]} and {given[0]}: nothing new is started with {given[0]}; leave one out")
         if not self.host and not self.dry_run:
             raise UsageError(
@@ -140,31 +144,59 @@ def run(options: Options) -> None:
         UsageError: it cannot be done as it was asked.
         KubeflowError: Kubeflow does not do it, or the run failed.
         NotRegistered: the run succeeded, and its gate registered nothing.
+        NotKnown: the run goes on and is followed no more, or its verdict could not be read.
     """
     _set_up()
     options.check()
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else LOG_WIDTH)
-    starts = not (options.follow or options.schedules or options.pause or options.resume or options.delete)
-    order = _order(options) if starts else None
-    if options.dry_run and order is not None:
-        _show(order, console)
-        return
-    if options.wait or options.follow:
-        verdict.require_mlflow("--follow" if options.follow else "--wait")
-    kubeflow = Kubeflow(options.host, TokenSource.find(options.token_file), options.namespace, options.certificate)
-    version = kubeflow.check()
-    if order is not None:
+    if options.follow:
+        _take_up(run_of(options.follow), options, console)
+    elif options.schedules:
+        _list(_connected(options)[0], console)
+    elif options.pause:
+        print(schedules.pause(_connected(options)[0], options.pause))
+    elif options.resume:
+        print(schedules.resume(_connected(options)[0], options.resume))
+    elif options.delete:
+        print(schedules.delete(_connected(options)[0], options.delete))
+    else:
+        order = _order(options)
+        if options.dry_run:
+            _show(order, console)
+            return
+        if options.wait:
+            verdict.require_mlflow("--wait")
+        kubeflow, version = _connected(options)
         kubeflow.require_version(version)
         _begin(order, kubeflow, options, console)
-    elif options.follow:
-        identity = options.follow.rstrip("/").rpartition("/")[2]
-        print(f"Run {kubeflow.page(f'runs/details/{identity}')}", flush=True)
-        _follow(Follower(kubeflow, identity, console))
-    elif options.schedules:
-        _list(kubeflow, console)
-    else:
-        act = schedules.pause if options.pause else schedules.resume if options.resume else schedules.delete
-        print(act(kubeflow, options.pause or options.resume or options.delete))
+
+
+def run_of(given: str) -> str:
+    """The id of a run, from that id or from the address of its page; raises UsageError where there is none in it."""
+    page = RUN_PAGE.search(given)
+    identity = page[1] if page else re.split(r"[?#&]", given.strip())[0].rstrip("/")
+    if not identity or "/" in identity:
+        raise UsageError(f"--follow {given}: expected a run's id, or the address of its page")
+    return identity
+
+
+def _connected(options: Options) -> tuple[Kubeflow, str]:
+    """Kubeflow at that address, and what it calls its version."""
+    kubeflow = Kubeflow(options.host, TokenSource.find(options.token_file), options.namespace, options.certificate)
+    return kubeflow, kubeflow.check()
+
+
+def _take_up(identity: str, options: Options, console: Console) -> None:
+    """Follow a run that is there already."""
+    try:
+        verdict.require_mlflow("--follow")
+        kubeflow, _ = _connected(options)
+    except UsageError:
+        raise
+    except MetsegError as error:
+        raise NotKnown(f"{error}. {asks_again(identity)}") from error
+    print(f"Run {kubeflow.page(f'runs/details/{identity}')}", flush=True)
+    _follow(Follower(kubeflow, identity, console))
 
 
 def _set_up() -> None:
@@ -180,18 +212,24 @@ def _set_up() -> None:
 
 
 def _order(options: Options) -> Order:
-    values = profile(options.profile) | parse(options.param)
+    values = profile(options.profile or "") | parse(options.param)
     check_reference(str(values.get(REFERENCE, "")))
     checked = check(values)
-    ready = package(options.images, compiled_for(checked.architectures))
+    ready = package(options.images or "", compiled_for(checked.architectures))
     parameters = pack(values)
     cron = Cron.parse(options.cron) if options.cron else None
     if options.images and not options.dry_run:
         check_images(ready.images)
     model = checked.model.name
-    given = options.name or str(parameters.get(RUN_NAME, ""))
-    name = given or default_name(model, options.cron)
-    wish = Wish(name, {RUN_NAME: name, **parameters}, None if given else default_names(model))
+    called = str(parameters.get(RUN_NAME, ""))
+    if options.name and called not in ("", options.name) and cron is None:
+        raise UsageError(
+            f"--name {options.name} and --param {RUN_NAME}={called}: a run has one name in Kubeflow and MLflow; leave "
+            "one out"
+        )
+    given = options.name or called
+    name = given or default_name(model, options.cron or "")
+    wish = Wish(name, {**parameters, RUN_NAME: name}, None if given else default_names(model))
     return Order(ready, parameters, name, None if cron else wish, cron)
 
 
@@ -238,8 +276,8 @@ def _follow(follower: Follower) -> None:
     """Follow a run to its end and say its verdict."""
     try:
         ended = follower.follow()
-    except RunFailed:
-        verdict.mark_failed(follower.run)
+    except RunFailed as failed:
+        verdict.mark_ended(follower.run, "KILLED" if failed.terminated else "FAILED")
         raise
     except KeyboardInterrupt:
         print(f"metseg: no longer followed. {follower.goes_on()}", file=sys.stderr)

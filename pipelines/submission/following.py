@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from metseg.errors import KubeflowError
+from metseg.errors import KubeflowError, MetsegError, NotKnown, UsageError
 from pipelines.console import Bars, PodLog
-from pipelines.submission.client import Kubeflow, Unreachable
+from pipelines.submission.client import Kubeflow, NotThere, Unreachable
 from pipelines.submission.cluster import Cluster, describe, node_message
 from pipelines.submission.nodes import ENDED, FAILED, RUNNING, Nodes, Standing
 from pipelines.submission.specification import Specification, Step
@@ -98,15 +98,29 @@ class Follower:
         """Wait for the run's end and give the run as it is then.
 
         Raises:
-            KubeflowError: it failed or was ended; or Kubeflow does not answer any more, and then the run goes on.
+            RunFailed: it failed or was terminated.
+            NotKnown: Kubeflow does not let us look any more; the run goes on.
+            UsageError: there is no such run.
         """
         try:
             run, nodes = self._to_the_end()
+        except MetsegError as error:
+            raise self._lost(error) from error
         finally:
             self._bars.close()
         if run.state != "SUCCEEDED":
-            raise RunFailed(self._failure(run, nodes))
+            terminated = self._terminated(run, nodes)
+            raise RunFailed(self._failure(run, nodes, terminated), terminated)
         return run
+
+    def _lost(self, error: MetsegError) -> MetsegError:
+        """What to say where the run cannot be looked at."""
+        seen = self.submitted is not None or self._steps is not None
+        if isinstance(error, NotThere):
+            if not seen:
+                return UsageError(f"{error}. Take RUN from the address of the run's page, …/#/runs/details/RUN")
+            return NotKnown(f"{error}. It was there before, so somebody deleted it: how it ended is not known")
+        return NotKnown(f"{error}. {self.goes_on() if seen else asks_again(self.run)}")
 
     def goes_on(self) -> str:
         """Where to look at a run that is followed no more, and how to take it up again."""
@@ -122,16 +136,13 @@ class Follower:
                 run = self.kubeflow.call("looking at the run", self.kubeflow.runs.run_service_get_run, self.run)
                 silent_since = None
                 self._told.pop("Kubeflow", None)
-            except Unreachable as error:
+            except Unreachable:
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > PATIENCE:
-                    raise KubeflowError(f"{error}. {self.goes_on()}") from error
+                    raise
                 self._say("Kubeflow", "away", "Kubeflow does not answer: looking again; the run goes on")
                 self.sleep(self.interval)
                 continue
-            except KubeflowError as error:
-                known = self.submitted is not None or self._steps is not None
-                raise KubeflowError(f"{error}. {self.goes_on()}" if known else str(error)) from error
             nodes = self._look(run)
             if run.state in RUN_ENDED:
                 return run, nodes
@@ -151,7 +162,9 @@ class Follower:
         nodes = Nodes((run.run_details.task_details if run.run_details else None) or [], self._steps)
         over = run.state in RUN_ENDED
         for step, standing in nodes.standings.items():
-            self._tell(step, standing)
+            if not over or standing.state in ENDED:
+                # A run that is over has nothing under way, whatever Kubeflow's record of its tasks says.
+                self._tell(step, standing)
             if first and (over or standing.state in ENDED):
                 # What was over before anybody looked has said what it had to say.
                 self._due[standing.pod] = float("inf")
@@ -186,7 +199,12 @@ class Follower:
             line = f"Kubeflow's record of the tasks ends at {done} of {len(steps)}; the run itself succeeded"
             self._say("record", "ends", line)
             done = len(steps)
-        at_work = [step.title for step, standing in nodes.standings.items() if standing.state == RUNNING]
+        over = run.state in RUN_ENDED
+        at_work = [
+            step.title
+            for step, known in nodes.standings.items()
+            if known.state == RUNNING and not known.waiting and not over
+        ]
         running = ", ".join(at_work) if len(at_work) <= 2 else f"{len(at_work)} running"
         if steps and self._told.get("tasks") != (count := f"{done} {running}"):
             self._told["tasks"] = count
@@ -264,9 +282,8 @@ class Follower:
         command = node_message(self.kubeflow.namespace, workflow, standing.node)
         return "; ".join(filter(None, said)) or f"it has no log; {command} says why"
 
-    def _failure(self, run: Any, nodes: Nodes) -> str:
+    def _failure(self, run: Any, nodes: Nodes, terminated: bool) -> str:
         """What to tell of a run that did not succeed."""
-        terminated = self._terminated(run, nodes)
         told = ["the run was terminated by a person, not by a step"] if terminated else []
         for step, standing in nodes.standings.items():
             where = f"({_kind(standing)} {standing.pod})"
@@ -293,7 +310,21 @@ class Follower:
 
 
 class RunFailed(KubeflowError):
-    """A run ended without success."""
+    """A run ended without success.
+
+    Args:
+        message: why.
+        terminated: whether a person ended it.
+    """
+
+    def __init__(self, message: str, terminated: bool) -> None:
+        super().__init__(message)
+        self.terminated = terminated
+
+
+def asks_again(run: str) -> str:
+    """How to ask for a run of which nothing is known from here."""
+    return f"How the run stands is not known: metseg submit --follow {run} asks again"
 
 
 def ending(log: str) -> str:

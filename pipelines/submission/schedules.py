@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from metseg.errors import UsageError
-from pipelines.submission.client import Kubeflow
+from metseg.errors import KubeflowError, UsageError
+from pipelines.submission.client import CREATE_SECONDS, Kubeflow, Unreachable
 from pipelines.submission.cluster import Cluster
 from pipelines.submission.cron import Cron
 from pipelines.submission.package import Package
-from pipelines.submission.submit import Started, experiment, pipeline_version
+from pipelines.submission.submit import Started, experiment, look_for, pipeline_version
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def schedule(kubeflow: Kubeflow, package: Package, parameters: dict[str, Any], n
     """Have the pipeline run by a schedule, which takes the place of those of that name: all of them would train.
 
     Raises:
-        KubeflowError: see `Kubeflow.call`.
+        KubeflowError: see `Kubeflow.call`; the message says which schedules are there.
     """
     models = kubeflow.models
     pipeline, version = pipeline_version(kubeflow, package)
@@ -81,13 +81,42 @@ def schedule(kubeflow: Kubeflow, package: Package, parameters: dict[str, Any], n
         max_concurrency="1",
         no_catchup=True,
     )
-    create = kubeflow.schedules.recurring_run_service_create_recurring_run
-    created = kubeflow.call("making the schedule", create, body)
-    for replaced in earlier:
-        _delete(kubeflow, replaced.recurring_run_id)
+    identity = _made(kubeflow, body, earlier).recurring_run_id
+    for number, replaced in enumerate(earlier):
+        try:
+            _delete(kubeflow, replaced.recurring_run_id)
+        except KubeflowError as error:
+            left = ", ".join(known.recurring_run_id for known in earlier[number:])
+            raise KubeflowError(
+                f"{error}. The schedule {name} is made ({identity}), and {left} of that name may still be there: all "
+                "of them would train. The same call again makes one and deletes the others"
+            ) from error
         logger.info("the schedule %s of that name is replaced", replaced.recurring_run_id)
-    identity = created.recurring_run_id
     return Started(identity, kubeflow.page(f"recurringrun/details/{identity}"))
+
+
+def _made(kubeflow: Kubeflow, body: Any, earlier: list[Any]) -> Any:
+    """The schedule that is made of this; where the answer does not come, it is looked for."""
+    create = kubeflow.schedules.recurring_run_service_create_recurring_run
+    try:
+        return kubeflow.call("making the schedule", create, body, _request_timeout=CREATE_SECONDS)
+    except Unreachable as error:
+        known = {entry.recurring_run_id for entry in earlier}
+        own = (body.display_name, body.experiment_id, body.trigger.cron_schedule.cron)
+
+        def is_meant(entry: Any) -> bool:
+            cron = entry.trigger and entry.trigger.cron_schedule and entry.trigger.cron_schedule.cron
+            return entry.recurring_run_id not in known and (entry.display_name, entry.experiment_id, cron) == own
+
+        again = f"The same call again is safe: it takes the place of every schedule called {body.display_name}"
+        try:
+            made = look_for(lambda: _all(kubeflow), is_meant)
+        except KubeflowError as unseen:
+            raise Unreachable(f"{error}. Whether the schedule is there is not known ({unseen}). {again}") from error
+        if made is None:
+            raise Unreachable(f"{error}. No new schedule called {body.display_name} is there. {again}") from error
+        logger.warning("Kubeflow did not answer in time, but the schedule is there")
+        return made
 
 
 def pause(kubeflow: Kubeflow, name: str) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from metseg.errors import UsageError
+from metseg.errors import KubeflowError, NotKnown, UsageError
 from metseg.tracking.image_registry import image_exists
 from pipelines.submission.client import CREATE_SECONDS, UPLOAD_SECONDS, Kubeflow, Unreachable
 from pipelines.submission.package import Package
@@ -30,7 +30,7 @@ REFERENCE, RUN_NAME = "data_reference", "run_name"
 RECENT_SECONDS, RECENT_RUNS = 600.0, 50
 """How old a run may be, and how many of the latest are looked at, to be the one that is submitted again."""
 LOOK_AGAIN_SECONDS = (0.0, 5.0, 10.0)
-"""Pauses before each look for a run whose making was not answered."""
+"""Pauses before each look for a run or schedule whose making was not answered."""
 RUN_ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
@@ -132,6 +132,7 @@ def start(kubeflow: Kubeflow, package: Package, wish: Wish, again: bool = False)
 
     Raises:
         KubeflowError: see `Kubeflow.call`.
+        NotKnown: it may have been started; nothing answers that could tell.
     """
     pipeline, version = pipeline_version(kubeflow, package)
     within = experiment(kubeflow)
@@ -153,27 +154,41 @@ def start(kubeflow: Kubeflow, package: Package, wish: Wish, again: bool = False)
     try:
         created = kubeflow.call("starting the run", create, body, _request_timeout=CREATE_SECONDS)
     except Unreachable as error:
-        known = {run.run_id for run in recent}
-        made = _look_for(kubeflow, within, replace(wish, same=None), version, known)
+        known, own = {run.run_id for run in recent}, replace(wish, same=None)
+        safe = "Submitting again is safe: one that appears late is taken up"
+        try:
+            made = look_for(
+                lambda: _recent(kubeflow, within),
+                lambda run: run.run_id not in known and own.is_met_by(run, version),
+            )
+        except KubeflowError as unseen:
+            raise NotKnown(f"{error}. Whether the run is there is not known ({unseen}). {safe}") from error
         if made is None:
-            raise Unreachable(
-                f"{error}. No run called {wish.name} is there. Submitting again is safe: one that appears late is "
-                "taken up"
-            ) from error
+            raise Unreachable(f"{error}. No run called {wish.name} is there. {safe}") from error
         logger.warning("Kubeflow did not answer in time, but the run is there")
         return _started(kubeflow, made)
     return _started(kubeflow, created)
 
 
-def _look_for(kubeflow: Kubeflow, within: str, wish: Wish, version: str, known: set[str]) -> Any | None:
-    """A run that was made though the answer did not come; None where none shows within some seconds."""
-    for pause in LOOK_AGAIN_SECONDS:
+def look_for(look: Callable[[], list[Any]], is_meant: Callable[[Any], bool]) -> Any | None:
+    """What was made though the answer did not come; None where it does not show within some seconds.
+
+    Args:
+        look: gives all that is there.
+        is_meant: whether an entry is what was made.
+
+    Raises:
+        KubeflowError: the last look was not answered either.
+    """
+    for number, pause in enumerate(LOOK_AGAIN_SECONDS, start=1):
         time.sleep(pause)
         try:
-            runs = _recent(kubeflow, within)
-        except Unreachable:
+            there = look()
+        except KubeflowError:
+            if number == len(LOOK_AGAIN_SECONDS):
+                raise
             continue
-        if made := [run for run in runs if run.run_id not in known and wish.is_met_by(run, version)]:
+        if made := [entry for entry in there if is_meant(entry)]:
             return made[0]
     return None
 

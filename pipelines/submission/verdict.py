@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any
 
-from metseg.errors import MetsegError, NotRegistered, UsageError
+from metseg.errors import MetsegError, NotKnown, NotRegistered, UsageError
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.kubeflow import RUN_TAG, fail_run_of
@@ -46,33 +46,49 @@ def verdict(run: str) -> str:
 
     Raises:
         NotRegistered: it registered nothing.
-        MetsegError: MLflow does not know.
+        NotKnown: MLflow does not say.
     """
-    settings = Settings.from_environment()
-    tracking = runs.client(settings)
-    everywhere = [experiment.experiment_id for experiment in tracking.search_experiments()]
-    found = tracking.search_runs(everywhere, f"tags.`{RUN_TAG}` = '{run}' and tags.`metseg.kind` = 'pipeline'")
-    outcome = found[0].data.tags.get("verdict", "") if found else ""
-    if not outcome:
-        raise MetsegError(
-            f"the run succeeded, but MLflow at {settings.tracking_uri} has no verdict of the Kubeflow run {run}: is it "
-            "the MLflow that the pipeline writes to?"
-        )
-    winner, number = found[0].data.tags.get("winner", ""), found[0].data.tags.get("registered.version", "")
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = _tags(Settings.from_environment(), run)
+    except (MetsegError, MlflowException) as error:
+        why = str(error).partition("\n")[0]
+        raise NotKnown(
+            f"the run succeeded, but its verdict could not be read ({why}): metseg submit --follow {run} asks again"
+        ) from error
+    outcome, winner, number = tags["verdict"], tags.get("winner", ""), tags.get("registered.version", "")
     if outcome != "promote":
         raise NotRegistered(f"the gate said {outcome}: nothing was registered, and what is served stays")
     return f"the gate passed {winner}: registered as version {number}"
 
 
-def mark_failed(run: str) -> None:
-    """Have the run of a pipeline that failed end as FAILED in MLflow too, where its last step could not say so."""
+def _tags(settings: Settings, run: str) -> dict[str, str]:
+    """What the pipeline's run in MLflow is marked with, a verdict among it; raises MetsegError where there is none."""
+    tracking = runs.client(settings)
+    everywhere = [experiment.experiment_id for experiment in tracking.search_experiments()]
+    found = tracking.search_runs(everywhere, f"tags.`{RUN_TAG}` = '{run}' and tags.`metseg.kind` = 'pipeline'")
+    if not found or not found[0].data.tags.get("verdict"):
+        raise MetsegError(
+            f"MLflow at {settings.tracking_uri} has no verdict of it: is it the MLflow that the pipeline writes to?"
+        )
+    return dict(found[0].data.tags)
+
+
+def mark_ended(run: str, status: str) -> None:
+    """Have a run that ended without success end in MLflow too, where its last step could not say so.
+
+    Args:
+        run: id of the Kubeflow run.
+        status: `FAILED`, or `KILLED` where a person terminated it.
+    """
     from mlflow.exceptions import MlflowException
 
     settings = Settings.from_environment()
     try:
-        marked = fail_run_of(runs.client(settings), run)
+        marked = fail_run_of(runs.client(settings), run, status)
     except (MetsegError, MlflowException) as error:
         logger.warning("the run is still shown as running in MLflow at %s (%s)", settings.tracking_uri, error)
         return
     if marked:
-        logger.info("MLflow: marked as failed, with %d runs", marked)
+        logger.info("MLflow: marked as %s, with %d runs", status.lower(), marked)

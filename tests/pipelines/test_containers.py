@@ -43,6 +43,12 @@ def test_steps_that_would_share_nothing_are_refused_with_the_variable(missing, t
     assert "docker compose up" in answer.stderr
 
 
+def test_an_empty_value_is_refused_and_starts_no_run_without_containers(tmp_path):
+    answer = run(tmp_path, "")
+    assert answer.returncode == 2 and '--images "": the value is empty' in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_docker_that_does_not_answer_is_said(tmp_path):
     answer = run(tmp_path, "0.1.0", **SERVICES, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert answer.returncode == 1 and "no Docker answers" in answer.stderr and "Traceback" not in answer.stderr

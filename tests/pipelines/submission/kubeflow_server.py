@@ -63,7 +63,7 @@ class Kubeflow:
         logs: of pods, by title of the step.
         behind_ui: whether the UI stands between, which gives logs at an address of its own.
         away: how many requests from now are answered with 503.
-        lose: how many runs are made without an answer.
+        lose: how many runs or schedules are made without an answer.
         plugins: of a finished run.
         extra: further fields of a finished run.
         together: whether steps begin without waiting for the one before.
@@ -248,10 +248,13 @@ class Kubeflow:
         kept = self._kept(self.runs, "run_id", {**body, "state": "PENDING"})
         kept["_documents"], kept["_pods"] = documents, {}
         self.started(kept["run_id"])
+        self._lose_answer()
+        return _public(kept)
+
+    def _lose_answer(self) -> None:
         if self.lose:
             self.lose -= 1
             raise Refused(UNAVAILABLE, "upstream request timeout")
-        return _public(kept)
 
     def _run_service_list_runs(self, request: Request, *_: Any) -> dict[str, Any]:
         return self._listed(request, self.runs.values(), "runs", experiment_id=request.args.get("experiment_id", ""))
@@ -309,7 +312,9 @@ class Kubeflow:
         self._checked_run(body)
         cron = body["trigger"]["cron_schedule"]["cron"]
         expect(len(cron.split()) == 6, "cron", "six fields", cron)
-        return self._kept(self.schedules, "recurring_run_id", {**body, "status": "ENABLED"})
+        kept = self._kept(self.schedules, "recurring_run_id", {**body, "status": "ENABLED"})
+        self._lose_answer()
+        return kept
 
     def _recurring_run_service_delete_recurring_run(
         self, request: Request, path: dict[str, str], _: Any

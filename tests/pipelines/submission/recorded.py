@@ -11,15 +11,27 @@ import kfp_server_api
 
 from pipelines.submission.package import documents
 from pipelines.submission.specification import Specification
+from tests.pipelines.submission.kubeflow_server import Kubeflow
 
 FOLDER = Path(__file__).parent / "recordings"
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "training-92ef0e7.yaml"
 RUNS = sorted(path.stem for path in FOLDER.glob("run-*.json"))
+VERSION = {"pipeline_id": "p", "display_name": "v", "name": "v"}
 
 
 def answer(name: str) -> Any:
     """A recorded answer as JSON."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def play(kubeflow: Kubeflow, name: str) -> str:
+    """Have a server give a recorded answer, and the pipeline of 92ef0e7 as the version that it names; gives the run."""
+    kubeflow.recorded = answer(name)
+    reference = kubeflow.recorded.get("pipeline_version_reference")
+    if reference:
+        compiled = documents(FIXTURE.read_text(encoding="utf-8"))
+        kubeflow.versions[reference["pipeline_version_id"]] = {**VERSION, "_documents": compiled}
+    return str(kubeflow.recorded["run_id"])
 
 
 def run(recorded: Any) -> Any:

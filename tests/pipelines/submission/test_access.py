@@ -68,7 +68,22 @@ def test_token_that_is_over_while_waiting_says_that_the_run_goes_on(submit, kube
 
     kubeflow.started = expire
     code, said = submit(*DATA, "--wait")
-    assert code == 1 and "kubectl create token" in said and f"The run goes on: {host}/#/runs/details/" in said
+    assert code == 4 and "kubectl create token" in said and f"The run goes on: {host}/#/runs/details/" in said
+
+
+def test_token_file_that_goes_away_while_waiting_says_that_the_run_goes_on(submit, kubeflow, tmp_path, mlflow_says):
+    mlflow_says(verdict="promote")
+    path = tmp_path / "token"
+    path.write_text("right")
+    leave = kubeflow.started
+
+    def take_away(run: str) -> None:
+        leave(run)
+        path.unlink()
+
+    kubeflow.started = take_away
+    code, said = submit(*DATA, "--wait", "--token-file", str(path))
+    assert code == 4 and f"token file {path} cannot be read" in said and "The run goes on" in said
 
 
 def test_missing_token_file_names_the_file_and_the_remedy(submit, tmp_path):

@@ -11,16 +11,12 @@ from metseg.settings import Settings
 from metseg.tracking import runs
 from pipelines.submission.cluster import waiting_reason
 from pipelines.submission.following import ending
-from pipelines.submission.package import documents
 from tests.pipelines.submission import DATA, recorded
 from tests.pipelines.submission.kubeflow_server import Kubeflow
 
 PLAIN, RETRY = (
     f"metseg-training-92stb-metadata-0-3-{tried_again}system-container-impl" for tried_again in ("", "retry-")
 )
-VERSION = {"pipeline_id": "p", "display_name": "v", "name": "v"}
-
-
 LOOKS = 3
 
 
@@ -42,12 +38,7 @@ def playing(kubeflow: Kubeflow, monkeypatch):
 
     def play(name: str) -> str:
         looks.clear()
-        kubeflow.recorded = recorded.answer(name)
-        reference = kubeflow.recorded.get("pipeline_version_reference")
-        if reference:
-            compiled = documents(recorded.FIXTURE.read_text(encoding="utf-8"))
-            kubeflow.versions[reference["pipeline_version_id"]] = {**VERSION, "_documents": compiled}
-        return str(kubeflow.recorded["run_id"])
+        return recorded.play(kubeflow, name)
 
     return play
 
@@ -149,7 +140,7 @@ def test_pod_that_kubernetes_refuses_is_named_with_how_to_ask_and_then_with_the_
 
 def test_run_that_argo_says_was_stopped_was_stopped_by_a_person(submit, kubeflow, playing, leave, kubernetes):
     run = playing("run-pods-pending-unschedulable")
-    leave(run)
+    left = leave(run)
     kubeflow.recorded["state"] = "FAILED"
     path = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows/metseg-training-92stb"
     messages = [e["message"] for e in recorded.answer("events-warnings")["items"]]
@@ -157,6 +148,7 @@ def test_run_that_argo_says_was_stopped_was_stopped_by_a_person(submit, kubeflow
     kubernetes[path] = {"status": {"nodes": {"metseg-training-92stb": {"message": message}}}}
     code, said = submit("--follow", run)
     assert code == 1 and "the run was terminated by a person" in said
+    assert runs.client(Settings.from_environment()).get_run(left).info.status == "KILLED"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +177,7 @@ def test_reason_of_a_waiting_pod_is_read_from_its_own_record(status, expected):
 def test_run_that_is_not_there_is_said_so(submit, kubeflow, leave):
     leave("x")
     code, said = submit("--follow", "nobody")
-    assert code == 1 and "Run nobody not found" in said and "The run goes on" not in said
+    assert code == 2 and "Run nobody not found" in said and "The run goes on" not in said
 
 
 def test_run_whose_pipeline_is_gone_is_followed_by_its_state(submit, kubeflow, playing, leave):
@@ -196,7 +188,18 @@ def test_run_whose_pipeline_is_gone_is_followed_by_its_state(submit, kubeflow, p
     assert code == 0 and "only its end is told" in said
 
 
-@pytest.mark.parametrize("address", ["{run}", "http://kubeflow.example.org/#/runs/details/{run}"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "{run}",
+        " {run}\n",
+        "{run}?tab=1",
+        "http://kubeflow.example.org/#/runs/details/{run}",
+        "http://kubeflow.example.org/#/runs/details/{run}/?pod=1",
+        "http://kubeflow.example.org/apis/v2beta1/runs/{run}",
+        " https://kubeflow.example.org/_/pipeline/?ns=imaging#/runs/details/{run}?ns=imaging ",
+    ],
+)
 def test_run_that_another_started_is_followed_by_the_pipeline_of_its_version(submit, kubeflow, leave, address):
     submit(*DATA)
     (run,) = kubeflow.runs

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import kfp_server_api
 import pytest
 
 from metseg.errors import UsageError
 from pipelines.submission.cron import Cron
 from tests.pipelines.submission import DATA, recorded
+from tests.pipelines.submission.kubeflow_server import UNAVAILABLE
+from tests.pipelines.submission.schema import Refused
 
 WEEKLY = (*DATA, "--cron", "0 3 * * 1", "--name", "weekly")
 ZONE_PATH = "/api/v1/namespaces/kubeflow/configmaps/pipeline-install-config"
@@ -27,6 +30,65 @@ def test_cron_makes_a_schedule_and_takes_the_place_of_the_one_of_that_name(submi
     assert second["trigger"]["cron_schedule"]["cron"] == "0 30 4 * * *"
     submit(*DATA, "--cron", "30 4 * * *", "--name", "other")
     assert len(kubeflow.schedules) == 2
+
+
+def test_schedule_whose_answer_is_lost_is_found_and_takes_the_others_place(submit, kubeflow):
+    submit(*WEEKLY)
+    (first,) = kubeflow.schedules
+    kubeflow.lose = 1
+    code, said = submit(*DATA, "--cron", "30 4 * * *", "--name", "weekly")
+    (second,) = kubeflow.schedules
+    assert code == 0 and second != first and "did not answer in time, but the schedule is there" in said
+    assert f"recurringrun/details/{second}" in said
+
+
+def test_schedule_that_was_not_made_is_said_not_to_be_there_and_the_earlier_one_stays(submit, kubeflow, monkeypatch):
+    submit(*WEEKLY)
+
+    def refuse(*_):
+        raise Refused(UNAVAILABLE, "upstream request timeout")
+
+    monkeypatch.setattr(kubeflow, "_recurring_run_service_create_recurring_run", refuse)
+    code, said = submit(*DATA, "--cron", "0 3 * * 1", "--name", "weekly")
+    assert code == 1 and "No new schedule called weekly is there" in said and "The same call again is safe" in said
+    assert len(kubeflow.schedules) == 1
+    lose = kubeflow._recurring_run_service_list_recurring_runs
+    answered = []
+
+    def once(*arguments):
+        answered.append(arguments)
+        return lose(*arguments) if len(answered) == 1 else refuse()
+
+    monkeypatch.setattr(kubeflow, "_recurring_run_service_list_recurring_runs", once)
+    code, said = submit(*DATA, "--cron", "0 3 * * 1", "--name", "weekly")
+    assert code == 1 and "Whether the schedule is there is not known" in said
+
+
+def test_earlier_schedule_that_cannot_be_deleted_is_named_beside_the_new_one(submit, kubeflow, monkeypatch):
+    submit(*WEEKLY)
+    (first,) = kubeflow.schedules
+    with monkeypatch.context() as patched:
+
+        def refuse(*_):
+            raise Refused(UNAVAILABLE, "upstream request timeout")
+
+        patched.setattr(kubeflow, "_recurring_run_service_delete_recurring_run", refuse)
+        code, said = submit(*WEEKLY)
+    second = list(kubeflow.schedules)[-1]
+    assert code == 1 and f"The schedule weekly is made ({second}), and {first} of that name may still be there" in said
+    assert submit(*WEEKLY)[0] == 0 and len(kubeflow.schedules) == 1
+
+
+def test_making_a_schedule_may_take_three_minutes(submit, monkeypatch):
+    asked = []
+    create = kfp_server_api.RecurringRunServiceApi.recurring_run_service_create_recurring_run
+    monkeypatch.setattr(
+        kfp_server_api.RecurringRunServiceApi,
+        "recurring_run_service_create_recurring_run",
+        lambda self, body, **named: asked.append(named["_request_timeout"]) or create(self, body, **named),
+    )
+    submit(*WEEKLY)
+    assert asked == [180]
 
 
 def test_zone_of_the_times_is_said_and_asked_of_kubernetes_where_it_can_be(submit, kubernetes):

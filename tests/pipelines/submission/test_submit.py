@@ -120,6 +120,14 @@ def test_run_that_was_not_made_is_said_not_to_be_there(submit, kubeflow, monkeyp
     assert code == 1 and "No run called june is there" in said and "Submitting again is safe" in said
 
 
+def test_run_that_may_have_been_made_is_not_said_to_be_absent(submit, kubeflow):
+    kubeflow.lose = 1
+    kubeflow.started = lambda run: setattr(kubeflow, "away", 10**6)
+    code, said = submit(*DATA, "--name", "june")
+    assert code == 4 and "Whether the run is there is not known" in said and "No run called" not in said
+    assert "Submitting again is safe" in said
+
+
 @pytest.mark.parametrize("naming", [("--name", "june"), ()])
 def test_submit_that_is_repeated_takes_up_the_run_that_is_there(submit, kubeflow, naming):
     submit(*DATA, *naming)
@@ -185,11 +193,41 @@ def test_making_a_run_may_take_three_minutes(submit, kubeflow, monkeypatch):
         (("--schedules", "--pause", "weekly"), "one thing at a time"),
         (("--follow", "x", "--dry-run"), "nothing new is started"),
         ((*DATA, "--delete", "weekly"), "nothing new is started"),
+        (("--schedules", "--wait"), "a schedule has no end to wait for"),
+        (("--pause", "weekly", "--wait"), "a schedule has no end to wait for"),
+        (("--resume", "weekly", "--wait"), "a schedule has no end to wait for"),
+        (("--delete", "weekly", "--wait"), "a schedule has no end to wait for"),
+        ((*DATA, "--cron", "0 3 * * 1", "--again"), "leave --again out"),
+        ((*DATA, "--name", "b", "--param", f"{RUN_NAME}=a"), "a run has one name in Kubeflow and MLflow"),
+        (("--follow", "http://kubeflow.example.org/"), "expected a run's id"),
+        *(
+            ((*DATA, option, value), f'{option} "": the value is empty')
+            for option in ("--follow", "--cron", "--pause", "--resume", "--delete", "--name", "--images", "--profile")
+            for value in ("", " ")
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_kubeflow_is_asked(submit, kubeflow, arguments, expected):
     code, said = submit(*arguments)
     assert code == 2 and expected in said and not kubeflow.log
+
+
+@pytest.mark.parametrize(
+    ("naming", "name"),
+    [
+        (("--name", "a", "--param", f"{RUN_NAME}=a"), "a"),
+        (("--param", f"{RUN_NAME}=a"), "a"),
+        (("--name", "a"), "a"),
+        (("--name", "a", "--param", f"{RUN_NAME}="), "a"),
+        ((), None),
+        (("--param", f"{RUN_NAME}="), None),
+    ],
+)
+def test_run_is_called_alike_in_kubeflow_and_in_mlflow(submit, kubeflow, naming, name):
+    code, _ = submit(*DATA, *naming)
+    (run,) = kubeflow.runs.values()
+    assert code == 0 and run["display_name"] == run["runtime_config"]["parameters"][RUN_NAME]
+    assert run["display_name"] == name or (name is None and run["display_name"].startswith("brain-mets-segmentation 2"))
 
 
 def test_several_peoples_kubeflow_needs_a_namespace(submit, kubeflow):

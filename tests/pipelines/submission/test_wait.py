@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from metseg.progress import LOG_TAG, STEP_TAG, TAG
 from metseg.settings import Settings
@@ -74,10 +76,34 @@ def test_wait_ends_with_3_where_the_gate_registers_nothing(submit, mlflow_says, 
     assert code == 3 and f"the gate said {outcome}" in said
 
 
-def test_wait_without_a_verdict_in_mlflow_is_no_success(submit, mlflow_says):
+def test_verdict_that_is_not_in_mlflow_is_not_known(submit, kubeflow, mlflow_says):
     mlflow_says()
     code, said = submit(*DATA, "--wait")
-    assert code == 1 and "has no verdict" in said
+    (run,) = kubeflow.runs
+    assert code == 4 and "the run succeeded, but its verdict could not be read (MLflow at " in said
+    assert "has no verdict of it" in said and f"metseg submit --follow {run} asks again" in said
+
+
+@pytest.mark.parametrize("silent", ["client", "search"])
+def test_mlflow_that_is_away_at_the_end_leaves_the_verdict_unknown(submit, kubeflow, leave, monkeypatch, silent):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    def started(run: str) -> None:
+        leave(run, verdict="promote", winner="unet", registered_version="1")
+        if silent == "client":
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        else:
+            monkeypatch.setattr(MlflowClient, "search_runs", refuse)
+
+    def refuse(*_, **__):
+        raise MlflowException("API request failed with error code 502\n<html>")
+
+    kubeflow.started = started
+    code, said = submit(*DATA, "--wait")
+    (run,) = kubeflow.runs
+    assert code == 4 and "the run succeeded, but its verdict could not be read (" in said
+    assert ("127.0.0.1:9" in said or "error code 502)" in said) and "<html>" not in said
+    assert f"metseg submit --follow {run} asks again" in said
 
 
 def test_failed_run_ends_with_1_in_the_steps_own_words(submit, kubeflow, mlflow_says, host):
@@ -136,14 +162,15 @@ def test_run_that_fails_ends_as_failed_in_mlflow(submit, kubeflow, leave):
 
 
 def test_wait_needs_mlflow_before_anything_is_started(submit, kubeflow, monkeypatch):
-    for arguments, option in (((*DATA, "--wait"), "--wait"), (("--follow", "r"), "--follow")):
+    for arguments, option, unanswered in (((*DATA, "--wait"), "--wait", 1), (("--follow", "r"), "--follow", 4)):
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         code, said = submit(*arguments)
         assert code == 2 and f"{option} ends with the verdict" in said and not kubeflow.log
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         code, said = submit(*arguments)
-        assert code == 1 and "MLflow at http://127.0.0.1:9 does not answer" in said and not kubeflow.log
+        assert code == unanswered and "MLflow at http://127.0.0.1:9 does not answer" in said and not kubeflow.log
+        assert ("metseg submit --follow r asks again" in said) == (option == "--follow")
 
 
 def test_kubeflow_that_is_away_for_a_while_is_asked_again(submit, kubeflow, mlflow_says):
@@ -159,6 +186,42 @@ def test_kubeflow_that_is_away_for_a_while_is_asked_again(submit, kubeflow, mlfl
     assert code == 0 and said.count("Kubeflow does not answer") == 1
 
 
+def test_kubeflow_that_stays_away_leaves_the_end_unknown(submit, kubeflow, mlflow_says, monkeypatch):
+    monkeypatch.setattr(following, "PATIENCE", 0.05)
+    mlflow_says(verdict="promote", winner="unet", registered_version="1")
+    leave = kubeflow.started
+
+    def leave_for_good(run: str) -> None:
+        leave(run)
+        kubeflow.away = 10**6
+
+    kubeflow.started = leave_for_good
+    code, said = submit(*DATA, "--wait")
+    (run,) = kubeflow.runs
+    assert code == 4 and "cannot do it now" in said and "The run goes on" in said
+    # Whoever asks again, and is not answered, is not told that it failed.
+    code, said = submit("--follow", run)
+    assert code == 4 and f"How the run stands is not known: metseg submit --follow {run} asks again" in said
+    kubeflow.away = 0
+    assert submit("--follow", run)[0] == 0
+
+
+def test_run_that_is_deleted_while_it_is_followed_is_not_said_to_go_on(submit, kubeflow, mlflow_says):
+    mlflow_says()
+    kubeflow.goes[SECOND] = ["RUNNING", "RUNNING", "RUNNING", "SUCCEEDED"]
+    answer = kubeflow._run_service_get_run
+
+    def forget(request, path, body):
+        found = answer(request, path, body)
+        if kubeflow.looks[path["run_id"]] == 3:
+            kubeflow.runs.clear()
+        return found
+
+    kubeflow._run_service_get_run = forget
+    code, said = submit(*DATA, "--wait")
+    assert code == 4 and "somebody deleted it" in said and "goes on" not in said
+
+
 def test_record_that_stands_still_does_not_hide_that_the_run_succeeded(submit, kubeflow, mlflow_says):
     mlflow_says(verdict="promote", winner="unet", registered_version="1")
     kubeflow.frozen = 5
@@ -167,8 +230,9 @@ def test_record_that_stands_still_does_not_hide_that_the_run_succeeded(submit, k
 
 
 @pytest.mark.parametrize("how", ["state", "history"])
-def test_run_that_a_person_ended_is_said_to_be_so(submit, kubeflow, mlflow_says, how):
-    mlflow_says()
+def test_run_that_a_person_ended_is_said_to_be_so_and_is_killed_in_mlflow(submit, kubeflow, leave, how):
+    left = []
+    kubeflow.started = lambda run: left.append(leave(run))
     kubeflow.goes[SECOND] = ["RUNNING", "RUNNING", "FAILED"] if how == "history" else ["RUNNING", "SUCCEEDED"]
     kubeflow.ends = "CANCELED"
     if how == "history":
@@ -176,6 +240,7 @@ def test_run_that_a_person_ended_is_said_to_be_so(submit, kubeflow, mlflow_says,
         kubeflow.extra = {"state_history": [{"update_time": "2026-11-27T21:00:00Z", "state": "CANCELING"}]}
     code, said = submit(*DATA, "--wait")
     assert code == 1 and "the run was terminated by a person" in said and "it has no log" not in said
+    assert runs.client(Settings.from_environment()).get_run(left[0]).info.status == "KILLED"
 
 
 def test_run_that_nobody_begins_is_spoken_of(submit, kubeflow, mlflow_says, monkeypatch):
