@@ -23,7 +23,9 @@ EVERYWHERE_VARIABLE = "METSEG_PSEUDONYMS"
 KEY_FILE = "pseudonym.key"
 SHORT_KEY = 16
 KUBEFLOW_VARIABLE = "METSEG_KUBEFLOW_RUN"
-SECRET = 'kubectl -n NAMESPACE create secret generic metseg-pseudonyms --from-literal=key="$(openssl rand -hex 32)"'
+SECRET = (
+    "openssl rand -hex 32 | kubectl -n NAMESPACE create secret generic metseg-pseudonyms --from-file=key=/dev/stdin"
+)
 """Makes the Secret that Kubeflow's steps take the key from, in the namespace of the runs."""
 STANDARD_UID = "1.2.840.10008."
 """Root of the UIDs that the DICOM standard itself gives out: SOP classes, transfer syntaxes. They name nobody."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from metseg.doctor import remedies
 from metseg.doctor.kubectl import Kubectl, Object
 from metseg.doctor.needs import PipelineNeeds, Source
 from metseg.doctor.report import Finding, broken, good, warning
@@ -15,7 +16,6 @@ RUNS_LABEL = ("metseg-runs", "true")
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 FOR_A_CHAMPION = ("model-server", "gateway")
 """Services that are ready once there is a model to serve."""
-OVERLAY = "kubectl apply -k infra/kubernetes/overlays/OVERLAY"
 
 
 def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
@@ -27,7 +27,8 @@ def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
         there = cluster.object("namespace", namespace)
         labels = (there or {}).get("metadata", {}).get("labels", {})
         if there is None:
-            findings.append(broken(what, "absent", f"kubectl create namespace {namespace}; {secrets_command(runs)}"))
+            # The script gives each the labels that it needs: restricted pods here, the policies' one there.
+            findings.append(broken(what, "absent", remedies.first_call(runs)))
         elif namespace == runs and labels.get(name) != value:
             remedy = f"kubectl label namespace {namespace} {name}={value}"
             findings.append(
@@ -36,11 +37,6 @@ def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
         else:
             findings.append(good(what, f"label {name}={value}" if namespace == runs else "there"))
     return findings
-
-
-def secrets_command(runs: str) -> str:
-    """Return the command that makes the secrets of a namespace of runs."""
-    return f"infra/kubernetes/secrets.sh {runs} | kubectl apply -f -"
 
 
 def examine_settings(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
@@ -52,11 +48,11 @@ def examine_settings(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[
         missing = [key for key in required if not values.get(key)]
         what = f"ConfigMap {name}"
         if there is None and required:
-            findings.append(broken(what, f"absent in namespace {runs}: runs fail", OVERLAY))
+            findings.append(broken(what, f"absent in namespace {runs}: runs fail", remedies.overlay(runs)))
         elif there is None:
             findings.append(good(what, "absent; optional"))
         elif missing:
-            remedy = f"{OVERLAY}; or kubectl -n {runs} edit configmap {name}"
+            remedy = f"{remedies.overlay(runs)}; or kubectl -n {runs} edit configmap {name}"
             findings.append(broken(what, f"lacks {', '.join(missing)}: runs fail", remedy))
         else:
             known = ", ".join(key for key in (*required, *optional) if values.get(key))
@@ -73,12 +69,12 @@ def examine_secrets(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[F
         keys = there.get(name)
         missing = [key for key in (*required, *optional) if key not in (keys or ())]
         if keys is None and required:
-            findings.append(broken(what, f"absent in namespace {runs}: runs fail", secrets_command(runs)))
+            findings.append(broken(what, f"absent in namespace {runs}: runs fail", remedies.secrets([name], runs)))
         elif keys is None:
             findings.append(_optional_secret(what, name, runs))
         elif missing:
-            remedy = f"{secrets_command(runs)} fills gaps"
-            findings.append(broken(what, f"lacks {', '.join(missing)}, which steps read", remedy))
+            found = f"lacks {', '.join(missing)}, which steps read"
+            findings.append(broken(what, found, f"{remedies.secrets_command(runs)} fills gaps"))
         else:
             findings.append(good(what, f"has {', '.join(sorted(keys & {*required, *optional}))}"))
     return findings
@@ -95,7 +91,8 @@ WITHOUT = {
 def _optional_secret(what: str, name: str, runs: str) -> Finding:
     if name not in WITHOUT:
         return good(what, "absent; optional")
-    return warning(what, f"absent: {WITHOUT[name]}", secrets_command(runs))
+    remedy = remedies.storage_keys(runs) if name == remedies.STORAGE else remedies.secrets_command(runs)
+    return warning(what, f"absent: {WITHOUT[name]}", remedy)
 
 
 def _by_name(sources: tuple[Source, ...]) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
@@ -117,7 +114,8 @@ def examine_storage(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[F
     for name in needs.claims:
         what = f"Claim {name}"
         if name not in by_name:
-            findings.append(broken(what, f"absent in namespace {runs}: training pods do not start", OVERLAY))
+            found = f"absent in namespace {runs}: training pods do not start"
+            findings.append(broken(what, found, remedies.overlay(runs)))
         else:
             findings.append(_claim(what, by_name[name], classes, nodes, shared=True))
     services = [] if runs == SERVICES else cluster.objects("persistentvolumeclaims", SERVICES)
@@ -177,7 +175,7 @@ def examine_services(cluster: Kubectl, runs: str) -> list[Finding]:
         *cluster.objects("statefulsets", SERVICES),
     ]
     if not workloads:
-        remedy = f"{OVERLAY}; nothing to do if MLflow and the model server run elsewhere"
+        remedy = f"{remedies.OVERLAY}; nothing to do if MLflow and the model server run elsewhere"
         return [warning(f"Services in {SERVICES}", "none", remedy)]
     secrets = cluster.secret_keys(SERVICES)
     return [_service(workload, secrets, runs) for workload in workloads]
@@ -186,13 +184,15 @@ def examine_services(cluster: Kubectl, runs: str) -> list[Finding]:
 def _service(workload: Object, secrets: dict[str, frozenset[str]], runs: str) -> Finding:
     name = workload["metadata"]["name"]
     what = f"Service {SERVICES}/{name}"
-    missing = sorted(
-        f"{secret} ({key})" if key else secret
-        for secret, key in _secrets_read(workload)
+    missing = [
+        (secret, key)
+        for secret, key in dict.fromkeys(_secrets_read(workload))
         if secret not in secrets or (key and key not in secrets[secret])
-    )
+    ]
     if missing:
-        return broken(what, f"lacks Secret {', '.join(missing)}", f"{secrets_command(runs)} fills gaps")
+        names = sorted(f"{secret} ({key})" if key else secret for secret, key in missing)
+        remedy = remedies.secrets(sorted({secret for secret, _ in missing}), runs)
+        return broken(what, f"lacks Secret {', '.join(names)}", remedy)
     wanted = workload["spec"].get("replicas", 1)
     ready = workload.get("status", {}).get("readyReplicas", 0)
     found = f"{ready} of {wanted} ready"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from metseg.doctor import remedies
 from metseg.doctor.kubectl import Kubectl, Object
-from metseg.doctor.namespaces import OVERLAY, SERVICES
+from metseg.doctor.namespaces import SERVICES
 from metseg.doctor.needs import PipelineNeeds
 from metseg.doctor.report import Finding, broken, good, unknown, warning
 
@@ -110,7 +111,8 @@ def examine_policies(cluster: Kubectl, runs: str) -> list[Finding]:
         if expected in names:
             findings.append(good(what, f"{len(names)}, with {expected}"))
         else:
-            findings.append(warning(what, f"no {expected}: its pods may be reached from anywhere", OVERLAY))
+            remedy = remedies.OVERLAY if namespace == SERVICES else remedies.overlay(runs)
+            findings.append(warning(what, f"no {expected}: its pods may be reached from anywhere", remedy))
     enforcing, found = _enforcing(cluster.objects("daemonsets", "*"), cluster)
     what = "Policies are enforced"
     if enforcing:

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from metseg.doctor.cluster import Examination, examine
 from metseg.doctor.kubectl import Kubectl
 from metseg.doctor.kubeflow import HEALTH
+from metseg.doctor.needs import PipelineNeeds, Source
 from metseg.doctor.report import Finding
 from tests.doctor.fake_kubectl import Failed, answer
 
@@ -25,6 +27,25 @@ KINDS = (
     "configmaps",
     "secrets",
 )
+
+NEEDS = PipelineNeeds(
+    config_maps=(
+        Source("metseg-settings", ("MLFLOW_TRACKING_URI", "METSEG_MODEL_SERVER"), ("A", "B")),
+        Source("metseg-settings", ("AWS_ENDPOINT_URL",), ("C",), optional=True),
+        Source("metseg-proxy", ("HTTPS_PROXY",), ("HTTPS_PROXY",), optional=True),
+    ),
+    secrets=(
+        Source("metseg-mlflow-client", ("username", "password"), ("D", "E"), optional=True),
+        Source("metseg-storage", ("access-key-id", "secret-access-key"), ("F", "G"), optional=True),
+        Source("metseg-git", (), (), optional=True),
+    ),
+    claims=("metseg-state",),
+    images=("metseg-data:0.1.0", "metseg-train:0.1.0"),
+    labels={"app.kubernetes.io/name": "metseg-pipeline"},
+    user=1000,
+    group=0,
+)
+"""Of the pipeline that ran on the recorded cluster, in short."""
 
 
 def recording(name: str) -> Any:
@@ -94,3 +115,7 @@ def line(findings: list[Finding], what: str) -> Finding:
     """The one finding about a thing."""
     (found,) = (finding for finding in findings if finding.what == what)
     return found
+
+
+def findings(cluster: Cluster, **more) -> list[Finding]:
+    return examine(cluster.kubectl(), Examination(**{"runs": "kubeflow", "needs": NEEDS, **more}))

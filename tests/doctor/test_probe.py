@@ -17,8 +17,7 @@ import pytest
 from metseg.doctor import reach
 from metseg.doctor.probe import probe
 from metseg.doctor.report import State, exit_code
-from tests.doctor.recorded import Cluster, line
-from tests.doctor.test_cluster import NEEDS
+from tests.doctor.recorded import NEEDS, Cluster, line
 
 REACHED = {"mlflow": "", "store": "not set", "model server": ""}
 DENIED = {"mlflow": "timed out", "store": "not set", "model server": "timed out"}

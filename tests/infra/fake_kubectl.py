@@ -20,6 +20,19 @@ import yaml
 CLUSTER = Path(os.environ["FAKE_CLUSTER"])
 PLURALS = {"secrets": "Secret", "secret": "Secret", "namespaces": "Namespace", "namespace": "Namespace", "pods": "Pod"}
 WHOLE_CLUSTER = "-"
+LONG = {"-f": "--filename", "-n": "--namespace", "-o": "--output"}
+VALUED = ("--filename", "--namespace", "--output")
+
+
+def normalised(arguments: list[str]) -> list[str]:
+    """Options in one form: `--namespace metseg` and `-n metseg` as `--namespace=metseg`."""
+    found: list[str] = []
+    for argument in arguments:
+        if found and found[-1] in VALUED:
+            found[-1] = f"{found[-1]}={argument}"
+        else:
+            found.append(LONG.get(argument, argument))
+    return found
 
 
 def fail(text: str) -> None:
@@ -72,7 +85,12 @@ def get(words: list[str], options: dict[str, str]) -> None:
     kind = PLURALS.get(kind, kind)
     namespace = WHOLE_CLUSTER if kind == "Namespace" else options["namespace"]
     found = [entry for entry in objects(kind, namespace) if not names or entry["metadata"]["name"] in names]
-    if options["output"] == "name":
+    if options["output"].startswith("jsonpath="):
+        if not found:
+            fail(f'(NotFound): {words[0]} "{names[0]}" not found')
+        key = options["output"].removeprefix("jsonpath={.data.").removesuffix("}").replace("\\.", ".")
+        print(found[0]["data"].get(key, ""), end="")
+    elif options["output"] == "name":
         print("".join(f"{entry['kind'].lower()}/{entry['metadata']['name']}\n" for entry in found), end="")
     elif found or not names:
         if len(names) == 1:
@@ -97,8 +115,29 @@ def label_namespace(name: str, label: str) -> None:
     print(f"namespace/{name} labeled")
 
 
+def remove_label(name: str, label: str) -> None:
+    path = path_of("Namespace", WHOLE_CLUSTER, name)
+    entry = json.loads(path.read_text())
+    entry["metadata"].get("labels", {}).pop(label, None)
+    path.write_text(json.dumps(entry))
+    print(f"namespace/{name} unlabeled")
+
+
+def delete(kind: str, names: list[str], options: dict[str, str]) -> None:
+    missing = []
+    for name in names:
+        path = path_of(PLURALS.get(kind, kind), options["namespace"], name)
+        if path.exists():
+            path.unlink()
+            print(f'{kind} "{name}" deleted')
+        elif "ignore-not-found" not in options:
+            missing.append(name)
+    if missing:
+        fail(f'(NotFound): {kind} "{missing[0]}" not found')
+
+
 def main(arguments: list[str]) -> None:
-    own, _, command = "\0".join(arguments).partition("\0--\0")
+    own, _, command = "\0".join(normalised(arguments)).partition("\0--\0")
     words = [part for part in own.split("\0") if not part.startswith("--")]
     options = {
         part.removeprefix("--").partition("=")[0]: part.partition("=")[2]
@@ -114,6 +153,10 @@ def main(arguments: list[str]) -> None:
             get(rest, options)
         case ["create", "namespace", name]:
             create_namespace(name)
+        case ["label", "namespace", name, label] if label.endswith("-"):
+            remove_label(name, label.removesuffix("-"))
+        case ["delete", kind, *names]:
+            delete(kind, names, options)
         case ["label", "namespace", name, label]:
             label_namespace(name, label)
         case ["exec", _]:

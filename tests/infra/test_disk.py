@@ -14,6 +14,7 @@ from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.imaging.phantom import generate_cohort
 from metseg.imaging.volume import load_image
+from pipelines.compiling import COMPILED
 from tests.conftest import ROOT
 
 SIDE = 144
@@ -63,6 +64,21 @@ def test_records_take_what_the_formula_gives(cohort):
     assert "R = slices × side² × (4 × channels + 1)" in section()
 
 
+def limit() -> float:
+    """Bytes that a step's `/tmp` may hold, by the pipeline that is compiled."""
+    found = set(re.findall(r"mountPath: /tmp\s+sizeLimit: (\d+)Gi", COMPILED.read_text(encoding="utf-8")))
+    return float(found.pop()) * 2**30 if len(found) == 1 else 0.0
+
+
+def test_the_example_fits_what_a_step_may_write():
+    """Ingest of the example is not evicted: neither with fetched data, nor with an archive and its content."""
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (\d+) \|$", section(), re.MULTILINE))
+    assert float(rows["D (uncompressed)"]) * 1e9 <= limit()
+    assert float(rows["ingest's `/tmp`, from an archive"]) * 1e9 <= limit()
+    assert float(rows["an archive that does not compress"]) * 2e9 <= limit()
+    assert "100 GiB" in section() and limit() == 100 * 2**30
+
+
 def test_the_example_is_what_the_formulas_give():
     rows = dict(re.findall(r"^\| ([^|]+?) \| (\d+) \|$", section(), re.MULTILINE))
     data = 50e9
@@ -73,6 +89,11 @@ def test_the_example_is_what_the_formulas_give():
         "C": cases,
         "R": tensors,
         "ingest's node": data + cases,
+        "ingest's node, from an archive": 2 * data + cases,
+        "ingest's `/tmp`, from an archive": 2 * data,
+        "what a step's `/tmp` may hold": limit(),
+        "a prefix of a bucket, data under DVC": limit(),
+        "an archive that does not compress": limit() // 2e9 * 1e9,
         "preprocess's and each training's node": cases + tensors,
         "three trainings on one node": 3 * (cases + tensors),
         "Kubeflow's bucket, each run": cases + tensors,

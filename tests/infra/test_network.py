@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from tests.conftest import ROOT
 from tests.infra.policies import Endpoint, allowed
 from tests.infra.rendering import KUBERNETES, containers, of_kind, overlay, rendered_with
 
-COMPONENTS = ("git-ssh", "git-http", "http-proxy", "api-server", "node-local-dns", "grpc-tls")
+COMPONENTS = ("git-ssh", "git-http", "http-proxy", "api-server", "node-local-dns", "grpc-tls", "openshift")
 RUNS = {"kubernetes.io/metadata.name": "kubeflow", "metseg-runs": "true"}
 ELSEWHERE = {"kubernetes.io/metadata.name": "elsewhere"}
 STEP = {"app.kubernetes.io/name": "metseg-pipeline", "pipelines.kubeflow.org/v2_component": "true"}
@@ -33,7 +34,11 @@ ENDPOINTS = {
     "driver": Endpoint("10.244.0.2", "kubeflow", {"pipelines.kubeflow.org/v2_component": "true"}, RUNS),
     "step elsewhere": Endpoint("10.244.0.3", "elsewhere", STEP, ELSEWHERE),
     "driver elsewhere": Endpoint("10.244.0.4", "elsewhere", {"pipelines.kubeflow.org/v2_component": "true"}, ELSEWHERE),
+    # Labels and ports of Kubeflow's pods are those of its manifests, release 2.17.0.
     "Kubeflow": Endpoint("10.244.0.5", "kubeflow", {"app": "ml-pipeline"}, RUNS),
+    "Kubeflow's metadata": Endpoint("10.244.0.6", "kubeflow", {"component": "metadata-grpc-server"}, RUNS),
+    "Kubeflow's store": Endpoint("10.244.0.7", "kubeflow", {"app": "seaweedfs"}, RUNS),
+    "Kubeflow's database": Endpoint("10.244.0.8", "kubeflow", {"app": "mysql"}, RUNS),
     "MLflow": _service("mlflow", 1),
     "model server": _service("model-server", 2),
     "gateway": _service("gateway", 3),
@@ -49,6 +54,12 @@ ENDPOINTS = {
     "DNS": Endpoint(
         "10.244.3.1", "kube-system", {"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"}
     ),
+    "OpenShift's DNS": Endpoint(
+        "10.244.3.2",
+        "openshift-dns",
+        {"dns.operator.openshift.io/daemonset-dns": "default"},
+        {"kubernetes.io/metadata.name": "openshift-dns"},
+    ),
     "node's DNS": Endpoint("169.254.20.10"),
     "API server": Endpoint("172.18.0.2"),
     "database": Endpoint("10.1.2.3"),
@@ -57,7 +68,10 @@ ENDPOINTS = {
 }
 PORTS = {
     "step": (8080,),
-    "Kubeflow": (8888, 8080, 9000),
+    "Kubeflow": (8887, 8888),
+    "Kubeflow's metadata": (8080,),
+    "Kubeflow's store": (8333, 9000, 8888, 8111, 9333),
+    "Kubeflow's database": (3306,),
     "MLflow": (5000,),
     "model server": (8500, 8501),
     "gateway": (8080,),
@@ -66,15 +80,26 @@ PORTS = {
     "S3 server": (9000,),
     "gRPC proxy": (8443,),
     "DNS": (53,),
+    "OpenShift's DNS": (5353,),
     "node's DNS": (53,),
     "API server": (443, 6443, 8443, 16443),
     "database": (5432,),
     "internet": (443, 80, 22, 3128),
 }
-"""Where connections are tried."""
+"""Where something listens, or might."""
+TRIED = sorted({port for ports in PORTS.values() for port in ports} | {1, 8443, 10250})
+"""Tried at every endpoint: what listens anywhere, and what no row has."""
+NAMES = (53, 5353)
+"""Ports of UDP."""
 ISOLATED = ("step", "MLflow", "model server", "gateway", "viewer", "PostgreSQL", "S3 server", "gRPC proxy")
 """What the policies are about: of every flow one end is among these."""
-PRESENT = {"local": {"PostgreSQL", "S3 server"}, "aws": {"database"}, "gpu": {"database"}, "grpc-tls": {"gRPC proxy"}}
+PRESENT = {
+    "local": {"PostgreSQL", "S3 server"},
+    "aws": {"database"},
+    "gpu": {"database"},
+    "grpc-tls": {"gRPC proxy"},
+    "openshift": {"OpenShift's DNS"},
+}
 """What is there in some overlays alone."""
 
 
@@ -90,6 +115,14 @@ class Row(NamedTuple):
     allowed: bool
 
 
+def meant(cell: str) -> list[str]:
+    """Endpoints that a cell of the table stands for: one, or all that the policies do not guard."""
+    if not cell.startswith(("anybody", "anything")):
+        return [cell]
+    block = ip_network(cell.partition(" in ")[2] or "0.0.0.0/0")
+    return [name for name, end in ENDPOINTS.items() if name not in ISOLATED and ip_address(end.address) in block]
+
+
 @cache
 def table() -> list[Row]:
     """The table of docs/cluster.md."""
@@ -98,11 +131,11 @@ def table() -> list[Row]:
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert cells[0] == ["from", "to", "port", "where", "allowed", "why"]
     assert all(row[4] in ("yes", "no") for row in cells[2:])
-    free = [name for name in ENDPOINTS if name not in ISOLATED]
     return [
-        Row(Flow(source, row[1], int(row[2])), row[3], row[4] == "yes")
+        Row(Flow(source, destination, int(row[2])), row[3], row[4] == "yes")
         for row in cells[2:]
-        for source in (free if row[0] == "anybody" else [row[0]])
+        for source in meant(row[0])
+        for destination in meant(row[1])
     ]
 
 
@@ -125,7 +158,7 @@ def present(name: str, place: str) -> bool:
 
 
 def passes(place: str, flow: Flow) -> bool:
-    protocol = "UDP" if flow.port == 53 else "TCP"
+    protocol = "UDP" if flow.port in NAMES else "TCP"
     return allowed(policies(place), ENDPOINTS[flow.source], ENDPOINTS[flow.destination], flow.port, protocol)
 
 
@@ -159,13 +192,20 @@ def test_nothing_else_is_allowed(place):
     tried = [
         Flow(source, destination, port)
         for source in ENDPOINTS
-        for destination, ports in PORTS.items()
-        for port in ports
+        for destination in ENDPOINTS
+        for port in TRIED
         if source != destination or source == "step"
         if {source, destination} & set(ISOLATED) and both_present(Flow(source, destination, port), place)
     ]
     found = {flow for flow in tried if passes(place, flow)}
     assert found == expected, (found - expected, expected - found)
+
+
+@pytest.mark.parametrize("place", ["local", "aws"])
+def test_a_kubeflow_with_minio_keeps_its_artifacts(place):
+    minio = Endpoint("10.244.0.9", "kubeflow", {"app": "minio"}, RUNS)
+    assert allowed(policies(place), ENDPOINTS["step"], minio, 9000)
+    assert not allowed(policies(place), ENDPOINTS["step"], minio, 9001), "its console"
 
 
 def test_every_port_of_a_service_is_tried():
@@ -179,6 +219,14 @@ def test_every_port_of_a_service_is_tried():
             assert ports == set(PORTS[names[template["metadata"]["labels"]["app.kubernetes.io/name"]]])
 
 
+def test_everything_that_is_allowed_is_named_by_pod_or_by_port():
+    """A rule without ports is one for all of them, as one without peers is for everybody; none may have neither."""
+    for place in ("local", "aws", "gpu", *COMPONENTS):
+        for policy in policies(place):
+            for rule in [*policy["spec"].get("ingress", []), *policy["spec"].get("egress", [])]:
+                assert rule.get("ports"), (place, policy["metadata"]["name"])
+
+
 def test_everything_is_denied_first():
     for name in ("local", "aws", "gpu"):
         denied = next(entry for entry in policies(name) if entry["metadata"]["name"] == "default-deny")
@@ -186,11 +234,11 @@ def test_everything_is_denied_first():
 
 
 def test_no_peer_of_another_namespace_is_named_without_a_label_or_address():
-    """The fault that a pod of any namespace with our label was let in; Kubeflow's own namespace is for what leaves."""
+    """Faults that were: a pod of any namespace with our label was let in; steps reached all pods of Kubeflow."""
     for place in ("local", "aws", "gpu", *COMPONENTS):
         for policy in policies(place):
-            for rule in policy["spec"].get("ingress", []):
-                for peer in rule.get("from", []):
+            for rule in [*policy["spec"].get("ingress", []), *policy["spec"].get("egress", [])]:
+                for peer in [*rule.get("from", []), *rule.get("to", [])]:
                     selector = peer.get("namespaceSelector")
                     assert selector is None or (selector and peer.get("podSelector")), (place, policy["metadata"])
 

@@ -149,6 +149,30 @@ def test_keys_of_a_cloud_are_explained_and_then_taken(cluster):
     assert cluster.secret("kubeflow", "metseg-storage") == {"access-key-id": "AKNEW", "secret-access-key": "new"}
 
 
+@pytest.mark.parametrize(
+    ("rotated", "code", "said"),
+    [
+        ("mlflow", 0, ["MLflow: not in", "model server: not in", "viewer: not in"]),
+        ("gateway", 0, ["gateway: not in"]),
+        ("database", 1, ["no statefulset postgres", "no password was changed"]),
+        ("storage", 1, ["no S3 server is in namespace metseg"]),
+    ],
+)
+def test_what_is_not_there_is_not_called_restarted(tmp_path, rotated, code, said):
+    empty = FakeCluster.made(tmp_path / "empty", "kubeflow")
+    answer = empty.run("--rotate", rotated)
+    assert answer.returncode == code
+    assert all(text in answer.stderr for text in said)
+    assert "restarting" not in answer.stderr and "MLflow: restarted" not in answer.stderr
+    assert not [call for call in empty.calls() if call[0] in ("rollout", "exec")]
+
+
+def test_what_is_restarted_is_named(cluster):
+    said = cluster.run("--rotate", "mlflow").stderr
+    for line in ("MLflow: restarted, password changed", "model server: restarting", "viewer: restarting"):
+        assert line in said.splitlines()
+
+
 def test_the_key_of_the_gateway_is_changed(cluster, tmp_path):
     old = cluster.secret("metseg", "metseg-gateway")["api-keys"]
     assert cluster.run("--rotate", "gateway").returncode == 0

@@ -108,6 +108,53 @@ def test_a_role_takes_the_place_of_storage_keys(cluster):
     assert not [name for _, name in made if name in ("metseg-storage", "metseg-database")]
 
 
+ROLE = {"DATABASE_URI": "postgresql://u:p@db.example.org/runs"}
+OWN = {"AWS_ACCESS_KEY_ID": "AKPERSON", "AWS_SECRET_ACCESS_KEY": "of-a-person"}
+
+
+@pytest.mark.parametrize("rotated", ["database", "mlflow", "storage", "gateway"])
+@pytest.mark.parametrize("environment", [{}, OWN], ids=["", "keys of a person"])
+def test_a_rotation_makes_no_storage_keys_where_pods_have_a_role(cluster, rotated, environment):
+    cluster.apply("kubeflow", "--no-storage-keys", **ROLE)
+    before = cluster.secrets()
+    answer = cluster.run("--rotate", rotated, **environment)
+    assert answer.returncode == (rotated in ("database", "storage")), answer.stderr
+    assert not [name for _, name in cluster.secrets() if name == "metseg-storage"]
+    changed = {name for name, values in cluster.secrets().items() if values != before[name]}
+    assert bool(changed) is (rotated in ("mlflow", "gateway"))
+
+
+def test_a_further_namespace_and_the_doctors_remedy_make_none_either(cluster):
+    cluster.apply("kubeflow", "--no-storage-keys", **ROLE)
+    for arguments in (("profile-b",), ("kubeflow",), ()):
+        cluster.apply(*arguments)
+        assert ("profile-b", "metseg-mlflow-client") in cluster.secrets()
+        assert not [name for _, name in cluster.secrets() if name == "metseg-storage"]
+    assert "pods have a role" in cluster.run().stderr
+
+
+def test_keys_that_are_given_take_the_place_of_the_role(cluster):
+    cluster.apply("kubeflow", "--no-storage-keys", **ROLE)
+    answer = cluster.run("kubeflow", **OWN)
+    assert parsed(answer.stdout)["kubeflow", "metseg-storage"] == {
+        "access-key-id": "AKPERSON",
+        "secret-access-key": "of-a-person",
+    }
+    assert "--no-storage-keys makes none" in answer.stderr
+
+
+def test_a_first_call_that_was_cut_short_is_completed_with_storage_keys(cluster):
+    """kubectl applies in order: whatever it had written when it ended, the next call fills the gaps."""
+    lines = cluster.run("kubeflow").stdout.split("---\n")[1:]
+    for number in range(len(lines)):
+        for path in cluster.folder.glob("*/Secret/*.json"):
+            path.unlink()
+        part = "".join("---\n" + text for text in lines[:number])
+        for (namespace, name), data in parsed(part).items():
+            cluster.put_secret(namespace, name, **data)
+        assert ("kubeflow", "metseg-storage") in parsed(cluster.run().stdout), number
+
+
 @pytest.mark.parametrize(
     ("given", "password"),
     [

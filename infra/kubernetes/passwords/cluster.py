@@ -109,13 +109,14 @@ def exists(workload: str) -> bool:
     return bool(kubectl("get", workload, f"--namespace={SERVICES}", "--ignore-not-found", "--output=name").strip())
 
 
-def restart(workload: str, wait: bool = True) -> None:
-    """Restart a workload of the services, if it exists, and wait until it is ready.
+def restart(workload: str, wait: bool = True) -> bool:
+    """Restart a workload of the services, and wait until it is ready; returns False where it does not exist.
 
     Not for what may not be ready for other reasons: model server and gateway are not before the first champion.
     """
     if not exists(workload):
-        return
+        return False
     kubectl("rollout", "restart", workload, f"--namespace={SERVICES}")
     if wait:
         kubectl("rollout", "status", workload, f"--namespace={SERVICES}", "--timeout=600s")
+    return True

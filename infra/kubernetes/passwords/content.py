@@ -93,6 +93,24 @@ def storage_keys(held: Mapping[str, str], environment: Mapping[str, str]) -> dic
     return {"access-key-id": "metseg", "secret-access-key": token_hex(24), **given, **held}
 
 
+def keeps_role(
+    held: Held, runs: Sequence[str], environment: Mapping[str, str], rotating: bool, note: Callable[[str], None]
+) -> bool:
+    """Whether pods have a role of the cloud since an earlier call: MLflow's secret is there, and no storage keys are.
+
+    Keys that were made then would win over the role. A rotation takes none from the environment either, where a
+    person's own may stand.
+    """
+    places = (SERVICES, *runs)
+    if (SERVICES, SERVER) not in held or any(held.get((place, STORAGE)) for place in places):
+        return False
+    if any(environment.get(name) for name in KEYS) and not rotating:
+        note(f"{STORAGE} is made of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; --no-storage-keys makes none")
+        return False
+    note(f"no {STORAGE} is there and none is made: pods have a role. To give them keys, set {' and '.join(KEYS)}")
+    return True
+
+
 def content(
     held: Held, runs: Sequence[str], environment: Mapping[str, str], storage: bool, note: Callable[[str], None]
 ) -> list[Secret]:
@@ -122,7 +140,7 @@ def content(
     server = {"flask-secret-key": token_hex(24), **of(SERVER), "backend-store-uri": uri}
     server["basic_auth.ini"] = login_file(uri, server.get("basic_auth.ini", ""))
 
-    made = [Secret(SERVICES, SERVER, server)]
+    made = []
     if in_cluster(uri):
         made.append(Secret(SERVICES, DATABASE, {**of(DATABASE), "password": password}))
         if urlsplit(uri).password != password:
@@ -140,7 +158,8 @@ def content(
     for namespace in (SERVICES, *runs):
         if not storage and of(STORAGE, namespace):
             note(f"{namespace}/{STORAGE} exists: kubectl delete secret {STORAGE} --namespace={namespace}")
-    return made + pseudonym_keys(held, runs, note)
+    # Last: where it exists, an earlier call was completed, and storage keys that are missing are missing on purpose.
+    return [*made, *pseudonym_keys(held, runs, note), Secret(SERVICES, SERVER, server)]
 
 
 def pseudonym_keys(held: Held, runs: Sequence[str], note: Callable[[str], None]) -> list[Secret]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cluster
 from cluster import RUNS_LABEL, SERVICES, Failure
-from content import NAMES, OF_RUNS, content
+from content import NAMES, OF_RUNS, content, keeps_role
 from rotation import OF_STEPS, ROTATED
 
 NAMESPACE_FILE = Path(__file__).resolve().parents[1] / "base" / "services" / "namespace.yaml"
@@ -20,12 +20,18 @@ the cluster holds stays as it is, so a second call prints the same. Namespaces t
 found by their label and need not be named again.
 
 For a gap, DATABASE_URI, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the environment, where they are set.
+After a call with --no-storage-keys, later calls make no storage keys either, unless these two are set.
 """
 
 
 def tell(line: str) -> None:
     """Print one line for a person; standard output is for kubectl."""
     print(line, file=sys.stderr)
+
+
+def note(line: str) -> None:
+    """Print what is unusual, and stays."""
+    tell(f"note: {line}")
 
 
 def prepared(named: Sequence[str]) -> list[str]:
@@ -56,7 +62,9 @@ def main(arguments: Sequence[str]) -> None:
         prog="secrets.sh", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="*", metavar="NAMESPACE", help="that Kubeflow runs the pipeline in (kubeflow)")
-    parser.add_argument("--no-storage-keys", action="store_true", help="pods have a role of the cloud instead")
+    parser.add_argument(
+        "--no-storage-keys", action="store_true", help="pods have a role of the cloud instead (first call)"
+    )
     parser.add_argument("--rotate", choices=sorted(ROTATED), help="change this password everywhere, and restart")
     parser.add_argument("--now", action="store_true", help="rotate although steps run, which will fail")
     options = parser.parse_args(arguments)
@@ -65,7 +73,8 @@ def main(arguments: Sequence[str]) -> None:
     held = cluster.secrets(SERVICES, NAMES)
     for namespace in runs:
         held |= cluster.secrets(namespace, OF_RUNS)
-    secrets = content(held, runs, os.environ, not options.no_storage_keys, lambda line: tell(f"note: {line}"))
+    storage = not options.no_storage_keys and not keeps_role(held, runs, os.environ, bool(options.rotate), note)
+    secrets = content(held, runs, os.environ, storage, note)
     if not options.rotate:
         print("".join(secret.manifest() for secret in secrets), end="")
         return
