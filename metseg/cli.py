@@ -395,7 +395,7 @@ def submit(
     certificate: Annotated[
         Path | None,
         typer.Option(
-            help="PEM file of who vouches for the host.", exists=True, dir_okay=False, rich_help_panel=ACCESS_PANEL
+            help="PEM file of the host's CA certificate.", exists=True, dir_okay=False, rich_help_panel=ACCESS_PANEL
         ),
     ] = None,
 ) -> None:

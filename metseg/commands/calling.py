@@ -13,7 +13,7 @@ ServerOption = Annotated[str, typer.Option(help="HOST:PORT of the model server."
 ModelOption = Annotated[str, typer.Option(help="Model to ask.")]
 LabelOption = Annotated[str, typer.Option(help="Version label to ask: stable or canary; empty for the latest.")]
 AuthorityOption = Annotated[
-    Path | None, typer.Option(help="Speak TLS; PEM file of who vouches for the model server.", exists=True)
+    Path | None, typer.Option(help="Speak TLS; PEM file of the model server's CA certificate.", exists=True)
 ]
 
 

@@ -24,7 +24,7 @@ class Options:
         kubeconfig: file.
         host: address of Kubeflow Pipelines' UI.
         token_file: file with Kubeflow's token.
-        certificate: PEM file of who vouches for the host.
+        certificate: PEM file of the host's CA certificate.
         images: TAG or PREFIX:TAG.
         gpu_type: resource that trainings ask for.
         probe: whether pods are started.

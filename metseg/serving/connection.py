@@ -57,7 +57,7 @@ class Tls:
     """How to speak TLS with a server.
 
     Attributes:
-        root_certificates: PEM file of who may vouch for the server; None takes those that gRPC brings.
+        root_certificates: PEM file of the server's CA certificate; None takes those that gRPC brings.
         client_certificate: PEM file that this client shows, where the server asks for one.
         client_key: PEM file of its private key.
         server_name: name that the server's certificate must have, where it is not the address's.

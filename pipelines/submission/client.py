@@ -69,7 +69,7 @@ class Kubeflow:
         host: address of its API: of the UI, or with `/pipeline` of a Kubeflow with a dashboard.
         token: what it is shown.
         namespace: whose pipelines and experiments, where Kubeflow serves several people; empty where it does not.
-        authority: PEM file of who vouches for it, where that is no public authority.
+        authority: PEM file of its CA certificate, where that is no public authority.
 
     Raises:
         UsageError: the address is none.

@@ -66,7 +66,7 @@ class Options:
         delete: the same.
         namespace: profile, where Kubeflow serves several people.
         token_file: file with the token.
-        certificate: PEM file of who vouches for the host.
+        certificate: PEM file of the host's CA certificate.
     """
 
     host: str = ""

@@ -23,7 +23,7 @@ class GatewaySettings:
         server: `host:port` of the model server (`METSEG_GATEWAY_SERVER`).
         model_name: model to ask (`METSEG_GATEWAY_MODEL`).
         label: version label to ask, empty for the latest (`METSEG_GATEWAY_LABEL`).
-        tls_ca: PEM file of who vouches for the model server; TLS where given (`METSEG_GATEWAY_TLS_CA`).
+        tls_ca: PEM file of the model server's CA certificate; TLS where given (`METSEG_GATEWAY_TLS_CA`).
         api_keys: any of them opens the gateway; none: it is open (`METSEG_API_KEYS`, separated by commas).
         open_to_all: answer without keys also where other machines can reach it (`METSEG_GATEWAY_OPEN`).
         upload_bytes: largest upload (`METSEG_GATEWAY_UPLOAD_MB`).
