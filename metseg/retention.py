@@ -19,8 +19,10 @@ FOREVER = "forever"
 SHORTEST_CHECKPOINT = 1.0
 """Days; a training writes a checkpoint after each epoch, so that one under way is younger."""
 DAY = 86400.0
-_STATE, _WEIGHTS = "state.json", "*.npz"
-"""What the folder of a training under way holds, and nothing else of the state folder does."""
+_NOTES, _WEIGHTS = ("state.json", "run.json"), "*.npz"
+"""What the folder of a training holds, and nothing else of the state folder does: one of the notes, and weights.
+
+One that ended in its first epoch may have no `state.json`."""
 
 
 def days(variable: str, default: str, least: float = 0.0) -> float:
@@ -72,7 +74,7 @@ def sweep_checkpoints(settings: Settings) -> list[Path]:
             if not _is_training(folder) or not expired(folder, kept):
                 continue
             shutil.rmtree(folder)
-        except OSError as error:  # another ingest sweeps at the same time, or the volume is read-only here
+        except OSError as error:  # another process sweeps at the same time, or the volume is read-only here
             logger.info("%s is not swept: %s", folder, error)
             continue
         logger.info("checkpoints in %s removed: unused for %g days (%s)", folder, kept, CHECKPOINTS)
@@ -81,4 +83,6 @@ def sweep_checkpoints(settings: Settings) -> list[Path]:
 
 
 def _is_training(folder: Path) -> bool:
-    return folder.is_dir() and not folder.is_symlink() and (folder / _STATE).is_file() and any(folder.glob(_WEIGHTS))
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    return any((folder / note).is_file() for note in _NOTES) and any(folder.glob(_WEIGHTS))

@@ -41,6 +41,14 @@ def test_old_checkpoints_go_and_everything_else_stays(settings):
     assert not old.exists() and young.exists() and all(path.exists() for path in others)
 
 
+def test_checkpoints_of_a_training_that_ended_in_its_first_epoch_go_too(settings):
+    """A full disk takes the best weights and no state beside them."""
+    ended = folder(settings, "0a1b", 15, "run.json", "best.npz")
+    begun = folder(settings, "2c3d", 15, "run.json")
+    other = folder(settings, "golden", 15, "golden.npz")
+    assert sweep_checkpoints(settings) == [ended] and begun.exists() and other.exists()
+
+
 def test_setting_is_days_or_forever(settings, monkeypatch):
     kept = folder(settings, "0a1b", 400, "state.json", "best.npz")
     monkeypatch.setenv("METSEG_KEEP_CHECKPOINTS", "forever")
@@ -68,7 +76,7 @@ def test_workspace_without_a_state_folder_has_nothing_to_sweep(settings):
 
 
 def test_training_that_goes_on_with_old_checkpoints_marks_them(settings, tmp_path):
-    """Its first epoch may take hours, in which another ingest sweeps."""
+    """Its first epoch may take hours, in which another training sweeps."""
     from metseg.training.configuration import TrainingConfiguration
     from metseg.training.loop import train_network
 

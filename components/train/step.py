@@ -96,6 +96,7 @@ def train(
         tracking, child, key, cohort, records, manifest, specification, configuration, state=settings.state / key
     )
     with _recorded(attempt), system_metrics(tracking, child):
+        _make_room(attempt, settings)
         _take_over(attempt, run)
         if patient_pictures_in_mlflow:
             _log_first_batch(attempt)
@@ -114,8 +115,6 @@ def train(
         runs.log_metrics(tracking, child, figures, step=len(history))
     runs.finish(tracking, child)
     forget(attempt.state)
-    # On a cluster trainings alone see the claim that checkpoints lie on.
-    sweep_checkpoints(settings)
 
 
 def _open_run(
@@ -166,6 +165,16 @@ def _recorded(attempt: _Attempt) -> Iterator[None]:
         if told is not None:
             raise told from error
         raise
+
+
+def _make_room(attempt: _Attempt, settings: Settings) -> None:
+    """Remove what earlier trainings left and nobody goes on with, before anything is written.
+
+    On a cluster trainings alone see the volume that checkpoints lie on; a full one would fail each of them.
+    """
+    if attempt.state.is_dir():
+        attempt.state.touch()  # its own may be as old
+    sweep_checkpoints(settings)
 
 
 def _take_over(attempt: _Attempt, parent: str) -> None:
