@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from metseg.retention import VERSIONS
 from metseg.serving.config_files import MonitoringConfig, read_message
 from metseg.serving.flags import parse_flags
 from metseg.serving.gateway.settings import GatewaySettings
@@ -172,7 +173,33 @@ SETTINGS = {
     "METSEG_CACHE_GB",
 }
 """What every run needs, by docs/kubeflow.md."""
-SETTINGS_MORE = {"METSEG_S3_ENDPOINT_URL", "METSEG_KUBEFLOW_URL", "METSEG_MLFLOW_URL", "METSEG_PSEUDONYMS"}
+SETTINGS_MORE = {
+    "METSEG_S3_ENDPOINT_URL",
+    "METSEG_KUBEFLOW_URL",
+    "METSEG_MLFLOW_URL",
+    "METSEG_PSEUDONYMS",
+    "METSEG_KEEP_CHECKPOINTS",
+}
+
+
+def test_the_page_names_every_setting_of_the_namespace_of_runs():
+    page = (ROOT / "docs/kubeflow.md").read_text(encoding="utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| ConfigMap | `{SETTINGS_MAP}` |"))
+    assert set(re.findall(r"METSEG_\w+", row)) == SETTINGS | SETTINGS_MORE
+
+
+def test_the_reconciler_is_told_how_long_versions_are_kept(objects):
+    (reconciler,) = (
+        container
+        for template in pods(objects).values()
+        for container in containers(template)
+        if container["name"] == "reconciler"
+    )
+    (entry,) = (entry for entry in reconciler["env"] if entry["name"] == VERSIONS)
+    reference = entry["valueFrom"]["configMapKeyRef"]
+    assert reference["key"] == "METSEG_KEEP_VERSIONS" and reference["optional"]  # of an older ConfigMap it is not
+    services = next(e for e in of_kind(objects, "ConfigMap") if e["metadata"]["name"] == reference["name"])
+    assert services["data"]["METSEG_KEEP_VERSIONS"] == "0"
 
 
 def test_pipeline_finds_its_settings_secrets_and_claim(objects, secrets):
