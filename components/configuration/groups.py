@@ -155,7 +155,7 @@ class PodSettings:
         train_memory: Memory of each training.
         evaluate_cpu: CPU cores that each evaluation requests.
         evaluate_memory: Memory of each evaluation.
-        evaluate_gpu_count: Accelerators of each evaluation; 0 evaluates on CPUs.
+        evaluate_gpu_count: Accelerators of each evaluation, 0 or 1; 0 evaluates on CPUs.
         register_cpu: CPU cores that register requests.
         register_memory: Memory of register.
         promote_cpu: CPU cores that promote requests.
@@ -183,7 +183,8 @@ class PodSettings:
         by_ending: Rules = {
             "cpu": (CPU.fullmatch, "CPU cores such as 2, 0.5 or 500m"),
             "memory": (MEMORY.fullmatch, "memory such as 512Mi or 16Gi"),
-            "count": (lambda value: 0 <= value <= MOST_ACCELERATORS, f"0 to {MOST_ACCELERATORS}"),
+            # An evaluation takes one patient after the other and uses one accelerator.
+            "count": (lambda value: value in (0, 1), "0 or 1"),
         }
         _require("pod", self, {name: by_ending[name.rpartition("_")[2]] for name in self.__dataclass_fields__})
 

@@ -24,6 +24,7 @@ def evaluate(
     model: Path,
     evaluation: Path,
     *,
+    gpu_count: int = 0,
     test_time_flips: bool = False,
     patient_pictures_in_mlflow: bool = True,
 ) -> None:
@@ -34,12 +35,18 @@ def evaluate(
         model: output of train.
         evaluation: folder to write `evaluation.json`, `golden.npz`, `reference.npz`, `overlays/`, `calibration.png`
             and `worst_cases/` to.
+        gpu_count: accelerators that the run asked for; 0 evaluates on what there is.
         test_time_flips: whether averaging over flipped slices is tried beside the plain answer, which alone is gated
             and served.
         patient_pictures_in_mlflow: whether MLflow keeps `worst_cases/` too, which shows slices of patients.
+
+    Raises:
+        AcceleratorMissing: TensorFlow sees fewer than `gpu_count`; nothing was begun.
     """
+    from metseg.training.accelerators import EVALUATION, require_accelerators
     from metseg.training.evaluation import evaluate_model
 
+    require_accelerators(gpu_count, EVALUATION)
     training = read_json(model / "training.json")
     evaluate_model(cohort, model / "mlflow_model", training, evaluation, test_time_flips=test_time_flips)
     shutil.copyfile(model / "training.json", evaluation / "training.json")
@@ -87,7 +94,7 @@ def roc_points(evaluation: Path) -> list[tuple[float, float, float]]:
     return list(zip(*(roc[name] for name in ROC_COLUMNS), strict=True)) if roc else []
 
 
-def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path) -> bool:
+def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path, *, gpu_count: int = 0) -> bool:
     """Score the reigning champion on the same test patients; where there is none, say so.
 
     Args:
@@ -96,9 +103,13 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path)
         model_name: registered model.
         evaluation: folder to write, as `evaluate` does; `evaluation.json` is `{"absent": reason}` where there is no
             champion or it takes other channels.
+        gpu_count: accelerators that the run asked for; 0 evaluates on what there is.
 
     Returns:
         Whether there was a champion to score.
+
+    Raises:
+        AcceleratorMissing: there is a champion to score, and TensorFlow sees fewer than `gpu_count`.
     """
     settings = Settings.from_environment()
     tracking = runs.client(settings)
@@ -132,7 +143,9 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path)
             },
         )
         return False
+    from metseg.training.accelerators import EVALUATION, require_accelerators
     from metseg.training.evaluation import evaluate_model
 
+    require_accelerators(gpu_count, EVALUATION)
     evaluate_model(cohort, folder, training, evaluation)
     return True

@@ -37,6 +37,7 @@ def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any)
             Path(cohort.path),
             trained,
             folder,
+            gpu_count=settings.pod.evaluate_gpu_count,
             test_time_flips=settings.gate.test_time_flips,
             patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
         )
@@ -58,7 +59,14 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
     with executing("evaluate champion", evaluation.path, after=[cohort.path]) as folder:
         from components.evaluate.step import evaluate_champion as step
 
-        step(Path(cohort.path), read_run(Path(cohort.path)), Configuration.read(Path(cohort.path)).model.name, folder)
+        settings = Configuration.read(Path(cohort.path))
+        step(
+            Path(cohort.path),
+            read_run(Path(cohort.path)),
+            settings.model.name,
+            folder,
+            gpu_count=settings.pod.evaluate_gpu_count,
+        )
 
 
 def _write_figures(*artifacts: Any) -> None:

@@ -26,35 +26,40 @@ class AcceleratorMissing(MetsegError):
     """TensorFlow sees fewer accelerators than the run asked for."""
 
 
-def require_accelerators(asked: int) -> int:
-    """Return how many accelerators this process trains on: `asked`, of those that TensorFlow sees.
+TRAINING, EVALUATION = "gpu_count", "pod_evaluate_gpu_count"
+"""Settings by which a run asks for accelerators."""
+
+
+def require_accelerators(asked: int, setting: str = TRAINING) -> int:
+    """Return how many accelerators this process works on: `asked`, of those that TensorFlow sees.
 
     The rest is hidden from TensorFlow; with 0 asked for, all stay visible and are used as on any machine.
 
     Args:
-        asked: what the run asked the cluster for (setting `gpu_count`).
+        asked: what the run asked the cluster for.
+        setting: by which it asked, `TRAINING` or `EVALUATION`.
 
     Raises:
         UsageError: `asked` is below 0.
         AcceleratorMissing: TensorFlow sees fewer; names the remedies.
     """
     if asked < 0:
-        raise UsageError(f"gpu_count={asked} is out of range: expected 0 or more")
+        raise UsageError(f"{setting}={asked} is out of range: expected 0 or more")
     visible = tf.config.get_visible_devices("GPU")
     if len(visible) < asked:
-        raise AcceleratorMissing(_missing(asked, len(visible)))
+        raise AcceleratorMissing(_missing(asked, len(visible), setting))
     if 0 < asked < len(visible):
         tf.config.set_visible_devices(visible[:asked], "GPU")
         return asked
     return len(visible)
 
 
-def _missing(asked: int, visible: int) -> str:
+def _missing(asked: int, visible: int, setting: str) -> str:
     pod = os.environ.get("HOSTNAME", "POD") if "KUBERNETES_SERVICE_HOST" in os.environ else "POD"
     return (
-        f"the run asked for {asked} accelerators (gpu_count), but TensorFlow sees {visible}: {obstacle()}. "
+        f"the run asked for {asked} accelerators ({setting}), but TensorFlow sees {visible}: {obstacle()}. "
         f"`kubectl describe pod {pod}` shows what the pod was given, `metseg doctor --cluster` what nodes offer; "
-        "gpu_count=0 trains on processors"
+        f"{setting}=0 {'trains' if setting == TRAINING else 'evaluates'} on processors"
     )
 
 

@@ -34,7 +34,8 @@ OUT_OF_RANGE = [
     ("pod_train_memory", "16", "16Gi"),
     ("pod_train_memory", "lots", "16Gi"),
     ("pod_ingest_cpu", "0", "500m"),
-    ("pod_evaluate_gpu_count", -1, "0 to 64"),
+    ("pod_evaluate_gpu_count", -1, "0 or 1"),
+    ("pod_evaluate_gpu_count", 2, "0 or 1"),
     ("model_name", "mets/latest", "letters, digits"),
 ]
 

@@ -216,9 +216,9 @@ def test_a_network_that_was_not_asked_for_takes_no_gpu_and_256_mib():
 
 
 def test_a_champion_that_does_not_exist_takes_no_gpu_and_256_mib():
-    configuration = Configuration.of({**REFERENCE, "pod_evaluate_gpu_count": 2})
+    configuration = Configuration.of({**REFERENCE, "pod_evaluate_gpu_count": 1})
     assert champion_resources(configuration, exists=False) == {"champion_memory": "256Mi", "champion_gpu": "0"}
-    assert champion_resources(configuration, exists=True) == {"champion_memory": "8Gi", "champion_gpu": "2"}
+    assert champion_resources(configuration, exists=True) == {"champion_memory": "8Gi", "champion_gpu": "1"}
 
 
 def test_what_pods_request_follows_the_settings():

@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from components.configuration.record import Configuration
 from components.evaluate.step import evaluate_champion
 from components.register.step import register
+from components.run_record import write_run
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.imaging.specification import PreprocessingSpecification
@@ -275,6 +279,33 @@ def test_a_champion_met_once_is_met_again_after_its_alias_moved(tmp_path, name):
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "again")
     said = read_json(tmp_path / "again" / "evaluation.json")["absent"]
     assert said == "version 1 became champion after this run began, and is not scored"
+
+
+def test_a_champions_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp_path, name, monkeypatch):
+    """Where there is no champion, its task was given none and says so instead."""
+    from components.evaluate import task
+
+    def evaluate(pipeline: Pipeline, folder: Path) -> None:
+        cohort = pipeline.folder / "cohort"
+        values = {"data_reference": "s3://scans/a", "model_name": name, "pod_evaluate_gpu_count": 1}
+        Configuration.of(values).write(cohort)
+        write_run(cohort, pipeline.run)
+        pipeline.manifest.write(cohort / "manifest.json")
+        task.evaluate_champion(SimpleNamespace(path=str(cohort)), SimpleNamespace(path=str(folder)))
+
+    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: [])
+    monkeypatch.setattr(task, "executing", lambda step, folder, after: nullcontext(Path(folder)))
+    evaluate(Pipeline(tmp_path / "first", name, {"nested_unet": GOOD}), tmp_path / "absent")
+    assert "no champion" in read_json(tmp_path / "absent" / "evaluation.json")["absent"]
+    champion = crowned(tmp_path, name)
+    description = {"channels": list(CHANNELS), "labels": champion.manifest.labels}
+    write_json(
+        tmp_path / "training.json", {"description": description, "training_patients": [], "validation_patients": []}
+    )
+    champion.tracking.log_artifact(champion.fields["nested_unet"]["run"], str(tmp_path / "training.json"))
+    later = Pipeline(tmp_path / "later", name, {"nested_unet": GOOD})
+    with pytest.raises(MetsegError, match=r"asked for 1 .*\(pod_evaluate_gpu_count\)"):
+        evaluate(later, tmp_path / "champion")
 
 
 def test_an_opponent_that_is_gone_is_named(tmp_path, name):

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
+from components.configuration.record import Configuration
 from metseg.errors import DataError, UsageError
+from metseg.files import write_json
 from metseg.training import accelerators
 from metseg.training.accelerators import AcceleratorMissing, obstacle, require_accelerators
 from tests.conftest import ROOT
@@ -51,6 +57,33 @@ def test_the_train_step_fails_before_anything_is_read(tmp_path):
         train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=1)
     with pytest.raises(DataError, match=r"manifest\.json"):
         train(tmp_path / "cohort", tmp_path / "records", "run", tmp_path / "model", configuration, gpu_count=0)
+
+
+@contextmanager
+def bare(step: str, folder: str, after: tuple = ()) -> Iterator[Path]:
+    """A task's surroundings without its logging and its exit."""
+    yield Path(folder)
+
+
+@needs_no_gpu
+def test_an_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp_path, monkeypatch):
+    """With none asked for, as on any machine by default, it goes on to the cohort, which is not there."""
+    from components.evaluate import task
+
+    monkeypatch.setattr(task, "executing", bare)
+    write_json(tmp_path / "model" / "training.json", {"configuration": {"architecture": "unet"}})
+
+    def evaluate(asked: int) -> None:
+        values = {"data_reference": "s3://scans/a", "pod_evaluate_gpu_count": asked}
+        Configuration.of(values).write(tmp_path / "cohort")
+        cohort, model, out = (SimpleNamespace(path=str(tmp_path / name)) for name in ("cohort", "model", "out"))
+        task.evaluate(cohort, model, out, metrics=None, curve=None)
+
+    with pytest.raises(AcceleratorMissing, match=r"asked for 1 .*\(pod_evaluate_gpu_count\).* sees 0") as failed:
+        evaluate(1)
+    assert "pod_evaluate_gpu_count=0 evaluates on processors" in str(failed.value)
+    with pytest.raises(DataError, match=r"manifest\.json"):
+        evaluate(0)
 
 
 class Devices:
