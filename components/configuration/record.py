@@ -23,7 +23,7 @@ from components.configuration.groups import (
 from components.configuration.naming import NO_SETTINGS
 from metseg.errors import DataError, UsageError
 from metseg.files import read_json, write_json
-from metseg.training.configuration import TrainingConfiguration, architectures_of
+from metseg.training.configuration import TrainingConfiguration, architectures_of, check_replicas
 
 FILE = "configuration.json"
 VERSION = 1
@@ -49,6 +49,8 @@ class Configuration:
             raise UsageError(
                 f"data_image_size={self.data.image_size}: expected {smallest} or more (2 to the power of train_depth)"
             )
+        if self.gpu.count:  # with 0, a training takes what its machine has
+            check_replicas(self.gpu.count, self.train.recipe.batch_size, self.train.recipe.xla)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Configuration:

@@ -107,24 +107,6 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(list(devices))
 
 
-def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
-    """Refuse settings that several replicas cannot train with.
-
-    Raises:
-        UsageError: parts of a batch would be unlike, or XLA is to compile a step that several devices share.
-    """
-    if batch_size % replicas:  # Keras adds up the parts to see their shape, which must be one
-        raise UsageError(
-            f"train_batch_size={batch_size} cannot be divided among {replicas} accelerators: choose a multiple "
-            f"of {replicas}, or another gpu_count"
-        )
-    if replicas > 1 and xla:
-        raise UsageError(
-            f"train_xla=true compiles the step of one device, but there are {replicas} accelerators: "
-            "set train_xla=false or gpu_count=1"
-        )
-
-
 def replicas_in_step() -> int:
     """Return the number of replicas that compute the step being traced; 1 outside of one, and without a strategy."""
     # Keras calls the loss outside of the replicas once, to see its shape.

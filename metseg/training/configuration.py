@@ -157,3 +157,21 @@ class TrainingConfiguration:
         """SHA-256 of the settings and of what else decides the weights (data, preprocessing, code)."""
         text = json.dumps([asdict(self), *more], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
+    """Refuse settings that several replicas cannot train with.
+
+    Raises:
+        UsageError: parts of a batch would be unlike, or XLA is to compile a step that several devices share.
+    """
+    if batch_size % replicas:  # Keras adds up the parts to see their shape, which must be one
+        raise UsageError(
+            f"train_batch_size={batch_size} cannot be divided among {replicas} accelerators: choose a multiple "
+            f"of {replicas}, or another gpu_count"
+        )
+    if replicas > 1 and xla:
+        raise UsageError(
+            f"train_xla=true compiles the step of one device, but there are {replicas} accelerators: "
+            "set train_xla=false or gpu_count=1"
+        )

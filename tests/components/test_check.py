@@ -57,6 +57,31 @@ def test_value_out_of_range_is_refused_with_its_name_and_what_is_expected(name, 
     assert name in message and str(value) in message and expected in message
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"gpu_count": 2, "train_batch_size": 3}, "train_batch_size=3 cannot be divided among 2 accelerators"),
+        ({"gpu_count": 3}, "train_batch_size=8 cannot be divided among 3 accelerators"),
+        ({"gpu_count": 2, "train_xla": True}, "train_xla=false or gpu_count=1"),
+    ],
+)
+def test_what_several_accelerators_cannot_train_is_refused_before_anything_runs(changes, expected):
+    with pytest.raises(UsageError, match=expected):
+        check({**defaults(), **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gpu_count": 0, "train_batch_size": 3, "train_xla": True},
+        {"gpu_count": 1, "train_batch_size": 3, "train_xla": True},
+        {"gpu_count": 2, "train_batch_size": 4},
+    ],
+)
+def test_what_they_can_train_passes(changes):
+    assert check({**defaults(), **changes}).gpu.count == changes["gpu_count"]
+
+
 def test_a_network_that_the_pipeline_has_no_tasks_for_is_refused():
     configuration = check({**defaults(), "train_architectures": "unet,nested_unet"})
     require_tasks(configuration, ("nested_unet", "unet"))

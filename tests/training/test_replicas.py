@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from metseg.errors import UsageError
-from metseg.training.accelerators import check_replicas
+from metseg.training.configuration import check_replicas
 from metseg.training.loop import train_network
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, quiet
@@ -30,7 +30,6 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 from metseg.training.checkpoint import save_checkpoint
-from metseg.training.accelerators import check_replicas
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.loop import replication, train_network
 
