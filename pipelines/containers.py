@@ -10,6 +10,7 @@ from typing import Any
 from metseg.certificates import BUNDLE, BUNDLE_VARIABLE, FILE, own_authorities
 from metseg.dataset.references.access import FOLDER, FOLDER_VARIABLE
 from metseg.dataset.references.access import folder as git_credentials
+from metseg.dataset.room import LIMIT as DISK_LIMIT
 from metseg.environment import PROXIES
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import QUIET, Settings
@@ -98,7 +99,8 @@ def environment(settings: Settings) -> dict[str, str]:
     handed = {
         name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and not name.startswith(OWN)
     }
-    return handed | {"METSEG_STATE": str(settings.state), "METSEG_PROGRESS": "lines"}
+    # The pipeline's limit is that of a pod's volume; here the state folder has the whole disk.
+    return {DISK_LIMIT: ""} | handed | {"METSEG_STATE": str(settings.state), "METSEG_PROGRESS": "lines"}
 
 
 def credentials() -> dict[Path, str]:

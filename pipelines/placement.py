@@ -11,6 +11,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from metseg.dataset.room import LIMIT as DISK_LIMIT
 from metseg.environment import MOUNTED
 
 SETTINGS_MAP, CERTIFICATES_MAP, PROXY_MAP = "metseg-settings", "metseg-ca", "metseg-proxy"
@@ -19,7 +20,8 @@ PSEUDONYMS_SECRET, GIT_SECRET = "metseg-pseudonyms", "metseg-git"
 STATE_CLAIM, STATE_FOLDER = "metseg-state", "/state"
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 """Where Kubeflow writes the run's id on each of its pods."""
-WRITABLE, WRITABLE_SIZE = "/tmp", "100Gi"
+WRITABLE, WRITABLE_GB = "/tmp", 100
+"""What a pod may write to, and how many GiB: the backend takes no placeholder there, so it is no setting of a run."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 PAUSE, PAUSE_FACTOR = 30, 2
@@ -100,7 +102,7 @@ def place(
         )
     # Which user is the image's to say, and OpenShift's.
     kubernetes.set_security_context(task, run_as_non_root=True)
-    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=WRITABLE, size_limit=WRITABLE_SIZE)
+    kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=WRITABLE, size_limit=f"{WRITABLE_GB}Gi")
     for key, value in (("name", "metseg-pipeline"), ("component", step)):
         kubernetes.add_pod_label(task, f"app.kubernetes.io/{key}", value)
     if step != "check":
@@ -127,6 +129,8 @@ def _mount(task: dsl.PipelineTask, needs: Needs) -> None:
         mount(GIT_SECRET, "secret", "git")
         mount(CERTIFICATES_MAP, "map", "ca")
         mount(PROXY_MAP, "map", "proxy")
+        # By this it refuses data that would not fit; a pod that passes the limit is removed without a word.
+        task.set_env_variable(DISK_LIMIT, str(WRITABLE_GB))
         # By this it finds the run that an earlier attempt opened in MLflow.
         kubernetes.use_field_path_as_env(task, "METSEG_KUBEFLOW_RUN", RUN_LABEL)
 

@@ -182,6 +182,26 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
             raise DataError(f"{archive}: the archive is empty. Pack the folder with images and masks.")
 
 
+def unpacked_bytes(archive: Path, limits: Limits | None = None) -> int:
+    """Return how many bytes an archive unpacks to at least: what a ZIP claims, else the size of the archive itself.
+
+    A claim beyond the limits counts for nothing: `unpack` refuses such an archive for what it is.
+
+    Args:
+        archive: as for `unpack`.
+        limits: the same.
+    """
+    allowed, packed = limits or Limits.from_environment(), archive.stat().st_size
+    if not archive.name.lower().endswith(".zip"):
+        return packed
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            claimed = sum(entry.file_size for entry in opened.infolist())
+    except _BROKEN:
+        return packed
+    return claimed if claimed <= min(allowed.total_bytes, max(_FREE_BYTES, allowed.ratio * packed)) else packed
+
+
 def top_folder(folder: Path) -> Path:
     """`folder`, or the folder that it holds and nothing beside it, however deep."""
     while True:

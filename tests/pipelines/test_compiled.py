@@ -187,6 +187,9 @@ def test_no_task_runs_as_root_and_all_have_a_folder_of_bounded_size_to_write_to(
         assert task.kubernetes["securityContext"] == {"runAsNonRoot": True}, step
         (mount,) = task.kubernetes["emptyDirMounts"]
         assert mount["mountPath"] == "/tmp" and mount["sizeLimit"].endswith("Gi"), step
+        told = [entry["value"] for entry in task.container.get("env", []) if entry["name"] == "METSEG_DISK_GB"]
+        # It alone puts data there: artifacts lie on volumes of Kubeflow's launcher.
+        assert told == ([mount["sizeLimit"].removesuffix("Gi")] if step == "ingest" else []), step
 
 
 def test_labels_say_what_a_pod_is(tasks):

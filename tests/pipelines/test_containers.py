@@ -90,6 +90,9 @@ def test_a_step_gets_addresses_and_keys_but_no_paths_of_this_machine(monkeypatch
     told = containers.environment(Settings.from_environment())
     assert told.items() >= {**SERVICES, "AWS_ACCESS_KEY_ID": "k", "METSEG_STATE": f"{tmp_path}/var/state"}.items()
     assert "of this machine" not in told.values() and "METSEG_WORKSPACE" not in told
+    assert told["METSEG_DISK_GB"] == "", "the pipeline's is the limit of a pod"
+    monkeypatch.setenv("METSEG_DISK_GB", "20")
+    assert containers.environment(Settings.from_environment())["METSEG_DISK_GB"] == "20"
 
 
 def test_step_finds_git_credentials_and_own_authorities_where_a_pod_does(monkeypatch, tmp_path):

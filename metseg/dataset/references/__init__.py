@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from metseg.dataset.archives import top_folder, unpack
+from metseg.dataset.archives import top_folder, unpack, unpacked_bytes
 from metseg.dataset.cache import DataCache
 from metseg.dataset.references.grammar import (
     GRAMMAR,
@@ -18,6 +18,7 @@ from metseg.dataset.references.grammar import (
     S3Prefix,
     parse,
 )
+from metseg.dataset.room import require_room
 from metseg.dataset.version import HashTable, data_version
 from metseg.errors import DataError
 
@@ -112,6 +113,7 @@ def _unpacked(archive: Path, cache: DataCache, table: HashTable) -> tuple[Path, 
             if not record.is_file() or record.read_text(encoding="utf-8") != version:
                 shutil.rmtree(folder)
         if not folder.is_dir():
+            require_room(folder, unpacked_bytes(archive), f"{archive}: unpacking it")
             unpack(archive, folder)
             version = data_version(top_folder(folder), table=table)
             record.write_text(version, encoding="utf-8")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metseg.dataset.archives import inside
+from metseg.dataset.room import require_room
 from metseg.dataset.version import HashTable, data_files, file_md5
 from metseg.errors import DataError
 from metseg.progress import Progress
@@ -95,6 +96,7 @@ def fetch(
     folder: Path,
     table: HashTable,
     transient: Callable[[Exception], bool],
+    copies: int = 1,
 ) -> None:
     """Bring files into `folder`, which appears once all are there and right.
 
@@ -107,9 +109,11 @@ def fetch(
         folder: where to.
         table: files that were hashed before.
         transient: whether an error of `get` may pass.
+        copies: how often the data will lie here: twice where they are an archive, which is unpacked beside itself.
 
     Raises:
-        DataError: a name leads out of the folder, or a file is not what was listed, also when fetched again.
+        DataError: there is no room for them, a name leads out of the folder, or a file is not what was listed, also
+            when fetched again.
     """
     for file in files:
         if inside(file.path) is None:
@@ -131,6 +135,10 @@ def fetch(
     missing = _missing(files, partial, table)
     if len(missing) < len(files):
         logger.info("%d of %d files are here already", len(files) - len(missing), len(files))
+    if missing:
+        needed = copies * sum(file.size or 0 for file in missing)
+        purpose = "fetching them" if copies == 1 else "fetching and unpacking them"
+        require_room(partial, needed, f"{len(missing)} files such as {missing[0].source}: {purpose}")
     _fetch_missing(missing, get, partial, transient)
     partial.replace(folder)
     for file in files:

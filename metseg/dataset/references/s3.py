@@ -81,7 +81,7 @@ def fetch_archive(reference: S3Archive, cache: DataCache, table: HashTable) -> t
     where = f"s3://{reference.bucket}/{reference.key}"
     archive, pin = _looked_at(client, reference, {})
     start = reference.key.rfind("/") + 1
-    folder = _fetched(client, reference.bucket, [archive], start, f"{where}?{pin}", where, cache, table)
+    folder = _fetched(client, reference.bucket, [archive], start, f"{where}?{pin}", where, cache, table, copies=2)
     return folder / reference.key[start:], f"{where}?{pin}"
 
 
@@ -119,6 +119,7 @@ def _fetched(
     where: str,
     cache: DataCache,
     table: HashTable,
+    copies: int = 1,
 ) -> Path:
     """The folder that holds `objects`, called by what follows the first `start` letters of their keys."""
     from botocore.exceptions import BotoCoreError, ClientError
@@ -132,7 +133,7 @@ def _fetched(
     files = [RemoteFile(one.key[start:], one.key, one.size, None) for one in objects]
     try:
         with cache.only_one(folder):
-            fetch(files, get, folder, table, transient)
+            fetch(files, get, folder, table, transient, copies)
     except (BotoCoreError, ClientError, OSError) as error:
         raise DataError(
             f"{where}: not everything could be fetched ({error}). Run again: what arrived is kept, and only what is "

@@ -1,0 +1,66 @@
+"""Room for what ingest fetches and unpacks, looked at before anything arrives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from metseg.dataset.cache import folder_bytes
+from metseg.errors import DataError, UsageError
+
+LIMIT = "METSEG_DISK_GB"
+"""What may lie in the folder of fetched data, where that is less than its disk holds: the pipeline sets it for a pod.
+
+A pod whose volume grows beyond its limit is removed without a word, while the disk below it has room left."""
+
+
+def limit_bytes() -> int | None:
+    """Return the bytes that `METSEG_DISK_GB` allows; None where it is not set.
+
+    Raises:
+        UsageError: it is no positive number.
+    """
+    text = os.environ.get(LIMIT, "")
+    if not text:
+        return None
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = 0.0
+    if not 0 < gigabytes < float("inf"):
+        raise UsageError(f"{LIMIT}={text}: expected a number of gigabytes above 0")
+    return int(gigabytes * 2**30)
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Refuse data that will not fit.
+
+    Args:
+        folder: one of the cache's, which is to be written; what lies beside it counts.
+        needed: bytes that are to be written at least.
+        what: data and purpose, for the message.
+
+    Raises:
+        DataError: there is less room; names the sizes and the remedy.
+    """
+    kept = next(place for place in folder.parents if place.is_dir())
+    free = shutil.disk_usage(kept).free
+    if needed > free:
+        raise DataError(
+            f"{what} takes at least {_shown(needed)}, and the disk of {kept} has {_shown(free)} free: free some of it, "
+            "set METSEG_STATE to a folder on a larger disk, or give fewer data"
+        )
+    limit = limit_bytes()
+    taken = folder_bytes(folder.parent) if limit is not None and folder.parent.is_dir() else 0
+    if limit is not None and taken + needed > limit:
+        beside = f", of which {_shown(taken)} are taken" if taken else ""
+        raise DataError(
+            f"{what} takes at least {_shown(needed)}, and a step may write {_shown(limit)}{beside} ({LIMIT}, the limit "
+            "of its volume /tmp): give the data unpacked or in parts, or raise WRITABLE_GB in pipelines/placement.py "
+            "and compile the pipeline anew (metseg compile)"
+        )
+
+
+def _shown(count: int) -> str:
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MB"
