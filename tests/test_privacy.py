@@ -75,7 +75,7 @@ STEPS = textwrap.dedent("""
     from components.execution import executing
     from components.ingest.step import ingest
     from components.preprocess.step import preprocess
-    from components.promote.step import log_report
+    from components.promote.step import conclude
     from components.validate.step import validate
     from metseg.cli import app
     from metseg.files import read_json, write_json
@@ -99,7 +99,7 @@ STEPS = textwrap.dedent("""
         for name in ("summary.json", "report.html", "overlay.png", "figures/dice.png"):
             (folder / name).write_text("of a run")
         write_json(folder / "registration.json", {"run": run})
-        log_report(folder, folder, wanted)
+        conclude(folder, folder, wanted)
         kept = [item.path for part in ("validation", "report") for item in tracking.list_artifacts(run, part)]
         print("kept", wanted, *sorted(kept))
     from components.evaluate.step import evaluate, evaluate_champion
@@ -132,7 +132,7 @@ STEPS = textwrap.dedent("""
         chosen = {"attention_unet": paths["evaluation"]}
         promote(registration, chosen, paths["champion"], "m", "automatic", promoted)
         write_run_report(run_folders(registration, promoted), 1.0, Path("steps/report.html"))
-        log_report(registration, promoted, True)
+        conclude(registration, promoted, True)
     for one in sorted(broken.iterdir()):
         try:
             with executing("ingest", f"steps/{one.name}") as folder:

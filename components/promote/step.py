@@ -72,7 +72,7 @@ def promote(
         PublishError: the version was refused; the aliases are where they were.
     """
     settings = Settings.from_environment()
-    tracking = runs.client(settings)
+    runs.client(settings)  # says at once where MLflow does not answer
     aliases = AliasRegistry(settings)
     record = read_json(registration / "registration.json")
     verdict = read_json(registration / "verdict.json")
@@ -95,11 +95,12 @@ def promote(
         }
     promoted.mkdir(parents=True, exist_ok=True)
     write_json(promoted / "promotion.json", {"registered": registered, "served": served})
-    runs.finish(tracking, record["run"])
 
 
-def log_report(registration: Path, promoted: Path, patient_pictures_in_mlflow: bool) -> None:
-    """Keep the run's summary and charts in MLflow, and with `patient_pictures_in_mlflow` its report and overlays too.
+def conclude(registration: Path, promoted: Path, patient_pictures_in_mlflow: bool) -> None:
+    """Keep the run's summary and charts in MLflow, with `patient_pictures_in_mlflow` its report and overlays; close it.
+
+    A run that is finished has its report.
 
     Args:
         registration: output of register, which names the run.
@@ -111,3 +112,4 @@ def log_report(registration: Path, promoted: Path, patient_pictures_in_mlflow: b
     for name in (SUMMARY, REPORT, OVERLAY) if patient_pictures_in_mlflow else (SUMMARY,):
         tracking.log_artifact(run, str(promoted / name), "report")
     tracking.log_artifacts(run, str(promoted / FIGURES), f"report/{FIGURES}")
+    runs.finish(tracking, run)

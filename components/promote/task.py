@@ -19,7 +19,7 @@ def promote(registration: Any, promoted: Any, report: Any) -> None:
         report: HTML page to write.
     """
     with executing("promote", promoted.path, after=[registration.path]) as folder:
-        from components.promote.step import log_report
+        from components.promote.step import conclude
         from components.promote.step import promote as step
         from metseg.report.run import write_run_report
 
@@ -28,4 +28,4 @@ def promote(registration: Any, promoted: Any, report: Any) -> None:
         evaluations = {evaluation.name: evaluation for evaluation in folders.evaluations}
         step(folders.registration, evaluations, folders.champion, settings.model.name, settings.gate.promotion, folder)
         write_run_report(folders, process_age(), Path(report.path))
-        log_report(folders.registration, folder, settings.run.patient_pictures_in_mlflow)
+        conclude(folders.registration, folder, settings.run.patient_pictures_in_mlflow)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
+from components.promote.step import conclude
 from components.promote.step import promote as promote_step
 from metseg.errors import MetsegError, PublishError
 from metseg.files import read_json, write_json
+from metseg.report.files import FIGURES, OVERLAY, REPORT, SUMMARY
 from metseg.serving.client import SegmentationClient
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.promotion import FollowingElsewhere, FollowingHere, promote, rollback
@@ -121,6 +124,10 @@ def test_a_reconciler_elsewhere_is_waited_for(laboratory: Laboratory, server: Se
         promote(laboratory.aliases, FollowingElsewhere(laboratory.aliases, "", 1), name, bad)
 
 
+def broken(*arguments: object) -> None:
+    raise OSError("the store is full")
+
+
 class Step:
     """The promote step on what a register step and an evaluation would have left."""
 
@@ -154,8 +161,25 @@ class Step:
                 promotion,
                 self.folder / "promoted",
             )
-        assert self.laboratory.mlflow.get_run(run).info.status == "FINISHED"
+            self._is_closed_with_its_report(run)
         return read_json(self.folder / "promoted" / "promotion.json")
+
+    def _is_closed_with_its_report(self, run: str) -> None:
+        promoted, mlflow = self.folder / "promoted", self.laboratory.mlflow
+        (promoted / FIGURES).mkdir(exist_ok=True)
+        (promoted / FIGURES / "dice.png").write_text("of a run")
+        for part in (SUMMARY, REPORT, OVERLAY):
+            (promoted / part).write_text("of a run")
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="full"):
+            patch.setattr(MlflowClient, "log_artifacts", broken)
+            conclude(self.folder / "registration", promoted, True)
+        assert mlflow.get_run(run).info.status == "RUNNING", "a run that is finished has its whole report"
+        conclude(self.folder / "registration", promoted, True)
+        kept = {
+            artifact.path for folder in ("report", "report/figures") for artifact in mlflow.list_artifacts(run, folder)
+        }
+        assert kept >= {"report/summary.json", "report/report.html", "report/overlay.png", "report/figures/dice.png"}
+        assert mlflow.get_run(run).info.status == "FINISHED"
 
 
 @pytest.fixture
