@@ -24,7 +24,9 @@ import yaml
 from tests.conftest import ROOT
 
 LOOK_SECONDS = 0.005
+WRITTEN = "executor_output.json"
 RUN_OF_KUBEFLOW = "5d1c36a1-7d0f-4a4c-9a25-6f5f1a1f2b3c"
+NEXT_RUN_OF_KUBEFLOW = "6e2d47b2-8e10-4b5d-8b36-706f2b202c4d"
 PLACEHOLDERS = {"{{$.pipeline_job_uuid}}": RUN_OF_KUBEFLOW}
 """What the backend fills in."""
 
@@ -163,7 +165,7 @@ class Pipeline:
             }
             for name, kind in declared.get("artifacts", {}).items()
         }
-        written = folder / "executor_output.json"
+        written = folder / WRITTEN
         executor_input = {
             "inputs": {
                 "parameterValues": {
@@ -184,6 +186,12 @@ class Pipeline:
         assert program == "python3" and container["args"] == ["{{$}}"]
         yield Task("/".join(place), command[-1], (*command, json.dumps(executor_input)), folder)
         return Given(json.loads(written.read_text()).get("parameterValues", {}), artifacts)
+
+
+def leave_out(task: Task) -> None:
+    """Have a task done without calling it; what follows must do without its outputs."""
+    task.folder.mkdir(parents=True)
+    (task.folder / WRITTEN).write_text("{}")
 
 
 def _inputs(task: Mapping[str, Any], given: Given, done: Mapping[str, Given]) -> Given:

@@ -57,6 +57,9 @@ Reached = Callable[[Seen], bool]
 
 TRAINING = "SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId'"
 
+CHAMPION = "evaluate_champion"
+"""The step that needs a champion, and so an earlier run."""
+
 MOMENTS: dict[str, dict[str, Reached]] = {
     "check": {
         "it began": lambda seen: seen.printed("::step check"),
@@ -99,5 +102,10 @@ MOMENTS: dict[str, dict[str, Reached]] = {
         "the run is closed": lambda seen: seen.recorded(
             f"runs WHERE status = 'FINISHED' AND run_uuid NOT IN ({TRAINING})"
         ),
+    },
+    CHAMPION: {
+        "the champion's record is here": lambda seen: seen.written("evaluation/training.json"),
+        "it scored the patients": lambda seen: seen.printed("served graph differs"),
+        "the scores are written": lambda seen: seen.written("evaluation/evaluation.json"),
     },
 }

@@ -19,8 +19,8 @@ import pytest
 from metseg.imaging.phantom import generate_cohort
 from pipelines.compiling import COMPILED
 from tests.kills.end_state import differences, end_state
-from tests.kills.launcher import RUN_OF_KUBEFLOW, Attempt, Pipeline, Task
-from tests.kills.moments import MOMENTS, Reached, Seen
+from tests.kills.launcher import NEXT_RUN_OF_KUBEFLOW, RUN_OF_KUBEFLOW, Attempt, Pipeline, Task, leave_out
+from tests.kills.moments import CHAMPION, MOMENTS, Reached, Seen
 
 pytestmark = pytest.mark.kills
 
@@ -62,13 +62,12 @@ class Undisturbed:
     seconds: dict[str, float] = field(default_factory=dict)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """That of a step."""
+    def environment(self, step: str, run: str = RUN_OF_KUBEFLOW) -> dict[str, str]:
+        """That of a step in a run of Kubeflow; the champion's evaluation belongs to the next one."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
         return kept | {
             "METSEG_WORKSPACE": str(self.workspace),
-            "METSEG_KUBEFLOW_RUN": RUN_OF_KUBEFLOW,
+            "METSEG_KUBEFLOW_RUN": NEXT_RUN_OF_KUBEFLOW if step == CHAMPION else run,
             # As in an image: a tree that is edited meanwhile is no difference between two attempts.
             "METSEG_GIT_COMMIT": "0" * 40,
             "METSEG_PROGRESS": "lines",
@@ -76,21 +75,34 @@ class Undisturbed:
         }
 
     def run(self, pipeline: Pipeline) -> None:
-        """Run all tasks."""
+        """Run all tasks, whose run has no champion to compete against."""
         for task in pipeline.tasks():
-            watched = self._is_watched(task)
-            if watched:
-                shutil.copytree(self.workspace, self.copies / task.step)
-            began = time.monotonic()
-            Attempt(task, self.environment).complete()
-            if watched:
-                self.tasks[task.step] = task
-                self.seconds[task.step] = time.monotonic() - began
-                self.states[task.step] = end_state(self.workspace, task.folder)
+            self._complete(task, self.environment(task.step), watched=self._is_watched(task))
+
+    def run_against_the_champion(self, pipeline: Pipeline) -> None:
+        """Run, once more and with the same data, as many of the tasks as the champion's evaluation needs."""
+        for task in pipeline.tasks():
+            if task.step == CHAMPION:
+                self._complete(task, self.environment(task.step), watched=True)
+                break
+            if task.step in ("check", "ingest"):
+                self._complete(task, self.environment(task.step, NEXT_RUN_OF_KUBEFLOW), watched=False)
+            else:
+                leave_out(task)
+
+    def _complete(self, task: Task, environment: dict[str, str], watched: bool) -> None:
+        if watched:
+            shutil.copytree(self.workspace, self.copies / task.step)
+        began = time.monotonic()
+        Attempt(task, environment).complete()
+        if watched:
+            self.tasks[task.step] = task
+            self.seconds[task.step] = time.monotonic() - began
+            self.states[task.step] = end_state(self.workspace, task.folder)
 
     def _is_watched(self, task: Task) -> bool:
         """Of the tasks of train and evaluate, those of the network that the run was asked for."""
-        return task.step in MOMENTS and not task.name.startswith("candidate/")
+        return task.step in MOMENTS and task.step != CHAMPION and not task.name.startswith("candidate/")
 
     def go_back(self, step: str) -> None:
         """Bring the workspace to where it was before a step."""
@@ -102,7 +114,7 @@ class Undisturbed:
         for _ in range(TRIES):
             self.go_back(step)
             began = time.monotonic()
-            attempt = Attempt(self.tasks[step], self.environment)
+            attempt = Attempt(self.tasks[step], self.environment(step))
             if attempt.kill_when(lambda now: reached(Seen(now, self.workspace))):
                 return time.monotonic() - began
         return None
@@ -114,13 +126,15 @@ def undisturbed(tmp_path_factory) -> Iterator[Undisturbed]:
     generate_cohort(folder / "heads", patients=5)
     (folder / "workspace").mkdir()
     run = Undisturbed(folder / "workspace", folder / "copies")
-    run.run(Pipeline(COMPILED, {"data_reference": str(folder / "heads"), **FORM}, run.workspace / "tasks"))
+    form = {"data_reference": str(folder / "heads"), **FORM}
+    run.run(Pipeline(COMPILED, form, run.workspace / "tasks"))
+    run.run_against_the_champion(Pipeline(COMPILED, form, run.workspace / "tasks of the next run"))
     yield run
     shutil.rmtree(folder)
 
 
-def test_there_are_three_moments_of_each_of_the_eight_steps(undisturbed):
-    assert list(MOMENTS) == list(undisturbed.tasks) and len(MOMENTS) == 8
+def test_there_are_three_moments_of_each_of_the_eight_steps_and_of_the_champions_evaluation(undisturbed):
+    assert list(MOMENTS) == list(undisturbed.tasks) and len(MOMENTS) == 9
     assert {len(moments) for moments in MOMENTS.values()} == {3}
 
 
@@ -131,12 +145,18 @@ def test_the_undisturbed_run_ends_with_a_champion_that_is_served(undisturbed):
     assert list(state["mlflow"]["runs"]) == ["pipeline", f"training of {NETWORK}"]
 
 
+def test_the_next_run_scores_that_champion(undisturbed):
+    state = undisturbed.states[CHAMPION]
+    assert state["outputs"]["evaluation/evaluation.json"]["version"] == 1
+    assert list(state["mlflow"]["runs"]) == ["pipeline", f"training of {NETWORK}", "pipeline, another"]
+
+
 @pytest.mark.parametrize(("step", "moment"), TRIALS, ids=[f"{step}, {moment}" for step, moment in TRIALS])
 def test_a_step_that_is_killed_and_repeated_leaves_what_an_undisturbed_one_leaves(undisturbed, step, moment):
     after = undisturbed.kill(step, MOMENTS[step][moment])
     assert after is not None, f"{step} ended {TRIES} times before it was seen that {moment}"
     print(f"{step} killed after {after:.1f} s of {undisturbed.seconds[step]:.1f} s: {moment}")
     task = undisturbed.tasks[step]
-    Attempt(task, undisturbed.environment).complete()
+    Attempt(task, undisturbed.environment(step)).complete()
     found = end_state(undisturbed.workspace, task.folder)
     assert list(differences(undisturbed.states[step], found)) == []
