@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,7 @@ def compile_pipeline(path: Path = COMPILED, networks: Sequence[str] = NETWORKS[C
     _drop_unread_outputs(pipeline)
     for executor in executors.values():
         _call_code_of_image(executor["container"])
+    share_equals(pipeline, platform)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump_all([pipeline, platform], sort_keys=True, width=120), encoding="utf-8")
     return path
@@ -96,9 +98,12 @@ def _drop_unread_outputs(pipeline: dict[str, Any]) -> None:
 
 
 def _drop_declarations(component: dict[str, Any]) -> None:
-    """Drop a container's declared input artifacts, which the task names too, and the version of artifact types."""
+    """Drop a container's declared inputs, which the task names too, and the version of artifact types.
+
+    The backend gives a container what its task names; by the declarations it checks kinds, which check does itself.
+    """
     if "executorLabel" in component:
-        component.get("inputDefinitions", {}).pop("artifacts", None)
+        component.pop("inputDefinitions", None)
     for ends in ("inputDefinitions", "outputDefinitions"):
         for artifact in component.get(ends, {}).get("artifacts", {}).values():
             artifact["artifactType"].pop("schemaVersion", None)
@@ -109,3 +114,42 @@ def _call_code_of_image(container: dict[str, Any]) -> None:
     function = container["args"][container["args"].index("--function_to_execute") + 1]
     container["command"] = ["python3", "-m", "components", function]
     container["args"] = ["{{$}}"]
+
+
+def share_equals(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
+    """Have tasks share what the SDK writes once for each of them: the same executor, component and nested pipeline.
+
+    Args:
+        pipeline: the compiled pipeline, which is changed.
+        platform: what it asks of Kubernetes, likewise.
+    """
+    executors, components = pipeline["deploymentSpec"]["executors"], pipeline["components"]
+    asked = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    same = _same({label: (executor, asked.get(label)) for label, executor in executors.items()})
+    for label in same:
+        del executors[label]
+        asked.pop(label, None)
+    for component in components.values():
+        if "executorLabel" in component:
+            component["executorLabel"] = same.get(component["executorLabel"], component["executorLabel"])
+    # First what has an executor, then the pipelines that are made of it.
+    while same := _same(components):
+        for name in same:
+            del components[name]
+        for tasks in _graphs(pipeline):
+            for task in tasks.values():
+                reference = task["componentRef"]
+                reference["name"] = same.get(reference["name"], reference["name"])
+
+
+def _same(named: dict[str, Any]) -> dict[str, str]:
+    """Names of what equals something with an earlier name, and that name."""
+    first: dict[str, str] = {}
+    found = {}
+    for name in sorted(named, key=lambda name: (len(name), name)):
+        content = json.dumps(named[name], sort_keys=True)
+        if content in first:
+            found[name] = first[content]
+        else:
+            first[content] = name
+    return found

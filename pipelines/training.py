@@ -3,7 +3,7 @@
 One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelines/compiled/`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -21,6 +21,8 @@ from components.validate.component import validate
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration
 from pipelines.placement import keep_state, on_accelerators, place
 
+REQUESTS = ("cpu", "memory", "gpu", "tolerations", "selector")
+"""What check gives out for the training of each network, and the task before an evaluation for that."""
 RECIPE = TrainingConfiguration(architecture="nested_unet")
 
 
@@ -30,8 +32,11 @@ class Prepared(NamedTuple):
     cohort: dsl.Dataset
     validation: dsl.Artifact
     records: dsl.Dataset
+    champion_cpu: str
     champion_memory: str
     champion_gpu: str
+    champion_tolerations: list  # type: ignore[type-arg]
+    champion_selector: dict  # type: ignore[type-arg]
 
 
 @dsl.pipeline(name="data")
@@ -57,9 +62,23 @@ def data(
         cohort=cohort,
         validation=judged.outputs["validation"],
         records=prepared.outputs["records"],
-        champion_memory=read.outputs["champion_memory"],
-        champion_gpu=read.outputs["champion_gpu"],
+        **{name: read.outputs[name] for name in Prepared._fields if name.startswith("champion_")},
     )
+
+
+def place_evaluation(task: dsl.PipelineTask, name: str, gpu_type: Any, outputs: Mapping[str, Any], before: str) -> None:
+    """Give an evaluation what the task before it says that it requests.
+
+    Args:
+        task: the evaluation.
+        name: what the Kubeflow UI calls it.
+        gpu_type: resource name of the accelerators.
+        outputs: of the task before it.
+        before: what the names of these outputs begin with.
+    """
+    cpu, memory, gpu, tolerations, selector = (outputs[f"{before}_{one}"] for one in REQUESTS)
+    place(task, "evaluate", name, cpu=cpu, memory=memory)
+    on_accelerators(task, gpu_type, gpu, tolerations, selector)
 
 
 class Scored(NamedTuple):
@@ -73,30 +92,22 @@ def candidate(
     cohort: dsl.Input[dsl.Dataset],
     records: dsl.Input[dsl.Dataset],
     architecture: str,
-    train_cpu: str,
-    train_memory: str,
-    train_gpu: str,
-    evaluate_cpu: str,
-    evaluate_memory: str,
-    evaluate_gpu: str,
-    gpu_type: str,
+    cpu: str,
+    memory: str,
+    gpu: str,
     tolerations: list,  # type: ignore[type-arg]
-    node_selector: dict,  # type: ignore[type-arg]
+    selector: dict,  # type: ignore[type-arg]
+    gpu_type: str,
 ) -> Scored:
     """Train one network and score it; one that was not asked for is a task that does nothing."""
     trained = train(cohort=cohort, records=records, architecture=architecture)
     # Neither is cached: both write to the run in MLflow.
-    place(trained, "train", cpu=train_cpu, memory=train_memory).set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
-    on_accelerators(trained, gpu_type, train_gpu, tolerations, node_selector)
+    place(trained, "train", cpu=cpu, memory=memory).set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
+    on_accelerators(trained, gpu_type, gpu, tolerations, selector)
     keep_state(trained)
     scored = evaluate(cohort=cohort, model=trained.outputs["model"])
-    place(scored, "evaluate", cpu=evaluate_cpu, memory=evaluate_memory)
-    on_accelerators(scored, gpu_type, evaluate_gpu, tolerations, node_selector)
+    place_evaluation(scored, "evaluate", gpu_type, trained.outputs, "evaluate")
     return Scored(evaluation=scored.outputs["evaluation"])
-
-
-NETWORK = ("train_memory", "train_gpu", "evaluate_memory", "evaluate_gpu")
-"""Inputs of `candidate` that check has for each network, with the network's name in front."""
 
 
 def training_pipeline(networks: Sequence[str]) -> Any:
@@ -169,25 +180,13 @@ def training_pipeline(networks: Sequence[str]) -> Any:
                 cohort=cohort,
                 records=records,
                 architecture=network,
-                train_cpu=asked["train_cpu"],
-                evaluate_cpu=asked["evaluate_cpu"],
-                **{name: asked[f"{network}_{name}"] for name in NETWORK},
+                **{name: asked[f"{network}_{name}"] for name in REQUESTS},
                 gpu_type=asked["gpu_type"],
-                tolerations=asked["gpu_tolerations"],
-                node_selector=asked["gpu_node_selector"],
             ).set_display_name(network)
             evaluations[network] = scored.outputs["evaluation"]
 
         champion = evaluate_champion(cohort=cohort)
-        memory = prepared.outputs["champion_memory"]
-        place(champion, "evaluate", "evaluate champion", cpu=asked["evaluate_cpu"], memory=memory)
-        on_accelerators(
-            champion,
-            asked["gpu_type"],
-            prepared.outputs["champion_gpu"],
-            asked["gpu_tolerations"],
-            asked["gpu_node_selector"],
-        )
+        place_evaluation(champion, "evaluate champion", asked["gpu_type"], prepared.outputs, "champion")
 
         registered = register(
             validation=prepared.outputs["validation"],

@@ -11,56 +11,59 @@ from typing import Any
 from components.configuration.record import Configuration
 from metseg.training.configuration import ARCHITECTURES
 
-IDLE_MEMORY = "256Mi"
+IDLE_CPU, IDLE_MEMORY = "100m", "256Mi"
 """Of a task that does nothing: a network that was not asked for, the evaluation of a champion that does not exist."""
 STEPS = ("ingest", "validate", "preprocess", "register", "promote")
-NETWORK_STEPS = ("train", "evaluate")
 
 
 def step_resources(configuration: Configuration) -> dict[str, str]:
-    """Return CPU of each step as `STEP_cpu`, and of those that a run has once the memory as `STEP_memory`."""
+    """Return CPU and memory of the steps that a run has once, as `STEP_cpu` and `STEP_memory`."""
     pods = configuration.pod
-    once = {f"{step}_{kind}": getattr(pods, f"{step}_{kind}") for step in STEPS for kind in ("cpu", "memory")}
-    return once | {f"{step}_cpu": getattr(pods, f"{step}_cpu") for step in NETWORK_STEPS}
+    return {f"{step}_{kind}": getattr(pods, f"{step}_{kind}") for step in STEPS for kind in ("cpu", "memory")}
 
 
-def network_resources(configuration: Configuration, architecture: str) -> dict[str, str]:
-    """Return memory and accelerators of a network's training and evaluation; little where it is not asked for."""
+def train_resources(configuration: Configuration, architecture: str) -> dict[str, Any]:
+    """Return what a network's training requests, and on which nodes; little, anywhere, where it is not asked for."""
+    pods = configuration.pod
     if architecture not in configuration.architectures:
-        return _idle("train") | _idle("evaluate")
-    return {
-        "train_memory": configuration.pod.train_memory,
-        "train_gpu": str(configuration.gpu.count),
-        **_evaluation(configuration),
-    }
+        return _requests(configuration, IDLE_CPU, IDLE_MEMORY, 0)
+    return _requests(configuration, pods.train_cpu, pods.train_memory, configuration.gpu.count)
 
 
-def champion_resources(configuration: Configuration, exists: bool) -> dict[str, str]:
-    """Return memory and accelerators of the champion's evaluation, as `champion_…`."""
-    found = _evaluation(configuration) if exists else _idle("evaluate")
-    return {name.replace("evaluate", "champion"): value for name, value in found.items()}
+def evaluate_resources(configuration: Configuration, works: bool) -> dict[str, Any]:
+    """Return the same of an evaluation.
+
+    Args:
+        configuration: of the run.
+        works: whether there is something to evaluate: a network that was asked for, or a champion.
+    """
+    pods = configuration.pod
+    if not works:
+        return _requests(configuration, IDLE_CPU, IDLE_MEMORY, 0)
+    return _requests(configuration, pods.evaluate_cpu, pods.evaluate_memory, pods.evaluate_gpu_count)
 
 
 def checked_resources(configuration: Configuration) -> dict[str, Any]:
-    """Return all that `check` hands to the tasks of a run, by the name of its output."""
+    """Return all that `check` hands to the tasks of a run, by the name of its output.
+
+    What evaluations request is told by the task before them: train knows whether its network was asked for, ingest
+    whether there is a champion.
+    """
     networks = {
         f"{architecture}_{name}": value
         for architecture in ARCHITECTURES
-        for name, value in network_resources(configuration, architecture).items()
+        for name, value in train_resources(configuration, architecture).items()
     }
+    return {**step_resources(configuration), **networks, "gpu_type": configuration.gpu.type}
+
+
+def _requests(configuration: Configuration, cpu: str, memory: str, accelerators: int) -> dict[str, Any]:
+    """Requests of a pod; one without accelerators may stand on any node, and so starts no node that has them."""
+    gpu = configuration.gpu
     return {
-        **step_resources(configuration),
-        **networks,
-        "gpu_type": configuration.gpu.type,
-        "gpu_tolerations": configuration.gpu.tolerations,
-        "gpu_node_selector": configuration.gpu.node_selector,
+        "cpu": cpu,
+        "memory": memory,
+        "gpu": str(accelerators),
+        "tolerations": gpu.tolerations if accelerators else [],
+        "selector": gpu.node_selector if accelerators else {},
     }
-
-
-def _evaluation(configuration: Configuration) -> dict[str, str]:
-    pods = configuration.pod
-    return {"evaluate_memory": pods.evaluate_memory, "evaluate_gpu": str(pods.evaluate_gpu_count)}
-
-
-def _idle(step: str) -> dict[str, str]:
-    return {f"{step}_memory": IDLE_MEMORY, f"{step}_gpu": "0"}

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from components.configuration.record import Configuration
-from components.configuration.resources import champion_resources
+from components.configuration.resources import evaluate_resources
 from components.execution import executing
 from components.run_record import write_run
 
 
-def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[str, ...]:
+def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
     """Read the data, and return what the evaluation of the current champion requests.
 
     Args:
@@ -20,7 +20,7 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[str, ...]:
         page: Markdown page to write.
 
     Returns:
-        Memory and accelerators; little where there is no champion.
+        The values of `evaluate_resources`, in the order of the component's outputs.
     """
     with executing("ingest", cohort.path, after=[configuration.path]) as folder:
         from components.ingest.step import ingest as step
@@ -43,4 +43,4 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[str, ...]:
         write_run(folder, run)
         Path(page.path).write_text(summary(folder, run), encoding="utf-8")
         champion = opponent_of(run, settings.model.name)
-        return tuple(champion_resources(settings, exists=champion is not None).values())
+        return tuple(evaluate_resources(settings, works=champion is not None).values())

@@ -1,5 +1,7 @@
 """Kubeflow component of the train step."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.images import TRAIN_IMAGE
@@ -12,9 +14,18 @@ def train(
     architecture: str,
     model: dsl.Output[dsl.Model],
     page: dsl.Output[dsl.HTML],
+) -> NamedTuple(
+    "Outputs",
+    [
+        ("evaluate_cpu", str),
+        ("evaluate_memory", str),
+        ("evaluate_gpu", str),
+        ("evaluate_tolerations", list),
+        ("evaluate_selector", dict),
+    ],
 ):
     """Train one network where it was asked for, choose its operating point on validation patients, export it once."""
     given = dict(locals())
     from components.train.task import train
 
-    train(**given)
+    return train(**given)

@@ -7,12 +7,13 @@ from typing import Any
 
 from components.candidates import declines
 from components.configuration.record import Configuration
+from components.configuration.resources import evaluate_resources
 from components.execution import executing
 from components.run_record import read_run
 
 
-def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> None:
-    """Train one network, where the run was asked for it.
+def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> tuple[Any, ...]:
+    """Train one network, where the run was asked for it, and return what its evaluation requests.
 
     Args:
         cohort: artifact of ingest.
@@ -20,6 +21,9 @@ def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -
         architecture: the network.
         model: artifact to write to.
         page: HTML page to write.
+
+    Returns:
+        The values of `evaluate_resources`, in the order of the component's outputs.
     """
     with executing(f"train {architecture}", model.path, after=[records.path]) as folder:
         from metseg.report.step_pages import write_declined_page, write_training_page
@@ -27,7 +31,7 @@ def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -
         settings = Configuration.read(Path(cohort.path))
         if declines(folder, architecture, settings.architectures):
             write_declined_page(Path(page.path), architecture)
-            return
+            return tuple(evaluate_resources(settings, works=False).values())
         from components.train.step import train as step
 
         step(
@@ -40,3 +44,4 @@ def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -
             patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
         )
         write_training_page(Path(page.path), folder)
+        return tuple(evaluate_resources(settings, works=True).values())

@@ -16,7 +16,7 @@ from components.configuration.naming import FIELDS, GROUPS, OPTIONS, SETTINGS, f
 from components.configuration.parsing import pack, parse, parse_options, unpack
 from components.configuration.profiles import profile
 from components.configuration.record import Configuration
-from components.configuration.resources import champion_resources, checked_resources, network_resources
+from components.configuration.resources import checked_resources, evaluate_resources, train_resources
 from metseg.errors import UsageError
 from metseg.files import read_json, write_json
 from metseg.training.configuration import ARCHITECTURES, TrainingConfiguration
@@ -206,26 +206,35 @@ def test_a_configuration_of_another_version_is_refused(tmp_path):
 # What pods request.
 
 
+TOLERATED = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+IDLE = {"cpu": "100m", "memory": "256Mi", "gpu": "0", "tolerations": [], "selector": {}}
+
+
 def test_a_network_that_was_not_asked_for_takes_no_gpu_and_256_mib():
-    configuration = Configuration.of({**REFERENCE, "train_architectures": "unet", "pod_evaluate_gpu_count": 1})
-    asked = network_resources(configuration, "unet")
-    assert asked == {"train_memory": "16Gi", "train_gpu": "1", "evaluate_memory": "8Gi", "evaluate_gpu": "1"}
+    given = {**REFERENCE, "train_architectures": "unet", "gpu_node_selector": {"pool": "gpu"}}
+    configuration = Configuration.of(given)
+    asked = {"cpu": "2", "memory": "16Gi", "gpu": "1", "tolerations": TOLERATED, "selector": {"pool": "gpu"}}
+    assert train_resources(configuration, "unet") == asked
     for other in set(ARCHITECTURES) - {"unet"}:
-        idle = network_resources(configuration, other)
-        assert idle == {"train_memory": "256Mi", "train_gpu": "0", "evaluate_memory": "256Mi", "evaluate_gpu": "0"}
+        assert train_resources(configuration, other) == IDLE
+    on_processors = {"cpu": "2", "memory": "16Gi", "gpu": "0", "tolerations": [], "selector": {}}
+    assert train_resources(Configuration.of({**given, "gpu_count": 0}), "unet") == on_processors
 
 
-def test_a_champion_that_does_not_exist_takes_no_gpu_and_256_mib():
-    configuration = Configuration.of({**REFERENCE, "pod_evaluate_gpu_count": 1})
-    assert champion_resources(configuration, exists=False) == {"champion_memory": "256Mi", "champion_gpu": "0"}
-    assert champion_resources(configuration, exists=True) == {"champion_memory": "8Gi", "champion_gpu": "1"}
+def test_an_evaluation_of_nothing_takes_no_gpu_and_256_mib():
+    configuration = Configuration.of(
+        {**REFERENCE, "pod_evaluate_gpu_count": 1, "pod_evaluate_cpu": "3", "gpu_node_selector": {"pool": "gpu"}}
+    )
+    assert evaluate_resources(configuration, works=False) == IDLE
+    asked = {"cpu": "3", "memory": "8Gi", "gpu": "1", "tolerations": TOLERATED, "selector": {"pool": "gpu"}}
+    assert evaluate_resources(configuration, works=True) == asked
 
 
 def test_what_pods_request_follows_the_settings():
     given = {**REFERENCE, "pod_ingest_memory": "20Gi", "pod_train_cpu": "6", "gpu_count": 4, "gpu_type": "amd.com/gpu"}
     resources = checked_resources(Configuration.of(given))
-    assert resources["ingest_memory"] == "20Gi" and resources["train_cpu"] == "6"
-    assert resources["nested_unet_train_gpu"] == "4" and resources["unet_train_gpu"] == "0"
+    assert resources["ingest_memory"] == "20Gi" and resources["nested_unet_cpu"] == "6"
+    assert resources["nested_unet_gpu"] == "4" and resources["unet_gpu"] == "0"
     assert resources["gpu_type"] == "amd.com/gpu"
 
 

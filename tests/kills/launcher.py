@@ -157,7 +157,6 @@ class Pipeline:
         self, component: Mapping[str, Any], given: Given, place: tuple[str, ...]
     ) -> Generator[Task, None, Given]:
         folder = self._outputs.joinpath(*place)
-        kinds = component.get("inputDefinitions", {}).get("parameters", {})
         declared = component.get("outputDefinitions", {})
         artifacts = {
             name: {
@@ -168,11 +167,7 @@ class Pipeline:
         written = folder / WRITTEN
         executor_input = {
             "inputs": {
-                "parameterValues": {
-                    name: _typed(value, kinds[name]["parameterType"])
-                    for name, value in given.parameters.items()
-                    if name in kinds
-                },
+                "parameterValues": given.parameters,
                 "artifacts": given.artifacts,
             },
             "outputs": {
@@ -213,8 +208,3 @@ def _inputs(task: Mapping[str, Any], given: Given, done: Mapping[str, Given]) ->
         else:
             artifacts[name] = given.artifacts[source["componentInputArtifact"]]
     return Given(parameters, artifacts)
-
-
-def _typed(value: Any, kind: str) -> Any:
-    """The backend's numbers, which JSON does not tell apart."""
-    return int(value) if kind == "NUMBER_INTEGER" else value

@@ -14,6 +14,7 @@ from metseg.training.configuration import ARCHITECTURES
 from pipelines.compiling import NETWORKS, WITH_BASELINE, compile_pipeline
 from pipelines.placement import NEEDS
 from tests.pipelines.argo_size import Compiled
+from tests.pipelines.requested import PLACEHOLDER, Requested, requested
 
 STEPS = {"evaluate champion": "evaluate"}
 """Tasks that are not called like their step."""
@@ -31,7 +32,6 @@ PEAK_MB = {
     "promote": 1317,
 }
 """Peak memory of the steps of `make run` on 60 phantoms, from its `summary.json`."""
-PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}")
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,8 @@ def test_every_resource_that_tasks_take_is_one_that_check_or_ingest_gives_out_as
     declared = compiled.components["comp-check"]["outputDefinitions"]["parameters"]
     assert list(given) == [name for name in given if name in declared] and set(given) == set(declared)
     for name, value in given.items():
-        expected = {"gpu_tolerations": ("LIST", list), "gpu_node_selector": ("STRUCT", dict)}.get(name, ("STRING", str))
+        kind = name.rpartition("_")[2]
+        expected = {"tolerations": ("LIST", list), "selector": ("STRUCT", dict)}.get(kind, ("STRING", str))
         assert (declared[name]["parameterType"], type(value)) == expected, name
 
 
@@ -151,6 +152,41 @@ def test_trainings_and_evaluations_go_where_accelerators_are(tasks):
         asks = step in ("train", "evaluate")
         assert ("accelerator" in task.container["resources"]) == asks, step
         assert ("tolerations" in task.kubernetes) == asks and ("nodeSelector" in task.kubernetes) == asks, step
+
+
+def gpu_run(**given) -> Configuration:
+    reference = {"data_reference": "s3://scans/a", "train_architectures": "nested_unet"}
+    return Configuration.of({**reference, "gpu_node_selector": {"pool": "gpu"}, **given})
+
+
+def test_only_pods_that_ask_for_accelerators_are_bound_to_their_nodes(compiled):
+    """A pod that asks for none would start a node of the pool for nothing, or wait for one that is full."""
+    tolerated = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    pods = requested(compiled, gpu_run(), champion=True)
+    training = Requested("2", "16Gi", "1", tolerated, {"pool": "gpu"})
+    assert pods["nested_unet/train"] == training
+    for name, pod in pods.items():
+        if name != "nested_unet/train":
+            assert (pod.gpu, pod.tolerations, pod.selector) == ("0", [], {}), name
+    pods = requested(compiled, gpu_run(pod_evaluate_gpu_count=1), champion=True)
+    evaluation = Requested("2", "8Gi", "1", tolerated, {"pool": "gpu"})
+    assert pods["nested_unet/evaluate"] == pods["evaluate champion"] == evaluation
+    assert pods["nested_unet/train"] == training
+
+
+def test_tasks_that_do_nothing_ask_for_little_and_run_anywhere(compiled):
+    pods = requested(compiled, gpu_run(pod_evaluate_gpu_count=1), champion=False)
+    idle = Requested("100m", "256Mi", "0", [], {})
+    for name in ("attention_unet/train", "attention_unet/evaluate", "unet/train", "unet/evaluate", "evaluate champion"):
+        assert pods[name] == idle, name
+
+
+def test_no_task_has_a_copy_of_what_another_has(compiled):
+    """Argo keeps each in its arguments: what the SDK writes for every network is the same but for its name."""
+    assert not [name for name in (*compiled.components, *compiled.executors) if re.search(r"-\d+$", name)]
+    assert set(compiled.executors) == set(compiled.kubernetes)
+    used = {component["executorLabel"] for component in compiled.components.values() if "executorLabel" in component}
+    assert used == set(compiled.executors)
 
 
 def test_no_side_effect_is_cached_and_pure_steps_are(tasks):
