@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.configuration.nodes import is_resource, selector_problem, tolerations_problem
 from metseg.errors import UsageError
 from metseg.settings import MODEL_NAME
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, architectures_of
@@ -17,7 +18,6 @@ from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfigu
 LARGEST_IMAGE, MOST_CONTEXT, MOST_ACCELERATORS = 1024, 8, 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A valid name of a registered model, of a folder of the base path and of a model in TensorFlow Serving."""
-RESOURCE_NAME = re.compile(r"[a-z0-9.-]+/[A-Za-z0-9._-]+")
 CPU = re.compile(r"(?=.*[1-9])(\d+|\d+m|\d+\.\d{1,3})")
 MEMORY = re.compile(r"[1-9]\d*(Mi|Gi|M|G)")
 
@@ -115,7 +115,7 @@ class GpuSettings:
     Attributes:
         count: Accelerators of each training; 0 trains on CPUs.
         type: Resource name of the accelerator.
-        tolerations: Taints of nodes that a training may be placed on, as a JSON list.
+        tolerations: Taints of nodes that pods with accelerators may be placed on, as a JSON list.
         node_selector: Labels that such a node must have, as a JSON object.
     """
 
@@ -130,14 +130,15 @@ class GpuSettings:
         """Raise UsageError for a value that Kubernetes would refuse."""
         rules: Rules = {
             "count": (lambda value: 0 <= value <= MOST_ACCELERATORS, f"0 to {MOST_ACCELERATORS}"),
-            "type": (RESOURCE_NAME.fullmatch, "a resource name such as nvidia.com/gpu"),
-            "tolerations": (lambda value: all(isinstance(entry, dict) for entry in value), "a list of JSON objects"),
-            "node_selector": (
-                lambda value: all(isinstance(entry, str) for entry in value.values()),
-                'a JSON object of texts such as {"pool": "gpu"}',
-            ),
+            "type": (is_resource, "a resource name such as nvidia.com/gpu"),
         }
         _require("gpu", self, rules)
+        for name, problem in (
+            ("tolerations", tolerations_problem(self.tolerations)),
+            ("node_selector", selector_problem(self.node_selector)),
+        ):
+            if problem:
+                raise UsageError(f"gpu_{name}={getattr(self, name)!r}: {problem}")
 
 
 @dataclass(frozen=True)

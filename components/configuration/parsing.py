@@ -13,9 +13,23 @@ from metseg.errors import UsageError
 BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
 
 
+class GivenTwice(ValueError):
+    """A JSON object has a name twice; which of its values counts is nobody's guess."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each of whose names stands there once."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise GivenTwice(f"{name} is given twice")
+        found[name] = value
+    return found
+
+
 def _json(kind: type) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_once)
         if not isinstance(value, kind):
             raise ValueError(text)
         return value
@@ -48,6 +62,8 @@ def _value(setting: Setting, value: Any, where: str) -> Any:
             return float(value)
         if setting.kind is int and isinstance(value, float) and value.is_integer():  # all numbers of JSON are floats
             return int(value)
+    except GivenTwice as twice:
+        raise UsageError(f"{where}{setting.name}={value}: {twice}") from None
     except (ValueError, KeyError):
         raise UsageError(f"{where}{setting.name}={value}: {value!r} is not {expected}") from None
     if type(value) is not setting.kind:
@@ -98,7 +114,9 @@ def parse_options(field: str, text: str) -> dict[str, Any]:
     pairs: list[tuple[str, Any]]
     if text.lstrip().startswith("{"):
         try:
-            pairs = list(json.loads(text).items())
+            pairs = list(json.loads(text, object_pairs_hook=_once).items())
+        except GivenTwice as twice:
+            raise UsageError(f"{where}{twice}") from None
         except ValueError as error:
             raise UsageError(f"{where}the JSON object cannot be read ({error})") from None
     else:

@@ -6,6 +6,7 @@ what it works on and no more: Argo keeps every input of a task six times over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -43,7 +44,10 @@ class Configuration:
     run: RunSettings
 
     def __post_init__(self) -> None:
-        """Raise UsageError where settings of two groups contradict each other."""
+        """Raise UsageError for a number that is none, and where settings of two groups contradict each other."""
+        for name, value in self.values().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{name}={value}: expected a finite number")
         smallest = 2**self.train.recipe.depth
         if self.data.image_size < smallest:
             raise UsageError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from components.check.step import check, require_tasks
+from components.configuration.naming import OPTIONS, SETTINGS
 from components.configuration.parsing import unpack
 from metseg.errors import UsageError
 from pipelines.compiling import COMPILED
@@ -30,7 +33,22 @@ OUT_OF_RANGE = [
     ("gpu_count", -1, "0 to 64"),
     ("gpu_type", "gpu", "nvidia.com/gpu"),
     ("gpu_tolerations", ["all"], "JSON objects"),
+    ("gpu_tolerations", [{"foo": "bar"}], "unknown field 'foo'; expected key, operator, value, effect"),
+    ("gpu_tolerations", [{"operator": "Maybe"}], "operator 'Maybe'; expected Equal or Exists"),
+    ("gpu_tolerations", [{"key": "gpu", "effect": "noschedule"}], "expected NoSchedule, PreferNoSchedule, NoExecute"),
+    ("gpu_tolerations", [{"key": "not a key", "operator": "Exists"}], "no key of a taint"),
+    ("gpu_tolerations", [{"key": "gpu", "value": "x y"}], "no value of a taint"),
+    ("gpu_tolerations", [{"key": "gpu", "operator": "Exists", "value": "x"}], "a value beside operator Exists"),
+    ("gpu_tolerations", [{"effect": "NoSchedule"}], "no key; expected one, or operator Exists"),
+    ("gpu_tolerations", [{"key": "gpu", "value": 1}], "value is 1; expected a text"),
+    ("gpu_tolerations", [{"key": "gpu", "tolerationSeconds": 60}], "beside effect NoExecute alone"),
     ("gpu_node_selector", {"pool": 1}, "a JSON object of texts"),
+    ("gpu_node_selector", {"not a label!": "x y"}, "no key of a label"),
+    ("gpu_node_selector", {"pool": "x y"}, "no value of a label"),
+    ("gpu_node_selector", {"pool": "a" * 64}, "no value of a label"),
+    ("gpu_node_selector", {"a" * 64: "b"}, "no key of a label"),
+    ("gpu_node_selector", {"Example.org/pool": "b"}, "no key of a label"),
+    ("gpu_type", "-./gpu", "nvidia.com/gpu"),
     ("pod_train_memory", "16", "16Gi"),
     ("pod_train_memory", "lots", "16Gi"),
     ("pod_ingest_cpu", "0", "500m"),
@@ -80,6 +98,40 @@ def test_what_several_accelerators_cannot_train_is_refused_before_anything_runs(
 )
 def test_what_they_can_train_passes(changes):
     assert check({**defaults(), **changes}).gpu.count == changes["gpu_count"]
+
+
+VALID = [
+    ("gpu_tolerations", []),
+    ("gpu_tolerations", [{"operator": "Exists"}]),
+    ("gpu_tolerations", [{"key": "gpu", "value": "yes"}, {"key": "example.org/gpu", "operator": "Equal", "value": ""}]),
+    ("gpu_tolerations", [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]),
+    ("gpu_node_selector", {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4", "pool": "", "a_b.c": "A-1"}),
+    ("gpu_node_selector", {"a" * 253 + "/" + "b" * 63: "c" * 63}),
+    ("gpu_type", "amd.com/gpu"),
+    ("gpu_type", "nvidia.com/mig-1g.5gb"),
+]
+"""What Kubernetes 1.34 takes, by `validateTolerations` and `ValidateLabels` of its sources."""
+
+
+@pytest.mark.parametrize(("name", "value"), VALID)
+def test_what_kubernetes_takes_is_taken(name, value):
+    assert check({**defaults(), name: value}).values()[name] == value
+
+
+NUMBERS = [setting.name for setting in SETTINGS.values() if setting.kind is float]
+
+
+def test_the_settings_that_are_numbers_are_known():
+    assert {"train_learning_rate", "train_weight_decay", "train_clip_norm", "gate_dice"} <= set(NUMBERS)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
+def test_a_number_that_is_not_finite_is_refused(name, value):
+    field = next(field for field, groups in OPTIONS.items() if SETTINGS[name].group in groups)
+    for text in (f"{name}={value}", json.dumps({name: float(value)})):
+        with pytest.raises(UsageError, match=name):
+            check({**defaults(), **unpack({field: text})})
 
 
 def test_a_network_that_the_pipeline_has_no_tasks_for_is_refused():
