@@ -13,6 +13,7 @@ from typing import Any
 from components.configuration.nodes import is_resource, selector_problem, tolerations_problem
 from metseg.errors import UsageError
 from metseg.settings import MODEL_NAME
+from metseg.tracking.runs import EXPERIMENT
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, architectures_of
 
 LARGEST_IMAGE, MOST_CONTEXT, MOST_ACCELERATORS = 1024, 8, 64
@@ -20,6 +21,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A valid name of a registered model, of a folder of the base path and of a model in TensorFlow Serving."""
 CPU = re.compile(r"(?=.*[1-9])(\d+|\d+m|\d+\.\d{1,3})")
 MEMORY = re.compile(r"[1-9]\d*(Mi|Gi|M|G)")
+
+LONGEST_EXPERIMENT = 256
+"""Characters of an experiment's name in every database that MLflow writes to."""
 
 Rules = Mapping[str, tuple[Callable[[Any], object], str]]
 
@@ -30,6 +34,10 @@ def _require(group: str, settings: object, rules: Rules) -> None:
         value = getattr(settings, name)
         if not holds(value):
             raise UsageError(f"{group}_{name}={value!r}: expected {expected}")
+
+
+def _is_title(text: str) -> bool:
+    return 0 < len(text) <= LONGEST_EXPERIMENT and text.isprintable() and text == text.strip()
 
 
 @dataclass(frozen=True)
@@ -212,8 +220,15 @@ class RunSettings:
 
     Attributes:
         name: Name of the run in MLflow; empty for a default.
+        experiment: MLflow experiment of the run; a run that Kubeflow's MLflow plugin opened stays in its own.
         patient_pictures_in_mlflow: Keep pages and pictures that show patients' images in MLflow too.
     """
 
     name: str = ""
+    experiment: str = EXPERIMENT
     patient_pictures_in_mlflow: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a name that MLflow cannot take, or that cannot be told from another at a glance."""
+        expected = f"1 to {LONGEST_EXPERIMENT} characters that can be seen, with no blank around them"
+        _require("run", self, {"experiment": (_is_title, expected)})

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import MANIFEST
@@ -22,9 +21,6 @@ from metseg.tracking.code_version import git_commit
 from metseg.tracking.data_lineage import MODEL_TAG, earlier_splits, log_data
 from metseg.tracking.kubeflow import mlflow_page
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +35,7 @@ def ingest(
     resample_masks: bool = False,
     model_name: str = "",
     run_name: str = "",
+    experiment: str = runs.EXPERIMENT,
 ) -> str:
     """Read the data and open the pipeline's MLflow run.
 
@@ -52,6 +49,7 @@ def ingest(
         resample_masks: bring a mask on another grid than its image onto it instead of refusing it.
         model_name: registered model; patients stay in the split that its champion or its last run had them in.
         run_name: name of the run in MLflow.
+        experiment: MLflow experiment of the run.
 
     Returns:
         Id of the MLflow run.
@@ -82,7 +80,8 @@ def ingest(
             progress=report,
         )
     _tell(manifest, earlier)
-    run = _start_run(tracking, settings, manifest, model_name, run_name)
+    parameters, tags = _on_record(manifest, model_name)
+    run = runs.start_pipeline_run(tracking, settings, run_name, parameters, tags, experiment)
     log_data(tracking, run, manifest, cohort / MANIFEST)
     return run
 
@@ -137,8 +136,8 @@ def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
         logger.info("%d patients keep the split they had in an earlier run", kept)
 
 
-def _start_run(tracking: MlflowClient, settings: Settings, manifest: Manifest, model_name: str, run_name: str) -> str:
-    """Open or join the pipeline's run, with the data's version in its tags, and return its id."""
+def _on_record(manifest: Manifest, model_name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Parameters and tags of the pipeline's run, the data's version among them."""
     parameters = {
         "data.reference": manifest.reference,
         "data.resolved": manifest.resolved,
@@ -152,4 +151,4 @@ def _start_run(tracking: MlflowClient, settings: Settings, manifest: Manifest, m
         "metseg.kind": "pipeline",
         MODEL_TAG: model_name,
     }
-    return runs.start_pipeline_run(tracking, settings, run_name, parameters, tags)
+    return parameters, tags

@@ -38,6 +38,7 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
             resample_masks=settings.data.resample_masks,
             model_name=settings.model.name,
             run_name=settings.run.name,
+            experiment=settings.run.experiment,
         )
         settings.write(folder)
         write_run(folder, run)

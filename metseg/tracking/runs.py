@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "metseg"
+"""Where the runs of a pipeline are unless its settings name another (`run_experiment`)."""
+EXPERIMENT_TAG = "metseg.runs"
+"""Tag of another experiment that runs of ours are in."""
 PARAMETER_LENGTH = 6000
 
 
@@ -50,18 +53,29 @@ def client(settings: Settings) -> MlflowClient:
 
 
 def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERIMENT) -> str:
-    """The experiment's id; created on first use."""
+    """Return the experiment's id; it is created on first use, and marked so that later runs look into it too.
+
+    Raises:
+        MetsegError: it was deleted.
+    """
     experiment = tracking.get_experiment_by_name(name)
-    if experiment is not None:
-        return str(experiment.experiment_id)
-    root = settings.artifact_root if urlparse(settings.tracking_uri).scheme == "sqlite" else None
-    return str(tracking.create_experiment(name, artifact_location=root))
+    if experiment is None:
+        root = settings.artifact_root if urlparse(settings.tracking_uri).scheme == "sqlite" else None
+        identity = str(tracking.create_experiment(name, artifact_location=root))
+    elif experiment.lifecycle_stage != "active":
+        raise MetsegError(f"the experiment {name} was deleted in MLflow: restore it there, or name another")
+    else:
+        identity = str(experiment.experiment_id)
+    if name != EXPERIMENT and (experiment is None or EXPERIMENT_TAG not in experiment.tags):
+        tracking.set_experiment_tag(identity, EXPERIMENT_TAG, "true")
+    return identity
 
 
 def experiments(tracking: MlflowClient) -> list[str]:
-    """Ids of the experiments that runs of ours may be in: our own, and the one that Kubeflow hands down."""
+    """Ids of the experiments that runs of ours may be in: our own, those named, and the one Kubeflow hands down."""
     own = tracking.get_experiment_by_name(EXPERIMENT)
-    found = [str(own.experiment_id)] if own is not None else []
+    named = tracking.search_experiments(filter_string=f"tags.`{EXPERIMENT_TAG}` = 'true'")
+    found = [str(one.experiment_id) for one in (own, *named) if one is not None]
     return list(dict.fromkeys([*found, *filter(None, [os.environ.get("MLFLOW_EXPERIMENT_ID")])]))
 
 
@@ -88,7 +102,12 @@ def start_run(
 
 
 def start_pipeline_run(
-    tracking: MlflowClient, settings: Settings, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
+    tracking: MlflowClient,
+    settings: Settings,
+    name: str,
+    parameters: Mapping[str, Any],
+    tags: Mapping[str, str],
+    experiment: str = EXPERIMENT,
 ) -> str:
     """Open the run of the whole pipeline, or take the one that Kubeflow or an earlier attempt opened; return its id.
 
@@ -98,12 +117,13 @@ def start_pipeline_run(
         name: of the run; empty for a default.
         parameters: on record with it.
         tags: the same; which Kubeflow run it belongs to is added.
+        experiment: to open it in; a run that Kubeflow opened stays where it is.
     """
-    experiment = experiment_id(tracking, settings)
+    within = experiment_id(tracking, settings, experiment)
     tags = {**tags, **kubeflow_tags()}
-    run = pipeline_run(tracking, experiment)
+    run = pipeline_run(tracking, within)
     if run is None:
-        return _opened(tracking, experiment, name or "pipeline", parameters, tags)
+        return _opened(tracking, within, name or "pipeline", parameters, tags)
     if name:
         tags = {**tags, "mlflow.runName": name}
     logger.info("joining the run %s in MLflow", run)
@@ -146,10 +166,9 @@ def set_tags(tracking: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
 
 def fail_unfinished(tracking: MlflowClient, name: str) -> None:
     """Mark the pipeline's run of that name, and what is nested in it, failed where they were left running."""
-    experiment = tracking.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
+    places = experiments(tracking)
+    if not places:
         return
-    places = [experiment.experiment_id]
     for run in tracking.search_runs(places, f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"):
         nested = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
         for child in [*tracking.search_runs(places, nested), run]:

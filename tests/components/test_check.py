@@ -55,6 +55,9 @@ OUT_OF_RANGE = [
     ("pod_evaluate_gpu_count", -1, "0 or 1"),
     ("pod_evaluate_gpu_count", 2, "0 or 1"),
     ("model_name", "mets/latest", "letters, digits"),
+    ("run_experiment", "", "1 to 256 characters"),
+    ("run_experiment", " march", "no blank around them"),
+    ("run_experiment", "e" * 257, "1 to 256 characters"),
 ]
 
 

@@ -111,6 +111,12 @@ def test_every_name_of_the_pipeline_of_92ef0e7_is_known_still_or_by_its_new_name
         ("train_options", "dropout=0.1 train_seed=3", {"train_dropout": 0.1, "train_seed": 3}),
         ("train_options", '{"dropout": 0.1, "train_seed": 3}', {"train_dropout": 0.1, "train_seed": 3}),
         ("train_options", "patient_pictures_in_mlflow=false", {"run_patient_pictures_in_mlflow": False}),
+        (
+            "train_options",
+            "epochs=4 run_experiment='study of March'",
+            {"train_epochs": 4, "run_experiment": "study of March"},
+        ),
+        ("train_options", '{"experiment": "march"}', {"run_experiment": "march"}),
         ("train_options", '{"head_weights": "1,1,1,2"}', {"train_head_weights": "1,1,1,2"}),
         (
             "data_options",

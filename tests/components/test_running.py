@@ -120,6 +120,7 @@ def test_ingest_says_what_the_evaluation_of_a_champion_requests_and_little_where
         "pod_evaluate_memory": "5Gi",
         "pod_evaluate_gpu_count": 1,
         "gpu_node_selector": {"pool": "gpu"},
+        "run_experiment": "study of March",
     }
     checked = output(tmp_path / "checked", **asked)
     ended = run(tmp_path, {}, "ingest", configuration=checked)
@@ -134,6 +135,8 @@ def test_ingest_says_what_the_evaluation_of_a_champion_requests_and_little_where
 
     tracking = MlflowClient(f"sqlite:///{tmp_path}/var/mlflow.db")
     earlier = read_json(tmp_path / "cohort" / "run.json")["run"]
+    within = tracking.get_run(earlier).info.experiment_id
+    assert tracking.get_experiment(within).name == "study of March"
     tracking.create_registered_model("phantoms")
     tracking.create_model_version("phantoms", "runs:/m", earlier, tags={"pipeline.run_id": earlier})
     tracking.set_registered_model_alias("phantoms", "champion", "1")
