@@ -19,7 +19,7 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
         "pod_preprocess_cpu": "250m",
         "pod_preprocess_memory": "1Gi",
         "pod_train_cpu": "500m",
-        "pod_train_memory": "4Gi",
+        "pod_train_memory": "3584Mi",
         "pod_evaluate_cpu": "250m",
         "pod_evaluate_memory": "3Gi",
         "pod_register_cpu": "100m",

@@ -64,7 +64,7 @@ def test_every_submit_of_the_page_does_what_the_page_says(submit, kubeflow, leav
         (run,) = kubeflow.runs.values()
         parameters = run["runtime_config"]["parameters"]
         assert set(parameters) <= {*FIELDS, *OPTIONS} and parameters["gpu_count"] == 0
-        assert parse_options("pod_options", parameters["pod_options"])["pod_train_memory"] == "4Gi"
+        assert parse_options("pod_options", parameters["pod_options"])["pod_train_memory"] == "3584Mi"
 
 
 def test_every_path_namespace_and_workload_exists():
