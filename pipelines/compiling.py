@@ -35,6 +35,7 @@ def compile_pipeline(path: Path = COMPILED, networks: Sequence[str] = NETWORKS[C
         compiler.Compiler().compile(training_pipeline(networks), str(whole))
         pipeline, platform = yaml.safe_load_all(whole.read_text(encoding="utf-8"))
     executors = pipeline["deploymentSpec"]["executors"]
+    _call_tasks_by_network(pipeline, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
     for tasks in _graphs(pipeline):
         for task in tasks.values():
             _drop_repeated_inputs(task)
@@ -62,6 +63,47 @@ def _graphs(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for component in (pipeline["root"], *pipeline["components"].values()):
         if "dag" in component:
             yield component["dag"]["tasks"]
+
+
+def _call_tasks_by_network(pipeline: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Name each nested pipeline of a network, and the tasks in it, after the network.
+
+    Kubeflow's UI finds an artifact by the names of its task and of itself alone: of two tasks called `train`, in
+    whatever pipelines, it shows the pages of one for both.
+
+    Args:
+        pipeline: the compiled pipeline, which is changed.
+        asked: what it asks of Kubernetes by executor, likewise.
+    """
+    graph, components = pipeline["root"]["dag"], pipeline["components"]
+    networks = {
+        name: task["inputs"]["parameters"]["architecture"]["runtimeValue"]["constant"].replace("_", "-")
+        for name, task in graph["tasks"].items()
+        if "architecture" in task.get("inputs", {}).get("parameters", {})
+    }
+    for name, network in networks.items():
+        inner = components[graph["tasks"][name]["componentRef"]["name"]]["dag"]
+        labels = [components[task["componentRef"]["name"]]["executorLabel"] for task in inner["tasks"].values()]
+        names = {task: f"{task}-{network}" for task in inner["tasks"]}
+        inner["tasks"] = _renamed(inner["tasks"], names)
+        _refer_to(names, [inner, *(asked[label] for label in labels)])
+    graph["tasks"] = _renamed(graph["tasks"], networks)
+    _refer_to(networks, graph)
+
+
+def _renamed(tasks: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): task for name, task in tasks.items()}
+
+
+def _refer_to(names: dict[str, str], node: Any) -> None:
+    """Put new names of tasks wherever a node, or one inside it, refers to a task."""
+    if isinstance(node, dict):
+        for key in {"producerTask", "producerSubtask"} & node.keys():
+            node[key] = names.get(node[key], node[key])
+        if "dependentTasks" in node:
+            node["dependentTasks"] = sorted(names.get(name, name) for name in node["dependentTasks"])
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _refer_to(names, inner)
 
 
 def _drop_repeated_inputs(task: dict[str, Any]) -> None:

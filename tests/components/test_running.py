@@ -29,9 +29,9 @@ runpy.run_module("components", run_name="__main__", alter_sys=True)
 """Runs the module in an environment without the packages that the images leave out."""
 
 
-def executor_input(folder: Path, values: dict, task: str = "check", **inputs: Path) -> str:
-    """What the launcher hands to a task, with a local folder in the place of the store."""
-    (task,) = {one.name: one for one in Compiled(COMPILED).tasks() if one.name == task}.values()
+def executor_input(folder: Path, values: dict, step: str = "check", **inputs: Path) -> str:
+    """What the launcher hands to a step's task, with a local folder in the place of the store."""
+    task = next(one for one in Compiled(COMPILED).tasks() if one.container["command"][-1] == step)
     outputs = task.component["outputDefinitions"]
     return json.dumps(
         {
@@ -60,9 +60,9 @@ def form(**changes: object) -> dict:
     return {"networks": "nested_unet,attention_unet", **defaults, **changes}
 
 
-def run(folder: Path, values: dict, task: str = "check", **inputs: Path) -> subprocess.CompletedProcess:
-    """Run a task whose outputs lie below `folder`, with MLflow in SQLite there, and with no accelerator."""
-    command = [sys.executable, "-c", IMAGE, task, executor_input(folder, values, task, **inputs)]
+def run(folder: Path, values: dict, step: str = "check", **inputs: Path) -> subprocess.CompletedProcess:
+    """Run a step whose outputs lie below `folder`, with MLflow in SQLite there, and with no accelerator."""
+    command = [sys.executable, "-c", IMAGE, step, executor_input(folder, values, step, **inputs)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
     environment = kept | {"METSEG_WORKSPACE": str(folder), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -102,7 +102,8 @@ class Undisturbed:
 
     def _is_watched(self, task: Task) -> bool:
         """Of the tasks of train and evaluate, those of the network that the run was asked for."""
-        return task.step in MOMENTS and task.step != CHAMPION and not task.name.startswith("candidate/")
+        other = task.step in ("train", "evaluate") and not task.name.endswith(NETWORK.replace("_", "-"))
+        return task.step in MOMENTS and task.step != CHAMPION and not other
 
     def go_back(self, step: str) -> None:
         """Bring the workspace to where it was before a step."""

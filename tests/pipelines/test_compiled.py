@@ -66,8 +66,18 @@ def test_every_network_has_a_nested_pipeline_that_trains_and_scores_it(compiled)
     nested = {task["taskInfo"]["name"]: component for _, task, component in compiled.graphs()}
     assert set(nested) == {"data", *ARCHITECTURES}
     for network in ARCHITECTURES:
-        assert set(nested[network]["dag"]["tasks"]) == {"train", "evaluate"}
+        shown = {task["taskInfo"]["name"] for task in nested[network]["dag"]["tasks"].values()}
+        assert shown == {"train", "evaluate"}
     assert set(nested["data"]["dag"]["tasks"]) == {"ingest", "validate", "preprocess"}
+
+
+@pytest.mark.parametrize("committed", NETWORKS, ids=lambda path: path.stem)
+def test_no_two_tasks_have_the_same_name(committed):
+    """Kubeflow's UI keeps artifacts by the names of task and artifact: one of two alike shows the other's pages."""
+    compiled = Compiled(committed)
+    graphs = [compiled.root, *(component for _, _, component in compiled.graphs())]
+    names = [name for component in graphs for name in component["dag"]["tasks"]]
+    assert len(names) > 10 and sorted(set(names)) == sorted(names)
 
 
 def test_the_steps_are_those_of_the_design(tasks):
@@ -182,8 +192,10 @@ def test_tasks_that_do_nothing_ask_for_little_and_run_anywhere(compiled):
 
 
 def test_no_task_has_a_copy_of_what_another_has(compiled):
-    """Argo keeps each in its arguments: what the SDK writes for every network is the same but for its name."""
-    assert not [name for name in (*compiled.components, *compiled.executors) if re.search(r"-\d+$", name)]
+    """Argo keeps each in its arguments, and the SDK writes what is equal once for every network."""
+    pods = [(compiled.executors[label], compiled.kubernetes[label]) for label in compiled.executors]
+    for written in (list(compiled.components.values()), pods):
+        assert not [one for place, one in enumerate(written) if one in written[:place]]
     assert set(compiled.executors) == set(compiled.kubernetes)
     used = {component["executorLabel"] for component in compiled.components.values() if "executorLabel" in component}
     assert used == set(compiled.executors)
