@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from components.candidates import architecture_of, decline, declined
-from components.configuration.record import Configuration
 from components.execution import executing
-from components.run_record import read_run
+from components.run_record import NO_OPPONENT, has_opponent, read_run
+from components.share import read_configuration
 from metseg.files import write_json
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any) -> None:
@@ -29,10 +32,10 @@ def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any)
             decline(folder, architecture)
             _write_figures(metrics, curve)
             return
+        settings = read_configuration("evaluate", Path(cohort.path))
         from components.evaluate.step import confusion, roc_points, shown_metrics
         from components.evaluate.step import evaluate as step
 
-        settings = Configuration.read(Path(cohort.path))
         step(
             Path(cohort.path),
             trained,
@@ -57,9 +60,14 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
         evaluation: artifact to write to.
     """
     with executing("evaluate champion", evaluation.path, after=[cohort.path]) as folder:
+        if not has_opponent(Path(cohort.path)):  # answered before MLflow is imported: the pod has little memory
+            logger.info(NO_OPPONENT["absent"])
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "evaluation.json", NO_OPPONENT)
+            return
+        settings = read_configuration("evaluate", Path(cohort.path))
         from components.evaluate.step import evaluate_champion as step
 
-        settings = Configuration.read(Path(cohort.path))
         step(
             Path(cohort.path),
             read_run(Path(cohort.path)),
