@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from components.configuration.record import Configuration
-from metseg.settings import IN_POD
+from metseg.patience import IN_POD
 
 THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 """What OpenBLAS and PyArrow, OpenCV and TensorFlow read, each when it is imported."""
