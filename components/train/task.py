@@ -10,6 +10,7 @@ from components.configuration.resources import evaluate_resources
 from components.execution import executing
 from components.run_record import read_run
 from components.share import read_configuration
+from metseg.quiet import import_tensorflow
 
 
 def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> tuple[Any, ...]:
@@ -32,6 +33,7 @@ def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -
         if declines(folder, architecture, settings.architectures):
             write_declined_page(Path(page.path), architecture)
             return tuple(evaluate_resources(settings, works=False).values())
+        import_tensorflow()
         from components.train.step import train as step
 
         step(
