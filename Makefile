@@ -74,7 +74,7 @@ viewer: $(STAMP) ## Look at studies and answers on port 8502, beside make serve:
 	@$(BIN)/metseg viewer $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(MODEL),--model-name $(MODEL))
 
 ui: $(STAMP) ## Open the MLflow UI on port 5000
-	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///var/mlflow.db --port 5000
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///var/mlflow.db --port 5000
 
 compile: $(STAMP) ## Compile the Kubeflow pipeline to pipelines/compiled/
 	@$(BIN)/metseg compile

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
+from metseg.patience import have_mlflow_wait
 
 MOUNTED = Path("/etc/metseg")
 """Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
@@ -38,12 +40,26 @@ OURS: Mapping[str, str] = {
 """The variable of a library that each of ours stands for."""
 
 OVERRULED: Mapping[str, tuple[str, ...]] = {
-    "METSEG_MLFLOW_USERNAME": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
-    "METSEG_S3_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL"),
+    TRACKING_URI: ("MLFLOW_REGISTRY_URI",),
+    "METSEG_MLFLOW_USERNAME": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"),
+    "METSEG_S3_ENDPOINT_URL": (
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+        "MLFLOW_S3_ENDPOINT_URL",
+    ),
     "METSEG_S3_REGION": ("AWS_REGION",),
-    "METSEG_S3_ACCESS_KEY_ID": ("AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    "METSEG_S3_ACCESS_KEY_ID": (
+        "AWS_CREDENTIAL_EXPIRATION",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_PROFILE",
+        "AWS_SECURITY_TOKEN",
+        "AWS_SESSION_TOKEN",
+    ),
 }
-"""Variables that a library would prefer to the one that ours stands for."""
+"""Variables that a library would prefer to the one that ours stands for, or combine with it.
+
+A role (`AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`) stays: it is asked for where no keys are given.
+"""
 
 OPENED_ELSEWHERE = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_WORKSPACE")
 """What Kubeflow's MLflow plugin opened; these name nothing on another server."""
@@ -52,7 +68,12 @@ FOREIGN_LOGIN = (
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
     "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "MLFLOW_TRACKING_INSECURE_TLS",
 )
+"""How another MLflow server is logged into, and by which certificates it is known."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 _PORTS = {"http": 80, "https": 443}
@@ -75,6 +96,7 @@ def prepare(mounted: Path = MOUNTED) -> None:
     for name in PROXIES:  # dulwich, which reads Git repositories for DVC, knows the lower-case names alone
         if value := os.environ.get(name):
             os.environ.setdefault(name.lower(), value)
+    have_mlflow_wait()
     trust_own_authorities()
 
 
@@ -83,9 +105,23 @@ def _read_mounted(folder: Path) -> dict[str, str]:
     found = {variable: folder / file for file, variable in MOUNTED_SECRETS.items()}
     for part in ("settings", "proxy"):
         names = {path.name: path for path in (folder / part).glob("*") if path.is_file()}
-        found |= {name: path for name, path in names.items() if name.startswith("METSEG_") or name in PROXIES}
+        taken = {name: path for name, path in names.items() if name.startswith("METSEG_") or name in PROXIES}
+        _tell_ignored(part, tuple(sorted(names.keys() - taken.keys())))
+        found |= taken
     texts = {name: path.read_text(encoding="utf-8").strip() for name, path in found.items() if path.is_file()}
     return {name: text for name, text in texts.items() if text}
+
+
+@cache
+def _tell_ignored(part: str, names: tuple[str, ...]) -> None:
+    """Say, once, which keys of a mounted ConfigMap have no effect."""
+    if names:
+        import logging
+
+        # A warning: at this point of a step no other log is set up.
+        logging.getLogger(__name__).warning(
+            "metseg-%s: %s has no effect; read are METSEG_… and %s", part, ", ".join(names), ", ".join(PROXIES)
+        )
 
 
 def origin(address: str) -> tuple[str, str, int | None]:

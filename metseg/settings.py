@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metseg import environment
 from metseg.errors import UsageError
+from metseg.patience import IN_POD
 
 MODEL_NAME = "brain-mets-segmentation"
 """The registered model of the phantom cohort, and wherever no other is named."""
@@ -40,8 +41,6 @@ def apply_defaults() -> None:
     environment.prepare()
 
 
-IN_POD = "KFP_POD_NAME"
-"""A variable that Kubeflow sets in the pods of a run."""
 REQUIRED_IN_POD = (environment.TRACKING_URI, "METSEG_MODEL_SERVER", "METSEG_RECONCILER")
 """Without these a step would fall back to files of its own pod."""
 

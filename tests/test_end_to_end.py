@@ -162,6 +162,19 @@ def test_report_and_picture_are_there(first, workspace):
     assert (run / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_nothing_of_a_good_run_looks_like_a_failure(first, workspace):
+    """Kubeflow's UI paints red each line with `error` or `fail`; its launcher logs each file that it uploads."""
+    alarming = re.compile("error|fail", re.IGNORECASE)
+    run = folder_of(first[0], workspace)
+    named = [path.relative_to(run).as_posix() for path in run.rglob("*")]
+    assert len(named) > 100 and [name for name in named if alarming.search(name)] == []
+    lines = (run / "log.txt").read_text().splitlines()
+    assert len(lines) > 100 and [line for line in lines if alarming.search(line)] == []
+    # The launcher prints what a task hands on, a line for each figure.
+    figures = [name for entries in artifacts(run).values() for entry in entries for name in entry.get("metadata", {})]
+    assert len(figures) > 20 and [name for name in figures if alarming.search(name)] == []
+
+
 def folder_of(summary: dict, workspace: Path) -> Path:
     """The folder of the run that a summary is of."""
     summaries = (workspace / "runs").glob("2*/summary.json")
@@ -192,7 +205,7 @@ def test_every_step_hands_its_figures_to_the_kubeflow_ui(first, workspace):
         rows = [row["row"] for row in metadata["confusionMatrix"]["rows"]]
         names = [entry["displayName"] for entry in metadata["confusionMatrix"]["annotationSpecs"]]
         assert names == ["healthy", "lesion"] and sum(map(sum, rows)) > 100_000
-    scored = [entry["metadata"] for entry in shown["metrics"] if "calibration_error" in entry["metadata"]]
+    scored = [entry["metadata"] for entry in shown["metrics"] if "calibration_deviation" in entry["metadata"]]
     assert len(scored) == 2 and all({"dice", "lesion_f1", "flips_dice"} <= set(metadata) for metadata in scored)
     # Kubeflow's UI shows an error for an artifact without a file.
     files = [path for kind in ("metrics", "curve") for path in run.rglob(kind) if path.parent.name.startswith("eval")]

@@ -7,13 +7,16 @@ import os
 import ssl
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from urllib3 import HTTPResponse
 
 from metseg.certificates import READERS, trust_own_authorities
-from metseg.environment import OURS, origin, prepare
+from metseg.environment import FOREIGN_LOGIN, OURS, OVERRULED, origin, prepare
 from metseg.errors import UsageError
 from metseg.settings import QUIET, Settings, apply_defaults
 from tests.conftest import ROOT
@@ -25,7 +28,9 @@ PLUGIN = {"MLFLOW_RUN_ID": "ab12", "MLFLOW_EXPERIMENT_ID": "7", "MLFLOW_TRACKING
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of this machine, and nothing of a test is left behind."""
-    for name in [*os.environ, *OURS, *OURS.values(), *PLUGIN, *READERS, "AWS_REGION", "https_proxy", "no_proxy"]:
+    overruled = [name for names in OVERRULED.values() for name in names]
+    others = [*overruled, *FOREIGN_LOGIN, "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "https_proxy", "no_proxy"]
+    for name in [*os.environ, *OURS, *OURS.values(), *PLUGIN, *READERS, *others]:
         if name.startswith(("MLFLOW_", "METSEG_", "AWS_")) or name in (*READERS, "https_proxy", "no_proxy"):
             monkeypatch.setenv(name, "")
             monkeypatch.delenv(name)
@@ -64,6 +69,70 @@ def test_libraries_see_ours_and_the_others_stay_where_we_name_none(monkeypatch):
     assert client.meta.endpoint_url == "http://s3.metseg:9000" and client.meta.region_name == "eu-north-1"
     keys = client._request_signer._credentials.get_frozen_credentials()
     assert (keys.access_key, keys.secret_key, keys.token) == ("ours", "ours-too", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_REGISTRY_URI", "http://plugins-own:80"),
+        ("MLFLOW_TRACKING_AWS_SIGV4", "true"),
+        ("AWS_SECURITY_TOKEN", "launchers"),
+        ("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z"),
+        ("AWS_PROFILE", "launchers"),
+        ("AWS_DEFAULT_PROFILE", "launchers"),
+        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"),
+    ],
+)
+def test_no_variable_of_the_launcher_is_combined_with_ours(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    settings = given(
+        monkeypatch,
+        METSEG_MLFLOW_TRACKING_URI="http://mlflow.metseg:5000",
+        METSEG_MLFLOW_USERNAME="pipeline",
+        METSEG_MLFLOW_PASSWORD="secret",
+        METSEG_S3_ENDPOINT_URL="http://s3.metseg:9000",
+        METSEG_S3_ACCESS_KEY_ID="ours",
+        METSEG_S3_SECRET_ACCESS_KEY="ours-too",
+    )
+    import mlflow
+    from mlflow.utils.credentials import get_default_host_creds
+
+    client = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
+    assert client._registry_uri == "http://mlflow.metseg:5000"
+    login = get_default_host_creds(settings.tracking_uri)
+    assert (login.username, login.password, login.aws_sigv4) == ("pipeline", "secret", False)
+    store = boto3.session.Session().client("s3", region_name="us-east-1")
+    keys = store._request_signer._credentials.get_frozen_credentials()
+    assert (keys.access_key, keys.secret_key, keys.token) == ("ours", "ours-too", None)
+    sent: list[str] = []
+
+    def answered(request, **unused):
+        sent.append(request.url)
+        return AWSResponse(request.url, 200, {}, HTTPResponse(BytesIO(b"<x/>"), preload_content=False))
+
+    store.meta.events.register("before-send.s3", answered)
+    store.list_buckets()
+    assert sent == ["http://s3.metseg:9000/"]
+
+
+def test_a_role_is_asked_for_where_no_keys_are_given(monkeypatch, tmp_path):
+    role = {"AWS_ROLE_ARN": "arn:aws:iam::1:role/x", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token")}
+    given(monkeypatch, METSEG_S3_ENDPOINT_URL="https://s3.example.org", **role)
+    assert {name: os.environ[name] for name in role} == role
+    assert boto3.session.Session().get_credentials().method == "assume-role-with-web-identity"
+
+
+def test_certificates_of_the_plugins_mlflow_are_not_asked_of_ours(monkeypatch):
+    plugins = {
+        "MLFLOW_TRACKING_SERVER_CERT_PATH": "/plugin/ca.crt",
+        "MLFLOW_TRACKING_CLIENT_CERT_PATH": "/plugin/client.pem",
+        "MLFLOW_TRACKING_INSECURE_TLS": "true",
+    }
+    ours = {"METSEG_MLFLOW_TRACKING_URI": "https://mlflow.metseg"}
+    given(monkeypatch, MLFLOW_TRACKING_URI="https://mlflow.kubeflow", **ours, **plugins)
+    assert not plugins.keys() & os.environ.keys()
+    given(monkeypatch, MLFLOW_TRACKING_URI="https://mlflow.metseg", **ours, **plugins)
+    assert plugins.keys() <= os.environ.keys(), "the same server: its certificates are ours"
 
 
 def test_elsewhere_mlflows_and_amazons_variables_work_as_ever(monkeypatch):
@@ -269,12 +338,13 @@ def test_gateway_and_viewer_read_the_same_settings(monkeypatch):
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://ours:5000"
 
 
-def test_a_pod_reads_the_settings_and_secrets_that_are_mounted_as_files(monkeypatch, tmp_path):
+def test_a_pod_reads_the_settings_and_secrets_that_are_mounted_as_files(monkeypatch, tmp_path, caplog):
     files = {
         "settings/METSEG_MLFLOW_TRACKING_URI": "http://mlflow.metseg:5000\n",
         "settings/METSEG_MODEL_SERVER": "model-server.metseg:8500",
         "settings/METSEG_S3_REGION": "",
         "settings/ANYTHING_ELSE": "not ours",
+        "settings/AWS_ENDPOINT_URL": "http://of-an-earlier-version:9000",
         "proxy/HTTPS_PROXY": "http://proxy.example.org:3128",
         "mlflow/username": "pipeline",
         "mlflow/password": "secret",
@@ -290,6 +360,9 @@ def test_a_pod_reads_the_settings_and_secrets_that_are_mounted_as_files(monkeypa
             changed.setenv(name, "")
             changed.delenv(name)
         prepare(tmp_path)
+        prepare(tmp_path)
+        (told,) = (record.getMessage() for record in caplog.records)
+        assert "metseg-settings: ANYTHING_ELSE, AWS_ENDPOINT_URL has no effect" in told
         assert os.environ["MLFLOW_TRACKING_URI"] == "http://mlflow.metseg:5000"
         assert os.environ["MLFLOW_TRACKING_USERNAME"] == "pipeline"
         assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -94,3 +95,14 @@ def test_every_module_has_a_docstring(package):
         and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert bare == []
+
+
+@pytest.mark.parametrize(
+    "path", ["Makefile", "infra/compose/compose.yaml", "infra/kubernetes/base/services/mlflow.yaml"]
+)
+def test_no_mlflow_of_ours_starts_a_job_runner(path):
+    """It is seven more processes, of 170 MB each, for nothing that is used here."""
+    switch = r"MLFLOW_SERVER_ENABLE_JOB_EXECUTION(=|:\s*|\s+value:\s*)\"?false"
+    text = (ROOT / path).read_text()
+    started = re.findall(r"mlflow,? (?:ui|server)\b", text)
+    assert len(started) == 1 and re.search(switch, text), path

@@ -6,13 +6,14 @@ import logging
 import shutil
 from pathlib import Path
 
+from components.run_record import NO_OPPONENT
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
 from metseg.report.evaluation import WORST_CASES
 from metseg.settings import Settings
 from metseg.tracking import registry, runs
 from metseg.tracking.data_lineage import patients_seen
-from metseg.tracking.opponent import opponent_of, why_absent
+from metseg.tracking.opponent import opponent_of
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +117,8 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path,
     champion = opponent_of(run, model_name)
     evaluation.mkdir(parents=True, exist_ok=True)
     if champion is None:
-        reason = why_absent(model_name)
-        logger.info("%s: %s", model_name, reason)
-        write_json(evaluation / "evaluation.json", {"absent": reason})
+        logger.info("%s: %s", model_name, NO_OPPONENT["absent"])
+        write_json(evaluation / "evaluation.json", NO_OPPONENT)
         return False
     folder = registry.download(tracking, model_name, champion.number, evaluation / "model")
     training = read_json(Path(tracking.download_artifacts(champion.run, "training.json", str(evaluation))))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from components.candidates import architecture_of, decline, declined
-from components.configuration.record import Configuration
 from components.execution import executing
-from components.run_record import read_run
+from components.run_record import NO_OPPONENT, has_opponent, read_run
+from components.share import read_configuration
 from metseg.files import write_json
+from metseg.quiet import import_tensorflow
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any) -> None:
@@ -29,10 +33,11 @@ def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any)
             decline(folder, architecture)
             _write_figures(metrics, curve)
             return
+        settings = read_configuration("evaluate", Path(cohort.path))
+        import_tensorflow()
         from components.evaluate.step import confusion, roc_points, shown_metrics
         from components.evaluate.step import evaluate as step
 
-        settings = Configuration.read(Path(cohort.path))
         step(
             Path(cohort.path),
             trained,
@@ -42,7 +47,7 @@ def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any)
             patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
         )
         for name, value in shown_metrics(folder).items():
-            metrics.log_metric(name, value)
+            metrics.log_metric(name.replace("_error", "_deviation"), value)  # see `_write_figures`
         curve.log_confusion_matrix(*confusion(folder))
         for point in roc_points(folder):
             curve.log_roc_data_point(*point)
@@ -57,9 +62,15 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
         evaluation: artifact to write to.
     """
     with executing("evaluate champion", evaluation.path, after=[cohort.path]) as folder:
+        if not has_opponent(Path(cohort.path)):  # answered before MLflow is imported: the pod has little memory
+            logger.info(NO_OPPONENT["absent"])
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "evaluation.json", NO_OPPONENT)
+            return
+        settings = read_configuration("evaluate", Path(cohort.path))
+        import_tensorflow()
         from components.evaluate.step import evaluate_champion as step
 
-        settings = Configuration.read(Path(cohort.path))
         step(
             Path(cohort.path),
             read_run(Path(cohort.path)),
@@ -70,6 +81,9 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
 
 
 def _write_figures(*artifacts: Any) -> None:
-    """Write the figures into files too: Kubeflow's UI shows an error for an artifact without one."""
+    """Write the figures into files too: Kubeflow's UI shows an error for an artifact without one.
+
+    Its launcher prints each figure on a line of its own, and the UI paints those red that hold `error` or `fail`.
+    """
     for artifact in artifacts:
         write_json(Path(artifact.path), artifact.metadata)

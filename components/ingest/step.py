@@ -19,7 +19,7 @@ from metseg.tracking import runs
 from metseg.tracking.abandoned import close_abandoned
 from metseg.tracking.code_version import git_commit
 from metseg.tracking.data_lineage import MODEL_TAG, earlier_splits, log_data
-from metseg.tracking.kubeflow import mlflow_page
+from metseg.tracking.kubeflow import KIND_TAG, mlflow_page
 
 logger = logging.getLogger(__name__)
 
@@ -145,10 +145,10 @@ def _on_record(manifest: Manifest, model_name: str) -> tuple[dict[str, str], dic
         "channels": ",".join(manifest.channels),
     }
     tags = {
-        "data.version": manifest.version,
+        runs.DATA_TAG: manifest.version,
         "data.commit": manifest.commit,
         "git.commit": git_commit(),
-        "metseg.kind": "pipeline",
+        KIND_TAG: "pipeline",
         MODEL_TAG: model_name,
     }
     return parameters, tags

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.configuration.record import Configuration
 from components.configuration.resources import evaluate_resources
 from components.execution import executing
-from components.run_record import write_run
+from components.run_record import write_opponent, write_run
+from components.share import read_configuration
 
 
 def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
@@ -23,11 +23,11 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
         The values of `evaluate_resources`, in the order of the component's outputs.
     """
     with executing("ingest", cohort.path, after=[configuration.path]) as folder:
+        settings = read_configuration("ingest", Path(configuration.path))
         from components.ingest.step import ingest as step
         from components.ingest.step import summary
         from metseg.tracking.opponent import opponent_of
 
-        settings = Configuration.read(Path(configuration.path))
         run = step(
             settings.data.reference,
             folder,
@@ -44,4 +44,5 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
         write_run(folder, run)
         Path(page.path).write_text(summary(folder, run), encoding="utf-8")
         champion = opponent_of(run, settings.model.name)
+        write_opponent(folder, champion.number if champion else None)
         return tuple(evaluate_resources(settings, works=champion is not None).values())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.configuration.record import Configuration
 from components.execution import executing
+from components.share import read_configuration
 
 
 def preprocess(cohort: Any, records: Any, page: Any) -> None:
@@ -18,10 +18,10 @@ def preprocess(cohort: Any, records: Any, page: Any) -> None:
         page: HTML page to write.
     """
     with executing("preprocess", records.path) as folder:
+        data = read_configuration("preprocess", Path(cohort.path)).data
         from components.preprocess.step import preprocess as step
         from metseg.report.step_pages import write_records_page
 
-        data = Configuration.read(Path(cohort.path)).data
         step(
             Path(cohort.path),
             folder,

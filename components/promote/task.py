@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.configuration.record import Configuration
 from components.execution import executing, process_age
 from components.judged import run_folders
+from components.share import read_configuration
 
 
 def promote(registration: Any, promoted: Any, report: Any) -> None:
@@ -19,11 +19,11 @@ def promote(registration: Any, promoted: Any, report: Any) -> None:
         report: HTML page to write.
     """
     with executing("promote", promoted.path, after=[registration.path]) as folder:
+        settings = read_configuration("promote", Path(registration.path))
         from components.promote.step import conclude
         from components.promote.step import promote as step
         from metseg.report.run import write_run_report
 
-        settings = Configuration.read(Path(registration.path))
         folders = run_folders(Path(registration.path), folder)
         evaluations = {evaluation.name: evaluation for evaluation in folders.evaluations}
         step(folders.registration, evaluations, folders.champion, settings.model.name, settings.gate.promotion, folder)

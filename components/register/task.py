@@ -7,9 +7,9 @@ from typing import Any
 
 from components import judged
 from components.candidates import candidates
-from components.configuration.record import Configuration
 from components.execution import executing
 from components.run_record import read_run
+from components.share import read_configuration
 from metseg.files import read_json
 
 
@@ -26,10 +26,10 @@ def register(validation: Any, champion: Any, registration: Any, page: Any, **net
     evaluations = candidates(**{name: artifact.path for name, artifact in networks.items() if artifact is not None})
     before = [validation.path, *(str(path) for path in evaluations.values()), champion.path]
     with executing("register", registration.path, after=before) as folder:
+        settings = read_configuration("register", Path(validation.path))
         from components.register.step import register as step
         from metseg.report.verdict_page import verdict_content, write_verdict_page
 
-        settings = Configuration.read(Path(validation.path))
         opponent = Path(champion.path)
         step(
             Path(validation.path),

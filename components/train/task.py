@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from components.candidates import declines
-from components.configuration.record import Configuration
 from components.configuration.resources import evaluate_resources
 from components.execution import executing
 from components.run_record import read_run
+from components.share import read_configuration
+from metseg.quiet import import_tensorflow
 
 
 def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> tuple[Any, ...]:
@@ -26,12 +27,13 @@ def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -
         The values of `evaluate_resources`, in the order of the component's outputs.
     """
     with executing(f"train {architecture}", model.path, after=[records.path]) as folder:
+        settings = read_configuration("train", Path(cohort.path))
         from metseg.report.step_pages import write_declined_page, write_training_page
 
-        settings = Configuration.read(Path(cohort.path))
         if declines(folder, architecture, settings.architectures):
             write_declined_page(Path(page.path), architecture)
             return tuple(evaluate_resources(settings, works=False).values())
+        import_tensorflow()
         from components.train.step import train as step
 
         step(

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from components.configuration.record import Configuration
 from components.execution import executing
 from components.run_record import read_run, write_run
+from components.share import read_configuration
 
 
 def validate(cohort: Any, validation: Any, page: Any) -> None:
@@ -20,10 +20,10 @@ def validate(cohort: Any, validation: Any, page: Any) -> None:
         page: HTML page to write.
     """
     with executing("validate", validation.path, after=[cohort.path]) as folder:
+        settings = read_configuration("validate", Path(cohort.path))
         from components.validate.step import KEPT
         from components.validate.step import validate as step
 
-        settings = Configuration.read(Path(cohort.path))
         step(
             Path(cohort.path),
             read_run(Path(cohort.path)),

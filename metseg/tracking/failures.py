@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 from metseg.errors import MetsegError
+from metseg.patience import VARIABLE, chain
 
 FULL = (
     "XMinioStorageFull",
@@ -26,11 +26,11 @@ def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
         error: what was raised.
         tracking_uri: MLflow's address.
     """
-    chain = list(_chain(error))
-    told = " ".join(" ".join(str(link).split()) for link in chain)
-    if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in chain):
+    links = list(chain(error))
+    told = " ".join(" ".join(str(link).split()) for link in links)
+    if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in links):
         return MetsegError(f"the disk is full ({_short(told)}): free some of it, then retry the step")
-    modules = {type(link).__module__.split(".")[0] for link in chain}
+    modules = {type(link).__module__.split(".")[0] for link in links}
     if not modules & {"mlflow", "botocore", "boto3", "requests"}:
         return None
     if any(name in told for name in FULL):
@@ -46,15 +46,9 @@ def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
     if "Max retries exceeded" in told or "Connection" in told:
         return MetsegError(
             f"MLflow at {tracking_uri} went away and did not come back in time ({_short(told)}): start it again, then "
-            "retry the step; MLFLOW_HTTP_REQUEST_MAX_RETRIES says how long it is waited for"
+            f"retry the step; {VARIABLE} (for pods, a key of the ConfigMap metseg-settings) says for how long to wait"
         )
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _short(text: str) -> str:

@@ -25,6 +25,8 @@ SECONDS = 3.0
 """The longest that one request to Kubeflow may take."""
 RUN_TAG, URL_TAG = "kfp.pipeline_run_id", "kfp.pipeline_run_url"
 PARENT_TAG = "mlflow.parentRunId"
+KIND_TAG, SUPERSEDED = "metseg.kind", "superseded"
+"""What a run is; superseded is one of an earlier attempt at ingest, which read other data."""
 
 
 def kubeflow_run() -> str:
@@ -81,6 +83,13 @@ def handed_down(tracking: MlflowClient) -> Run | None:
         return None
 
 
+def kubeflows_run(tracking: MlflowClient) -> Run | None:
+    """The run that Kubeflow opened for the whole pipeline; None where it opened none."""
+    handed = handed_down(tracking)
+    parent = handed.data.tags.get(PARENT_TAG) if handed is not None else None
+    return tracking.get_run(parent) if parent else handed
+
+
 def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:
     """The run in MLflow that stands for the whole Kubeflow run; None where there is none yet.
 
@@ -90,13 +99,15 @@ def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:
         tracking: MLflow client.
         experiment: where an earlier attempt would have opened it.
     """
-    handed = handed_down(tracking)
+    handed = kubeflows_run(tracking)
     if handed is not None:
-        return str(handed.data.tags.get(PARENT_TAG) or handed.info.run_id)
+        if handed.data.tags.get(KIND_TAG) != SUPERSEDED:
+            return str(handed.info.run_id)
+        experiment = str(handed.info.experiment_id)
     own = kubeflow_run()
     if not own:
         return None
-    asked = f"tags.`{RUN_TAG}` = '{own}' and tags.`metseg.kind` = 'pipeline'"
+    asked = f"tags.`{RUN_TAG}` = '{own}' and tags.`{KIND_TAG}` = 'pipeline'"
     found = tracking.search_runs([experiment], asked, max_results=1)
     return str(found[0].info.run_id) if found else None
 

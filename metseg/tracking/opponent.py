@@ -45,11 +45,3 @@ def _opponent(tracking: MlflowClient, run: str, model_name: str) -> registry.Ver
         f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "
         "start a new run"
     )
-
-
-def why_absent(model_name: str) -> str:
-    """Return why a run that began without a champion has none to compare with, in a sentence."""
-    champion = registry.version_of_alias(runs.client(Settings.from_environment()), model_name, registry.CHAMPION)
-    if champion is None:
-        return "there is no champion yet"
-    return f"version {champion.number} became champion after this run began, and is not scored"

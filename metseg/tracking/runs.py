@@ -12,10 +12,19 @@ from urllib.parse import urlparse
 
 from metseg.errors import MetsegError
 from metseg.settings import Settings
-from metseg.tracking.kubeflow import PARENT_TAG, handed_down, kubeflow_tags, pipeline_run
+from metseg.tracking.kubeflow import (
+    KIND_TAG,
+    PARENT_TAG,
+    SUPERSEDED,
+    handed_down,
+    kubeflow_tags,
+    kubeflows_run,
+    pipeline_run,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +33,8 @@ EXPERIMENT = "metseg"
 EXPERIMENT_TAG = "metseg.runs"
 """Tag of another experiment that runs of ours are in."""
 PARAMETER_LENGTH = 6000
+DATA_TAG = "data.version"
+"""Tag of a run: the version of the data that it reads."""
 
 
 def client(settings: Settings) -> MlflowClient:
@@ -89,12 +100,13 @@ def start_run(
 ) -> str:
     """Open a run, nested in `parent` if one is given, and return its id.
 
-    Where Kubeflow opened a run for this task in `parent`, that one is taken.
+    Where Kubeflow opened a run for this task in `parent`, that one is taken, unless an earlier attempt at the task
+    logged other values there: MLflow takes a parameter once.
     """
     if parent is None:
         return _opened(tracking, experiment_id(tracking, settings), name, parameters, tags)
     handed = handed_down(tracking)
-    if handed is not None and handed.data.tags.get(PARENT_TAG) == parent:
+    if handed is not None and handed.data.tags.get(PARENT_TAG) == parent and not _differences(handed, parameters, tags):
         return _filled(tracking, str(handed.info.run_id), parameters, tags)
     # MLflow shows a run below its parent in the same experiment alone.
     within = tracking.get_run(parent).info.experiment_id
@@ -111,6 +123,9 @@ def start_pipeline_run(
 ) -> str:
     """Open the run of the whole pipeline, or take the one that Kubeflow or an earlier attempt opened; return its id.
 
+    Where the data changed since an earlier attempt, that attempt's run stays as it is, superseded by a new one: what a
+    run read is on record once.
+
     Args:
         tracking: MLflow client.
         settings: where things are kept.
@@ -126,8 +141,39 @@ def start_pipeline_run(
         return _opened(tracking, within, name or "pipeline", parameters, tags)
     if name:
         tags = {**tags, "mlflow.runName": name}
+    known = tracking.get_run(run)
+    if changed := _differences(known, parameters, tags):
+        logger.info("run %s in MLflow has another %s: this attempt opens a new one", run, ", ".join(changed))
+        experiment, tags = _supersede(tracking, known, tags)
+        return _opened(tracking, experiment, name or "pipeline", parameters, tags)
     logger.info("joining the run %s in MLflow", run)
     return _filled(tracking, run, parameters, tags)
+
+
+def _differences(run: Run, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> list[str]:
+    """Names of what a run has on record with another value, and cannot have twice."""
+    logged = run.data.params
+    names = [key for key, value in parameters.items() if logged.get(key, _kept(value)) != _kept(value)]
+    version = tags.get(DATA_TAG, "")
+    return [*names, *([DATA_TAG] if run.data.tags.get(DATA_TAG, version) != version else [])]
+
+
+def _supersede(tracking: MlflowClient, run: Run, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Leave an earlier attempt's run behind; where the new one belongs, and its tags.
+
+    One that Kubeflow opened goes on, for Kubeflow ends it: the new one is nested in it, and our tags go over.
+    """
+    identity, experiment = str(run.info.run_id), str(run.info.experiment_id)
+    handed = kubeflows_run(tracking)
+    tracking.set_tag(identity, KIND_TAG, SUPERSEDED)
+    if handed is None or handed.info.run_id != identity:
+        if run.info.status == "RUNNING":
+            tracking.set_terminated(identity, "KILLED")
+        parent = run.data.tags.get(PARENT_TAG)
+        return experiment, {**tags, **({PARENT_TAG: parent} if parent else {})}
+    for key in run.data.tags.keys() & tags.keys() - {KIND_TAG, "mlflow.runName", *kubeflow_tags()}:
+        tracking.delete_tag(identity, key)
+    return experiment, {**tags, PARENT_TAG: identity}
 
 
 def _opened(
@@ -140,8 +186,13 @@ def _opened(
 def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> str:
     set_tags(tracking, run, tags)
     for key, value in parameters.items():
-        tracking.log_param(run, key, str(value)[:PARAMETER_LENGTH])
+        tracking.log_param(run, key, _kept(value))
     return run
+
+
+def _kept(value: Any) -> str:
+    """A parameter's value as MLflow keeps it."""
+    return str(value)[:PARAMETER_LENGTH]
 
 
 def log_metrics(tracking: MlflowClient, run: str, metrics: Mapping[str, float], step: int = 0) -> None:

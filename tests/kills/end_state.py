@@ -40,6 +40,17 @@ def database(workspace: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{workspace}/var/mlflow.db?mode=ro", uri=True, timeout=30)
 
 
+def killed_runs(workspace: Path) -> list[str]:
+    """Which runs are closed as killed, by what they are."""
+    connection = database(workspace)
+    kind = "(SELECT value FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = '{}')"
+    named = f"SELECT COALESCE({kind.format('architecture')}, {kind.format('metseg.kind')}, 'other') FROM runs"
+    try:
+        return [str(name) for (name,) in connection.execute(f"{named} WHERE status = 'KILLED' ORDER BY 1")]
+    finally:
+        connection.close()
+
+
 def end_state(workspace: Path, outputs: Path) -> dict[str, Any]:
     """What there is after a step.
 
@@ -122,7 +133,8 @@ def _runs(connection: sqlite3.Connection) -> tuple[dict[str, Any], dict[str, str
     for run, name, status, stage, folder in connection.execute(known):
         own = tags[run]
         label = f"training of {own['architecture']}" if "mlflow.parentRunId" in own else own.get("metseg.kind", "other")
-        names[run] = f"<{label}>"
+        # What points at the run of a killed attempt points at the wrong one.
+        names[run] = f"<killed {label}>" if status == "KILLED" else f"<{label}>"
         if status == "KILLED":
             continue
         while label in found:

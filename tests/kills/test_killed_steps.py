@@ -18,7 +18,7 @@ import pytest
 
 from metseg.imaging.phantom import generate_cohort
 from pipelines.compiling import COMPILED
-from tests.kills.end_state import differences, end_state
+from tests.kills.end_state import differences, end_state, killed_runs
 from tests.kills.launcher import NEXT_RUN_OF_KUBEFLOW, RUN_OF_KUBEFLOW, Attempt, Pipeline, Task, leave_out
 from tests.kills.moments import CHAMPION, MOMENTS, Reached, Seen
 
@@ -144,6 +144,7 @@ def test_the_undisturbed_run_ends_with_a_champion_that_is_served(undisturbed):
     assert state["outputs"]["promoted/promotion.json"]["served"]["version"] == 1
     assert state["mlflow"]["registry"]["aliases"] == [["killed", "champion", 1]]
     assert list(state["mlflow"]["runs"]) == ["pipeline", f"training of {NETWORK}"]
+    assert killed_runs(undisturbed.workspace) == []
 
 
 def test_the_next_run_scores_that_champion(undisturbed):
@@ -161,3 +162,6 @@ def test_a_step_that_is_killed_and_repeated_leaves_what_an_undisturbed_one_leave
     Attempt(task, undisturbed.environment(step)).complete()
     found = end_state(undisturbed.workspace, task.folder)
     assert list(differences(undisturbed.states[step], found)) == []
+    # A training alone has a run of its own: the killed attempt's is closed, and it is the only one.
+    left = killed_runs(undisturbed.workspace) if step != "check" else []
+    assert left in ([], [NETWORK] if step == "train" else []), left

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from metseg.settings import Settings
 from metseg.tracking import runs
-from metseg.tracking.data_lineage import _last_run
+from metseg.tracking.data_lineage import _last_run, log_data
 from metseg.tracking.kubeflow import mlflow_page
+from tests.validation.cohorts import sound
 
 
 @pytest.fixture
@@ -15,6 +18,7 @@ def settings(tmp_path, monkeypatch) -> Settings:
     gone = ("METSEG_KUBEFLOW_RUN", "METSEG_KUBEFLOW_URL", "METSEG_MLFLOW_TRACKING_URI")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", *gone):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)  # Kubeflow's experiment has its artifacts below the current folder
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return Settings.from_environment()
@@ -83,6 +87,69 @@ def test_last_run_is_found_in_kubeflows_experiment_too(tracking, settings, monke
     runs.start_pipeline_run(tracking, settings, "r", {}, {"metseg.model_name": "mets"})
     runs.finish(tracking, parent)
     assert _last_run(tracking, "mets") == parent
+
+
+def read(tracking, settings, tmp_path, listing: str, version: str) -> str:
+    """What ingest puts on record of data that it read."""
+    resolved = f"s3://scans/a?listing={listing}"
+    manifest = dataclasses.replace(sound()[0], reference="s3://scans/a", resolved=resolved, version=version)
+    manifest.write(tmp_path / "manifest.json")
+    tags = {"metseg.kind": "pipeline", "data.version": version, "metseg.model_name": "mets"}
+    run = runs.start_pipeline_run(tracking, settings, "june", {"data.resolved": resolved, "layout": "auto"}, tags)
+    log_data(tracking, run, manifest, tmp_path / "manifest.json")
+    return run
+
+
+def test_ingest_repeated_on_changed_data_opens_a_run_of_its_own(tracking, settings, monkeypatch, tmp_path):
+    """MLflow takes a parameter once, and an object that came into the bucket ended every further attempt."""
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    first = read(tracking, settings, tmp_path, "aa", "1.dir")
+    assert read(tracking, settings, tmp_path, "aa", "1.dir") == first, "unchanged data: the same run"
+    second = read(tracking, settings, tmp_path, "bb", "2.dir")
+    assert second != first and read(tracking, settings, tmp_path, "bb", "2.dir") == second
+    earlier, later = tracking.get_run(first), tracking.get_run(second)
+    assert (earlier.info.status, earlier.data.tags["metseg.kind"]) == ("KILLED", "superseded")
+    assert (later.info.status, later.data.tags["metseg.kind"]) == ("RUNNING", "pipeline")
+    assert earlier.data.params["data.resolved"] == "s3://scans/a?listing=aa"
+    assert later.data.params["data.resolved"] == "s3://scans/a?listing=bb"
+    assert later.info.run_name == "june" and later.data.tags["kfp.pipeline_run_id"] == "7c1e"
+    digests = [[given.dataset.digest for given in run.inputs.dataset_inputs] for run in (earlier, later)]
+    assert digests == [["1.dir"], ["2.dir"]], "each has read one version"
+
+
+def test_data_of_another_version_at_the_same_address_are_another_run_too(tracking, settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    first, second = (read(tracking, settings, tmp_path, "aa", version) for version in ("1.dir", "2.dir"))
+    assert first != second
+    assert [given.dataset.digest for given in tracking.get_run(second).inputs.dataset_inputs] == ["2.dir"]
+
+
+def test_run_that_kubeflow_opened_stays_kubeflows_where_the_data_changed(tracking, settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "7c1e")
+    experiment, parent, _ = handed_down(tracking, monkeypatch)
+    assert read(tracking, settings, tmp_path, "aa", "1.dir") == parent
+    nested = read(tracking, settings, tmp_path, "bb", "2.dir")
+    assert nested != parent and read(tracking, settings, tmp_path, "bb", "2.dir") == nested
+    opened, own = tracking.get_run(parent), tracking.get_run(nested)
+    assert opened.info.status == "RUNNING" and "data.version" not in opened.data.tags
+    assert own.data.tags["mlflow.parentRunId"] == parent and own.info.experiment_id == experiment
+    runs.finish(tracking, parent)
+    runs.finish(tracking, nested)
+    assert _last_run(tracking, "mets") == nested
+    third = read(tracking, settings, tmp_path, "cc", "3.dir")
+    assert third not in (parent, nested)
+    assert tracking.get_run(third).data.tags["mlflow.parentRunId"] == parent
+
+
+def test_training_repeated_with_other_values_leaves_the_run_of_its_task(tracking, settings, monkeypatch):
+    """Another node may compute in another precision."""
+    _, parent, task = handed_down(tracking, monkeypatch)
+    precisions = ("float32", "float32", "mixed_bfloat16")
+    first, again, other = (
+        runs.start_run(tracking, settings, "unet", {"precision.used": used}, {}, parent=parent) for used in precisions
+    )
+    assert first == again == task != other
+    assert tracking.get_run(other).data.tags["mlflow.parentRunId"] == parent
 
 
 def test_run_that_cannot_be_joined_is_replaced_by_a_new_one(tracking, settings, monkeypatch, caplog):

@@ -98,7 +98,7 @@ def test_mlflow_that_is_not_there_at_the_start_is_told_with_the_remedy(tmp_path)
 
 
 def test_mlflow_that_stays_away_is_told_with_the_remedy(server, tmp_path):
-    process = step(server.url, tmp_path, MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
+    process = step(server.url, tmp_path, METSEG_PATIENCE_SECONDS="1")
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 2"):
@@ -107,6 +107,7 @@ def test_mlflow_that_stays_away_is_told_with_the_remedy(server, tmp_path):
     output = process.stdout.read()
     assert process.wait(120) == 1 and "Traceback" not in output
     assert "went away and did not come back" in message(output) and "retry the step" in message(output)
+    assert "METSEG_PATIENCE_SECONDS" in message(output) and "metseg-settings" in message(output)
 
 
 def full_bucket(environment, start):

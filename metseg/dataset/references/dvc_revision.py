@@ -17,6 +17,7 @@ from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
 from metseg.dataset.references.grammar import GitRevision
 from metseg.dataset.version import HashTable, listing_version
 from metseg.errors import DataError
+from metseg.patience import away, chain, hopeless, patience
 from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc.repo.open_repo import clean_repos
+    from dvc_data.index.index import DataIndexError
     from dvc_objects.fs.errors import ConfigError as RemoteError
     from scmrepo.exceptions import SCMError
 
@@ -87,11 +89,15 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
     os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Settings.from_environment().state / "dvc"))
     parsed = urlparse(reference.url)
     # DVC opens a repository on this machine in place, with the cache that lies beside it.
-    repository = unquote(parsed.path) if parsed.scheme == "file" else reference.url
+    url = unquote(parsed.path) if parsed.scheme == "file" else reference.url
     try:
         with git_access(reference.url):
-            yield DVCFileSystem(repository, rev=reference.revision)
-    except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, OSError) as error:
+            for attempt in attempts(f"opening {where}", _host_is_away, at_least=1):
+                with attempt:
+                    repository = DVCFileSystem(url, rev=reference.revision)
+                    _ = repository.repo  # opens it
+            yield repository
+    except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, DataIndexError, OSError) as error:
         raise DataError(
             f"{where}: {_reason(error)}. See to the repository's URL, the revision, the path and the DVC remote that "
             "the repository names at that revision (`dvc remote list`), with the credentials it needs "
@@ -141,12 +147,28 @@ def _listing(repository: Any, path: str, info: dict[str, Any], pinned: Pinned, w
     return files
 
 
+def _refused(error: Exception) -> bool:
+    """Whether a server over HTTP said that it will not give the file."""
+    statuses = (getattr(link, "status", None) for link in chain(error))
+    return any(isinstance(status, int) and 400 <= status < 500 and status not in (408, 429) for status in statuses)
+
+
+def _host_is_away(error: Exception) -> bool:
+    """Whether a Git host may be waited for: a person is told at once, and a login that is refused ends it anywhere."""
+    busy = any("unexpected http resp 5" in str(link) for link in chain(error))  # so dulwich words it
+    return patience() > 0 and (away(error) or (busy and not hopeless(error)))
+
+
 def transient(error: Exception) -> bool:
     """Whether an error of DVC's file systems may pass."""
     import aiohttp
 
     from metseg.dataset.references import s3
 
+    if patience() > 0 and away(error):  # DVC calls a file missing whose server is away
+        return True
+    if hopeless(error) or _refused(error):
+        return False
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
         return False
     return isinstance(error, aiohttp.ClientError) or s3.transient(error)

@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from metseg.dataset.archives import inside
 from metseg.dataset.room import require_room
 from metseg.dataset.version import HashTable, data_files, file_md5
 from metseg.errors import DataError
+from metseg.patience import patience
 from metseg.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 6
+"""Of everything, however little patience there is."""
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 20.0
 AT_ONCE = 8
@@ -50,16 +53,17 @@ class RemoteFile:
 Get = Callable[[RemoteFile, Path], None]
 
 
-def attempts(label: str, transient: Callable[[Exception], bool]) -> Iterator[Attempt]:
+def attempts(label: str, transient: Callable[[Exception], bool], at_least: int = ATTEMPTS) -> Iterator[Attempt]:
     """Attempts at something that may fail for a moment; use as `for attempt in attempts(…): with attempt: …`.
 
     Args:
         label: what is attempted, for the log.
         transient: whether trying again can help.
+        at_least: so many attempts, and more until `patience()` is over.
     """
-    pause = FIRST_PAUSE
-    for number in range(1, ATTEMPTS + 1):
-        attempt = Attempt(label, transient, last=number == ATTEMPTS)
+    pause, ends = FIRST_PAUSE, time.monotonic() + patience()
+    for number in count(1):
+        attempt = Attempt(label, transient, last=number >= at_least and time.monotonic() + pause > ends)
         yield attempt
         if attempt.done:
             return
@@ -173,7 +177,13 @@ def _fetch_one(file: RemoteFile, get: Get, folder: Path, transient: Callable[[Ex
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.fetching")
-    for attempt in attempts(file.source, lambda error: isinstance(error, WrongContent) or transient(error)):
+    wrong = count(1)
+
+    def passing(error: Exception) -> bool:
+        # What a store has damaged does not heal while one waits.
+        return next(wrong) < ATTEMPTS if isinstance(error, WrongContent) else transient(error)
+
+    for attempt in attempts(file.source, passing):
         with attempt:
             get(file, beside)
             if not _is_right(file, beside, file_md5):

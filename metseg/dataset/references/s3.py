@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from metseg.dataset.cache import DataCache
-from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
+from metseg.dataset.references.fetching import RemoteFile, WrongContent, attempts, fetch
 from metseg.dataset.references.grammar import S3Archive, S3Prefix
 from metseg.dataset.version import PASSED_OVER, HashTable
 from metseg.errors import DataError
+from metseg.patience import away, hopeless, patience
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _PERMANENT = {"400", "401", "403", "404", "412", "AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "NoSuchKey"}
 _PERMANENT |= {"PreconditionFailed", "SignatureDoesNotMatch", "InvalidBucketName", "PermanentRedirect"}
+_PASSING = {"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "OperationAborted"}
+"""What servers say with a status of 4xx that would otherwise be for good."""
+_AGAIN = "Run again: what arrived is kept, and only what is missing is fetched."
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,7 @@ def _fetched(
         with cache.only_one(folder):
             fetch(files, get, folder, table, transient, copies)
     except (BotoCoreError, ClientError, OSError) as error:
-        raise DataError(
-            f"{where}: not everything could be fetched ({error}). Run again: what arrived is kept, and only what is "
-            "missing is fetched."
-        ) from error
+        raise DataError(f"{where}: not everything could be fetched ({error}). {_AGAIN}") from error
     return folder
 
 
@@ -189,7 +190,7 @@ def _listing(client: Any, reference: S3Prefix, where: str) -> list[_Object]:
 
 def _download(client: Any, bucket: str, file: RemoteFile, etag: str, path: Path) -> None:
     """Fetch one object, if it is still the one that was listed, and check it by its ETag where that is an MD5."""
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import ClientError, FlexibleChecksumError
 
     digest = hashlib.md5(usedforsecurity=False)
     try:
@@ -200,20 +201,30 @@ def _download(client: Any, bucket: str, file: RemoteFile, etag: str, path: Path)
                 f"s3://{bucket}/{file.source}: the object changed while the data were fetched. Run again."
             ) from error
         raise
-    with path.open("wb") as out:
-        for block in answer["Body"].iter_chunks(1 << 20):
-            digest.update(block)
-            out.write(block)
+    where = f"s3://{bucket}/{file.source}"
+    try:
+        with path.open("wb") as out:
+            for block in answer["Body"].iter_chunks(1 << 20):
+                digest.update(block)
+                out.write(block)
+    except FlexibleChecksumError as error:
+        raise WrongContent(f"{where}: {error}. {_AGAIN}") from error
     encrypted = answer.get("ServerSideEncryption") not in (None, "AES256") or answer.get("SSECustomerAlgorithm")
     if _MD5.fullmatch(etag) and not encrypted and digest.hexdigest() != etag:
-        raise OSError(f"md5 {digest.hexdigest()} arrived, the listing says {etag}")
+        raise WrongContent(f"{where}: md5 {digest.hexdigest()} arrived, the listing says {etag}. {_AGAIN}")
 
 
 def transient(error: Exception) -> bool:
     """Whether an error of boto3 may pass."""
     from botocore import exceptions
 
+    if hopeless(error):
+        return False
     if isinstance(error, exceptions.ClientError):
-        return error.response.get("Error", {}).get("Code") not in _PERMANENT
-    passing = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.FlexibleChecksumError)
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        code = error.response.get("Error", {}).get("Code")
+        return code not in _PERMANENT and (not 400 <= status < 500 or code in _PASSING or status in (408, 429))
+    if isinstance(error, exceptions.EndpointConnectionError):
+        return patience() > 0 and away(error)  # a person is told at once that nothing listens there
+    passing = (exceptions.HTTPClientError, exceptions.IncompleteReadError)
     return isinstance(error, (OSError, *passing))

@@ -140,6 +140,9 @@ def _server(settings: Settings, volume: ServingVolume) -> Iterator[str]:
             f"METSEG_SERVED_BASE_PATH is {settings.served_base_path}, but METSEG_MODEL_SERVER names no server that "
             "sees the models there: set both, or none"
         )
+    from metseg.quiet import import_tensorflow
+
+    import_tensorflow()
     from metseg.serving.server import ModelServer, ServerOptions
 
     volume.prepare()

@@ -1,0 +1,96 @@
+"""How long a step waits for what is away: MLflow, a store, a Git host, the model server; and what to wait for at all.
+
+In a pod nobody looks on, and a service that moves to another node is back within minutes. On a machine of one's own a
+person is told at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from metseg.errors import UsageError
+
+IN_POD = "KFP_POD_NAME"
+"""A variable that Kubeflow sets in the pods of a run."""
+VARIABLE = "METSEG_PATIENCE_SECONDS"
+POD_SECONDS = 240.0
+LOOK_SECONDS = 2.0
+
+MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_MLFLOW_PAUSES = (0, 4, 8, 16, 32, 64, 120, 120, 120, 120)
+"""Seconds before each retry of MLflow's client, which takes no more of them; 7 retries, 244 s, are its default."""
+
+_AWAY = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EPIPE}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_TEMPORARY = "DisconnectError", "ConnectionLost", "HangupException", "IncompleteRead", "ProtocolError"
+"""Errors of asyncssh, dulwich, http.client and urllib3 at a connection that ended too early."""
+
+Result = TypeVar("Result")
+
+
+def patience() -> float:
+    """Return for how many seconds a step waits: `METSEG_PATIENCE_SECONDS`, else 240 in a pod and 0 elsewhere.
+
+    Raises:
+        UsageError: the variable holds no number of seconds.
+    """
+    given = os.environ.get(VARIABLE, "")
+    if not given:
+        return POD_SECONDS if IN_POD in os.environ else 0.0
+    if not given.isdecimal():
+        raise UsageError(f"{VARIABLE}={given}: expected whole seconds, such as 240")
+    return float(given)
+
+
+def have_mlflow_wait() -> None:
+    """Give MLflow's client the retries that `METSEG_PATIENCE_SECONDS` needs; without the variable it keeps its own."""
+    if os.environ.get(VARIABLE):
+        most, seconds = len(_MLFLOW_PAUSES), patience()
+        enough = (count for count in range(most) if sum(_MLFLOW_PAUSES[:count]) >= seconds)
+        os.environ[MLFLOW_RETRIES] = str(next(enough, most))
+
+
+def hopeless(error: BaseException) -> bool:
+    """Return whether waiting cannot help: there is no such host, its certificate is not trusted, the disk is full."""
+    return any(
+        isinstance(link, ssl.SSLCertVerificationError)
+        or (isinstance(link, socket.gaierror) and link.errno != socket.EAI_AGAIN)
+        or (isinstance(link, OSError) and link.errno in _FULL)
+        for link in chain(error)
+    )
+
+
+def away(error: BaseException) -> bool:
+    """Return whether an error, or what caused it, says that a service is away for now."""
+    return not hopeless(error) and any(
+        isinstance(link, (ConnectionError, TimeoutError, socket.gaierror, http.client.HTTPException))
+        or (isinstance(link, OSError) and link.errno in _AWAY)
+        or type(link).__name__ in _TEMPORARY
+        for link in chain(error)
+    )
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what caused it, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def insist(ask: Callable[[], Result], on: tuple[type[Exception], ...], seconds: float | None = None) -> Result:
+    """Return what `ask` does; an error of these kinds is waited out for `seconds`, by default `patience()`."""
+    ends = time.monotonic() + (patience() if seconds is None else seconds)
+    while True:
+        try:
+            return ask()
+        except on:
+            if time.monotonic() + LOOK_SECONDS > ends:
+                raise
+        time.sleep(LOOK_SECONDS)
