@@ -84,10 +84,14 @@ def handed_down(tracking: MlflowClient) -> Run | None:
 
 
 def kubeflows_run(tracking: MlflowClient) -> Run | None:
-    """The run that Kubeflow opened for the whole pipeline; None where it opened none."""
-    handed = handed_down(tracking)
-    parent = handed.data.tags.get(PARENT_TAG) if handed is not None else None
-    return tracking.get_run(parent) if parent else handed
+    """The run that Kubeflow opened for the whole pipeline; None where it opened none.
+
+    It opens one for each nested pipeline too, between that of the whole and that of the task.
+    """
+    run = handed_down(tracking)
+    while run is not None and (parent := run.data.tags.get(PARENT_TAG)):
+        run = tracking.get_run(parent)
+    return run
 
 
 def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:

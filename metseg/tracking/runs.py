@@ -100,17 +100,18 @@ def start_run(
 ) -> str:
     """Open a run, nested in `parent` if one is given, and return its id.
 
-    Where Kubeflow opened a run for this task in `parent`, that one is taken, unless an earlier attempt at the task
-    logged other values there: MLflow takes a parameter once.
+    Where Kubeflow opened a run for this task, somewhere in `parent`, that one is taken and nested in `parent` itself,
+    unless an earlier attempt at the task logged other values there: MLflow takes a parameter once.
     """
     if parent is None:
         return _opened(tracking, experiment_id(tracking, settings), name, parameters, tags)
-    handed = handed_down(tracking)
-    if handed is not None and handed.data.tags.get(PARENT_TAG) == parent and not _differences(handed, parameters, tags):
-        return _filled(tracking, str(handed.info.run_id), parameters, tags)
+    nested = {**tags, PARENT_TAG: parent}
+    handed, whole = handed_down(tracking), kubeflows_run(tracking)
+    if handed and whole and whole.info.run_id == parent and not _differences(handed, parameters, tags):
+        return _filled(tracking, str(handed.info.run_id), parameters, nested)
     # MLflow shows a run below its parent in the same experiment alone.
     within = tracking.get_run(parent).info.experiment_id
-    return _opened(tracking, within, name, parameters, {**tags, PARENT_TAG: parent})
+    return _opened(tracking, within, name, parameters, nested)
 
 
 def start_pipeline_run(

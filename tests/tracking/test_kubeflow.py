@@ -55,27 +55,40 @@ def test_retried_ingest_goes_on_with_the_run_that_it_opened(tracking, settings, 
     assert open_pipeline(tracking, settings) != first
 
 
-def handed_down(tracking, monkeypatch) -> tuple[str, str, str]:
-    """What Kubeflow 2.17 opens: an experiment of its own, a run for the pipeline, one in it for a task."""
+def handed_down(tracking, monkeypatch, pipelines: int = 0) -> tuple[str, str, str]:
+    """What Kubeflow 2.17 opens: an experiment of its own, a run for the pipeline, one in it for a task.
+
+    Args:
+        pipelines: how many nested pipelines the task is in, each of which has a run too, as was seen on a cluster.
+    """
     experiment = tracking.create_experiment("Kubeflow")
-    parent = tracking.create_run(experiment, run_name="kubeflow").info.run_id
-    task = tracking.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    parent = around = tracking.create_run(experiment, run_name="kubeflow").info.run_id
+    for _ in range(pipelines):
+        around = tracking.create_run(experiment, tags={"mlflow.parentRunId": around}).info.run_id
+    task = tracking.create_run(experiment, tags={"mlflow.parentRunId": around}).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", task)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
     return experiment, parent, task
 
 
-def test_run_that_kubeflow_opened_is_joined_and_takes_the_name_that_was_asked_for(tracking, settings, monkeypatch):
-    _, parent, _ = handed_down(tracking, monkeypatch)
+@pytest.mark.parametrize("pipelines", [0, 1, 2])
+def test_run_that_kubeflow_opened_is_joined_and_takes_the_name_that_was_asked_for(
+    pipelines, tracking, settings, monkeypatch
+):
+    _, parent, _ = handed_down(tracking, monkeypatch, pipelines)
     assert open_pipeline(tracking, settings, "june") == parent
     joined = tracking.get_run(parent)
     assert joined.info.run_name == "june"
     assert joined.data.params["layout"] == "auto" and joined.data.tags["metseg.kind"] == "pipeline"
 
 
-def test_training_takes_the_run_of_its_task_and_else_is_nested_where_its_parent_is(tracking, settings, monkeypatch):
-    experiment, parent, task = handed_down(tracking, monkeypatch)
+@pytest.mark.parametrize("pipelines", [0, 1])
+def test_training_takes_the_run_of_its_task_and_else_is_nested_where_its_parent_is(
+    pipelines, tracking, settings, monkeypatch
+):
+    experiment, parent, task = handed_down(tracking, monkeypatch, pipelines)
     assert runs.start_run(tracking, settings, "unet", {"epochs": 1}, {}, parent=parent) == task
+    assert tracking.get_run(task).data.tags["mlflow.parentRunId"] == parent
     monkeypatch.delenv("MLFLOW_RUN_ID")
     nested = tracking.get_run(runs.start_run(tracking, settings, "unet", {}, {}, parent=parent))
     assert nested.info.experiment_id == experiment
