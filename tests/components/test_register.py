@@ -27,6 +27,7 @@ from metseg.tracking import registry
 from metseg.tracking.data_lineage import patients_seen
 from metseg.tracking.opponent import OPPONENT_TAG
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
+from tests.mlflow_store import fresh_store
 from tests.validation.cohorts import CHANNELS
 
 SERVED_IN_PLACE = {"METSEG_WORKSPACE", "MLFLOW_TRACKING_URI", "METSEG_ARTIFACT_ROOT"}
@@ -49,7 +50,7 @@ def environment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tracking")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METSEG_WORKSPACE", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         patch.setenv("METSEG_ARTIFACT_ROOT", (folder / "artifacts").as_uri())
         yield {name: os.environ[name] for name in SERVED_IN_PLACE}
 

@@ -10,6 +10,7 @@ from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import _last_run, log_data
 from metseg.tracking.kubeflow import mlflow_page
+from tests.mlflow_store import fresh_store
 from tests.validation.cohorts import sound
 
 
@@ -20,7 +21,7 @@ def settings(tmp_path, monkeypatch) -> Settings:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)  # Kubeflow's experiment has its artifacts below the current folder
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
     return Settings.from_environment()
 
 

@@ -17,6 +17,7 @@ from metseg.serving.publish import publish, write_model_config
 from metseg.settings import Settings
 from metseg.tracking import lineage, registry
 from tests.components.registering import GOOD, Pipeline
+from tests.mlflow_store import fresh_store
 from tests.tracking.image_server import ImageServer, running
 from tests.validation.cohorts import sound
 
@@ -47,7 +48,7 @@ def tracking_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lineage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METSEG_WORKSPACE", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         patch.setenv("METSEG_ARTIFACT_ROOT", (folder / "artifacts").as_uri())
         yield folder
 

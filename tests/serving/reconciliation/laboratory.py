@@ -31,6 +31,7 @@ from metseg.serving.reconciliation.volume import ServingVolume
 from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
 from metseg.settings import Settings
 from metseg.tracking import runs
+from tests.mlflow_store import fresh_store
 from tests.serving.server_process import METSEG, Said, ServerProcess
 
 CHANNELS = 2
@@ -90,7 +91,7 @@ def settings_in(folder: Path, tracking_uri: str = "") -> Settings:
         runs=folder / "runs",
         model_base_path=folder / "serving",
         state=folder / "state",
-        tracking_uri=tracking_uri or f"sqlite:///{folder}/mlflow.db",
+        tracking_uri=tracking_uri or fresh_store(folder),
         artifact_root=(folder / "artifacts").as_uri(),
     )
 
