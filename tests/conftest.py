@@ -15,9 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LONGEST = (
     "test_end_to_end.py",
+    "test_replicas.py",
+    "training/test_train_step.py",
     "test_architectures.py",
     "test_publishing_machine.py",
-    "test_kills.py",
+    "test_resuming.py",
+    "reconciliation/test_kills.py",
     "test_privacy.py",
     "test_tuning.py",
 )
@@ -26,7 +29,12 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files; all else stays in order."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+    def place(item: pytest.Item) -> int:
+        longest = (number for number, name in enumerate(LONGEST) if item.path.as_posix().endswith(f"/{name}"))
+        return next(longest, len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="module", autouse=True)

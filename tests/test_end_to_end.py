@@ -15,6 +15,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from components.ingest.step import ingest
+from metseg.errors import MetsegError
 from metseg.imaging.phantom import generate_cohort
 from metseg.serving.publish import saved_model_digest
 from metseg.tracking import registry
@@ -367,13 +369,20 @@ def damaged(kind: str, folder: Path) -> str:
     return "layout"
 
 
-@pytest.mark.parametrize(
-    "kind", ["truncated", "empty file", "no mask", "sizes differ", "two patients", "unknown layout"]
-)
-def test_a_bad_cohort_is_refused_by_name(kind, tmp_path):
+@pytest.mark.parametrize("kind", ["truncated", "two patients"])
+def test_a_bad_cohort_ends_a_run_with_one_clear_message(kind, tmp_path):
     named = damaged(kind, tmp_path / "scans")
     answer = metseg("run", "--data", "scans", workspace=tmp_path)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     assert named in answer.stderr and "Traceback" not in answer.stderr
     assert not (tmp_path / "runs" / "latest").exists()
     assert not (tmp_path / "var" / "serving").exists()
+
+
+@pytest.mark.parametrize("kind", ["empty file", "no mask", "sizes differ", "unknown layout"])
+def test_a_bad_cohort_is_refused_by_name(kind, tmp_path, monkeypatch):
+    named = damaged(kind, tmp_path / "scans")
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    with pytest.raises(MetsegError, match=re.escape(named)):
+        ingest(str(tmp_path / "scans"), tmp_path / "cohort", layout="auto", model_name="m", run_name="r")
+    assert not (tmp_path / "var" / "mlflow.db").exists()
