@@ -385,4 +385,4 @@ def test_a_bad_cohort_is_refused_by_name(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
     with pytest.raises(MetsegError, match=re.escape(named)):
         ingest(str(tmp_path / "scans"), tmp_path / "cohort", layout="auto", model_name="m", run_name="r")
-    assert not (tmp_path / "var" / "mlflow.db").exists()
+    assert not (tmp_path / "cohort" / "manifest.json").exists()
