@@ -11,7 +11,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-_SCRIPT = 'while [ "$1" != -- ]; do mount --bind "$1" "$1"; shift; done; shift; mount -o remount,bind,ro / && exec "$@"'
+_SCRIPT = (
+    'while [ "$1" != -- ]; do mount --bind "$1" "$1"; shift; done; shift; mount -o remount,bind,ro / '
+    '&& cd "$PWD" && exec "$@"'
+)
+"""It goes to the current folder once more: a process stays in the mount that it began in, which is read-only now."""
 
 
 def writes_only_to(folders: Sequence[Path], command: Sequence[str]) -> list[str]:

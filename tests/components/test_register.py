@@ -16,7 +16,7 @@ from PIL import Image
 from components.configuration.record import Configuration
 from components.evaluate.step import evaluate_champion
 from components.register.step import register
-from components.run_record import write_run
+from components.run_record import write_opponent, write_run
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.imaging.specification import PreprocessingSpecification
@@ -285,17 +285,18 @@ def test_a_champions_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp
     """Where there is no champion, its task was given none and says so instead."""
     from components.evaluate import task
 
-    def evaluate(pipeline: Pipeline, folder: Path) -> None:
+    def evaluate(pipeline: Pipeline, folder: Path, opponent: int | None) -> None:
         cohort = pipeline.folder / "cohort"
         values = {"data_reference": "s3://scans/a", "model_name": name, "pod_evaluate_gpu_count": 1}
         Configuration.of(values).write(cohort)
         write_run(cohort, pipeline.run)
+        write_opponent(cohort, opponent)
         pipeline.manifest.write(cohort / "manifest.json")
         task.evaluate_champion(SimpleNamespace(path=str(cohort)), SimpleNamespace(path=str(folder)))
 
     monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: [])
     monkeypatch.setattr(task, "executing", lambda step, folder, after: nullcontext(Path(folder)))
-    evaluate(Pipeline(tmp_path / "first", name, {"nested_unet": GOOD}), tmp_path / "absent")
+    evaluate(Pipeline(tmp_path / "first", name, {"nested_unet": GOOD}), tmp_path / "absent", None)
     assert "no champion" in read_json(tmp_path / "absent" / "evaluation.json")["absent"]
     champion = crowned(tmp_path, name)
     description = {"channels": list(CHANNELS), "labels": champion.manifest.labels}
@@ -305,7 +306,7 @@ def test_a_champions_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp
     champion.tracking.log_artifact(champion.fields["nested_unet"]["run"], str(tmp_path / "training.json"))
     later = Pipeline(tmp_path / "later", name, {"nested_unet": GOOD})
     with pytest.raises(MetsegError, match=r"asked for 1 .*\(pod_evaluate_gpu_count\)"):
-        evaluate(later, tmp_path / "champion")
+        evaluate(later, tmp_path / "champion", 1)
 
 
 def test_an_opponent_that_is_gone_is_named(tmp_path, name):

@@ -40,12 +40,14 @@ class Task:
         step: the component's function.
         arguments: of Python, as the compiled file has them, with the executor input.
         folder: where its outputs go.
+        values: names of its output parameters.
     """
 
     name: str
     step: str
     arguments: tuple[str, ...]
     folder: Path
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,14 +181,15 @@ class Pipeline:
         container = self._spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         program, *command = container["command"]
         assert program == "python3" and container["args"] == ["{{$}}"]
-        yield Task("/".join(place), command[-1], (*command, json.dumps(executor_input)), folder)
+        arguments = (*command, json.dumps(executor_input))
+        yield Task("/".join(place), command[-1], arguments, folder, tuple(declared.get("parameters", {})))
         return Given(json.loads(written.read_text()).get("parameterValues", {}), artifacts)
 
 
 def leave_out(task: Task) -> None:
     """Have a task done without calling it; what follows must do without its outputs."""
     task.folder.mkdir(parents=True)
-    (task.folder / WRITTEN).write_text("{}")
+    (task.folder / WRITTEN).write_text(json.dumps({"parameterValues": dict.fromkeys(task.values)}))
 
 
 def _inputs(task: Mapping[str, Any], given: Given, done: Mapping[str, Given]) -> Given:
