@@ -51,5 +51,31 @@ def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
     return None
 
 
+REFUSALS = {
+    "Invalid Host header": "call it by a name that its MLFLOW_SERVER_ALLOWED_HOSTS has, such as localhost through a "
+    "port-forward, or add this one there",
+    "error code 401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a login that it knows",
+    "error code 403": "log in as a user who may do this (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
+}
+"""What to do by what MLflow's client reports; the first that is found counts."""
+
+
+def no_answer(tracking_uri: str, report: str) -> str:
+    """What to tell of an MLflow that gives no answer at the start of a step or command.
+
+    Args:
+        tracking_uri: its address.
+        report: what MLflow's client says of it.
+
+    Example:
+        >>> no_answer("http://10.0.0.1:5000", "failed with error code 401 != 200")[:45]
+        'MLflow at http://10.0.0.1:5000 refuses this c'
+    """
+    for sign, remedy in REFUSALS.items():
+        if sign in report:
+            return f"MLflow at {tracking_uri} refuses this call ({report}): {remedy}"
+    return f"MLflow at {tracking_uri} does not answer ({report}): start it, or set MLFLOW_TRACKING_URI"
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:299]}…"

@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 
 from metseg.errors import MetsegError
 from metseg.settings import Settings
+from metseg.tracking.failures import no_answer
 from metseg.tracking.kubeflow import (
     KIND_TAG,
     PARENT_TAG,
@@ -41,7 +42,7 @@ def client(settings: Settings) -> MlflowClient:
     """A client of the tracking server and registry; a SQLite store is created where there is none.
 
     Raises:
-        MetsegError: the server does not answer.
+        MetsegError: the server does not answer, or refuses to.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -56,10 +57,7 @@ def client(settings: Settings) -> MlflowClient:
     try:
         tracking.search_experiments(max_results=1)
     except MlflowException as error:
-        raise MetsegError(
-            f"MLflow at {settings.tracking_uri} does not answer ({str(error).splitlines()[0]}): "
-            "start it, or set MLFLOW_TRACKING_URI"
-        ) from error
+        raise MetsegError(no_answer(settings.tracking_uri, str(error).splitlines()[0])) from error
     return tracking
 
 

@@ -18,6 +18,9 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from components.execution import ERROR_TAG, STEP_RECORD
+from metseg.errors import MetsegError
+from metseg.settings import Settings
+from metseg.tracking import runs
 from metseg.tracking.failures import explained
 from tests.conftest import ROOT
 from tests.pipelines.submission.kubeflow_server import serving
@@ -133,6 +136,23 @@ def test_full_bucket_is_told_with_the_remedy(tmp_path, monkeypatch):
             client.log_artifact(run, str(tmp_path / "model.keras"))
     told = str(explained(refused.value, "http://mlflow:5000"))
     assert "the bucket is full" in told and "mlflow gc" in told and "XMinioStorageFull" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "remedy"),
+    [
+        # As MLflow 3 answered on a cluster, by the address of its service.
+        (403, "Invalid Host header - possible DNS rebinding attack detected", "MLFLOW_SERVER_ALLOWED_HOSTS"),
+        (401, "You are not authenticated.", "MLFLOW_TRACKING_PASSWORD"),
+        (403, "Permission denied", "MLFLOW_TRACKING_USERNAME"),
+    ],
+)
+def test_mlflow_that_refuses_is_not_called_away(status, body, remedy, monkeypatch, tmp_path):
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    with serving(Response(body, status)) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(MetsegError, match=f"refuses this call .*{status}.*{remedy}"):
+            runs.client(Settings.from_environment())
 
 
 def test_defect_stays_a_defect():
