@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -94,17 +93,6 @@ def test_train_sweeps_before_it_begins_and_keeps_what_it_goes_on_with(settings, 
     with pytest.raises(Reached):
         attempt(cohort, tmp_path)
     assert states == [own, own] and (own / "best.npz").exists()
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip("only root can make a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_volume_full_of_abandoned_checkpoints_fails_no_training(cohort, small_disk, tmp_path, monkeypatch):

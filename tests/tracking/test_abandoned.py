@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from metseg.settings import Settings
 from metseg.tracking import kubeflow, runs
 from metseg.tracking.abandoned import close_abandoned
 from tests.conftest import ROOT
-from tests.mlflow_store import fresh_store
 from tests.pipelines.submission.kubeflow_server import serving
 from tests.serving.ports import free_port
 
@@ -41,19 +39,9 @@ class Kubeflow:
         return Response(json.dumps(body), status, mimetype="application/json")(environment, start)
 
 
-@pytest.fixture
-def settings(tmp_path, monkeypatch) -> Settings:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI", "METSEG_MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
+@pytest.fixture(autouse=True)
+def token_file(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(kubeflow, "TOKEN_FILE", tmp_path / "token")
-    return Settings.from_environment()
-
-
-@pytest.fixture
-def tracking(settings):
-    return runs.client(settings)
 
 
 @pytest.fixture

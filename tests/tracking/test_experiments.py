@@ -5,29 +5,13 @@ from __future__ import annotations
 import pytest
 
 from metseg.errors import MetsegError
-from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.abandoned import left_running
 from metseg.tracking.data_lineage import _last_run
 from metseg.tracking.kubeflow import fail_run_of
 from pipelines.submission.verdict import verdict
-from tests.mlflow_store import fresh_store
 
 STUDY = "Study of March: T1c, 'core'"
-
-
-@pytest.fixture
-def settings(tmp_path, monkeypatch) -> Settings:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "METSEG_MLFLOW_TRACKING_URI", "METSEG_KUBEFLOW_RUN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
-    return Settings.from_environment()
-
-
-@pytest.fixture
-def tracking(settings):
-    return runs.client(settings)
 
 
 def opened(tracking, settings, monkeypatch, identity: str = "", experiment: str = STUDY, **tags: str) -> str:

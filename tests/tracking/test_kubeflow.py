@@ -10,24 +10,7 @@ from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import _last_run, log_data
 from metseg.tracking.kubeflow import mlflow_page
-from tests.mlflow_store import fresh_store
 from tests.validation.cohorts import sound
-
-
-@pytest.fixture
-def settings(tmp_path, monkeypatch) -> Settings:
-    gone = ("METSEG_KUBEFLOW_RUN", "METSEG_KUBEFLOW_URL", "METSEG_MLFLOW_TRACKING_URI")
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", *gone):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)  # Kubeflow's experiment has its artifacts below the current folder
-    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
-    return Settings.from_environment()
-
-
-@pytest.fixture
-def tracking(settings):
-    return runs.client(settings)
 
 
 def open_pipeline(tracking, settings, name="r") -> str:

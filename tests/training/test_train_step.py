@@ -268,18 +268,6 @@ def test_a_training_that_diverges_is_a_failed_run(workspace, parent, tmp_path):
     assert run.info.status == "FAILED" and not (tmp_path / "model").exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system that takes one checkpoint of `WIDE` and not two."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip("only root can make a small file system; test_failures.py limits the size of files instead")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 WIDE = {**LONG, "filters": 8}
 
 
