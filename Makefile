@@ -36,8 +36,8 @@ test: $(STAMP) ## Lint, types and every test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-kills: $(STAMP) ## Kill every step at three moments and repeat it, for minutes
-	@$(BIN)/python -m pytest -m kills tests/kills
+test-kills: $(STAMP) ## Kill steps and reconcilers at many moments and repeat them, for minutes
+	@$(BIN)/python -m pytest -m kills -n 2 --dist loadfile tests/kills tests/serving/reconciliation
 
 # PyTorch and medicai, for comparison alone. PyTorch's wheels for processors are not on PyPI: they come from a folder or page
 # that PIP_FIND_LINKS names, else from PyTorch's own index.

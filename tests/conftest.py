@@ -19,9 +19,7 @@ LONGEST = (
     "test_replicas.py",
     "training/test_train_step.py",
     "test_architectures.py",
-    "test_publishing_machine.py",
     "test_resuming.py",
-    "reconciliation/test_kills.py",
     "test_privacy.py",
     "test_tuning.py",
 )

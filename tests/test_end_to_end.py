@@ -57,8 +57,8 @@ def metseg(*arguments: str, workspace: Path, timeout: int = 600) -> subprocess.C
     )
 
 
-def run(workspace: Path) -> tuple[dict, str]:
-    parameters = [part for name, value in TINY.items() for part in ("--param", f"{name}={value}")]
+def run(workspace: Path, **settings: object) -> tuple[dict, str]:
+    parameters = [part for name, value in {**TINY, **settings}.items() for part in ("--param", f"{name}={value}")]
     answer = metseg("run", "--data", "heads", *parameters, workspace=workspace)
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-3000:]
     return json.loads((workspace / "runs/latest/summary.json").read_text()), answer.stdout
@@ -92,7 +92,8 @@ def first(workspace) -> tuple[dict, str]:
 
 @pytest.fixture(scope="module")
 def second(workspace, first) -> tuple[dict, str]:
-    return run(workspace)
+    """The network that won is trained again, and it alone."""
+    return run(workspace, train_architectures=first[0]["winner"])
 
 
 @pytest.fixture(scope="module")

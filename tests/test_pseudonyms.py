@@ -67,7 +67,7 @@ def test_two_runs_on_kubeflow_over_one_folder_give_the_same_names_and_split(
     monkeypatch.setenv("METSEG_MLFLOW_TRACKING_URI", "http://mlflow.metseg:5000")
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path / "refused"))
     monkeypatch.delenv("METSEG_PSEUDONYM_KEY", raising=False)
-    with pytest.raises(UsageError, match=r"kubectl .*create secret generic metseg-pseudonyms .*openssl rand"):
+    with pytest.raises(UsageError, match=r"openssl rand .*kubectl .*create secret generic metseg-pseudonyms "):
         ingest(str(source), tmp_path / "refused-cohort", cache=DataCache(tmp_path / "refused-cache"))
     assert not (tmp_path / "refused" / "var" / "state" / KEY_FILE).exists()
     monkeypatch.setenv("METSEG_PSEUDONYM_KEY", "from the Secret, long enough")

@@ -9,6 +9,8 @@ import pytest
 from tests.serving.reconciliation.laboratory import Laboratory, serving, settings_in
 from tests.serving.reconciliation.trials import KillingTrials
 
+pytestmark = pytest.mark.kills
+
 
 def test_killed_reconcilers_leave_nothing_broken(
     laboratory: Laboratory, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str

@@ -24,6 +24,7 @@ from metseg.serving.server import ModelServer, ServerOptions
 from metseg.tracking.registry import LABELS
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, settings_in
 
+pytestmark = pytest.mark.kills
 FIT: dict[str, Any] = {}
 KINDS = [FIT, FIT, FIT, {"gate": "rejected"}, {"golden": 0.6}, {"digest": "0" * 64}]
 LINES = 700
