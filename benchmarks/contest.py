@@ -57,6 +57,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     PLAIN: FIRST_ATTEMPT,
 }
 """The networks with the defaults of a run, and the first attempt."""
+IMAGE_SIZE = "data_image_size"
+BUDGET: dict[str, Any] = {
+    IMAGE_SIZE: 144,
+    "train_filters": 8,
+    "train_depth": 4,
+    "train_epochs": 25,
+    "train_steps_per_epoch": 100,
+    "train_batch_size": 8,
+}
+"""Settings of all trainings unless `--param` changes them."""
+TRAINING = {f"train_{field.name}" for field in dataclasses.fields(TrainingConfiguration)}
 SEEDS = (1, 2, 3)
 VALIDATION_SHARE = 4
 """Of the patients that a fold does not hold back, every fourth validates."""
@@ -145,20 +156,31 @@ def held_back(whole: Cohort, out: Path, folds: int, fold: int) -> Cohort:
     return Cohort(view / "cohort", view / "records")
 
 
+def parameter(text: str) -> dict[str, Any]:
+    """A setting of all trainings and its value, from `NAME=VALUE`: of a training, or the image size.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no such setting, or it does not take the value.
+    """
+    try:
+        ((name, value),) = parse([text], "").items()
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if name not in TRAINING and name != IMAGE_SIZE:
+        raise argparse.ArgumentTypeError(f"{text}: expected {IMAGE_SIZE} or a setting such as train_ema=0")
+    return {name: value}
+
+
 def variant(text: str) -> dict[str, Any]:
     """The setting of a training and its value that a variant changes, from `train_NAME=VALUE`.
 
     Raises:
         argparse.ArgumentTypeError: there is no such setting, or it does not take the value.
     """
-    try:
-        ((name, value),) = parse([text], "--variant ").items()
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    short = name.removeprefix("train_")
-    if short not in {field.name for field in dataclasses.fields(TrainingConfiguration)}:
+    given = parameter(text)
+    if IMAGE_SIZE in given:
         raise argparse.ArgumentTypeError(f"{text}: a variant changes a setting of a training, such as train_ema=0")
-    return {short: value}
+    return given
 
 
 def recipes_of(names: Sequence[str], variants: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -167,7 +189,7 @@ def recipes_of(names: Sequence[str], variants: Sequence[dict[str, Any]]) -> dict
         return {name: RECIPES[name] for name in names or RECIPES}
     chosen = {name: RECIPES[name] for name in names or [BASE]}
     varied = {
-        f"{name}{OF}{key}={value}": {**RECIPES[name], key: value}
+        f"{name}{OF}{key}={value}": {**RECIPES[name], key.removeprefix("train_"): value}
         for one in variants
         for key, value in one.items()
         for name in chosen
@@ -279,12 +301,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--folds", type=int, default=3)
     options.add_argument("--rounds", type=int, default=1, help="times that every patient is tested, 1 to 3")
     options.add_argument("--jobs", type=int, default=0, help="trainings to finish now; all unless given")
-    options.add_argument("--image-size", type=int, default=144)
-    options.add_argument("--filters", type=int, default=8)
-    options.add_argument("--depth", type=int, default=4)
-    options.add_argument("--epochs", type=int, default=25)
-    options.add_argument("--steps", type=int, default=100, help="a training's steps an epoch")
-    options.add_argument("--batch", type=int, default=8)
+    defaults = " ".join(f"{name}={value}" for name, value in BUDGET.items())
+    options.add_argument(
+        "--param",
+        type=parameter,
+        action="append",
+        help=f"NAME=VALUE of a setting of all trainings; may be given again ({defaults})",
+    )
     return options
 
 
@@ -296,10 +319,10 @@ def main() -> int:
     logging.getLogger("metseg.training").setLevel(logging.INFO)
     recipes = recipes_of(given.recipe or [], given.variant or [])
     jobs = plan(list(recipes), given.folds, given.rounds)
-    whole = prepared(given.data, given.out, given.image_size)
+    budget = BUDGET | {name: value for one in given.param or [] for name, value in one.items()}
+    whole = prepared(given.data, given.out, budget.pop(IMAGE_SIZE))
     views = [held_back(whole, given.out, given.folds, fold) for fold in range(given.folds)]
-    budget = {"filters": given.filters, "depth": given.depth, "batch_size": given.batch}
-    budget |= {"epochs": given.epochs, "steps_per_epoch": given.steps}
+    budget = {name.removeprefix("train_"): value for name, value in budget.items()}
     results: list[dict[str, Any]] = []
     made = 0
     for place, job in enumerate(jobs, 1):

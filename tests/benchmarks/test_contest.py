@@ -104,14 +104,17 @@ def test_variants_are_held_against_what_they_vary() -> None:
     )
     assert list(recipes) == [
         "nested_unet",
-        "nested_unet, ema=0.0",
-        "nested_unet, augmentation=False",
-        "nested_unet, loss=tversky",
+        "nested_unet, train_ema=0.0",
+        "nested_unet, train_augmentation=False",
+        "nested_unet, train_loss=tversky",
     ]
-    assert recipes["nested_unet, augmentation=False"] == {"architecture": "nested_unet", "augmentation": False}
-    results = [result("nested_unet", 0, {"a": 0.5, "b": 0.7}), result("nested_unet, ema=0.0", 0, {"a": 0.6, "b": 0.6})]
+    assert recipes["nested_unet, train_augmentation=False"] == {"architecture": "nested_unet", "augmentation": False}
+    results = [
+        result("nested_unet", 0, {"a": 0.5, "b": 0.7}),
+        result("nested_unet, train_ema=0.0", 0, {"a": 0.6, "b": 0.6}),
+    ]
     figures = {figure.name: figure for figure in summary_figures(results, list(recipes)[:2], 2)}
-    change = figures["Dice of nested_unet, ema=0.0 minus that of nested_unet"]
+    change = figures["Dice of nested_unet, train_ema=0.0 minus that of nested_unet"]
     assert change.value == pytest.approx(0.0) and "[-0.100, +0.100]" in change.note and change.verdict == "no bar"
     for wrong in ("speed=1", "ema=0", "train_ema", "train_ema=much", "train_augmentation=perhaps", "data_clahe=on"):
         with pytest.raises(argparse.ArgumentTypeError):
@@ -141,7 +144,9 @@ def write_patient(folder: Path, name: str, seed: int) -> None:
 
 
 def contest(data: Path, out: Path, *more: str, recipes: tuple[str, ...] = ("unet", "plain")) -> Any:
-    tiny = ["--folds=2", "--image-size=32", "--filters=2", "--depth=1", "--epochs=2", "--steps=3", "--batch=4"]
+    budget = {"data_image_size": 32, "train_filters": 2, "train_depth": 1, "train_epochs": 2}
+    budget |= {"train_steps_per_epoch": 3, "train_batch_size": 4}
+    tiny = ["--folds=2", *(f"--param={name}={value}" for name, value in budget.items())]
     chosen = [f"--recipe={recipe}" for recipe in recipes]
     command = [sys.executable, "-m", "benchmarks.contest", str(data), f"--out={out}", *tiny, *chosen, *more]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
@@ -163,5 +168,5 @@ def test_a_tiny_contest_is_done_in_pieces(tmp_path: Path) -> None:
     assert len(plain) == 2 and len({patient for one in plain for patient in one["patients"]}) == 6
     assert plain[0]["settings"]["head_weights"] == "1" and plain[0]["settings"]["lesion_share"] == 0.6
     assert "Dice of plain" in rest.stdout and "over 6 patients, 2 trainings" in rest.stdout
-    other = contest(tmp_path / "kaggle_3m", tmp_path / "out", "--epochs=1")
+    other = contest(tmp_path / "kaggle_3m", tmp_path / "out", "--param=train_epochs=1")
     assert other.returncode != 0 and "other settings" in other.stderr
