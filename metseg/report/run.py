@@ -18,6 +18,8 @@ from metseg.report.verdict_page import verdict_content
 
 TRAINING = "training.json"
 SCORES = ("dice", "iou", "sensitivity", "precision", "lesion_f1")
+DATA_SETTINGS = ("clahe", "context_slices", "image_size")
+"""What of the preprocessing is a setting of a run, there called `data_NAME`."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,11 @@ def run_content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
     facts |= {f"note {number}": note for number, note in enumerate(manifest.notes, 1)}
     judged = read_json(folders.validation / "verdict.json")
     preprocessing = {
-        name: value for name, value in winner["description"]["preprocessing"].items() if name != "channels"
+        f"data_{name}" if name in DATA_SETTINGS else name: value
+        for name, value in winner["description"]["preprocessing"].items()
+        if name != "channels"
     }
-    training = {name: value for name, value in winner["configuration"].items() if name != "architecture"}
+    training = {f"train_{name}": value for name, value in winner["configuration"].items() if name != "architecture"}
     return replace(
         start,
         networks=networks,

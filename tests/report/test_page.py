@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.configuration.naming import SETTINGS
 from metseg.report.content import DataFinding, OverlayCase, ReportContent, telling_patients
 from metseg.report.numbers import duration, number, signed
 from metseg.report.overlays import overlay_figure, overlay_panels
@@ -100,6 +101,13 @@ def test_the_page_says_what_a_reader_asks_for(html):
         "Best: ", "Median: ", "Worst: ", "6–10 mm", "BraTS-MET-00086", "git@example:cohorts.git",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_settings_have_the_names_by_which_a_run_takes_them():
+    names = example().parameters
+    settings = {name for name in names if name.startswith(("data_", "train_"))}
+    assert {"data_image_size", "data_clahe", "train_filters", "train_loss"} <= settings <= set(SETTINGS)
+    assert not {name.partition("_")[2] for name in settings} & set(names)
 
 
 def test_every_sub_network_is_told_with_its_cost(html):
