@@ -27,10 +27,10 @@ def overhead(address: str, rounds: int) -> list[Figure]:
     import grpc
     import numpy as np
 
-    from metseg.imaging.volume import Geometry
-    from metseg.serving.client import SegmentationClient
-    from metseg.serving.protos import predict_pb2, prediction_service_pb2_grpc
-    from metseg.serving.tensors import to_tensor_proto
+    from metseg.imaging.case import Geometry
+    from metseg.serving.client.segmentation_client import SegmentationClient
+    from metseg.serving.codec.tensor_proto import to_tensor_proto
+    from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
 
     image = np.random.default_rng(5).gamma(2.0, 100.0, SHAPE).astype(np.float32)
     request = predict_pb2.PredictRequest(output_filter=["probability"])

@@ -29,7 +29,7 @@ from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import position
 from metseg.errors import UsageError
 from metseg.files import read_json, write_json
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.settings import apply_defaults
 from metseg.training.configuration import TrainingConfiguration
 
@@ -213,7 +213,7 @@ def held_back_scores(network: keras.Model, data: Cohort, point: OperatingPoint) 
     """Scores of each patient held back, in original geometry, at the operating point of the validation patients."""
     import numpy as np
 
-    from metseg.imaging.volume import Case, load_image, load_mask
+    from metseg.imaging.case import Case, load_image, load_mask
     from metseg.scoring.operating_point import apply
     from metseg.scoring.patient import per_patient, score_patient
     from metseg.training.evaluation import independent_probability

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.figures import Figure
-from metseg.scoring.statistics import bootstrap_interval
+from metseg.scoring.significance import bootstrap_interval
 
 NETWORKS = ("nested_unet", "attention_unet")
 BASELINE, PLAIN = "unet", "plain"

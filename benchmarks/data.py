@@ -100,8 +100,8 @@ def ours(cohort: Path, out: Path) -> None:
 
 def judged(cohort: Path, out: Path) -> None:
     """The statistics alone, of cases that `ours` left in `out`."""
-    from metseg.dataset.statistics import slice_statistics
-    from metseg.imaging.volume import Case, load_image, load_mask
+    from metseg.dataset.image_statistics import slice_statistics
+    from metseg.imaging.case import Case, load_image, load_mask
 
     for folder in sorted((out / "cohort" / "cases").iterdir()):
         case = Case.read(folder)
@@ -183,7 +183,7 @@ def require_same(plain_out: Path, ours_out: Path) -> None:
     import pandas as pd
 
     from metseg.dataset.manifest import Manifest
-    from metseg.dataset.records import RecordFile
+    from metseg.dataset.tfrecords import RecordFile
 
     for entry in Manifest.read(ours_out / "cohort" / "manifest.json").cases[:2]:
         folder = ours_out / "cohort" / "cases" / entry.case
@@ -268,7 +268,7 @@ def main() -> None:
     if given.measure:
         measure(given.measure[0], Path(given.measure[1]), Path(given.measure[2]))
         return
-    from metseg.imaging.phantom import generate_cohort
+    from metseg.phantom import generate_cohort
 
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)

@@ -18,7 +18,7 @@ from benchmarks.simulated_pairs import PATIENTS, World, pairs
 from metseg.scoring.comparison import paired_differences
 from metseg.scoring.evaluation import Evaluation
 from metseg.scoring.gate import decide
-from metseg.scoring.statistics import mean_lower_limit
+from metseg.scoring.significance import mean_lower_limit
 from metseg.scoring.verdict import Rules
 
 SHAPE = (155, 240, 240)

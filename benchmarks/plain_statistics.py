@@ -1,4 +1,4 @@
-"""What `metseg.dataset.statistics` says of a case, as one would write it down with NumPy, SciPy and OpenCV."""
+"""What `metseg.dataset.image_statistics` says of a case, as one would write it down with NumPy, SciPy and OpenCV."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ SHAPE = (24, 240, 240)
 def write(root: Path) -> dict[str, float]:
     """Write the report of the run below `root`; seconds from before its imports, size and memory."""
     wall, cpu = time.perf_counter(), time.process_time()
-    from benchmarks.made_up_run import run_folders
-    from metseg.report.run import write_run_report
+    from benchmarks.synthetic_run import run_folders
+    from metseg.report.run_summary import write_run_report
 
     folders = run_folders(root)
     write_run_report(folders, 10.0, root / "page.html")
@@ -35,7 +35,7 @@ def write(root: Path) -> dict[str, float]:
 
 def measure(patients: int, rounds: int) -> list[dict[str, float]]:
     """Make a run up once and write its report in processes of its own."""
-    from benchmarks.made_up_run import MadeUp, make_run
+    from benchmarks.synthetic_run import MadeUp, make_run
 
     with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
         print(f"making up {patients} test patients of {' × '.join(map(str, SHAPE))} voxels …", flush=True)

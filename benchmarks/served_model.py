@@ -20,10 +20,10 @@ from pathlib import Path
 from dataclasses import asdict
 import keras, tensorflow as tf
 import models
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.export import ServedSegmentation, signatures
-from metseg.training.warm_up import write_warm_up
+from metseg.training.warmup_requests import write_warm_up
 specification = PreprocessingSpecification(channels={CHANNELS!r})
 chosen = TrainingConfiguration(architecture="nested_unet")
 folder, seed, threshold = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -66,7 +66,7 @@ def export_model(base_path: Path) -> Path:
 @contextmanager
 def serving(base_path: Path, *flags: str) -> Iterator[Served]:
     """A `metseg serve` whose version 1 answers; more flags as on its command line."""
-    from metseg.serving.client import SegmentationClient
+    from metseg.serving.client.segmentation_client import SegmentationClient
 
     port = free_port()
     given = [f"--port={port}", f"--model_name={MODEL}", f"--model_base_path={base_path}", *flags]

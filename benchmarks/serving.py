@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.asking import KINDS, Asking, Taken, image_of
 from benchmarks.figures import OUT, Figure, table, write_figures
+from benchmarks.load_generator import KINDS, Asking, Taken, image_of
 from benchmarks.processes import Memory
 from benchmarks.served_model import MODEL, Served, export_model, serving
 
@@ -39,7 +39,7 @@ ANSWER_BYTES = 5
 """Of a voxel: a float32 and a byte."""
 
 Sides = dict[str, Asking]
-"""By kind, as `benchmarks.asking` has them."""
+"""By kind, as `benchmarks.load_generator` has them."""
 
 
 def volume(slices: int) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ def client_figures(served: Served, rounds: int) -> list[Figure]:
 
 def client_memory_figure(served: Served) -> Figure:
     """Peak memory of the server for a volume that the client sends in chunks, and for one twice as long."""
-    from metseg.serving.client import SegmentationClient
+    from metseg.serving.client.segmentation_client import SegmentationClient
 
     memory = Memory(served.process)
     peaks = []

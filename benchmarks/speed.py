@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered
-from metseg.heap import keep_freed_memory
+from metseg.malloc import keep_freed_memory
 from metseg.settings import apply_defaults
 
 PEERS = Path(__file__).resolve().parents[1] / ".bench-peers"

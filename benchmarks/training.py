@@ -36,7 +36,7 @@ def phantom_records(folder: Path, patients: int) -> Path:
     """Records of a phantom cohort, as a run prepares them."""
     from components.preprocess.step import preprocess
     from metseg.dataset.ingest import ingest
-    from metseg.imaging.phantom import generate_cohort
+    from metseg.phantom import generate_cohort
 
     generate_cohort(folder / "phantom", patients)
     ingest(str(folder / "phantom"), folder / "cohort")

@@ -114,8 +114,8 @@ def measure(slices: int, channels: tuple[str, ...]) -> dict[str, float | int]:
     """Seconds after imports of one judgement with drift, and what it found."""
     import great_expectations  # noqa: F401, its import is not what is measured
 
-    from metseg.validation.judge import validate
-    from metseg.validation.reference import describe
+    from metseg.validation.cohort_validation import validate
+    from metseg.validation.reference_statistics import describe
 
     manifest, statistics = made_up_cohort(slices, channels)
     reference = describe(manifest, statistics)

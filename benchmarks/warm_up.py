@@ -26,7 +26,7 @@ MOST_WARM = 2.0
 
 def waited(base_path: Path, *, warm: bool) -> tuple[float, float, float]:
     """Seconds until the version was available, of the first request, and the median of later ones."""
-    from metseg.serving.client import SegmentationClient
+    from metseg.serving.client.segmentation_client import SegmentationClient
 
     image = np.random.default_rng(5).gamma(2.0, 100.0, SLICE).astype(np.float32)
     began = time.perf_counter()

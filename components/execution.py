@@ -18,7 +18,7 @@ from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
 from metseg.settings import apply_defaults
-from metseg.tracking.failures import explained
+from metseg.tracking.mlflow_errors import explained
 
 ERROR_TAG = "::error "
 STEP_RECORD = "step.json"

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from metseg.commands import calling, gateway, looking, promotion, serve, versions, viewing
+from metseg.commands import gateway, inspect, models, predict, promotion, serve, viewer
 from metseg.commands.grouped_help import GroupedHelp
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import MODEL_NAME, Settings, apply_defaults
@@ -43,8 +43,8 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 2023,
 ) -> None:
     """Make the phantom cohort: heads with metastases, in the BraTS-METS layout."""
-    from metseg.dataset.pinned import record_pinned
-    from metseg.imaging.phantom import generate_cohort
+    from metseg.dataset.dvc_pin import record_pinned
+    from metseg.phantom import generate_cohort
     from metseg.progress import Progress
 
     with Progress("making phantom heads", patients) as progress:
@@ -59,7 +59,7 @@ def phantom(
 
 def _named(data: str) -> tuple[str, str]:
     """The reference as any process of the run can read it, and the registered model of a run on data of one's own."""
-    from metseg.dataset.references.grammar import Archive, Folder, GitRevision, S3Archive, parse
+    from metseg.dataset.references.syntax import Archive, Folder, GitRevision, S3Archive, parse
 
     parsed = parse(data)
     if isinstance(parsed, Folder | Archive):
@@ -112,7 +112,7 @@ def run(
     from rich.console import Console
 
     from components.check.step import check
-    from metseg.commands.options import refuse_empty
+    from metseg.option_checks import refuse_empty
     from pipelines import containers
 
     refuse_empty({"--images": images})
@@ -151,8 +151,8 @@ def list_settings(
     from rich.console import Console
     from rich.table import Table
 
-    from components.configuration.listing import markdown, place, shown
-    from components.configuration.naming import GROUPS, SETTINGS
+    from components.configuration.setting_names import GROUPS, SETTINGS
+    from components.configuration.settings_table import markdown, place, shown
 
     if group and group not in GROUPS:
         raise UsageError(f"settings {group}: expected a group of {', '.join(GROUPS)}")
@@ -204,9 +204,9 @@ def tune(
     """Search for the parameters of a run; what is found is printed as the run to type."""
     from rich.console import Console
 
-    from components.configuration.naming import find
-    from metseg.training.search_space import DEFAULT_SEARCH, PREPROCESSING, TRAINING, parse_search
-    from metseg.training.tuning import OBJECTIVES, Search
+    from components.configuration.setting_names import find
+    from metseg.tuning.search_space import DEFAULT_SEARCH, PREPROCESSING, TRAINING, parse_search
+    from metseg.tuning.study import OBJECTIVES, Search
     from pipelines import tuning
 
     settings = Settings.from_environment()
@@ -239,12 +239,12 @@ def tune(
 
 
 app.command(epilog=_examples("metseg inspect ~/scans", "metseg inspect ~/scans --labels whole --out look"))(
-    looking.inspect
+    inspect.inspect
 )
 app.command(
     epilog=_examples("metseg validate ~/scans", "metseg validate ~/scans --reference reference_statistics.json")
-)(looking.validate)
-app.command(epilog=_examples("metseg viewer", "metseg viewer --server 10.0.0.5:8500 --samples data"))(viewing.viewer)
+)(inspect.validate)
+app.command(epilog=_examples("metseg viewer", "metseg viewer --server 10.0.0.5:8500 --samples data"))(viewer.viewer)
 
 
 @app.command(
@@ -400,7 +400,7 @@ def submit(
     ] = None,
 ) -> None:
     """Run the pipeline on Kubeflow: upload it where it changed, start or schedule a run, follow it to its verdict."""
-    from pipelines.submission.command import Options, run
+    from pipelines.submission.submit_command import Options, run
 
     run(
         Options(
@@ -426,7 +426,7 @@ def submit(
 
 
 app.command(epilog=_examples("metseg models", "metseg models brain-mets-segmentation-scans", "metseg models --json"))(
-    versions.models
+    models.models
 )
 app.command(
     epilog=_examples(
@@ -434,7 +434,7 @@ app.command(
         "metseg lineage stable --server 127.0.0.1:8500",
         "metseg lineage champion --model-name brain-mets-segmentation-scans",
     )
-)(versions.lineage)
+)(models.lineage)
 
 
 app.command(
@@ -455,7 +455,7 @@ app.command(
         "metseg predict a.nii.gz b.nii.gz --channels t1c,t2f --out masks",
         "metseg predict export/study7 --channels 't1c=*ax*post*' --out masks",
     )
-)(calling.predict)
+)(predict.predict)
 app.command(
     epilog=_examples(
         "metseg api",
@@ -480,7 +480,7 @@ def deidentify(
     """Write copies of DICOM images and masks without what names the patient (PS3.15, basic profile)."""
     import logging
 
-    from metseg.imaging.deidentification import deidentify_folder, find_file
+    from metseg.imaging.dicom.deidentification import deidentify_folder, find_file
 
     apply_defaults()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -529,8 +529,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Report what this machine, or a cluster, lacks for a run; exit code 1 if anything must be mended."""
+    from metseg.doctor.findings import exit_code, print_report
     from metseg.doctor.options import GPU_TYPE, RUNS, Options
-    from metseg.doctor.report import exit_code, print_report
 
     Options(
         cluster, docker, namespace_of_runs, context, kubeconfig, host, token_file, certificate, images, gpu_type, probe
@@ -551,7 +551,7 @@ def doctor(
         raise typer.Exit(code)
 
 
-# The flags of `serve` are tensorflow_model_server's: they are parsed, and listed by --help, in metseg.serving.flags.
+# The flags of `serve` are tensorflow_model_server's: metseg.serving.server.flags parses them and prints their help.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     serve.serve
 )

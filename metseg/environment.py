@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
-from metseg.patience import have_mlflow_wait
+from metseg.retry_deadline import have_mlflow_wait
 
 MOUNTED = Path("/etc/metseg")
 """Where a pod finds the settings and secrets of its namespace, each in a folder of files."""

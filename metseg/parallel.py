@@ -104,7 +104,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
 
 
 def _same_pixels() -> None:
-    """Turn Intel's IPP off in this thread as `metseg.imaging.fit` does: OpenCV keeps that choice for each thread."""
+    """Turn Intel's IPP off in this thread, as `metseg.imaging.preprocessing.resize` does: OpenCV keeps it by thread."""
     import cv2
 
     cv2.ipp.setUseIPP(False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metseg import environment
 from metseg.errors import UsageError
-from metseg.patience import IN_POD
+from metseg.retry_deadline import IN_POD
 
 MODEL_NAME = "brain-mets-segmentation"
 """The registered model of the phantom cohort, and wherever no other is named."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from metseg.doctor.cluster import Examination, examine
+from metseg.doctor.findings import Finding, broken
 from metseg.doctor.kubectl import Kubectl
 from metseg.doctor.probe import probe
-from metseg.doctor.report import Finding, broken
 from metseg.errors import KubeflowError
 from pipelines.cluster_needs import cluster_needs
-from pipelines.submission.package import package
+from pipelines.submission.pipeline_package import package
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def diagnose(
 
 def _health(access: Access) -> dict[str, Any]:
     """The answer of `healthz` at Kubeflow's address; raises KubeflowError where it is none."""
-    from pipelines.submission.client import LOOKING, Kubeflow
-    from pipelines.submission.token import TokenSource
+    from pipelines.submission.kubeflow_client import LOOKING, Kubeflow
+    from pipelines.submission.kubeflow_token import TokenSource
 
     kubeflow = Kubeflow(access.host, TokenSource.find(access.token_file), authority=access.certificate)
     answer = kubeflow.call(LOOKING, kubeflow.health_service.healthz_service_get_healthz, _preload_content=False)

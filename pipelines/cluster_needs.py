@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from metseg.doctor.needs import PipelineNeeds, Source, mounted
+from metseg.doctor.pod_requirements import PipelineNeeds, Source, mounted
 from metseg.environment import MOUNTED
-from pipelines.submission.package import Package, documents
+from pipelines.submission.pipeline_package import Package, documents
 
 
 def cluster_needs(package: Package) -> PipelineNeeds:

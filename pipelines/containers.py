@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from metseg.certificates import BUNDLE, BUNDLE_VARIABLE, FILE, own_authorities
-from metseg.dataset.references.access import FOLDER, FOLDER_VARIABLE
-from metseg.dataset.references.access import folder as git_credentials
-from metseg.dataset.room import LIMIT as DISK_LIMIT
+from metseg.dataset.disk_space import LIMIT as DISK_LIMIT
+from metseg.dataset.references.git_credentials import FOLDER, FOLDER_VARIABLE
+from metseg.dataset.references.git_credentials import folder as git_credentials
 from metseg.environment import PROXIES
 from metseg.errors import MetsegError, UsageError
 from metseg.settings import QUIET, Settings

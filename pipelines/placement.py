@@ -11,7 +11,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from metseg.dataset.room import LIMIT as DISK_LIMIT
+from metseg.dataset.disk_space import LIMIT as DISK_LIMIT
 from metseg.environment import MOUNTED
 
 SETTINGS_MAP, CERTIFICATES_MAP, PROXY_MAP = "metseg-settings", "metseg-ca", "metseg-proxy"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from components.check.component import check
-from components.configuration.groups import DataSettings, GateSettings, GpuSettings, ModelSettings, TrainSettings
+from components.configuration.settings import DataSettings, GateSettings, GpuSettings, ModelSettings, TrainSettings
 from components.evaluate.component import evaluate, evaluate_champion
 from components.images import TRAIN_IMAGE
 from components.ingest.component import ingest

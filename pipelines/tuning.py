@@ -19,7 +19,7 @@ from metseg.errors import UsageError
 from metseg.files import write_json
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
-from metseg.training.tuning import Search, open_study, tune
+from metseg.tuning.study import Search, open_study, tune
 
 if TYPE_CHECKING:
     import optuna

@@ -17,9 +17,9 @@ import pytest
 
 from components.ingest.step import ingest
 from metseg.errors import MetsegError
-from metseg.imaging.phantom import generate_cohort
-from metseg.serving.publish import saved_model_digest
-from metseg.tracking import registry
+from metseg.phantom import generate_cohort
+from metseg.serving.publishing import saved_model_digest
+from metseg.tracking import model_registry
 from tests.privacy_search import found
 from tests.read_only_root import writes_only_to
 
@@ -221,7 +221,7 @@ def test_every_step_hands_its_figures_to_the_kubeflow_ui(first, workspace):
 
 
 def test_what_is_published_is_the_registered_artifact(first, workspace, mlflow_client):
-    version = registry.version_of_alias(mlflow_client, MODEL, registry.CHAMPION)
+    version = model_registry.version_of_alias(mlflow_client, MODEL, model_registry.CHAMPION)
     assert version is not None and version.number == 1
     published = workspace / "var/serving" / MODEL / "1"
     assert saved_model_digest(published) == version.tags["savedmodel.sha256"]
@@ -305,7 +305,7 @@ def test_a_second_run_ends_in_a_tie_and_the_champion_stays(second, workspace, ml
     assert "TIE" in printed and "champion stays" in printed
     report = (folder_of(summary, workspace) / "report.html").read_text()
     assert "Tie: the champion stays" in report and "Champion v1" in report
-    assert [version.number for version in registry.versions(mlflow_client, MODEL)] == [1]
+    assert [version.number for version in model_registry.versions(mlflow_client, MODEL)] == [1]
 
 
 def test_models_lists_the_champion(second, workspace):

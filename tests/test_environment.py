@@ -218,7 +218,7 @@ def test_folders_are_those_that_the_pipeline_mounts():
     import yaml
 
     from metseg.certificates import BUNDLE
-    from metseg.dataset.references.access import FOLDER
+    from metseg.dataset.references.git_credentials import FOLDER
     from metseg.environment import MOUNTED, MOUNTED_SECRETS
 
     compiled = list(yaml.safe_load_all((ROOT / "pipelines/compiled/training.yaml").read_text()))

@@ -10,7 +10,7 @@ import pytest
 PAGES = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
-from metseg.heap import keep_freed_memory
+from metseg.malloc import keep_freed_memory
 
 def fill():
     bytes(bytearray(100 * 2**20))

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from metseg.errors import UsageError
-from metseg.patience import away, hopeless, insist, patience
+from metseg.retry_deadline import away, hopeless, insist, patience
 from metseg.settings import apply_defaults
 from tests.serving.ports import free_port
 
@@ -77,7 +77,7 @@ def test_a_name_server_that_is_busy_passes_and_a_certificate_or_a_full_disk_does
 
 
 def test_what_is_asked_for_again_is_asked_until_the_time_is_over(monkeypatch):
-    monkeypatch.setattr("metseg.patience.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("metseg.retry_deadline.LOOK_SECONDS", 0.1)
     began = time.monotonic()
 
     def ask() -> str:

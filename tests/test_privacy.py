@@ -24,9 +24,9 @@ from pydicom.dataset import Dataset
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import ingest
 from metseg.errors import DataError
-from metseg.imaging.formats import write_mask_like
-from metseg.imaging.nifti import read_nifti
-from metseg.privacy import KEY_FILE, Pseudonyms
+from metseg.imaging.io import write_mask_like
+from metseg.imaging.io.nifti import read_nifti
+from metseg.pseudonyms import KEY_FILE, Pseudonyms
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
 from tests.privacy_search import found
 
@@ -106,8 +106,8 @@ STEPS = textwrap.dedent("""
     from components.promote.step import promote
     from components.register.step import register
     from components.train.step import train
-    from components.judged import keep, run_folders
-    from metseg.report.run import write_run_report
+    from components.gate_record import keep, run_folders
+    from metseg.report.run_summary import write_run_report
     from metseg.training.configuration import TrainingConfiguration
 
     paths = {part: Path("steps") / part for part in ("cohort", "records", "model", "evaluation", "champion")}

@@ -12,7 +12,7 @@ import pytest
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
-from metseg.privacy import KEY_FILE, Pseudonyms
+from metseg.pseudonyms import KEY_FILE, Pseudonyms
 from metseg.settings import Settings
 from tests.dataset.cohorts import brats_cohort
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series

@@ -23,7 +23,7 @@ if os.environ.get("ABORTS"):
 """
 PROGRAM = """
 import sys
-from metseg.quiet import import_tensorflow
+from metseg.quiet_tensorflow import import_tensorflow
 import_tensorflow()
 import tensorflow
 print("after", file=sys.stderr)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from components.configuration.naming import RENAMED, SETTINGS
+from components.configuration.setting_names import RENAMED, SETTINGS
 from tests.conftest import ROOT
 
 OLD = {**RENAMED, **{name.removeprefix("train_"): name for name in SETTINGS if name.startswith("train_")}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.configuration.groups import DataSettings
 from components.configuration.record import Configuration
+from components.configuration.settings import DataSettings
 from metseg.errors import UsageError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.configuration.parsing import unpack
-from components.configuration.resources import checked_resources
+from components.configuration.pod_requests import checked_resources
 from components.execution import executing
 
 

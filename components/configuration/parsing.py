@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from components.configuration.naming import OPTIONS, SETTINGS, Setting, find
+from components.configuration.setting_names import OPTIONS, SETTINGS, Setting, find
 from metseg.errors import UsageError
 
 BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.configuration.naming import nearest
+from components.configuration.setting_names import nearest
 from metseg.errors import UsageError
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from components.configuration.groups import (
+from components.configuration.setting_names import NO_SETTINGS
+from components.configuration.settings import (
     DataSettings,
     GateSettings,
     GpuSettings,
@@ -21,7 +22,6 @@ from components.configuration.groups import (
     RunSettings,
     TrainSettings,
 )
-from components.configuration.naming import NO_SETTINGS
 from metseg.errors import DataError, UsageError
 from metseg.files import read_json, write_json
 from metseg.training.configuration import TrainingConfiguration, architectures_of, check_replicas

@@ -9,11 +9,11 @@ from pathlib import Path
 from components.run_record import NO_OPPONENT
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
-from metseg.report.evaluation import WORST_CASES
+from metseg.report.evaluation_data import WORST_CASES
 from metseg.settings import Settings
-from metseg.tracking import registry, runs
+from metseg.tracking import model_registry, runs
+from metseg.tracking.champion import opponent_of
 from metseg.tracking.data_lineage import patients_seen
-from metseg.tracking.opponent import opponent_of
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def evaluate(
 
 def draw(cohort: Path, evaluation: Path) -> None:
     """Draw the reliability curve and the patients that the model is worst on beside `evaluation.json`."""
-    from metseg.report.evaluation import network_content, write_calibration, write_worst_cases
+    from metseg.report.evaluation_data import network_content, write_calibration, write_worst_cases
 
     fields = read_json(evaluation / "evaluation.json")
     write_calibration(network_content(fields), evaluation / "calibration.png")
@@ -120,7 +120,7 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path,
         logger.info("%s: %s", model_name, NO_OPPONENT["absent"])
         write_json(evaluation / "evaluation.json", NO_OPPONENT)
         return False
-    folder = registry.download(tracking, model_name, champion.number, evaluation / "model")
+    folder = model_registry.download(tracking, model_name, champion.number, evaluation / "model")
     training = read_json(Path(tracking.download_artifacts(champion.run, "training.json", str(evaluation))))
     seen, record = patients_seen(tracking, champion, training)
     training |= {

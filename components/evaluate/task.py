@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from components.candidates import architecture_of, decline, declined
+from components.architectures import architecture_of, decline, declined
 from components.execution import executing
+from components.pod_resources import read_configuration
 from components.run_record import NO_OPPONENT, has_opponent, read_run
-from components.share import read_configuration
 from metseg.files import write_json
-from metseg.quiet import import_tensorflow
+from metseg.quiet_tensorflow import import_tensorflow
 
 logger = logging.getLogger(__name__)
 

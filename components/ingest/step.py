@@ -16,10 +16,10 @@ from metseg.progress import Progress
 from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
 from metseg.tracking import runs
-from metseg.tracking.abandoned import close_abandoned
+from metseg.tracking.abandoned_runs import close_abandoned
 from metseg.tracking.code_version import git_commit
 from metseg.tracking.data_lineage import MODEL_TAG, earlier_splits, log_data
-from metseg.tracking.kubeflow import KIND_TAG, mlflow_page
+from metseg.tracking.kubeflow_run import KIND_TAG, mlflow_page
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.configuration.resources import evaluate_resources
+from components.configuration.pod_requests import evaluate_resources
 from components.execution import executing
+from components.pod_resources import read_configuration
 from components.run_record import write_opponent, write_run
-from components.share import read_configuration
 
 
 def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
@@ -26,7 +26,7 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
         settings = read_configuration("ingest", Path(configuration.path))
         from components.ingest.step import ingest as step
         from components.ingest.step import summary
-        from metseg.tracking.opponent import opponent_of
+        from metseg.tracking.champion import opponent_of
 
         run = step(
             settings.data.reference,

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.records import write_case_records
+from metseg.dataset.tfrecords import write_case_records
 from metseg.files import folder_written_beside
-from metseg.imaging.fit import fit_mask
-from metseg.imaging.preprocessing import preprocess as preprocess_volume
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.volume import load_image, load_mask
+from metseg.imaging.case import load_image, load_mask
+from metseg.imaging.preprocessing.pipeline import preprocess as preprocess_volume
+from metseg.imaging.preprocessing.resize import fit_mask
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.parallel import in_processes, usable_cores
 from metseg.progress import track
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.execution import executing
-from components.share import read_configuration
+from components.pod_resources import read_configuration
 
 
 def preprocess(cohort: Any, records: Any, page: Any) -> None:

@@ -10,19 +10,19 @@ import numpy as np
 
 from metseg.errors import NotServed, ServerUnavailable
 from metseg.files import read_json, write_json
-from metseg.patience import insist
 from metseg.report.files import FIGURES, OVERLAY, REPORT, SUMMARY
+from metseg.retry_deadline import insist
 from metseg.scoring import overlap
-from metseg.serving.reconciliation.aliases import AliasRegistry
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.promotion import Follower, challenge, following
 from metseg.serving.reconciliation.promotion import promote as make_champion
+from metseg.serving.reconciliation.registry_state import AliasRegistry
 from metseg.settings import Settings
-from metseg.tracking import registry, runs
+from metseg.tracking import model_registry, runs
 
 logger = logging.getLogger(__name__)
 
-STABLE = registry.LABELS[registry.CHAMPION]
+STABLE = model_registry.LABELS[model_registry.CHAMPION]
 REFERENCE = "reference.npz"
 
 
@@ -31,7 +31,7 @@ def _reference_answer(address: str, name: str, evaluation: Path) -> dict[str, fl
 
     None where no server is known, or the evaluated model has no such patient.
     """
-    from metseg.serving.client import SegmentationClient
+    from metseg.serving.client.segmentation_client import SegmentationClient
 
     if not address or not (evaluation / REFERENCE).exists():
         return None

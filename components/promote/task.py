@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.execution import executing, process_age
-from components.judged import run_folders
-from components.share import read_configuration
+from components.gate_record import run_folders
+from components.pod_resources import read_configuration
 
 
 def promote(registration: Any, promoted: Any, report: Any) -> None:
@@ -22,7 +22,7 @@ def promote(registration: Any, promoted: Any, report: Any) -> None:
         settings = read_configuration("promote", Path(registration.path))
         from components.promote.step import conclude
         from components.promote.step import promote as step
-        from metseg.report.run import write_run_report
+        from metseg.report.run_summary import write_run_report
 
         folders = run_folders(Path(registration.path), folder)
         evaluations = {evaluation.name: evaluation for evaluation in folders.evaluations}

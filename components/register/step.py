@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
 from metseg.report import model_card
-from metseg.report.evaluation import WORST_CASES, WORST_CASES_LIST
+from metseg.report.evaluation_data import WORST_CASES, WORST_CASES_LIST
 from metseg.scoring.evaluation import Evaluation, ValidationScores
 from metseg.scoring.gate import decide
 from metseg.scoring.verdict import Check, Rules
 from metseg.settings import Settings
-from metseg.tracking import registry, runs
-from metseg.tracking.version_record import image_of, version_description, version_tags
-from metseg.validation.reference import FILE as REFERENCE
-from metseg.validation.reference import FOLDER as REFERENCE_FOLDER
+from metseg.tracking import model_registry, runs
+from metseg.tracking.version_tags import image_of, version_description, version_tags
+from metseg.validation.reference_statistics import FILE as REFERENCE
+from metseg.validation.reference_statistics import FOLDER as REFERENCE_FOLDER
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +51,7 @@ def _champion(fields: Mapping[str, Any]) -> Evaluation | None:
 
 def _reigning_check(tracking: MlflowClient, run: str, model_name: str, opponent: int | None) -> Check:
     """Whether the version that the candidates were compared with is champion still, or this run's own already."""
-    reigning = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+    reigning = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
     number = reigning.number if reigning else None
     own = reigning is not None and reigning.tags.get("pipeline.run_id") == run
     if own or number == opponent:
@@ -65,7 +65,7 @@ def _reigning_check(tracking: MlflowClient, run: str, model_name: str, opponent:
 def _earlier_verdict(tracking: MlflowClient, run: str, judged: Mapping[str, Any]) -> dict[str, Any] | None:
     """The verdict that this run reached on these very models before the step was retried; None where there is none."""
     with tempfile.TemporaryDirectory() as folder:
-        path = registry.download_from_run(tracking, run, VERDICT, Path(folder))
+        path = model_registry.download_from_run(tracking, run, VERDICT, Path(folder))
         try:
             verdict: dict[str, Any] = read_json(path) if path else {}
         except json.JSONDecodeError:  # the step was killed while it wrote
@@ -107,7 +107,7 @@ def keep_reference(tracking: MlflowClient, run: str, validation: Path, manifest:
     """Put the statistics of the training data beside the model, so that a later run notices when data change."""
     import pandas
 
-    from metseg.validation.reference import describe
+    from metseg.validation.reference_statistics import describe
 
     reference = describe(manifest, pandas.read_parquet(validation / "statistics.parquet"))
     reference.write(folder / REFERENCE)
@@ -144,7 +144,7 @@ def _register(
     image = image_of(tracking, winner["run"])
     tags = version_tags(winner, verdict, manifest, run, image)
     description = version_description(winner, verdict, manifest, run)
-    number = registry.register(tracking, model_name, winner["run"], "model", tags, description)
+    number = model_registry.register(tracking, model_name, winner["run"], "model", tags, description)
     identity = model_card.CardIdentity(
         name=model_name,
         version=number,
@@ -158,7 +158,7 @@ def _register(
     card = folder / model_card.FILE
     model_card.write_model_card(card, identity, winner, verdict, manifest, pictures)
     tracking.log_artifact(winner["run"], str(card), model_card.FOLDER)
-    registry.nominate(tracking, model_name, number)
+    model_registry.nominate(tracking, model_name, number)
     runs.set_tags(tracking, run, {"registered.version": str(number)})
     logger.info("registered %s version %d", model_name, number)
     return {"name": model_name, "version": number, "run": winner["run"]}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components import judged
-from components.candidates import candidates
+from components import gate_record
+from components.architectures import candidates
 from components.execution import executing
+from components.pod_resources import read_configuration
 from components.run_record import read_run
-from components.share import read_configuration
 from metseg.files import read_json
 
 
@@ -45,4 +45,4 @@ def register(validation: Any, champion: Any, registration: Any, page: Any, **net
         write_verdict_page(Path(page.path), content)
         settings.write(folder)
         winner = read_json(folder / "verdict.json")["winner"]
-        judged.keep(folder, Path(validation.path), evaluations, opponent, winner)
+        gate_record.keep(folder, Path(validation.path), evaluations, opponent, winner)

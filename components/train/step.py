@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import folder_written_beside, read_json, write_json
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.code_version import container_image, git_commit, package_version, training_code_digest
-from metseg.tracking.kubeflow import PARENT_TAG
+from metseg.tracking.kubeflow_run import PARENT_TAG
 from metseg.tracking.system_metrics import system_metrics
 from metseg.training.configuration import TrainingConfiguration
 
@@ -152,7 +152,7 @@ def _open_run(
 @contextmanager
 def _recorded(attempt: _Attempt) -> Iterator[None]:
     """Close the run as failed where the body raises, whatever it is, and say what a person can do about it."""
-    from metseg.training.failures import explained
+    from metseg.training.resource_errors import explained
 
     try:
         yield
@@ -205,7 +205,7 @@ def _attempts(tracking: MlflowClient, parent: str, digest: str) -> list[Run]:
 
 def _log_first_batch(attempt: _Attempt) -> None:
     """Keep a picture of the first batch, augmented as the training will see it."""
-    from metseg.report.batch_sheet import batch_sheet
+    from metseg.report.training_batch import batch_sheet
     from metseg.training.batches import SliceStore, draw_batch
 
     specification, configuration = attempt.specification, attempt.configuration

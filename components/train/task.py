@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.candidates import declines
-from components.configuration.resources import evaluate_resources
+from components.architectures import declines
+from components.configuration.pod_requests import evaluate_resources
 from components.execution import executing
+from components.pod_resources import read_configuration
 from components.run_record import read_run
-from components.share import read_configuration
-from metseg.quiet import import_tensorflow
+from metseg.quiet_tensorflow import import_tensorflow
 
 
 def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> tuple[Any, ...]:

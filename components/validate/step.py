@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
 from metseg.settings import Settings
-from metseg.tracking import registry, runs
-from metseg.validation.reference import FILE, FOLDER, Reference
+from metseg.tracking import model_registry, runs
+from metseg.validation.reference_statistics import FILE, FOLDER, Reference
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from metseg.validation.judge import Verdict
+    from metseg.validation.cohort_validation import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +26,12 @@ KEPT = ("manifest.json", "statistics.parquet")
 
 def champions_reference(tracking: MlflowClient, model_name: str) -> Reference | None:
     """Statistics of the data that the reigning champion was trained on; None where there is none, or it has none."""
-    champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+    champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
     if champion is None:
         logger.info("%s has no champion yet: drift is not judged", model_name)
         return None
     with tempfile.TemporaryDirectory(prefix="metseg-reference-") as folder:
-        path = registry.download_from_run(tracking, champion.run, f"{FOLDER}/{FILE}", Path(folder))
+        path = model_registry.download_from_run(tracking, champion.run, f"{FOLDER}/{FILE}", Path(folder))
         if path is None:
             logger.warning(
                 "%s version %d has no %s/%s in its run: drift is not judged",
@@ -75,8 +75,8 @@ def validate(
     """
     import pandas
 
-    from metseg.validation.judge import require
-    from metseg.validation.judge import validate as judge
+    from metseg.validation.cohort_validation import require
+    from metseg.validation.cohort_validation import validate as judge
 
     tracking = runs.client(Settings.from_environment())
     verdict = judge(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from components.execution import executing
+from components.pod_resources import read_configuration
 from components.run_record import read_run, write_run
-from components.share import read_configuration
 
 
 def validate(cohort: Any, validation: Any, page: Any) -> None:

@@ -30,7 +30,7 @@ def api(
     import logging
 
     apply_defaults()
-    from metseg.serving.gateway.serving import serve
+    from metseg.serving.gateway.server import serve
     from metseg.serving.gateway.settings import GatewaySettings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

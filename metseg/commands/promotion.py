@@ -20,8 +20,8 @@ from metseg.serving.reconciliation.limits import Limits
 from metseg.settings import MODEL_NAME, Settings, apply_defaults
 
 if TYPE_CHECKING:
-    from metseg.serving.reconciliation.aliases import AliasRegistry
     from metseg.serving.reconciliation.promotion import Follower
+    from metseg.serving.reconciliation.registry_state import AliasRegistry
 
 DEFAULT_SERVER = "127.0.0.1:8500"
 # MLflow's own patience, minutes for one call, would hide that it is down.
@@ -70,11 +70,11 @@ def reconcile(
     ] = None,
 ) -> None:
     """Keep a model server at what the registry's aliases point at: champion as stable, challenger as canary."""
-    from metseg.serving.reconciliation.aliases import AliasRegistry
     from metseg.serving.reconciliation.connection import ServerConnection
-    from metseg.serving.reconciliation.loop import Health, Loop
+    from metseg.serving.reconciliation.daemon import Health, Loop
     from metseg.serving.reconciliation.reconciler import Reconciler
-    from metseg.serving.reconciliation.volume import ServingVolume
+    from metseg.serving.reconciliation.registry_state import AliasRegistry
+    from metseg.serving.reconciliation.serving_volume import ServingVolume
 
     settings = _settings(server, base_path, server_base_path, elsewhere=False)
     volume = ServingVolume(settings.model_base_path, settings.served_base_path)
@@ -150,8 +150,8 @@ def _settings(server: str, base_path: Path | None, served: Path | None, elsewher
 
 @contextmanager
 def _follower(settings: Settings) -> Iterator[tuple[AliasRegistry, Follower]]:
-    from metseg.serving.reconciliation.aliases import AliasRegistry
     from metseg.serving.reconciliation.promotion import following
+    from metseg.serving.reconciliation.registry_state import AliasRegistry
 
     registry = AliasRegistry(settings)
     with following(settings, Limits(), registry) as follower:

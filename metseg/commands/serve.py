@@ -21,7 +21,7 @@ Examples:
 def serve(context: typer.Context) -> None:
     """Serve models over gRPC and REST with the flags of tensorflow_model_server."""
     if "--help" in context.args:
-        from metseg.serving.flags import flags_help
+        from metseg.serving.server.flags import flags_help
 
         print(f"{_USAGE}\n{flags_help()}")
     elif "--version" in context.args:
@@ -36,8 +36,8 @@ def _serve(arguments: list[str]) -> None:
     import logging
 
     apply_defaults()
-    from metseg.serving.flags import parse_flags
-    from metseg.serving.server import serve
+    from metseg.serving.server.flags import parse_flags
+    from metseg.serving.server.model_server import serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     serve(parse_flags(arguments))

@@ -17,7 +17,7 @@ from metseg.dataset.cache import DataCache, folder_bytes
 from metseg.dataset.manifest import CaseEntry, entry_from_json
 from metseg.files import folder_written_beside, write_json
 from metseg.imaging.layouts import LayoutOptions
-from metseg.privacy import naming
+from metseg.pseudonyms import naming
 
 logger = logging.getLogger(__name__)
 

@@ -13,18 +13,18 @@ import numpy as np
 from metseg.dataset import case_cache
 from metseg.dataset.cache import DataCache
 from metseg.dataset.case_cache import ReadCohort
+from metseg.dataset.image_statistics import slice_statistics
+from metseg.dataset.image_statistics_table import StatisticsFile
 from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.dataset.references import Folder, Pinned, parse, resolve
 from metseg.dataset.split import Assignment, split_patients
-from metseg.dataset.statistics import slice_statistics
-from metseg.dataset.statistics_file import StatisticsFile
 from metseg.dataset.version import HashTable, data_version
 from metseg.errors import UsageError
 from metseg.files import folder_written_beside
+from metseg.imaging.case import Case
 from metseg.imaging.layouts import AUTO, CaseSource, LayoutOptions, open_cohort
 from metseg.imaging.layouts.masks import LOSSY_THRESHOLD
 from metseg.imaging.layouts.source import listed
-from metseg.imaging.volume import Case
 from metseg.parallel import in_processes, usable_cores
 
 CASES = "cases"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from metseg.doctor.findings import Finding, broken, good, unknown, warning
 from metseg.doctor.kubectl import ClusterError, Kubectl, NotPermitted, Object
 from metseg.doctor.kubeflow import NAMESPACE, examine_retries, examine_version
 from metseg.doctor.namespaces import (
@@ -16,9 +17,8 @@ from metseg.doctor.namespaces import (
     examine_settings,
     examine_storage,
 )
-from metseg.doctor.needs import PipelineNeeds
 from metseg.doctor.nodes import PROBE, examine_accelerators, examine_images, examine_policies
-from metseg.doctor.report import Finding, broken, good, unknown, warning
+from metseg.doctor.pod_requirements import PipelineNeeds
 
 
 @dataclass(frozen=True)

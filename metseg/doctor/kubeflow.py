@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from metseg.doctor.findings import Finding, broken, good, unknown, warning
 from metseg.doctor.kubectl import ClusterError, Kubectl, Object
-from metseg.doctor.report import Finding, broken, good, unknown, warning
 
 NAMESPACE = "kubeflow"
 OLDEST = (2, 16)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from metseg.doctor.report import Finding, broken, good, warning
+from metseg.doctor.findings import Finding, broken, good, warning
 from metseg.settings import Settings
 
 PACKAGES = {

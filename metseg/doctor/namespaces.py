@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from metseg.doctor import remedies
+from metseg.doctor.findings import Finding, broken, good, warning
 from metseg.doctor.kubectl import Kubectl, Object
-from metseg.doctor.needs import PipelineNeeds, Source
-from metseg.doctor.report import Finding, broken, good, warning
+from metseg.doctor.pod_requirements import PipelineNeeds, Source
 
 SERVICES = "metseg"
 """Namespace of MLflow, model server, gateway and viewer."""

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 
 from metseg.doctor import remedies
+from metseg.doctor.findings import Finding, broken, good, unknown, warning
 from metseg.doctor.kubectl import Kubectl, Object
 from metseg.doctor.namespaces import SERVICES
-from metseg.doctor.needs import PipelineNeeds
-from metseg.doctor.report import Finding, broken, good, unknown, warning
+from metseg.doctor.pod_requirements import PipelineNeeds
 
 ENDED = ("Succeeded", "Failed")
 ENFORCING = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from metseg.commands.options import refuse_empty
 from metseg.errors import UsageError
+from metseg.option_checks import refuse_empty
 
 RUNS, GPU_TYPE = "kubeflow", "nvidia.com/gpu"
 """Namespace of runs and resource of trainings, where none is named."""

@@ -8,11 +8,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from metseg.doctor import reach
+from metseg.doctor import connectivity
+from metseg.doctor.findings import Finding, broken, good, unknown, warning
 from metseg.doctor.kubectl import ClusterError, Kubectl, Object
-from metseg.doctor.needs import PipelineNeeds
 from metseg.doctor.nodes import PROBE
-from metseg.doctor.report import Finding, broken, good, unknown, warning
+from metseg.doctor.pod_requirements import PipelineNeeds
 
 PATIENCE = 30
 """Seconds that the pod keeps trying to connect."""
@@ -91,7 +91,7 @@ def stranger_of(name: str, needs: PipelineNeeds, account: str, seconds: int) -> 
 
 
 def _program(patience: int, pause: int) -> list[str]:
-    return ["python", "-c", Path(reach.__file__).read_text(encoding="utf-8"), str(patience), str(pause)]
+    return ["python", "-c", Path(connectivity.__file__).read_text(encoding="utf-8"), str(patience), str(pause)]
 
 
 def _variables(needs: PipelineNeeds) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.volume import Geometry
+from metseg.imaging.case import Geometry
 
 TOLERANCE = 0.1
 """How far two grids may lie apart at a corner, as a share of the smallest voxel side: no voxel changes its place."""

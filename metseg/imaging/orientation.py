@@ -10,7 +10,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.volume import Geometry
+from metseg.imaging.case import Geometry
 
 
 def to_canonical(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.imaging.window import percentile_of_sorted
+from metseg.imaging.preprocessing.window import percentile_of_sorted
 
 SLICES = 7
 FOREGROUND = 0.08

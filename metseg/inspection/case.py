@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.dataset.statistics import head_hulls
+from metseg.dataset.image_statistics import head_hulls
 from metseg.errors import DataError
-from metseg.imaging.formats import is_image, is_volume, read_image
+from metseg.imaging.io import is_image, is_volume, read_image
+from metseg.imaging.io.nrrd import is_nrrd
+from metseg.imaging.io.nrrd_header import HEADER_LIMIT, parse_header
 from metseg.imaging.layouts import CaseSource, LoadedCase
-from metseg.imaging.nrrd import is_nrrd
-from metseg.imaging.nrrd_header import HEADER_LIMIT, parse_header
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.window import apply_window, volume_window
-from metseg.scoring.contacts import label_components
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.window import apply_window, volume_window
+from metseg.scoring.lesion_matching import label_components
 
 MASK_NAME = re.compile(
     r"(^|[/_.-])(seg|segmentation|mask|masks|label|labels|labelsTr|labelsTs)([/_.-]|$)", re.IGNORECASE

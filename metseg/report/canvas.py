@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from metseg.report.content import NetworkContent
+from metseg.report.report_data import NetworkContent
 from metseg.report.style import MATPLOTLIB, colour_of, marker_of
 
 DOTS_PER_INCH = 170

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metseg.report.canvas import canvas, keys, png, styled
-from metseg.report.content import HeadContent, NetworkContent
+from metseg.report.report_data import HeadContent, NetworkContent
 from metseg.report.style import INK, colour_of, marker_of
 
 FAINT = "#C3CCD5"

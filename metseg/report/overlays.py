@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metseg.files import written_beside
 from metseg.report.canvas import styled
-from metseg.report.content import OverlayCase
+from metseg.report.report_data import OverlayCase
 from metseg.report.style import AGREED, MUTED, PREDICTION, TRUTH
 
 PANEL_PIXELS = 420

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from metseg.report.canvas import canvas, keys, png, styled
-from metseg.report.content import NetworkContent
 from metseg.report.figures import FAINT
+from metseg.report.report_data import NetworkContent
 from metseg.report.style import colour_of, marker_of
 
 LISTED_PATIENTS = 40

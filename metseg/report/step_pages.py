@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from metseg.dataset.records import RecordFile
+from metseg.dataset.tfrecords import RecordFile
 from metseg.files import read_json, written_beside
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report import templates
-from metseg.report.batch_sheet import SHOWN, batch_sheet
 from metseg.report.style import name_of
+from metseg.report.training_batch import SHOWN, batch_sheet
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def write_training_page(path: Path, model: Path) -> None:
         path: file to write, beside and renamed.
         model: output of train.
     """
-    from metseg.report.content import HeadContent, NetworkContent
     from metseg.report.figures import cost_figure, training_figure
+    from metseg.report.report_data import HeadContent, NetworkContent
 
     training = read_json(model / "training.json")
     point, configuration = training["operating_point"], training["configuration"]

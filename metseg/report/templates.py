@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from metseg.report.numbers import duration, grouped, number
+from metseg.report.number_format import duration, grouped, number
 from metseg.report.style import name_of
 
 NOTICE = (

@@ -13,10 +13,10 @@ from typing import Any
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
 from metseg.files import read_json, written_beside
-from metseg.report import templates, views
-from metseg.report.content import NetworkContent, ReportContent
-from metseg.report.evaluation import network_content
+from metseg.report import tables, templates
+from metseg.report.evaluation_data import network_content
 from metseg.report.markdown import to_html
+from metseg.report.report_data import NetworkContent, ReportContent
 
 MODEL_CARD = "model_card.md"
 
@@ -81,9 +81,9 @@ def write_verdict_page(path: Path, content: ReportContent) -> None:
     page = templates.render(
         "verdict.html.j2",
         content=content,
-        verdict=views.verdict_view(content.verdict, networks, unit),
-        networks=[views.network_view(network) for network in networks],
-        rows=views.comparison_rows(content, unit),
+        verdict=tables.verdict_view(content.verdict, networks, unit),
+        networks=[tables.network_view(network) for network in networks],
+        rows=tables.comparison_rows(content, unit),
         unit=unit,
     )
     with written_beside(path) as beside:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.scoring.statistics import bootstrap_ratio_interval
+from metseg.scoring.significance import bootstrap_ratio_interval
 
 BINS = 10
 """Bins of equal width of the reliability curve."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metseg.scoring.evaluation import Evaluation
-from metseg.scoring.statistics import bootstrap_interval, mean_lower_limit, sign_flip_p_value
+from metseg.scoring.significance import bootstrap_interval, mean_lower_limit, sign_flip_p_value
 from metseg.scoring.verdict import Check, Gain, Rules
 
 BASELINE = "unet"

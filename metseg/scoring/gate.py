@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from metseg.errors import DataError
 from metseg.scoring.comparison import compare_with_champion, gains_over_baseline
 from metseg.scoring.evaluation import Evaluation
-from metseg.scoring.statistics import bootstrap_interval
+from metseg.scoring.significance import bootstrap_interval
 from metseg.scoring.verdict import Check, Outcome, Rules, Verdict
 
 

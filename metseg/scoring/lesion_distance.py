@@ -8,9 +8,9 @@ import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
-from metseg.scoring.contacts import Contacts, LabelledPrediction, LabelledTruth, Spacing
+from metseg.scoring.lesion_matching import Contacts, LabelledPrediction, LabelledTruth, Spacing
 from metseg.scoring.surface import MISSED_DISTANCE_MM, hausdorff_95
-from metseg.scoring.surfels import Surface, surface_of
+from metseg.scoring.surface_elements import Surface, surface_of
 
 Box = tuple[slice, slice, slice]
 

@@ -10,8 +10,8 @@ import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
-from metseg.imaging.volume import Geometry
-from metseg.scoring.contacts import bounding_box, label_components
+from metseg.imaging.case import Geometry
+from metseg.scoring.lesion_matching import bounding_box, label_components
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.scoring.contacts import (
+from metseg.scoring.lesion_distance import lesion_distances
+from metseg.scoring.lesion_matching import (
     Contacts,
     LabelledTruth,
     Spacing,
@@ -23,7 +24,6 @@ from metseg.scoring.contacts import (
     label_prediction,
     label_truth,
 )
-from metseg.scoring.lesion_distance import lesion_distances
 from metseg.scoring.overlap import as_masks
 from metseg.scoring.surface import MISSED_DISTANCE_MM
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.scoring import overlap
-from metseg.scoring.contacts import (
+from metseg.scoring.lesion_matching import (
     Contacts,
     LabelledTruth,
     Spacing,

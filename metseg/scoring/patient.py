@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.scoring import overlap
-from metseg.scoring.contacts import Spacing, bounding_box
+from metseg.scoring.lesion_matching import Spacing, bounding_box
 from metseg.scoring.lesions import (
     Lesion,
     detection,

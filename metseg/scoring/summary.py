@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metseg.scoring.patient import PatientScores
-from metseg.scoring.statistics import bootstrap_interval
+from metseg.scoring.significance import bootstrap_interval
 
 HEADLINE = (
     "dice",

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from metseg.scoring.contacts import Spacing
-from metseg.scoring.surfels import Surface, surface_of
+from metseg.scoring.lesion_matching import Spacing
+from metseg.scoring.surface_elements import Surface, surface_of
 
 MISSED_DISTANCE_MM = 374.0
 """HD95 where exactly one mask is empty, the penalty of BraTS-METS 2023 (the diagonal of 240 × 240 × 155 mm)."""
@@ -33,7 +33,7 @@ def surface_scores(
 
     HD95: for each surface the least distance that 95 % of its area keep within, to the other; the larger of the two.
     Surface Dice (Nikolov 2018, arXiv:1809.04430): the area of both surfaces within the tolerance of the other over
-    all their area. Areas are those of `metseg.scoring.surfels`, so anisotropic voxels weigh as they should.
+    all their area. Areas are those of `metseg.scoring.surface_elements`, so anisotropic voxels weigh as they should.
     Both masks empty: HD95 0, surface Dice 1. Exactly one empty: HD95 374, surface Dice 0.
     """
     empty = (not truth.any(), not prediction.any())

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from metseg.serving.config_files import read_message
-from metseg.serving.options import DEFAULT_MODEL_NAME, DEFAULT_PORT, ServerOptions
-from metseg.serving.protos import model_server_config_pb2
-from metseg.serving.refusal import failed_precondition, invalid_argument
+from metseg.serving.server.options import DEFAULT_MODEL_NAME, DEFAULT_PORT, ServerOptions
+from metseg.serving.server.refusal import failed_precondition, invalid_argument
+from metseg.tensorflow_protos import model_server_config_pb2
 
 __all__ = [
     "DEFAULT_MODEL_NAME",

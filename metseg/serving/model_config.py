@@ -72,7 +72,7 @@ def read_model_config(path: Path) -> dict[str, ServedModel]:
 
 def empty_configuration() -> Any:
     """A ModelServerConfig without models, which a server starts with and waits."""
-    from metseg.serving.protos import model_server_config_pb2
+    from metseg.tensorflow_protos import model_server_config_pb2
 
     configuration = model_server_config_pb2.ModelServerConfig()
     configuration.model_config_list.SetInParent()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from metseg.dataset.manifest import Manifest
 from metseg.errors import DataError
-from metseg.tracking import registry
+from metseg.tracking import model_registry
 from metseg.tracking.runs import experiments
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
     if not model_name:
         return {}
     splits: dict[str, str] = {}
-    champion = registry.version_of_alias(tracking, model_name, registry.CHAMPION)
+    champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
     reigning = champion.tags.get("pipeline.run_id", "") if champion else ""
     for run in dict.fromkeys(run for run in (reigning, _last_run(tracking, model_name)) if run):
         for patient, split in _splits_of(tracking, run).items():
@@ -71,7 +71,7 @@ def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
 
 
 def patients_seen(
-    tracking: MlflowClient, version: registry.Version, training: Mapping[str, Any]
+    tracking: MlflowClient, version: model_registry.Version, training: Mapping[str, Any]
 ) -> tuple[set[str], str]:
     """Everybody that a registered version was trained or validated on, and where that is known from.
 

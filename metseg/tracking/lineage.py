@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.references.presence import look_again
+from metseg.dataset.references.availability import look_again
 from metseg.errors import DataError, MetsegError, PublishError
-from metseg.serving.publish import read_model_config, saved_model_digest
+from metseg.serving.publishing import read_model_config, saved_model_digest
 from metseg.settings import Settings
-from metseg.tracking import registry
-from metseg.tracking.image_registry import image_exists
+from metseg.tracking import model_registry
+from metseg.tracking.container_registry import image_exists
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 State = Literal["there", "unsure", "broken"]
 
-SERVED_ALIASES = (registry.CHAMPION, registry.CHALLENGER)
+SERVED_ALIASES = (model_registry.CHAMPION, model_registry.CHALLENGER)
 CONFIG = "models.config"
 MANIFEST = "data/manifest.json"
 DIRTY = "-dirty"
@@ -59,34 +59,34 @@ class _Origin:
 
     tracking: MlflowClient
     settings: Settings
-    version: registry.Version
+    version: model_registry.Version
     server: str
 
     def tag(self, name: str) -> str:
         return self.version.tags.get(name, "")
 
 
-def find_version(tracking: MlflowClient, name: str, which: str) -> registry.Version:
+def find_version(tracking: MlflowClient, name: str, which: str) -> model_registry.Version:
     """The version of a model by its number, an alias (`champion`) or a label of the server (`stable`).
 
     Raises:
         MetsegError: there is no such model or version; the message names those that there are.
     """
-    alias = {label: alias for alias, label in registry.LABELS.items()}.get(which, which)
+    alias = {label: alias for alias, label in model_registry.LABELS.items()}.get(which, which)
     if which.isdecimal():
-        version = registry.version(tracking, name, int(which))
+        version = model_registry.version(tracking, name, int(which))
     else:
-        version = registry.version_of_alias(tracking, name, alias)
+        version = model_registry.version_of_alias(tracking, name, alias)
     if version is not None:
         return version
-    found = registry.versions(tracking, name)
+    found = model_registry.versions(tracking, name)
     if not found:
         raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
     listed = [" ".join([str(version.number), *(f"({alias})" for alias in version.aliases)]) for version in found]
     raise MetsegError(f"{name} has no version {which}; it has {', '.join(listed)}")
 
 
-def trace(tracking: MlflowClient, settings: Settings, version: registry.Version, server: str = "") -> list[Link]:
+def trace(tracking: MlflowClient, settings: Settings, version: model_registry.Version, server: str = "") -> list[Link]:
     """The links from the served version to the image, in this order; a broken one does not end the search.
 
     Args:
@@ -133,7 +133,7 @@ def _published(origin: _Origin) -> Found:
     _compare(origin, folder, "remove the folder and run `metseg reconcile`")
     labels = _labels(origin)
     for alias in set(version.aliases) & set(SERVED_ALIASES):
-        label = registry.LABELS[alias]
+        label = model_registry.LABELS[alias]
         if labels.get(label) != version.number:
             where = f"at version {labels[label]}" if label in labels else "at nothing"
             raise PublishError(f"it is {alias}, but label {label} points {where}: run `metseg reconcile`")
@@ -151,7 +151,7 @@ def _labels(origin: _Origin) -> dict[str, int]:
 
 def _served_by(origin: _Origin) -> Found:
     """Whether a server has the version loaded."""
-    from metseg.serving.client import SegmentationClient
+    from metseg.serving.client.segmentation_client import SegmentationClient
 
     number = origin.version.number
     with SegmentationClient(origin.server, origin.version.name) as client:
@@ -166,7 +166,7 @@ def _registered(origin: _Origin) -> Found:
     """Whether the registry still has the files of the version, as they were."""
     version = origin.version
     with tempfile.TemporaryDirectory(prefix="metseg-lineage-") as folder:
-        files = registry.download(origin.tracking, version.name, version.number, Path(folder))
+        files = model_registry.download(origin.tracking, version.name, version.number, Path(folder))
         _compare(origin, files / "tf2model", "restore the artifact store, and serve nothing of this version until then")
     aliases = f"alias {' and '.join(version.aliases)}" if version.aliases else "no alias"
     return "there", f"{aliases}; gate {origin.tag('gate') or 'unknown'}; the files that were registered"

@@ -12,8 +12,7 @@ from urllib.parse import urlparse
 
 from metseg.errors import MetsegError
 from metseg.settings import Settings
-from metseg.tracking.failures import no_answer
-from metseg.tracking.kubeflow import (
+from metseg.tracking.kubeflow_run import (
     KIND_TAG,
     PARENT_TAG,
     SUPERSEDED,
@@ -22,6 +21,7 @@ from metseg.tracking.kubeflow import (
     kubeflows_run,
     pipeline_run,
 )
+from metseg.tracking.mlflow_errors import no_answer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.dataset.augmentation import augment
-from metseg.dataset.records import RecordFile
-from metseg.imaging.preprocessing import stack_context
+from metseg.dataset.tfrecords import RecordFile
+from metseg.imaging.preprocessing.pipeline import stack_context
 from metseg.training.configuration import TrainingConfiguration
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]

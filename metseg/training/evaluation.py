@@ -12,26 +12,26 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from metseg.dataset.image_statistics import head_hulls
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.statistics import head_hulls
 from metseg.files import write_json
-from metseg.imaging.fit import unfit_slices
-from metseg.imaging.preprocessing import preprocess, stack_context
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.volume import Case, load_image, load_mask
-from metseg.imaging.window import apply_window, volume_window
+from metseg.imaging.case import Case, load_image, load_mask
+from metseg.imaging.preprocessing.pipeline import preprocess, stack_context
+from metseg.imaging.preprocessing.resize import unfit_slices
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.window import apply_window, volume_window
 from metseg.progress import track
-from metseg.scoring.baseline import best_threshold, threshold_dice
 from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
-from metseg.scoring.flips import FlipTrial
 from metseg.scoring.operating_point import apply
 from metseg.scoring.patient import PatientScores, mean_score, per_patient, score_patient
-from metseg.serving.publish import saved_model_digest
+from metseg.scoring.test_time_augmentation import FlipTrial
+from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
+from metseg.serving.publishing import saved_model_digest
 from metseg.training.export import saved_model_of
-from metseg.training.flips import flipped_average
+from metseg.training.golden_requests import golden_requests
 from metseg.training.loop import predict
-from metseg.training.phantom_requests import golden_requests
+from metseg.training.test_time_augmentation import flipped_average
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.training import graph
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.training import preprocessing_graph
+from metseg.training.golden_requests import input_example
 from metseg.training.loop import INFERENCE_BLOCK
-from metseg.training.phantom_requests import input_example
-from metseg.training.warm_up import write_warm_up
+from metseg.training.warmup_requests import write_warm_up
 
 Tensor = Any
 
@@ -71,12 +71,12 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         context = self.specification_.context_slices
         last = tf.shape(volume)[0] - 1
         rows = tf.clip_by_value(tf.range(start - context, stop + context), 0, last)
-        slices = graph.preprocess_windowed(tf.gather(volume, rows), window, self.specification_)
+        slices = preprocessing_graph.preprocess_windowed(tf.gather(volume, rows), window, self.specification_)
         count = stop - start
         stacked = tf.concat([slices[shift : shift + count] for shift in range(2 * context + 1)], axis=-1)
         square = self.infer(stacked)
         shape = tf.shape(volume)
-        return graph.unfit_slices(square, shape[1], shape[2])
+        return preprocessing_graph.unfit_slices(square, shape[1], shape[2])
 
     def _volume_probability(self, volume: Tensor, window: Tensor) -> Tensor:
         """Probability `[slices, height, width]` of a raw volume `[slices, height, width, channels]`."""
@@ -110,7 +110,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """Signature `serving_default`; a call, so that MLflow's pyfunc finds it."""
         image = _checked(image)
-        return self._answer(image, lambda row: graph.volume_window(image[row], self.specification_))
+        return self._answer(image, lambda row: preprocessing_graph.volume_window(image[row], self.specification_))
 
     def windowed(self, image: Tensor, window: Tensor) -> dict[str, Tensor]:
         """Signature `windowed`."""

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 import models
 from metseg.errors import MetsegError, UsageError
 from metseg.files import read_json, write_json
-from metseg.heap import keep_freed_memory
+from metseg.malloc import keep_freed_memory
 from metseg.progress import Progress
 from metseg.training.accelerators import replication, whole_batch
-from metseg.training.averaging import NetworkAverage
 from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.configuration import TrainingConfiguration, check_replicas
+from metseg.training.ema import NetworkAverage
 from metseg.training.fused_normalization import with_fused_normalization
 from metseg.training.losses import build_loss
 from metseg.training.optimization import learning_rate, make_optimizer

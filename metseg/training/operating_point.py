@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 import models
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.records import RecordFile
-from metseg.imaging.fit import unfit_slices
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.volume import Case, load_mask
+from metseg.dataset.tfrecords import RecordFile
+from metseg.imaging.case import Case, load_mask
+from metseg.imaging.preprocessing.resize import unfit_slices
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.progress import track
 from metseg.scoring.operating_point import OperatingPoint, choose_scored, score_settings
 from metseg.training.batches import all_slices

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.dataset.manifest import Manifest
-from metseg.validation.frames import Frames
-from metseg.validation.reference import Reference, bin_counts, values_by_name
+from metseg.validation.reference_statistics import Reference, bin_counts, values_by_name
+from metseg.validation.tables import Frames
 
 if TYPE_CHECKING:
     import pandas

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from metseg.files import folder_written_beside
 from metseg.settings import apply_defaults
 from metseg.validation.expectations import Expected
-from metseg.validation.offline import make_offline
+from metseg.validation.offline_data_docs import make_offline
 
 if TYPE_CHECKING:
     import pandas

@@ -76,9 +76,9 @@ class CaseThumbnails:
     def _picture(self, place: Place) -> Thumbnail | None:
         import cv2
 
+        from metseg.imaging.case import load_image, load_mask
         from metseg.imaging.contours import draw_outline
-        from metseg.imaging.volume import load_image, load_mask
-        from metseg.imaging.window import apply_window
+        from metseg.imaging.preprocessing.window import apply_window
 
         folder = self._cases / place.case
         rows = self._statistics[self._statistics["case"] == place.case]

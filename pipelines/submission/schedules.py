@@ -11,10 +11,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from metseg.errors import KubeflowError, UsageError
-from pipelines.submission.client import CREATE_SECONDS, Kubeflow, Unreachable
-from pipelines.submission.cluster import Cluster
 from pipelines.submission.cron import Cron
-from pipelines.submission.package import Package
+from pipelines.submission.kubeflow_client import CREATE_SECONDS, Kubeflow, Unreachable
+from pipelines.submission.pipeline_package import Package
+from pipelines.submission.pod_events import Cluster
 from pipelines.submission.submit import Started, experiment, look_for, pipeline_version
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from metseg.errors import KubeflowError, NotKnown, UsageError
-from metseg.tracking.image_registry import image_exists
-from pipelines.submission.client import CREATE_SECONDS, UPLOAD_SECONDS, Kubeflow, Unreachable
-from pipelines.submission.package import Package
+from metseg.tracking.container_registry import image_exists
+from pipelines.submission.kubeflow_client import CREATE_SECONDS, UPLOAD_SECONDS, Kubeflow, Unreachable
+from pipelines.submission.pipeline_package import Package
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def check_reference(reference: str) -> None:
     Raises:
         UsageError: it is a folder or archive of this machine.
     """
-    from metseg.dataset.references.grammar import parse
+    from metseg.dataset.references.syntax import parse
 
     if not reference.startswith(EVERYWHERE):
         raise UsageError(

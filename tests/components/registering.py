@@ -13,10 +13,10 @@ import numpy as np
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import write_json
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
 from metseg.scoring.patient import score_patient
-from metseg.serving.publish import saved_model_digest
+from metseg.serving.publishing import saved_model_digest
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import log_data

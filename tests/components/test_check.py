@@ -7,8 +7,8 @@ import json
 import pytest
 
 from components.check.step import check, require_tasks
-from components.configuration.naming import OPTIONS, SETTINGS
 from components.configuration.parsing import unpack
+from components.configuration.setting_names import OPTIONS, SETTINGS
 from metseg.errors import UsageError
 from pipelines.compiling import COMPILED
 from tests.pipelines.argo_size import Compiled

@@ -19,13 +19,13 @@ from components.register.step import register
 from components.run_record import write_opponent, write_run
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.report.evaluation import WORST_CASES
-from metseg.serving.reconciliation.aliases import AliasRegistry
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.report.evaluation_data import WORST_CASES
+from metseg.serving.reconciliation.registry_state import AliasRegistry
 from metseg.settings import Settings
-from metseg.tracking import registry
+from metseg.tracking import model_registry
+from metseg.tracking.champion import OPPONENT_TAG
 from metseg.tracking.data_lineage import patients_seen
-from metseg.tracking.opponent import OPPONENT_TAG
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
 from tests.mlflow_store import fresh_store
 from tests.validation.cohorts import CHANNELS
@@ -36,7 +36,7 @@ PRELOADED = [
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
     "pyarrow.parquet",
-    "metseg.validation.reference",
+    "metseg.validation.reference_statistics",
     "components.register.step",
     "tests.components.registering",
 ]
@@ -67,7 +67,7 @@ def result(pipeline: Pipeline, attempt: str = "registration") -> tuple[dict, dic
 
 def champion_of(pipeline: Pipeline, **changes) -> dict:
     """The champion's `evaluation.json`: the registered version of an earlier run."""
-    (version,) = registry.versions(pipeline.tracking, pipeline.model_name)
+    (version,) = model_registry.versions(pipeline.tracking, pipeline.model_name)
     return judged("nested_unet", GOOD, **changes) | {"version": version.number}
 
 
@@ -75,15 +75,15 @@ def crowned(folder: Path, name: str) -> Pipeline:
     """A run whose model is champion."""
     pipeline = Pipeline(folder / "earlier", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
-    registry.move_champion(pipeline.tracking, name, 1)
-    pipeline.tracking.delete_registered_model_alias(name, registry.CHALLENGER)
+    model_registry.move_champion(pipeline.tracking, name, 1)
+    pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     return pipeline
 
 
 def test_a_version_says_what_it_is_made_from_and_how_it_was_judged(tmp_path, name):
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD, "unet": [0.7] * 5})
     register(**pipeline.arguments())
-    (version,) = registry.versions(pipeline.tracking, name)
+    (version,) = model_registry.versions(pipeline.tracking, name)
     winner = pipeline.fields["nested_unet"]
     assert version.aliases == ("challenger",) and version.run == winner["run"]
     expected = {
@@ -119,12 +119,12 @@ def test_a_version_says_what_it_is_made_from_and_how_it_was_judged(tmp_path, nam
 def test_the_model_card_lies_among_the_files_of_the_version(tmp_path, name):
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
-    (version,) = registry.versions(pipeline.tracking, name)
-    files = registry.download(pipeline.tracking, name, 1, tmp_path / "down")
+    (version,) = model_registry.versions(pipeline.tracking, name)
+    files = model_registry.download(pipeline.tracking, name, 1, tmp_path / "down")
     card = (files / "model_card.md").read_text()
     assert f"{name}, version 1" in card and "Not a medical device" in card
     assert card == (tmp_path / "run" / "registration" / "model_card.md").read_text()
-    from metseg.serving.publish import saved_model_digest
+    from metseg.serving.publishing import saved_model_digest
 
     assert saved_model_digest(files / "tf2model") == version.tags["savedmodel.sha256"]
 
@@ -145,7 +145,7 @@ def test_a_rejected_candidate_is_registered_nowhere_and_the_step_succeeds(tmp_pa
     verdict, record = result(pipeline)
     assert verdict["outcome"] == "rejected" and why in verdict["summary"]
     assert record == {"run": pipeline.run, "registered": None}
-    assert registry.versions(pipeline.tracking, name) == []
+    assert model_registry.versions(pipeline.tracking, name) == []
     tags = pipeline.tracking.get_run(pipeline.run).data.tags
     assert (tags["verdict"], tags["winner"]) == ("rejected", "nested_unet")
     stored = pipeline.tracking.download_artifacts(pipeline.run, "verdict.json", str(tmp_path))
@@ -162,7 +162,7 @@ def test_a_champion_that_is_not_beaten_keeps_its_alias(tmp_path, outcome, change
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD}, champion_of(earlier, **changes))
     register(**pipeline.arguments())
     assert result(pipeline)[0]["outcome"] == outcome
-    (version,) = registry.versions(pipeline.tracking, name)
+    (version,) = model_registry.versions(pipeline.tracking, name)
     assert version.aliases == ("champion",)
 
 
@@ -171,7 +171,7 @@ def test_a_better_model_is_challenger_and_moves_no_other_alias(tmp_path, name):
     better = [dice + 0.05 for dice in GOOD]
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": better}, champion_of(earlier))
     register(**pipeline.arguments())
-    aliases = {version.number: version.aliases for version in registry.versions(pipeline.tracking, name)}
+    aliases = {version.number: version.aliases for version in model_registry.versions(pipeline.tracking, name)}
     assert aliases == {1: ("champion",), 2: ("challenger",)}
 
 
@@ -180,7 +180,7 @@ def test_a_champion_that_came_while_the_run_trained_is_not_passed_over(tmp_path,
     opponent = champion_of(earlier)
     rival = Pipeline(tmp_path / "rival", name, {"nested_unet": [dice + 0.1 for dice in GOOD]}, opponent)
     register(**rival.arguments())
-    registry.move_champion(rival.tracking, name, 2)
+    model_registry.move_champion(rival.tracking, name, 2)
     late = Pipeline(tmp_path / "late", name, {"nested_unet": [dice + 0.05 for dice in GOOD]}, opponent)
     register(**late.arguments())
     verdict, record = result(late)
@@ -193,7 +193,7 @@ def test_a_retry_comes_to_the_same_verdict_and_the_same_version(tmp_path, name):
     register(**pipeline.arguments())
     register(**pipeline.arguments("again"))
     assert result(pipeline, "again") == result(pipeline)
-    assert [version.number for version in registry.versions(pipeline.tracking, name)] == [1]
+    assert [version.number for version in model_registry.versions(pipeline.tracking, name)] == [1]
 
 
 def test_a_retry_after_promotion_keeps_the_verdict_and_calls_no_champion_challenger(tmp_path, name):
@@ -201,21 +201,21 @@ def test_a_retry_after_promotion_keeps_the_verdict_and_calls_no_champion_challen
     opponent = champion_of(earlier)
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": [dice + 0.05 for dice in GOOD]}, opponent)
     register(**pipeline.arguments())
-    registry.move_champion(pipeline.tracking, name, 2)
-    pipeline.tracking.delete_registered_model_alias(name, registry.CHALLENGER)
+    model_registry.move_champion(pipeline.tracking, name, 2)
+    pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     register(**pipeline.arguments("again"))
     assert result(pipeline, "again") == result(pipeline)
-    aliases = {version.number: version.aliases for version in registry.versions(pipeline.tracking, name)}
+    aliases = {version.number: version.aliases for version in model_registry.versions(pipeline.tracking, name)}
     assert aliases == {1: ("previous",), 2: ("champion",)}
 
 
 def test_a_retry_does_not_nominate_what_serving_refused(tmp_path, name):
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
-    AliasRegistry(Settings.from_environment()).note(name, 1, registry.REFUSED, "a golden answer differs")
-    pipeline.tracking.delete_registered_model_alias(name, registry.CHALLENGER)
+    AliasRegistry(Settings.from_environment()).note(name, 1, model_registry.REFUSED, "a golden answer differs")
+    pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     register(**pipeline.arguments("again"))
-    (version,) = registry.versions(pipeline.tracking, name)
+    (version,) = model_registry.versions(pipeline.tracking, name)
     assert version.tags["serving"] == "refused" and version.aliases == ()
 
 
@@ -230,8 +230,8 @@ def test_the_card_shows_pictures_where_mlflow_may_keep_pictures(tmp_path, name, 
         run = pipeline.fields["nested_unet"]["run"]
         pipeline.tracking.log_artifacts(run, str(pictures), f"evaluation/{WORST_CASES}")
     register(**pipeline.arguments())
-    number = registry.versions(pipeline.tracking, name)[-1].number
-    files = registry.download(pipeline.tracking, name, number, tmp_path / "down")
+    number = model_registry.versions(pipeline.tracking, name)[-1].number
+    files = model_registry.download(pipeline.tracking, name, number, tmp_path / "down")
     for folder in (files, tmp_path / "run" / "registration"):
         shown = f"![Worst: one missed lesion]({WORST_CASES}/worst-1.png)" in (folder / "model_card.md").read_text()
         assert shown == (folder / WORST_CASES / "worst-1.png").exists() == kept
@@ -262,10 +262,10 @@ def test_the_step_killed_after_any_change_is_completed_by_a_retry(tmp_path, envi
         register(**pipeline.arguments())
         verdict, record = result(pipeline)
         assert verdict["outcome"] == "promote" and record["registered"]["version"] == 1
-        (version,) = registry.versions(pipeline.tracking, pipeline.model_name)
+        (version,) = model_registry.versions(pipeline.tracking, pipeline.model_name)
         assert version.aliases == ("challenger",) and version.tags["gate"] == "passed"
         assert version.tags["savedmodel.sha256"] == pipeline.fields["nested_unet"]["savedmodel.sha256"]
-        files = registry.download(pipeline.tracking, pipeline.model_name, 1, tmp_path / f"{killed_at}-down")
+        files = model_registry.download(pipeline.tracking, pipeline.model_name, 1, tmp_path / f"{killed_at}-down")
         assert "Not a medical device" in (files / "model_card.md").read_text()
     assert killed_at > 8, "verdict, two tags, statistics, model, version, card and alias are changes"
 
@@ -276,7 +276,7 @@ def test_a_champion_met_once_is_met_again_after_its_alias_moved(tmp_path, name):
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "first")
     assert first.tracking.get_run(first.run).data.tags[OPPONENT_TAG] == "none"
     register(**first.arguments())
-    registry.move_champion(first.tracking, name, 1)
+    model_registry.move_champion(first.tracking, name, 1)
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "again")
     said = read_json(tmp_path / "again" / "evaluation.json")["absent"]
     assert said == "there was no champion when this run began"
@@ -319,7 +319,7 @@ def test_an_opponent_that_is_gone_is_named(tmp_path, name):
 
 def test_whom_a_champion_has_seen_is_read_from_its_runs_manifest(tmp_path, name):
     pipeline = crowned(tmp_path, name)
-    (version,) = registry.versions(pipeline.tracking, name)
+    (version,) = model_registry.versions(pipeline.tracking, name)
     training = {"training_patients": ["patient a"], "validation_patients": ["someone else"]}
     seen, record = patients_seen(pipeline.tracking, version, training)
     assert seen == {f"patient {case}" for case in "abcdefghij"} | {"someone else"}
@@ -328,8 +328,8 @@ def test_whom_a_champion_has_seen_is_read_from_its_runs_manifest(tmp_path, name)
 
 def test_without_a_manifest_the_training_record_says_whom_a_champion_has_seen(tmp_path, name):
     pipeline = crowned(tmp_path, name)
-    (version,) = registry.versions(pipeline.tracking, name)
-    lost = registry.Version(name, 1, version.run, {**version.tags, "pipeline.run_id": version.run}, ())
+    (version,) = model_registry.versions(pipeline.tracking, name)
+    lost = model_registry.Version(name, 1, version.run, {**version.tags, "pipeline.run_id": version.run}, ())
     training = {"training_patients": ["patient a"], "validation_patients": ["patient f"]}
     seen, record = patients_seen(pipeline.tracking, lost, training)
     assert seen == {"patient a", "patient f"} and "training.json" in record

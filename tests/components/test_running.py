@@ -11,10 +11,10 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from components.configuration.pod_requests import checked_resources
 from components.configuration.record import Configuration
-from components.configuration.resources import checked_resources
 from metseg.files import read_json, write_json
-from metseg.imaging.phantom import generate_cohort
+from metseg.phantom import generate_cohort
 from pipelines.compiling import COMPILED
 from tests.conftest import ROOT
 from tests.pipelines.argo_size import Compiled

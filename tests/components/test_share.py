@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from components.candidates import decline
+from components.architectures import decline
 from components.configuration.record import Configuration
 from components.execution import STEP_RECORD
+from components.pod_resources import variables
 from components.run_record import write_opponent
-from components.share import variables
 from metseg.dataset.ingest import ingest
 from metseg.files import read_json, write_json
 from tests.conftest import ROOT
@@ -57,7 +57,7 @@ print("imported", *sorted({"tensorflow", "mlflow"} & sys.modules.keys()))
 LIBRARIES = """
 import os, sys
 from pathlib import Path
-from components.share import read_configuration
+from components.pod_resources import read_configuration
 read_configuration("train", Path(sys.argv[1]))
 import cv2, pyarrow, tensorflow as tf
 tf.linalg.matmul(tf.ones((64, 64)), tf.ones((64, 64)))

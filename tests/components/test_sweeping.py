@@ -11,7 +11,7 @@ import pytest
 from components.ingest.step import ingest
 from components.train import step as train_step
 from metseg.errors import MetsegError
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.imaging.phantom import generate_cohort
+from metseg.phantom import generate_cohort
 from tests.containers import daemon
 from tests.containers.runs import BUCKET, PATIENTS, s3
 from tests.containers.stack import Stack, build, up

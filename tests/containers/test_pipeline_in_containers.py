@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from components.images import DATA_IMAGE, NAMES, TRAIN_IMAGE
-from metseg.serving.client import SegmentationClient
-from metseg.tracking import registry
+from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.tracking import model_registry
 from metseg.tracking.code_version import git_commit, package_version
 from tests.containers.runs import BUCKET, MODEL, metseg, run, s3
 from tests.containers.stack import ANYONE, docker
@@ -92,7 +92,7 @@ def test_nothing_is_compiled_anew_at_a_start(images):
 
 def test_images_without_tensorflow_have_none_and_speak_its_servers_protocol(images):
     program = (
-        "import metseg.serving.client, metseg.serving.reconciliation.promotion, sys\n"
+        "import metseg.serving.client.segmentation_client, metseg.serving.reconciliation.promotion, sys\n"
         "assert 'tensorflow' not in sys.modules\n"
         "import tensorflow; print(getattr(tensorflow, '__version__', 'none'))"
     )
@@ -132,7 +132,7 @@ def test_a_person_promotes_and_the_model_answers_over_grpc(stack, workspace, pla
     assert promoted.returncode == 0, promoted.stderr
     os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("MLFLOW_")}
     tracking = mlflow.MlflowClient(stack.environment["MLFLOW_TRACKING_URI"])
-    assert registry.version_of_alias(tracking, MODEL, registry.CHAMPION).number == version
+    assert model_registry.version_of_alias(tracking, MODEL, model_registry.CHAMPION).number == version
     # In the output of evaluate, and of register, which keeps the winner's for promote.
     (stored,) = (workspace / "plain/runs/latest").resolve().rglob(f"judged/evaluations/{plain['winner']}/reference.npz")
     with (
@@ -277,9 +277,9 @@ def test_moved_alias_is_served_within_ten_seconds(stack, contained, second):
     os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("MLFLOW_")}
     tracking = mlflow.MlflowClient(stack.environment["MLFLOW_TRACKING_URI"])
     version = contained["registered"]["version"]
-    tracking.set_registered_model_alias(MODEL, registry.CHALLENGER, str(version))
+    tracking.set_registered_model_alias(MODEL, model_registry.CHALLENGER, str(version))
     began = time.monotonic()
-    label = f"{registry.SERVING_TAG}.{registry.LABELS[registry.CHALLENGER]}"
+    label = f"{model_registry.SERVING_TAG}.{model_registry.LABELS[model_registry.CHALLENGER]}"
     while tracking.search_registered_models(f"name = '{MODEL}'")[0].tags.get(label) != str(version):
         assert time.monotonic() - began < 10
         time.sleep(0.2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.dataset.references import fetching
+from metseg.dataset.references import downloads
 from tests.dataset.s3_server import S3Server, running
 
 
@@ -27,7 +27,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         "NO_PROXY": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(fetching, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(downloads, "FIRST_PAUSE", 0.01)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with running() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)

@@ -15,7 +15,7 @@ from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.version import data_version
 from metseg.errors import DataError, UsageError
-from metseg.imaging.volume import Case, load_image, load_mask
+from metseg.imaging.case import Case, load_image, load_mask
 from tests.dataset.cohorts import brats_case, brats_cohort, picture_pair
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.dataset.pinned import pinned_version, record_pinned
+from metseg.dataset.dvc_pin import pinned_version, record_pinned
 from metseg.dataset.version import data_version
 from tests.dataset.cohorts import brats_case, brats_cohort
 

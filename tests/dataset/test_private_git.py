@@ -18,7 +18,7 @@ import pytest
 from metseg.certificates import READERS
 from metseg.dataset.cache import DataCache
 from metseg.dataset.references import Pinned, resolve
-from metseg.dataset.references.access import login_for
+from metseg.dataset.references.git_credentials import login_for
 from metseg.dataset.version import HashTable, data_version
 from metseg.environment import prepare
 from metseg.errors import DataError, UsageError
@@ -230,8 +230,8 @@ def test_key_that_is_not_taken_is_told(tmp_path, secure_shell, credentials):
 
 
 def test_credentials_of_a_pod_are_found_where_they_are_mounted():
-    from metseg.dataset.references.access import FOLDER, KEY, KNOWN_HOSTS
-    from metseg.dataset.references.access import TOKEN as FILE
+    from metseg.dataset.references.git_credentials import FOLDER, KEY, KNOWN_HOSTS
+    from metseg.dataset.references.git_credentials import TOKEN as FILE
 
     assert (FOLDER, FILE, KEY, KNOWN_HOSTS) == ("/etc/metseg/git", "token", "ssh-key", "known-hosts")
     assert (ROOT / "docs/versions.md").read_text().count("known-hosts") >= 1

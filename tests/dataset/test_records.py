@@ -10,7 +10,7 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from metseg.dataset.records import RecordFile, masked_crc, write_case_records
+from metseg.dataset.tfrecords import RecordFile, masked_crc, write_case_records
 from metseg.errors import DataError
 
 READ_WITH_TENSORFLOW = """

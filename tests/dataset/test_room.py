@@ -11,7 +11,7 @@ import pytest
 from metseg.dataset.archives import Limits, unpacked_bytes
 from metseg.dataset.cache import DataCache
 from metseg.dataset.references import resolve
-from metseg.dataset.references.fetching import RemoteFile, fetch
+from metseg.dataset.references.downloads import RemoteFile, fetch
 from metseg.dataset.version import HashTable
 from metseg.errors import DataError, UsageError
 from tests.dataset.s3_server import BUCKET, S3Server

@@ -12,7 +12,7 @@ import yaml
 
 from metseg.dataset.version import data_files, data_version
 from metseg.errors import DataError
-from metseg.imaging.phantom import generate_cohort
+from metseg.phantom import generate_cohort
 
 
 def test_version_is_what_dvc_add_writes(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from metseg.doctor.cluster import Examination, examine
+from metseg.doctor.findings import Finding
 from metseg.doctor.kubectl import Kubectl
 from metseg.doctor.kubeflow import HEALTH
-from metseg.doctor.needs import PipelineNeeds, Source
-from metseg.doctor.report import Finding
+from metseg.doctor.pod_requirements import PipelineNeeds, Source
 from tests.doctor.fake_kubectl import Failed, answer
 
 HERE = Path(__file__).parent

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from metseg.doctor.cluster import Examination, examine
+from metseg.doctor.findings import State, exit_code
 from metseg.doctor.kubectl import KEYS, Kubectl
 from metseg.doctor.kubeflow import version
-from metseg.doctor.report import State, exit_code
 from tests.conftest import ROOT
 from tests.doctor.recorded import NEEDS, Cluster, findings, line, recording
 from tests.doctor.variations import ENFORCED, VARIATIONS, daemon

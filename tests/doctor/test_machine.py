@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from metseg.doctor import machine
-from metseg.doctor.report import State
+from metseg.doctor.findings import State
 from metseg.settings import Settings
 from tests.conftest import ROOT
 from tests.doctor.recorded import line

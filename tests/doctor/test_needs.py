@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from metseg.doctor.needs import Source
+from metseg.doctor.pod_requirements import Source
 from pipelines import placement
 from pipelines.cluster_needs import cluster_needs
 from pipelines.compiling import COMPILED
-from pipelines.submission.package import documents, package
+from pipelines.submission.pipeline_package import documents, package
 from tests.conftest import ROOT
 
 

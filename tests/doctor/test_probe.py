@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from metseg.doctor import reach
+from metseg.doctor import connectivity
+from metseg.doctor.findings import State, exit_code
 from metseg.doctor.probe import probe
-from metseg.doctor.report import State, exit_code
 from tests.doctor.recorded import NEEDS, Cluster, line
 
 REACHED = {"mlflow": "", "store": "not set", "model server": ""}
@@ -159,7 +159,7 @@ def serving() -> Iterator[int]:
 
 def told(**variables: str) -> dict[str, str]:
     """What the program of the pod prints, run as there: by `python -c` without this package."""
-    program = Path(reach.__file__).read_text(encoding="utf-8")
+    program = Path(connectivity.__file__).read_text(encoding="utf-8")
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
         [sys.executable, "-I", "-c", program, "0", "0"],

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metseg.errors import MetsegError
-from metseg.imaging.formats import is_picture, read_image
+from metseg.imaging.io import is_picture, read_image
 
 FILES = 500
 SHAPE = (9, 8, 7)

@@ -13,9 +13,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.deidentification import deidentify_folder, find_file, profile
-from metseg.imaging.dicom_headers import handle_of
-from metseg.privacy import Pseudonyms
+from metseg.imaging.dicom.deidentification import deidentify_folder, find_file, profile
+from metseg.imaging.dicom.headers import handle_of
+from metseg.pseudonyms import Pseudonyms
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
 
 KEY = Pseudonyms(b"a key of the tests, long enough")

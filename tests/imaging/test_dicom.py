@@ -26,13 +26,13 @@ from pydicom.uid import (
 )
 
 from metseg.errors import DataError
-from metseg.imaging.dicom import mask_on_planes, read_dicom_series
-from metseg.imaging.dicom_channels import Acquisition, channel_of
-from metseg.imaging.dicom_headers import scan
-from metseg.imaging.dicom_masks import polygon, read_mask
-from metseg.imaging.dicom_planes import grid_of, planes_of
+from metseg.imaging.dicom.geometry import grid_of, planes_of
+from metseg.imaging.dicom.headers import scan
+from metseg.imaging.dicom.mask_reader import polygon, read_mask
+from metseg.imaging.dicom.sequences import Acquisition, channel_of
+from metseg.imaging.dicom.series import mask_on_planes, read_dicom_series
 from metseg.imaging.layouts import recognise
-from metseg.privacy import Pseudonyms
+from metseg.pseudonyms import Pseudonyms
 from tests.imaging.dicom_cohorts import (
     SAGITTAL,
     Study,

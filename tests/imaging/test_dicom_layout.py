@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 
 from metseg.errors import DataError, UsageError
 from metseg.imaging.layouts import LayoutOptions, SourceCohort, open_cohort
-from metseg.privacy import Pseudonyms
+from metseg.pseudonyms import Pseudonyms
 from tests.imaging.dicom_cohorts import SAGITTAL, Study, head, write_segmentation, write_series, write_structures
 
 KEY = Pseudonyms(b"a key of the tests, long enough")

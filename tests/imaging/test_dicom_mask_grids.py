@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from metseg.dataset.ingest import ingest
 from metseg.errors import DataError
 from metseg.imaging.layouts import LayoutOptions, LoadedCase, open_cohort
-from metseg.privacy import Pseudonyms
+from metseg.pseudonyms import Pseudonyms
 from tests.imaging.dicom_cohorts import AXIAL, Study, head, write_segmentation, write_series, write_structures
 
 KEY = Pseudonyms(b"a key of the tests, long enough")

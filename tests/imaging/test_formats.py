@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metseg.errors import DataError
-from metseg.imaging.formats import mask_suffix, read_image, read_nifti, read_picture, write_mask_like
+from metseg.imaging.io import mask_suffix, read_image, read_nifti, read_picture, write_mask_like
 
 SHAPE = (4, 5, 6)
 SPACING = (0.5, 1.25, 3.0)

@@ -308,7 +308,7 @@ def test_real_jpeg_cohort_needs_no_flags(shared_data: Path) -> None:
 
 
 def test_real_volumes_are_turned_to_canonical_axes(shared_data: Path) -> None:
-    from metseg.imaging.formats import read_nifti
+    from metseg.imaging.io import read_nifti
 
     path = shared_data / "bratsmet-nifti-unlabelled" / "BraTS-MET-00110-000-t1c.nii.gz"
     volume = read_nifti(path)

@@ -11,9 +11,9 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.formats import bare_stem, mask_suffix, read_image, read_nrrd, write_mask_like
+from metseg.imaging.io import bare_stem, mask_suffix, read_image, read_nrrd, write_mask_like
 from metseg.imaging.layouts.case_folders import MASK
-from metseg.serving.cases import group_files, image_files, read_case
+from metseg.serving.client.inputs import group_files, image_files, read_case
 
 HEADER = "NRRD0004\ntype: {type}\ndimension: 3\nsizes: 4 3 2\nendian: {endian}\nencoding: {encoding}\n{more}\n"
 

@@ -17,7 +17,7 @@ from numpy._core import _multiarray_umath as umath
 from scipy import ndimage as ndi
 
 from metseg.errors import DataError
-from metseg.imaging.phantom import LESION_LABELS, PhantomCase, cohort_cases, generate_cohort, phantom_case
+from metseg.phantom import LESION_LABELS, PhantomCase, cohort_cases, generate_cohort, phantom_case
 
 SEED = 2023
 PATIENTS = 3
@@ -99,7 +99,7 @@ def test_bytes_do_not_depend_on_the_processor(folder: Path, tmp_path: Path) -> N
     code = (
         "import sys; from pathlib import Path; from numpy._core import _multiarray_umath as u\n"
         "assert not any(u.__cpu_features__[name] for name in sys.argv[2].split())\n"
-        "from metseg.imaging.phantom import generate_cohort\n"
+        "from metseg.phantom import generate_cohort\n"
         f"generate_cohort(Path(sys.argv[1]), {PATIENTS}, {SEED})\n"
     )
     environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(present)}
@@ -209,7 +209,7 @@ def test_failure_on_the_way_leaves_nothing(tmp_path: Path) -> None:
 
 def test_killed_process_leaves_no_cohort_behind(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from metseg.imaging.phantom import generate_cohort\n"
+        "import os, signal, sys; from pathlib import Path; from metseg.phantom import generate_cohort\n"
         "generate_cohort(Path(sys.argv[1]), 2, 1, lambda done, total: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "cohort")], check=False)
@@ -218,7 +218,7 @@ def test_killed_process_leaves_no_cohort_behind(tmp_path: Path) -> None:
 
 
 def test_missing_template_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from metseg.imaging.phantom import template
+    from metseg.phantom import template
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     template.load_template.cache_clear()

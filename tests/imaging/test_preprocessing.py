@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metseg.imaging.clahe import equalise
-from metseg.imaging.fit import Fit, fit_mask, fit_slices, unfit_slices
-from metseg.imaging.preprocessing import preprocess, stack_context
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.window import apply_window, channel_window, rank_of
+from metseg.imaging.preprocessing.clahe import equalise
+from metseg.imaging.preprocessing.pipeline import preprocess, stack_context
+from metseg.imaging.preprocessing.resize import Fit, fit_mask, fit_slices, unfit_slices
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.window import apply_window, channel_window, rank_of
 
 SPECIFICATION = PreprocessingSpecification(channels=("a",), lower_percentile=0.0, upper_percentile=100.0)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metseg.imaging.nifti import read_nifti
-from metseg.imaging.phantom import generate_cohort
+from metseg.imaging.io.nifti import read_nifti
 from metseg.imaging.skull import looks_skull_stripped
+from metseg.phantom import generate_cohort
 
 
 def made_head(scalp: bool, noise: float = 0.0, size: int = 96) -> np.ndarray:

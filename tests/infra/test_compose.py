@@ -15,8 +15,8 @@ import yaml
 from sqlalchemy.engine import make_url
 
 from components.images import NAMES
-from metseg.serving.flags import parse_flags
 from metseg.serving.gateway.settings import GatewaySettings
+from metseg.serving.server.flags import parse_flags
 from metseg.tracking.code_version import package_version
 from tests.conftest import ROOT
 from tests.infra.clusters import executable

@@ -12,8 +12,8 @@ from components.preprocess.step import preprocess
 from metseg.dataset.cache import folder_bytes
 from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
-from metseg.imaging.phantom import generate_cohort
-from metseg.imaging.volume import load_image
+from metseg.imaging.case import load_image
+from metseg.phantom import generate_cohort
 from pipelines.compiling import COMPILED
 from tests.conftest import ROOT
 

@@ -14,9 +14,9 @@ import grpc
 import numpy as np
 import pytest
 
-from metseg.serving.connection import Tls, open_channel
-from metseg.serving.model_client import ModelClient
-from metseg.serving.protos import (
+from metseg.serving.client.channel import Tls, open_channel
+from metseg.serving.client.model_client import ModelClient
+from metseg.tensorflow_protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,

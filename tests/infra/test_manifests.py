@@ -15,8 +15,8 @@ import yaml
 
 from metseg.retention import VERSIONS
 from metseg.serving.config_files import MonitoringConfig, read_message
-from metseg.serving.flags import parse_flags
 from metseg.serving.gateway.settings import GatewaySettings
+from metseg.serving.server.flags import parse_flags
 from metseg.settings import Settings
 from pipelines.placement import (
     MLFLOW_SECRET,
@@ -351,11 +351,11 @@ def test_mlflow_is_reached_by_the_host_of_its_ingress():
 
 def test_serving_files_and_flags_are_what_tensorflow_serving_reads(objects, tmp_path):
     (files,) = [e["data"] for e in of_kind(objects, "ConfigMap") if e["metadata"]["name"].startswith("metseg-serving")]
-    (tmp_path / "monitoring.config").write_text(files["monitoring.config"])
-    monitoring = read_message(tmp_path / "monitoring.config", MonitoringConfig())
+    (tmp_path / "metrics.config").write_text(files["metrics.config"])
+    metrics_config = read_message(tmp_path / "metrics.config", MonitoringConfig())
     template = pods(objects)["model-server"]
-    assert monitoring.prometheus_config.enable
-    assert monitoring.prometheus_config.path == template["metadata"]["annotations"]["prometheus.io/path"]
+    assert metrics_config.prometheus_config.enable
+    assert metrics_config.prometheus_config.path == template["metadata"]["annotations"]["prometheus.io/path"]
     server = next(c for c in containers(template) if c["name"] == "tensorflow-serving")
     options = parse_flags(server["args"])
     ports = {port["name"]: port["containerPort"] for port in server["ports"]}
@@ -432,8 +432,8 @@ def test_gateway_accepts_its_settings(objects, monkeypatch):
 def test_monitoring_renders_and_its_metrics_are_those_that_are_exported():
     from prometheus_client import CollectorRegistry  # noqa: F401 - the gateway's metrics are made by it
 
-    from metseg.serving import monitoring
-    from metseg.serving.gateway.guard import Metrics
+    from metseg.serving.gateway.middleware import Metrics
+    from metseg.serving.server import metrics
 
     texts = {entry["metadata"]["name"]: entry["data"] for entry in rendered("infra/monitoring")}
     rules = yaml.safe_load(texts["metseg-rules"]["rules.yaml"])["groups"]
@@ -441,8 +441,8 @@ def test_monitoring_renders_and_its_metrics_are_those_that_are_exported():
     expressions = [rule["expr"] for group in rules for rule in group["rules"]]
     expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     recorded = {rule["record"] for group in rules for rule in group["rules"] if "record" in rule}
-    exported = {metric.exported_name for metric in monitoring._ALL}
-    exported |= {f"{metric.exported_name}_bucket" for metric in monitoring._ALL if metric.buckets}
+    exported = {metric.exported_name for metric in metrics._ALL}
+    exported |= {f"{metric.exported_name}_bucket" for metric in metrics._ALL if metric.buckets}
     exported |= {sample.name for family in Metrics().registry.collect() for sample in family.samples}
     exported |= {"metseg_gateway_requests_total", "metseg_gateway_jobs", "metseg_gateway_segmentation_seconds_bucket"}
     used = {name for text in expressions for name in re.findall(r":tensorflow:[\w:]+|metseg[:_][\w:]+", text)}

@@ -15,11 +15,11 @@ from rich.console import Console
 from metseg.errors import DataError, UsageError
 from metseg.files import read_json
 from metseg.imaging.layouts import LayoutOptions
-from metseg.imaging.phantom import generate_cohort
 from metseg.inspection.case import mask_files
-from metseg.inspection.run import REPORT, SHEET, inspect_folder
-from metseg.inspection.survey import Inspection, survey
-from metseg.validation.command import validate_folder
+from metseg.inspection.cohort import Inspection, survey
+from metseg.inspection.inspect import REPORT, SHEET, inspect_folder
+from metseg.phantom import generate_cohort
+from metseg.validation.folder_validation import validate_folder
 
 Box = tuple[slice, slice, slice]
 SHAPE = (20, 24, 10)

@@ -21,7 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from metseg.serving.publish import published_versions, saved_model_digest
+from metseg.serving.publishing import published_versions, saved_model_digest
 
 MEASURED = {"seconds", "training_seconds", "peak_memory_mb", "scoring_seconds", "utc_time_created"}
 """Keys of JSON and names of metrics that hold what a clock or the machine said."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from metseg.imaging.phantom import generate_cohort
+from metseg.phantom import generate_cohort
 from pipelines.compiling import COMPILED
 from tests.kills.end_state import differences, end_state, killed_runs
 from tests.kills.launcher import NEXT_RUN_OF_KUBEFLOW, RUN_OF_KUBEFLOW, Attempt, Pipeline, Task, leave_out

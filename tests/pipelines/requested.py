@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.__main__ import function_of
+from components.configuration.pod_requests import checked_resources, evaluate_resources
 from components.configuration.record import Configuration
-from components.configuration.resources import checked_resources, evaluate_resources
 from tests.pipelines.argo_size import Compiled
 
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import models
-from components.candidates import candidates, declined, declines
+from components.architectures import candidates, declined, declines
 from metseg.errors import UsageError
-from metseg.imaging.phantom import generate_cohort
+from metseg.phantom import generate_cohort
 from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES, architectures_of
 from tests.test_end_to_end import TINY, metseg
 

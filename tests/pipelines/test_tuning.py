@@ -18,12 +18,12 @@ from components.preprocess.step import preprocess
 from metseg.cli import _settings
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
-from metseg.imaging.phantom import generate_cohort
+from metseg.phantom import generate_cohort
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.search_space import Dimension
-from metseg.training.tuning import Search, open_study, tune
+from metseg.tuning.search_space import Dimension
+from metseg.tuning.study import Search, open_study, tune
 from tests.test_end_to_end import METSEG, environment_of, metseg
 
 TINY = {

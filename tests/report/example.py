@@ -6,9 +6,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from benchmarks.made_up_run import MadeUp, make_run
-from metseg.report.content import ReportContent
-from metseg.report.run import run_content, summarise
+from benchmarks.synthetic_run import MadeUp, make_run
+from metseg.report.report_data import ReportContent
+from metseg.report.run_summary import run_content, summarise
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.report.page import draw, write_report
+from metseg.report.html_report import draw, write_report
 from metseg.report.verdict_page import write_verdict_page
 from tests.report.example import example
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.configuration.naming import SETTINGS
-from metseg.report.content import DataFinding, OverlayCase, ReportContent, telling_patients
-from metseg.report.numbers import duration, number, signed
+from components.configuration.setting_names import SETTINGS
+from metseg.report.html_report import Drawn, draw, render, write_report
+from metseg.report.number_format import duration, number, signed
 from metseg.report.overlays import overlay_figure, overlay_panels
-from metseg.report.page import Drawn, draw, render, write_report
+from metseg.report.report_data import DataFinding, OverlayCase, ReportContent, telling_patients
 from metseg.report.style import CHAMPION, PREDICTION, TRUTH, colour_of
 from tests.report.example import example
 

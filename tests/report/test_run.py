@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.made_up_run import MadeUp, make_run
+from benchmarks.synthetic_run import MadeUp, make_run
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json, write_json
-from metseg.report.evaluation import (
+from metseg.report.evaluation_data import (
     WORST_CASES,
     WORST_CASES_LIST,
     network_content,
     write_calibration,
     write_worst_cases,
 )
-from metseg.report.run import write_run_report
+from metseg.report.run_summary import write_run_report
 from metseg.report.style import TRUTH
 from metseg.report.verdict_page import verdict_content, write_verdict_page
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metseg.dataset.records import write_case_records
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.dataset.tfrecords import write_case_records
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.step_pages import write_declined_page, write_records_page, write_training_page
 
 HEAD = {

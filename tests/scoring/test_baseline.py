@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metseg.scoring.baseline import best_threshold, threshold_dice
+from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
 
 
 def dice(truth: np.ndarray, prediction: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from metseg.scoring.calibration import BINS, LEVELS, VoxelTally
-from metseg.scoring.statistics import bootstrap_ratio_interval
+from metseg.scoring.significance import bootstrap_ratio_interval
 
 SHAPE = (6, 9, 7)
 

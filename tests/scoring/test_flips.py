@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metseg.scoring.flips import FlipTrial
 from metseg.scoring.patient import PatientScores, score_patient
+from metseg.scoring.test_time_augmentation import FlipTrial
 
 
 def scores(found: int, lesions: int = 4) -> PatientScores:

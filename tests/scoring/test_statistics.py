@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from metseg.scoring.statistics import bootstrap_interval, mean_lower_limit, sign_flip_p_value
+from metseg.scoring.significance import bootstrap_interval, mean_lower_limit, sign_flip_p_value
 
 
 def scipy_p_value(differences: np.ndarray, resamples: float) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from surface_distance import lookup_tables, metrics
 
 from metseg.scoring.surface import surface_scores
-from metseg.scoring.surfels import surface_of
+from metseg.scoring.surface_elements import surface_of
 
 UNIT = (1.0, 1.0, 1.0)
 

@@ -11,16 +11,16 @@ from typing import Any
 import grpc
 import pytest
 
-from metseg.serving.client import SegmentationClient
+from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.codec.tensor_proto import to_tensor_proto
 from metseg.serving.model_config import write_model_config
-from metseg.serving.options import ServerOptions
-from metseg.serving.protos import (
+from metseg.serving.server.model_server import ModelServer
+from metseg.serving.server.options import ServerOptions
+from metseg.tensorflow_protos import (
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from metseg.serving.server import ModelServer
-from metseg.serving.tensors import to_tensor_proto
 from tests.serving.callers import models
 from tests.serving.conformance.model import MODEL, export_tiny_model
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from metseg.errors import ServingError, UsageError
-from metseg.serving.client import SegmentationClient, VersionStatus
+from metseg.serving.client.segmentation_client import SegmentationClient, VersionStatus
 from metseg.serving.configuration import ServerOptions
-from metseg.serving.publish import publish
-from metseg.serving.server import ModelServer
+from metseg.serving.publishing import publish
+from metseg.serving.server.model_server import ModelServer
 from tests.serving.conftest import MODEL, Running
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from metseg.errors import UsageError
-from metseg.serving.flags import UNSUPPORTED, flags_help, parse_flags
-from metseg.serving.options import ServerOptions
+from metseg.serving.server.flags import UNSUPPORTED, flags_help, parse_flags
+from metseg.serving.server.options import ServerOptions
 
 # As model_servers/main.cc declares them.
 FLAGS_OF_TF_SERVING = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from metseg.serving.monitoring import LOAD_ATTEMPTS, REQUEST_COUNT, REQUEST_LATENCY, Metrics
+from metseg.serving.server.metrics import LOAD_ATTEMPTS, REQUEST_COUNT, REQUEST_LATENCY, Metrics
 
 
 def test_a_counter_is_written_as_tf_serving_writes_it() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metseg.errors import DataError, UsageError
-from metseg.serving.predict import PredictCase, bare_name, group_files, read_case
+from metseg.serving.client.batch_predict import PredictCase, bare_name, group_files, read_case
 
 WANTED = ("t1n", "t2f", "t1c")
 

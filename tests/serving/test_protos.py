@@ -29,7 +29,7 @@ def run(code: str) -> str:
 
 def test_importing_protos_leaves_no_trace_of_tensorflow() -> None:
     loaded = run(
-        "import sys\nfrom metseg.serving import protos\n"
+        "import sys\nfrom metseg import tensorflow_protos as protos\n"
         "protos.predict_pb2.PredictRequest(), protos.example_pb2.Example(), protos.prediction_service_pb2_grpc\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras', 'numpy')])"
     )
@@ -37,14 +37,17 @@ def test_importing_protos_leaves_no_trace_of_tensorflow() -> None:
 
 
 def test_client_does_not_import_tensorflow() -> None:
-    loaded = run("import sys\nimport metseg.serving.client, metseg.serving.server\nprint('tensorflow' in sys.modules)")
+    loaded = run(
+        "import sys\nimport metseg.serving.client.segmentation_client, metseg.serving.server.model_server\n"
+        "print('tensorflow' in sys.modules)"
+    )
     assert loaded.strip() == "False"
 
 
 @pytest.mark.parametrize(
     "imports",
     [
-        "from metseg.serving import protos\nimport tensorflow",
+        "from metseg import tensorflow_protos as protos\nimport tensorflow",
         "import tensorflow\nfrom metseg.serving import protos",
     ],
     ids=["protos first", "tensorflow first"],

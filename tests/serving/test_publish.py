@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from metseg.errors import PublishError
-from metseg.serving.publish import (
+from metseg.serving.publishing import (
     ServedModel,
     publish,
     published_versions,
@@ -132,7 +132,7 @@ def test_killed_publisher_leaves_no_version(saved_model: Path, tmp_path: Path, d
     with (saved_model / "variables" / "variables.data").open("wb") as weights:
         for _ in range(64):
             weights.write(os.urandom(1 << 20))
-    command = "import sys; from pathlib import Path; from metseg.serving.publish import publish\n"
+    command = "import sys; from pathlib import Path; from metseg.serving.publishing import publish\n"
     command += "publish(Path(sys.argv[1]), Path(sys.argv[2]), 5)"
     publisher = subprocess.Popen([sys.executable, "-c", command, str(saved_model), str(base_path)])
     while not (base_path.is_dir() and hidden(base_path)) and publisher.poll() is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from metseg.serving import rest_api, rest_server
+from metseg.serving.server import rest_api, rest_server
 from tests.serving.conformance.test_rest import ask
 from tests.serving.conftest import MODEL, Running, run_server
 from tests.serving.ports import free_port

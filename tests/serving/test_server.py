@@ -18,18 +18,18 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from metseg.errors import ServingError, UsageError
-from metseg.serving.client import SegmentationClient
-from metseg.serving.options import ServerOptions
-from metseg.serving.protos import (
+from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.codec.tensor_proto import from_tensor_proto
+from metseg.serving.publishing import publish
+from metseg.serving.server.model_server import ModelServer
+from metseg.serving.server.options import ServerOptions
+from metseg.serving.server.saved_model import session_config
+from metseg.tensorflow_protos import (
     classification_pb2,
     inference_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
-from metseg.serving.publish import publish
-from metseg.serving.saved_model import session_config
-from metseg.serving.server import ModelServer
-from metseg.serving.tensors import from_tensor_proto
 from tests.serving.conformance.test_rest import ask
 from tests.serving.conftest import MODEL, Running, predict_request, run_server
 from tests.serving.ports import free_port
@@ -37,8 +37,8 @@ from tests.serving.ports import free_port
 SERVE = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-from metseg.serving.flags import parse_flags
-from metseg.serving.server import serve
+from metseg.serving.server.flags import parse_flags
+from metseg.serving.server.model_server import serve
 serve(parse_flags(sys.argv[1:]))
 """
 

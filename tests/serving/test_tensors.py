@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metseg.errors import ServingError
-from metseg.serving.protos import tensor_pb2, types_pb2
-from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
+from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
+from metseg.tensorflow_protos import tensor_pb2, types_pb2
 
 RANDOM = np.random.default_rng(7)
 ARRAYS = {

@@ -11,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metseg.errors import ServingError
-from metseg.serving.protos import model_pb2, predict_pb2, tensor_pb2, types_pb2
-from metseg.serving.tensors import from_tensor_proto
-from metseg.serving.wire import predict_request, predict_response, read_predict_request, read_predict_response
+from metseg.serving.codec.predict_messages import (
+    predict_request,
+    predict_response,
+    read_predict_request,
+    read_predict_response,
+)
+from metseg.serving.codec.tensor_proto import from_tensor_proto
+from metseg.tensorflow_protos import model_pb2, predict_pb2, tensor_pb2, types_pb2
 
 SPEC = model_pb2.ModelSpec(name="lesions", signature_name="serving_default")
 RANDOM = np.random.default_rng(5)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from metseg.tracking import kubeflow, runs
-from metseg.tracking.abandoned import close_abandoned
+from metseg.tracking import kubeflow_run, runs
+from metseg.tracking.abandoned_runs import close_abandoned
 from tests.conftest import ROOT
 from tests.pipelines.submission.kubeflow_server import serving
 from tests.serving.ports import free_port
@@ -41,7 +41,7 @@ class Kubeflow:
 
 @pytest.fixture(autouse=True)
 def token_file(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(kubeflow, "TOKEN_FILE", tmp_path / "token")
+    monkeypatch.setattr(kubeflow_run, "TOKEN_FILE", tmp_path / "token")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_kubeflow_out_of_reach_costs_little_and_changes_nothing(tracking, settin
     opened = [pipeline(tracking, settings, monkeypatch, f"r{number}")[0] for number in range(3)]
     monkeypatch.setenv("METSEG_KUBEFLOW_API", f"http://127.0.0.1:{free_port()}")
     assert close_abandoned(tracking) == []
-    monkeypatch.setattr(kubeflow, "SECONDS", 0.2)
+    monkeypatch.setattr(kubeflow_run, "SECONDS", 0.2)
     api.states, api.slow = {f"r{number}": "FAILED" for number in range(3)}, 1.0
     from os import environ
 
@@ -114,7 +114,7 @@ def test_kubeflow_out_of_reach_costs_little_and_changes_nothing(tracking, settin
 def test_outside_kubeflow_nobody_is_asked(tracking, settings, monkeypatch):
     monkeypatch.delenv("METSEG_KUBEFLOW_API", raising=False)
     run, _ = pipeline(tracking, settings, monkeypatch, "f")
-    assert kubeflow.run_state("f") == "" and close_abandoned(tracking) == []
+    assert kubeflow_run.run_state("f") == "" and close_abandoned(tracking) == []
     assert states(tracking, run) == ["RUNNING"]
 
 

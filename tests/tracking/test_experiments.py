@@ -6,10 +6,10 @@ import pytest
 
 from metseg.errors import MetsegError
 from metseg.tracking import runs
-from metseg.tracking.abandoned import left_running
+from metseg.tracking.abandoned_runs import left_running
 from metseg.tracking.data_lineage import _last_run
-from metseg.tracking.kubeflow import fail_run_of
-from pipelines.submission.verdict import verdict
+from metseg.tracking.kubeflow_run import fail_run_of
+from pipelines.submission.run_verdict import verdict
 
 STUDY = "Study of March: T1c, 'core'"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from metseg.tracking import image_registry
-from metseg.tracking.image_registry import image_exists
+from metseg.tracking import container_registry
+from metseg.tracking.container_registry import image_exists
 from tests.tracking.image_server import running
 
 
@@ -57,5 +57,5 @@ def test_registry_is_believed_before_this_machines_docker(docker, name, held_her
 def test_images_on_the_hub_are_asked_of_the_server_that_has_them(docker, monkeypatch, name, expected):
     docker(False)
     asked = []
-    monkeypatch.setattr(image_registry, "_head", lambda url, token: asked.append(url) or (200, ""))
+    monkeypatch.setattr(container_registry, "_head", lambda url, token: asked.append(url) or (200, ""))
     assert image_exists(name) is True and asked == [expected]

@@ -9,7 +9,7 @@ import pytest
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import _last_run, log_data
-from metseg.tracking.kubeflow import mlflow_page
+from metseg.tracking.kubeflow_run import mlflow_page
 from tests.validation.cohorts import sound
 
 

@@ -13,9 +13,9 @@ import pytest
 from components.register.step import register
 from metseg.dataset.version import data_version
 from metseg.errors import MetsegError
-from metseg.serving.publish import publish, write_model_config
+from metseg.serving.publishing import publish, write_model_config
 from metseg.settings import Settings
-from metseg.tracking import lineage, registry
+from metseg.tracking import lineage, model_registry
 from tests.components.registering import GOOD, Pipeline
 from tests.mlflow_store import fresh_store
 from tests.tracking.image_server import ImageServer, running
@@ -66,8 +66,8 @@ def pipeline(tmp_path, repository, images, monkeypatch) -> Pipeline:
         tmp_path / "run", name, {"nested_unet": GOOD}, manifest=manifest, commit=repository, image=images.image
     )
     register(**made.arguments())
-    registry.move_champion(made.tracking, name, 1)
-    made.tracking.delete_registered_model_alias(name, registry.CHALLENGER)
+    model_registry.move_champion(made.tracking, name, 1)
+    made.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     publish(tmp_path / "run" / "nested_unet-model" / "tf2model", tmp_path / "serving" / name, 1)
     label_stable(tmp_path / "serving", name, 1)
     return made
@@ -120,7 +120,7 @@ def test_a_published_version_that_is_gone_or_changed_breaks_the_first_link(pipel
     assert list(broken(pipeline)) == ["served version"] and "digest" in broken(pipeline)["served version"]
     shutil.rmtree(folder)
     assert "metseg reconcile" in broken(pipeline)["served version"]
-    pipeline.tracking.delete_registered_model_alias(pipeline.model_name, registry.CHAMPION)
+    pipeline.tracking.delete_registered_model_alias(pipeline.model_name, model_registry.CHAMPION)
     assert traced(pipeline)["served version"].state == "unsure", "no alias asks for it to be served"
 
 
@@ -196,7 +196,7 @@ def test_an_image_that_is_not_there_breaks_its_link_and_one_nobody_tells_of_leav
 
 
 def test_the_command_prints_the_chain_and_ends_with_1_where_it_is_broken(pipeline, tmp_path, capsys):
-    from metseg.commands.versions import lineage as command
+    from metseg.commands.models import lineage as command
 
     command("champion", pipeline.model_name, "", False)
     printed = capsys.readouterr().out
@@ -210,7 +210,7 @@ def test_the_command_prints_the_chain_and_ends_with_1_where_it_is_broken(pipelin
 
 
 def test_models_are_listed_with_scores_intervals_and_aliases(pipeline, capsys):
-    from metseg.commands.versions import models
+    from metseg.commands.models import models
 
     models(pipeline.model_name, False)
     printed = capsys.readouterr().out
@@ -225,8 +225,8 @@ def test_models_are_listed_with_scores_intervals_and_aliases(pipeline, capsys):
 
 
 def test_a_version_that_serving_refused_says_so_in_the_list(pipeline, capsys):
-    from metseg.commands.versions import models
-    from metseg.serving.reconciliation.aliases import AliasRegistry
+    from metseg.commands.models import models
+    from metseg.serving.reconciliation.registry_state import AliasRegistry
 
     AliasRegistry(Settings.from_environment()).note(pipeline.model_name, 1, "refused", "its digest is another one")
     models(pipeline.model_name, False)

@@ -21,7 +21,7 @@ from components.execution import ERROR_TAG, STEP_RECORD
 from metseg.errors import MetsegError
 from metseg.settings import Settings
 from metseg.tracking import runs
-from metseg.tracking.failures import explained
+from metseg.tracking.mlflow_errors import explained
 from tests.conftest import ROOT
 from tests.pipelines.submission.kubeflow_server import serving
 from tests.serving.reconciliation.mlflow_server import MlflowServer

@@ -6,7 +6,7 @@ import pytest
 
 from metseg.errors import MetsegError
 from metseg.settings import Settings
-from metseg.tracking import registry, runs
+from metseg.tracking import model_registry, runs
 
 
 @pytest.fixture(scope="module")
@@ -38,28 +38,29 @@ def new_run(tracking, settings, tmp_path) -> str:
 
 def test_registering_twice_gives_one_version(tracking, settings, tmp_path):
     run = new_run(tracking, settings, tmp_path)
-    first = registry.register(tracking, "once", run, "model", {"gate": "passed"}, "d")
-    assert registry.register(tracking, "once", run, "model", {"gate": "passed"}, "d") == first == 1
-    (version,) = registry.versions(tracking, "once")
+    first = model_registry.register(tracking, "once", run, "model", {"gate": "passed"}, "d")
+    assert model_registry.register(tracking, "once", run, "model", {"gate": "passed"}, "d") == first == 1
+    (version,) = model_registry.versions(tracking, "once")
     assert version.tags["gate"] == "passed" and version.run == run
-    assert (registry.download(tracking, "once", 1, tmp_path / "down") / "MLmodel").exists()
+    assert (model_registry.download(tracking, "once", 1, tmp_path / "down") / "MLmodel").exists()
 
 
 def test_previous_follows_the_champion(tracking, settings, tmp_path):
     for number in (1, 2, 3):
         folder = tmp_path / str(number)
         folder.mkdir()
-        assert registry.register(tracking, "crown", new_run(tracking, settings, folder), "model", {}, "") == number
-        registry.move_champion(tracking, "crown", number)
-    aliases = {version.number: version.aliases for version in registry.versions(tracking, "crown")}
+        run = new_run(tracking, settings, folder)
+        assert model_registry.register(tracking, "crown", run, "model", {}, "") == number
+        model_registry.move_champion(tracking, "crown", number)
+    aliases = {version.number: version.aliases for version in model_registry.versions(tracking, "crown")}
     assert aliases == {1: (), 2: ("previous",), 3: ("champion",)}
-    registry.move_champion(tracking, "crown", 3)
-    assert registry.version_of_alias(tracking, "crown", registry.PREVIOUS).number == 2
+    model_registry.move_champion(tracking, "crown", 3)
+    assert model_registry.version_of_alias(tracking, "crown", model_registry.PREVIOUS).number == 2
 
 
 def test_a_model_that_is_not_there_has_no_versions(tracking):
-    assert registry.versions(tracking, "nobody") == []
-    assert registry.version_of_alias(tracking, "nobody", registry.CHAMPION) is None
+    assert model_registry.versions(tracking, "nobody") == []
+    assert model_registry.version_of_alias(tracking, "nobody", model_registry.CHAMPION) is None
 
 
 def test_a_server_that_is_not_there_is_named(settings, monkeypatch):

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from metseg.dataset.image_statistics import head_hulls
 from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.statistics import head_hulls
 from metseg.files import read_json
-from metseg.imaging.phantom import generate_cohort
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.volume import load_image, load_mask
+from metseg.imaging.case import load_image, load_mask
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.phantom import generate_cohort
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import evaluate_model
 from metseg.training.export import export, saved_model_of
-from metseg.training.flips import flipped_average
 from metseg.training.loop import build_network, inference_network, predict
+from metseg.training.test_time_augmentation import flipped_average
 
 SIDE = 32
 SPECIFICATION = PreprocessingSpecification(channels=("t1n", "t2f", "t1c"), image_size=SIDE)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metseg.imaging.window import volume_window
-from metseg.serving.monitoring import Metrics
-from metseg.serving.options import ServerOptions
-from metseg.serving.publish import saved_model_digest
-from metseg.serving.saved_model import LoadedModel
-from metseg.serving.warm_up import warm_up
+from metseg.imaging.preprocessing.window import volume_window
+from metseg.serving.publishing import saved_model_digest
+from metseg.serving.server.metrics import Metrics
+from metseg.serving.server.options import ServerOptions
+from metseg.serving.server.saved_model import LoadedModel
+from metseg.serving.server.warmup import warm_up
 from metseg.training.evaluation import independent_probability, load_network
 from metseg.training.export import block_slices, export, saved_model_of
+from metseg.training.golden_requests import golden_requests, input_example
 from metseg.training.loop import build_network, inference_network, sub_networks
-from metseg.training.phantom_requests import golden_requests, input_example
 from tests.training.tiny import CONFIGURATION, SIDE, SPECIFICATION
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metseg.dataset.records import RecordFile, write_case_records
+from metseg.dataset.tfrecords import RecordFile, write_case_records
 from metseg.errors import MetsegError
 from metseg.training.batches import SliceStore, draw_batch
-from metseg.training.failures import explained
 from metseg.training.loop import TrainingDiverged, train_network
+from metseg.training.resource_errors import explained
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, quiet, write_records
 
@@ -66,7 +66,7 @@ from metseg.settings import apply_defaults
 apply_defaults()
 import tensorflow as tf
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.failures import explained
+from metseg.training.resource_errors import explained
 from metseg.training.loop import train_network
 configuration = TrainingConfiguration(**json.loads(sys.argv[3]))
 def report(epoch, figures):
@@ -102,7 +102,7 @@ apply_defaults()
 import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.failures import explained
+from metseg.training.resource_errors import explained
 from metseg.training.loop import train_network
 configuration = TrainingConfiguration(**json.loads(sys.argv[3]))
 def report(epoch, figures):

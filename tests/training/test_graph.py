@@ -7,33 +7,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metseg.imaging import fit
-from metseg.imaging.preprocessing import preprocess
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.window import volume_window
-from metseg.training import graph
+from metseg.imaging.preprocessing import resize
+from metseg.imaging.preprocessing.pipeline import preprocess
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.window import volume_window
+from metseg.training import preprocessing_graph
 
 SPECIFICATION = PreprocessingSpecification(channels=("a", "b"), image_size=48)
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, None, None], tf.int32)])
 def clahe_2_8_8(planes):
-    return graph.clahe(planes, 2.0, (8, 8))
+    return preprocessing_graph.clahe(planes, 2.0, (8, 8))
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, None, None], tf.int32)])
 def clahe_other(planes):
-    return graph.clahe(planes, 3.7, (5, 3))
+    return preprocessing_graph.clahe(planes, 3.7, (5, 3))
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2], tf.float32)])
 def windows(image):
-    return graph.volume_window(image, SPECIFICATION)
+    return preprocessing_graph.volume_window(image, SPECIFICATION)
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2], tf.float32), tf.TensorSpec([2, 2], tf.float32)])
 def preprocessed(image, window):
-    return graph.preprocess_windowed(image, window, SPECIFICATION)
+    return preprocessing_graph.preprocess_windowed(image, window, SPECIFICATION)
 
 
 def random_picture(rng: np.random.Generator) -> np.ndarray:
@@ -80,7 +80,10 @@ def test_window_of_a_constant_image_is_one_unit_wide_or_the_least_that_float32_h
 def test_order_statistic_equals_sorting(percentile):
     values = np.random.default_rng(3).normal(0, 100, 10_007).astype(np.float32)
     expected = np.sort(values)[int((values.size - 1) * percentile / 100)]
-    assert graph.order_statistic(graph.sortable_keys(tf.constant(values)), percentile).numpy() == expected
+    assert (
+        preprocessing_graph.order_statistic(preprocessing_graph.sortable_keys(tf.constant(values)), percentile).numpy()
+        == expected
+    )
 
 
 @pytest.mark.parametrize("size", [(48, 48), (49, 47), (155, 240), (512, 300), (20, 90), (1, 7), (97, 97)])
@@ -94,5 +97,5 @@ def test_network_input_is_the_same_for_any_size(size):
 @pytest.mark.parametrize("size", [(48, 48), (155, 240), (31, 20), (300, 512)])
 def test_answers_are_brought_back_alike(size):
     square = np.random.default_rng(1).random((2, 48, 48)).astype(np.float32)
-    ours = graph.unfit_slices(tf.constant(square)[..., None], *size).numpy()
-    np.testing.assert_allclose(ours, fit.unfit_slices(square, *size), rtol=0, atol=2e-7)
+    ours = preprocessing_graph.unfit_slices(tf.constant(square)[..., None], *size).numpy()
+    np.testing.assert_allclose(ours, resize.unfit_slices(square, *size), rtol=0, atol=2e-7)

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from metseg.cli import _settings
 from metseg.errors import UsageError
-from metseg.training.search_space import DEFAULT_SEARCH, Dimension, parse_dimension, parse_search, readable
+from metseg.tuning.search_space import DEFAULT_SEARCH, Dimension, parse_dimension, parse_search, readable
 
 
 def convert(name: str, value: str) -> Any:

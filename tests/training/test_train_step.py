@@ -20,9 +20,9 @@ from components.preprocess.step import preprocess
 from components.train.step import train
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json
-from metseg.imaging.phantom import generate_cohort
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.volume import Case, load_image, load_mask
+from metseg.imaging.case import Case, load_image, load_mask
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.phantom import generate_cohort
 from metseg.scoring.operating_point import choose
 from metseg.settings import Settings
 from metseg.tracking import runs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metseg.dataset.records import write_case_records
-from metseg.imaging.specification import PreprocessingSpecification
+from metseg.dataset.tfrecords import write_case_records
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.training.configuration import TrainingConfiguration
 
 SIDE = 32

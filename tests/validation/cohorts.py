@@ -11,8 +11,8 @@ import numpy as np
 import pandas
 from numpy.typing import NDArray
 
+from metseg.dataset.image_statistics import slice_statistics
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.statistics import slice_statistics
 
 CHANNELS = ("t1n", "t1c")
 SPLIT_OF = {

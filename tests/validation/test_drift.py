@@ -18,9 +18,9 @@ from scipy import stats
 from metseg.errors import DataError
 from metseg.validation.drift import LEVEL, compare, index_by_chance, new_spacings, population_stability_index
 from metseg.validation.expectations import drift_expectations
-from metseg.validation.frames import make_frames
-from metseg.validation.reference import Distribution, Reference, bin_counts, describe, values_by_name
+from metseg.validation.reference_statistics import Distribution, Reference, bin_counts, describe, values_by_name
 from metseg.validation.suites import run_suites
+from metseg.validation.tables import make_frames
 from tests.validation.cohorts import cohort, images, sound
 
 Counts = st.lists(st.integers(0, 200), min_size=2, max_size=10)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from metseg.dataset.statistics import perceptual_hash
+from metseg.dataset.image_statistics import perceptual_hash
 from metseg.validation.duplicates import NEAR_BITS, near_copies, near_pairs
 
 

@@ -15,12 +15,12 @@ import pytest
 
 from metseg.dataset.ingest import ingest
 from metseg.errors import DataError, ValidationFailed
+from metseg.validation.cohort_validation import Finding, Verdict, finding_of, require, validate
 from metseg.validation.drift import compare, new_spacings
 from metseg.validation.expectations import drift_expectations, expectations
-from metseg.validation.frames import make_frames
-from metseg.validation.judge import Finding, Verdict, finding_of, require, validate
-from metseg.validation.reference import Reference, describe
+from metseg.validation.reference_statistics import Reference, describe
 from metseg.validation.suites import run_suites
+from metseg.validation.tables import make_frames
 from tests.validation.cohorts import (
     Cohort,
     Images,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metseg.dataset.statistics import head_hulls, slice_statistics, tilt_degrees
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.volume import Geometry
-from metseg.imaging.window import volume_window
+from metseg.dataset.image_statistics import head_hulls, slice_statistics, tilt_degrees
+from metseg.imaging.case import Geometry
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.window import volume_window
 
 
 def head(slices: int = 3, side: int = 40) -> np.ndarray:

@@ -12,10 +12,10 @@ from components.register.step import keep_reference
 from components.validate.step import validate
 from metseg.errors import ValidationFailed
 from metseg.files import read_json
-from metseg.imaging.volume import Case, Geometry
+from metseg.imaging.case import Case, Geometry
 from metseg.settings import Settings
-from metseg.tracking import registry, runs
-from metseg.validation.reference import describe
+from metseg.tracking import model_registry, runs
+from metseg.validation.reference_statistics import describe
 from tests.validation.cohorts import CHANNELS, SHAPE, Images, cohort, images
 
 MODEL = "brain-mets-segmentation-steps"
@@ -53,8 +53,8 @@ def registered(tracking, tmp_path: Path, of: Images) -> int:
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
     tracking.log_artifact(run, str(tmp_path / "MLmodel"), "model")
     keep_reference(tracking, run, folder, cohort(of)[0], tmp_path)
-    number = registry.register(tracking, MODEL, run, "model", {}, "")
-    registry.move_champion(tracking, MODEL, number)
+    number = model_registry.register(tracking, MODEL, run, "model", {}, "")
+    model_registry.move_champion(tracking, MODEL, number)
     return number
 
 
@@ -99,8 +99,8 @@ def test_a_champion_without_reference_statistics_is_no_obstacle(tracking, tmp_pa
     run = new_run(tracking)
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
     tracking.log_artifact(run, str(tmp_path / "MLmodel"), "model")
-    number = registry.register(tracking, "old", run, "model", {}, "")
-    registry.move_champion(tracking, "old", number)
+    number = model_registry.register(tracking, "old", run, "model", {}, "")
+    model_registry.move_champion(tracking, "old", number)
     assert champions_reference(tracking, "old") is None
     assert "has no reference/reference_statistics.json" in caplog.text
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from metseg.dataset.archives import top_folder, unpack, unpacked_bytes
 from metseg.dataset.cache import DataCache
-from metseg.dataset.references.grammar import (
+from metseg.dataset.disk_space import require_room
+from metseg.dataset.references.syntax import (
     GRAMMAR,
     Archive,
     Folder,
@@ -18,7 +19,6 @@ from metseg.dataset.references.grammar import (
     S3Prefix,
     parse,
 )
-from metseg.dataset.room import require_room
 from metseg.dataset.version import HashTable, data_version
 from metseg.errors import DataError
 

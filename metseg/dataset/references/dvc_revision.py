@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from metseg.dataset.cache import DataCache
-from metseg.dataset.references.access import git_access
-from metseg.dataset.references.fetching import RemoteFile, attempts, fetch
-from metseg.dataset.references.grammar import GitRevision
+from metseg.dataset.references.downloads import RemoteFile, attempts, fetch
+from metseg.dataset.references.git_credentials import git_access
+from metseg.dataset.references.syntax import GitRevision
 from metseg.dataset.version import HashTable, listing_version
 from metseg.errors import DataError
-from metseg.patience import away, chain, hopeless, patience
+from metseg.retry_deadline import away, chain, hopeless, patience
 from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from metseg.dataset.cache import DataCache
-from metseg.dataset.references.fetching import RemoteFile, WrongContent, attempts, fetch
-from metseg.dataset.references.grammar import S3Archive, S3Prefix
+from metseg.dataset.references.downloads import RemoteFile, WrongContent, attempts, fetch
+from metseg.dataset.references.syntax import S3Archive, S3Prefix
 from metseg.dataset.version import PASSED_OVER, HashTable
 from metseg.errors import DataError
-from metseg.patience import away, hopeless, patience
+from metseg.retry_deadline import away, hopeless, patience
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _PERMANENT = {"400", "401", "403", "404", "412", "AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "NoSuchKey"}

@@ -15,7 +15,7 @@ from metseg.imaging.layouts.pseudonymous import cover, under_pseudonyms
 from metseg.imaging.layouts.source import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
 from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
-from metseg.privacy import Pseudonyms, pseudonyms_everywhere
+from metseg.pseudonyms import Pseudonyms, pseudonyms_everywhere
 
 AUTO = "auto"
 LAYOUTS: tuple[Layout, ...] = (

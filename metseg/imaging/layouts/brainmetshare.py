@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.formats import bare_stem
+from metseg.imaging.case import Geometry
+from metseg.imaging.io import bare_stem
+from metseg.imaging.io.pictures import is_grey, is_picture, read_picture
 from metseg.imaging.layouts.masks import labels_note, read_mask_picture
 from metseg.imaging.layouts.source import (
     CaseSource,
@@ -27,8 +29,6 @@ from metseg.imaging.layouts.source import (
     visible,
 )
 from metseg.imaging.layouts.volumes import DEFAULT_CHANNELS, VolumeCase, volume_cohort, volumes_by_name
-from metseg.imaging.picture import is_grey, is_picture, read_picture
-from metseg.imaging.volume import Geometry
 
 CASE = re.compile(r"Mets_\w+")
 PICTURES = {"1": "t1n", "3": "t2f", "0": "t1c", "2": "t1gd"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metseg.errors import DataError
-from metseg.imaging.formats import bare_stem, is_nifti
+from metseg.imaging.io import bare_stem, is_nifti
 from metseg.imaging.layouts.masks import lesion_labels
 from metseg.imaging.layouts.names import BRATS, patient_and_timepoint
 from metseg.imaging.layouts.source import LayoutOptions, SourceCohort, listed, visible

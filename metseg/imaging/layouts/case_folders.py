@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from metseg.errors import DataError
-from metseg.imaging.formats import bare_stem, is_volume
+from metseg.imaging.io import bare_stem, is_volume
 from metseg.imaging.layouts.names import patient_and_timepoint
 from metseg.imaging.layouts.source import LayoutOptions, SourceCohort, listed, visible
 from metseg.imaging.layouts.volumes import VolumeCase, volume_cohort, volumes_by_name

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.dicom import Series, read_grid, read_series, series_of
-from metseg.imaging.dicom_channels import CHANNELS, channel_of, matches
-from metseg.imaging.dicom_headers import Header, Scan, files_under, is_dicom, scan
-from metseg.imaging.dicom_masks import Regions, read_mask, regions_of
-from metseg.imaging.dicom_planes import canonical
+from metseg.imaging.dicom.geometry import canonical
+from metseg.imaging.dicom.headers import Header, Scan, files_under, is_dicom, scan
+from metseg.imaging.dicom.mask_reader import Regions, read_mask, regions_of
+from metseg.imaging.dicom.sequences import CHANNELS, channel_of, matches
+from metseg.imaging.dicom.series import Series, read_grid, read_series, series_of
 from metseg.imaging.layouts.masks import LABEL_SETS, lesion_labels
 from metseg.imaging.layouts.source import CaseSource, LayoutOptions, LoadedCase, SourceCohort, listed
-from metseg.privacy import Pseudonyms
+from metseg.pseudonyms import Pseudonyms
 
 DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")
 ALL_REGIONS = "all"

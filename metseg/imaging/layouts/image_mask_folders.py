@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.formats import bare_stem, is_image, is_volume
+from metseg.imaging.case import Geometry
+from metseg.imaging.io import bare_stem, is_image, is_volume
+from metseg.imaging.io.pictures import is_grey, is_stack, read_picture, read_stack
 from metseg.imaging.layouts.masks import labels_note, lesion_of_greys
 from metseg.imaging.layouts.names import patient_and_timepoint
 from metseg.imaging.layouts.source import (
@@ -29,8 +31,6 @@ from metseg.imaging.layouts.source import (
     visible,
 )
 from metseg.imaging.layouts.volumes import VolumeCase, volume_cohort
-from metseg.imaging.picture import is_grey, is_stack, read_picture, read_stack
-from metseg.imaging.volume import Geometry
 
 GREY = ("image",)
 COLOURS = ("red", "green", "blue")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.picture import is_grey, is_lossy, read_picture
+from metseg.imaging.io.pictures import is_grey, is_lossy, read_picture
 
 LOSSY_THRESHOLD = 127
 LABEL_SETS = {"core": (1, 3), "whole": (1, 2, 3), "enhancing": (3,)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.formats import bare_stem
+from metseg.imaging.io import bare_stem
 from metseg.imaging.layouts.masks import labels_note, lesion_labels
 from metseg.imaging.layouts.names import patient_and_timepoint
 from metseg.imaging.layouts.source import LayoutOptions, SourceCohort, listed, visible

@@ -12,7 +12,7 @@ from pathlib import Path
 from metseg.dataset.version import data_files
 from metseg.errors import DataError, UsageError
 from metseg.imaging.layouts.source import CaseSource, LoadedCase, SourceCohort, natural
-from metseg.privacy import Pseudonyms
+from metseg.pseudonyms import Pseudonyms
 
 SHORTEST = 3
 """Letters of a name that is replaced in a message: shorter ones occur in any word."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.volume import Geometry
+from metseg.imaging.case import Geometry
 
 SHOWN = 5
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
+from metseg.imaging.case import Geometry
+from metseg.imaging.io.pictures import read_picture
 from metseg.imaging.layouts.masks import labels_note, read_mask_picture
 from metseg.imaging.layouts.source import (
     CaseSource,
@@ -25,8 +27,6 @@ from metseg.imaging.layouts.source import (
     require_same_size,
     visible,
 )
-from metseg.imaging.picture import read_picture
-from metseg.imaging.volume import Geometry
 
 CHANNELS = ("t1n", "t2f", "t1c")
 DATED = re.compile(r"(?P<patient>TCGA_\w{2}_\w{4})_(?P<date>\d{8})")

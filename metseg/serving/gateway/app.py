@@ -17,11 +17,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from metseg.serving.gateway.guard import Guard, Metrics
 from metseg.serving.gateway.jobs import Job, Jobs
-from metseg.serving.gateway.problems import Problem
+from metseg.serving.gateway.middleware import Guard, Metrics
+from metseg.serving.gateway.problem_details import Problem
 from metseg.serving.gateway.routes import Gateway, operations, segmentations
-from metseg.serving.gateway.segmenting import Segmenter
+from metseg.serving.gateway.segmentation_service import Segmenter
 from metseg.serving.gateway.settings import GatewaySettings
 
 SWEEP_SECONDS = 60.0

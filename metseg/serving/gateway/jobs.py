@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metseg.files import write_json
-from metseg.serving.gateway.intake import Intake
-from metseg.serving.gateway.problems import problem_of
+from metseg.serving.gateway.problem_details import problem_of
+from metseg.serving.gateway.upload_validation import Intake
 
 LOGGER = logging.getLogger(__name__)
 

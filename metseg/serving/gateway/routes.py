@@ -18,11 +18,10 @@ from starlette.requests import ClientDisconnect
 
 from metseg.errors import MetsegError, ServingError
 from metseg.serving.gateway import uploads
-from metseg.serving.gateway.guard import Metrics, owner_of
-from metseg.serving.gateway.intake import take_in
+from metseg.serving.gateway.api_docs import page
 from metseg.serving.gateway.jobs import Job, Jobs
-from metseg.serving.gateway.page import page
-from metseg.serving.gateway.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of
+from metseg.serving.gateway.middleware import Metrics, owner_of
+from metseg.serving.gateway.problem_details import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of
 from metseg.serving.gateway.schemas import (
     EXAMPLE_ID,
     UPLOAD,
@@ -32,8 +31,9 @@ from metseg.serving.gateway.schemas import (
     Result,
     Segmentation,
 )
-from metseg.serving.gateway.segmenting import Segmenter
+from metseg.serving.gateway.segmentation_service import Segmenter
 from metseg.serving.gateway.settings import GatewaySettings
+from metseg.serving.gateway.upload_validation import take_in
 
 MEDIA_TYPES = {
     ".gz": "application/gzip",

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from metseg.imaging.formats import bare_stem
-from metseg.serving.gateway.problems import Problem
+from metseg.imaging.io import bare_stem
+from metseg.serving.gateway.problem_details import Problem
 from metseg.serving.gateway.settings import GatewaySettings
 
 MOST_FILES = 16

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import ServingError
-from metseg.serving.connection import open_channel
-from metseg.serving.protos import (
+from metseg.serving.client.channel import open_channel
+from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
+from metseg.serving.reconciliation.outcome import Unreachable
+from metseg.tensorflow_protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
@@ -22,8 +24,6 @@ from metseg.serving.protos import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
-from metseg.serving.reconciliation.outcome import Unreachable
-from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
 
 AVAILABLE = "AVAILABLE"
 END = "END"

@@ -15,13 +15,13 @@ from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
 from metseg.retention import version_days
-from metseg.serving.reconciliation.aliases import REASON_TAG, AliasRegistry, Wanted, label_tag
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.reconciler import Reconciler
-from metseg.serving.reconciliation.volume import ServingVolume
+from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegistry, Wanted, label_tag
+from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
-from metseg.tracking.registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, SERVING_TAG
+from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, SERVING_TAG
 
 LOGGER = logging.getLogger(__name__)
 
@@ -140,10 +140,10 @@ def _server(settings: Settings, volume: ServingVolume) -> Iterator[str]:
             f"METSEG_SERVED_BASE_PATH is {settings.served_base_path}, but METSEG_MODEL_SERVER names no server that "
             "sees the models there: set both, or none"
         )
-    from metseg.quiet import import_tensorflow
+    from metseg.quiet_tensorflow import import_tensorflow
 
     import_tensorflow()
-    from metseg.serving.server import ModelServer, ServerOptions
+    from metseg.serving.server.model_server import ModelServer, ServerOptions
 
     volume.prepare()
     options = ServerOptions(

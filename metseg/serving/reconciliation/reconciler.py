@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from metseg.serving.model_config import ServedModel
-from metseg.serving.reconciliation.admission import Admission
-from metseg.serving.reconciliation.aliases import AliasRegistry, Wanted, label_tag
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.outcome import Outcome, Refused
-from metseg.serving.reconciliation.steering import Steering
-from metseg.serving.reconciliation.volume import ServingVolume
-from metseg.tracking.registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, VERIFIED
+from metseg.serving.reconciliation.registry_state import AliasRegistry, Wanted, label_tag
+from metseg.serving.reconciliation.server_sync import Steering
+from metseg.serving.reconciliation.serving_volume import ServingVolume
+from metseg.serving.reconciliation.verification import Admission
+from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, VERIFIED
 
 LOGGER = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from typing import Any
 import streamlit as st
 
 from metseg.errors import MetsegError
-from metseg.serving.viewer.answers import Answer
+from metseg.serving.viewer.model_versions import Served, Survey, survey
 from metseg.serving.viewer.options import ViewerOptions
 from metseg.serving.viewer.panels import session
-from metseg.serving.viewer.panels.choosing import choose_models, choose_study
 from metseg.serving.viewer.panels.details import show_details
+from metseg.serving.viewer.panels.sidebar import choose_models, choose_study
 from metseg.serving.viewer.panels.workspace import Scene, show_workspace
-from metseg.serving.viewer.served import Served, Survey, survey
+from metseg.serving.viewer.predictions import Answer
 from metseg.settings import apply_defaults
 
 DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metseg.imaging.window import apply_window
+from metseg.imaging.preprocessing.window import apply_window
 
 Colour = tuple[int, int, int]
 

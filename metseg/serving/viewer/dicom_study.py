@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.dicom import Series, read_series, series_of
-from metseg.imaging.dicom_channels import CHANNELS, channel_of
-from metseg.imaging.dicom_headers import Header, scan
-from metseg.imaging.dicom_masks import read_mask, regions_of
-from metseg.imaging.dicom_planes import Grid, canonical
-from metseg.privacy import Pseudonyms
+from metseg.imaging.dicom.geometry import Grid, canonical
+from metseg.imaging.dicom.headers import Header, scan
+from metseg.imaging.dicom.mask_reader import read_mask, regions_of
+from metseg.imaging.dicom.sequences import CHANNELS, channel_of
+from metseg.imaging.dicom.series import Series, read_series, series_of
+from metseg.pseudonyms import Pseudonyms
 from metseg.serving.viewer.study import Study
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from metseg.imaging.formats import mask_suffix, write_mask_like
-from metseg.imaging.volume import Geometry
+from metseg.imaging.case import Geometry
+from metseg.imaging.io import mask_suffix, write_mask_like
 from metseg.scoring.lesion_table import lesion_record
-from metseg.serving.viewer.answers import Answer
 from metseg.serving.viewer.compositing import FIRST, to_png
-from metseg.serving.viewer.planes import AXIAL, PLANES, Plane, Position, clipped
-from metseg.serving.viewer.render import Look, draw
+from metseg.serving.viewer.predictions import Answer
+from metseg.serving.viewer.rendering import Look, draw
+from metseg.serving.viewer.slices import AXIAL, PLANES, Plane, Position, clipped
 from metseg.serving.viewer.study import Study
 
 DISCLAIMER = "metseg: research use only, not a medical device"

@@ -33,10 +33,10 @@ def read_card(model: str, version: int, settings: Settings) -> RegistryCard:
                 "There is no MLflow registry in this workspace: start the viewer where `metseg run` was started, or "
                 "set MLFLOW_TRACKING_URI."
             )
-    from metseg.tracking import registry, runs
+    from metseg.tracking import model_registry, runs
 
     client = runs.client(settings)
-    found = registry.version(client, model, version)
+    found = model_registry.version(client, model, version)
     if found is None:
         raise MetsegError(f"The registry knows no version {version} of {model}.")
     text = str(client.get_model_version(model, str(version)).description or "")

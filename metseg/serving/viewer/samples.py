@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.formats import bare_stem, is_image
+from metseg.imaging.io import bare_stem, is_image
 from metseg.imaging.layouts import LayoutOptions, open_cohort
 from metseg.imaging.orientation import geometry_of, to_canonical
-from metseg.imaging.phantom import phantom_case
-from metseg.privacy import pseudonyms_everywhere
+from metseg.phantom import phantom_case
+from metseg.pseudonyms import pseudonyms_everywhere
 from metseg.serving.viewer.study import Study
 from metseg.serving.viewer.uploads import TRUTH, open_images, roles_of, truth_of
 

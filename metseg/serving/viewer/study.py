@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.formats import Original
-from metseg.imaging.specification import PreprocessingSpecification
-from metseg.imaging.volume import Geometry
-from metseg.imaging.window import channel_window
-from metseg.serving.viewer.planes import Shape
+from metseg.imaging.case import Geometry
+from metseg.imaging.io import Original
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.window import channel_window
+from metseg.serving.viewer.slices import Shape
 
 
 @dataclass(frozen=True, eq=False)

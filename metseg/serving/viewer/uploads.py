@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from metseg.dataset.archives import Limits, is_archive, unpack
 from metseg.errors import DataError
-from metseg.imaging.dicom_channels import CHANNELS
-from metseg.imaging.dicom_headers import is_dicom
-from metseg.imaging.formats import (
+from metseg.imaging.case import Geometry
+from metseg.imaging.dicom.headers import is_dicom
+from metseg.imaging.dicom.sequences import CHANNELS
+from metseg.imaging.grids import require_same_grid
+from metseg.imaging.io import (
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     Original,
@@ -26,9 +28,7 @@ from metseg.imaging.formats import (
     is_volume,
     read_image,
 )
-from metseg.imaging.grids import require_same_grid
 from metseg.imaging.layouts.masks import lesion_of_greys
-from metseg.imaging.volume import Geometry
 from metseg.serving.viewer.dicom_study import read_dicom_study
 from metseg.serving.viewer.study import Study
 

@@ -1,8 +1,8 @@
 """`metseg submit` and what it speaks to."""
 
 from pipelines.compiling import COMPILED
-from pipelines.submission.package import documents
-from pipelines.submission.specification import Specification
+from pipelines.submission.pipeline_package import documents
+from pipelines.submission.pipeline_steps import Specification
 from pipelines.submission.submit import REFERENCE
 
 DATA = ("--param", f"{REFERENCE}=s3://scans/2026")

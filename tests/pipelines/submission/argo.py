@@ -1,7 +1,7 @@
 """The entries that Kubeflow gives of Argo's nodes, made from a specification by Argo's own rules.
 
-A twin of what `pipelines.submission.nodes` reads, and made in the opposite direction: from the tree of nodes to the
-entries. `test_nodes.py` holds it against the recordings of a real Kubeflow.
+A twin of what `pipelines.submission.argo_nodes` reads, and made in the opposite direction: from the tree of nodes to
+the entries. `test_nodes.py` holds it against the recordings of a real Kubeflow.
 
 Rules (Argo 4.0, seen in the recordings):
 

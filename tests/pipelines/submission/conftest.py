@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request, Response
 from metseg import cli
 from metseg.settings import Settings
 from metseg.tracking import runs
-from pipelines.submission import following
+from pipelines.submission import run_monitor
 from pipelines.submission import submit as submission
 from tests.pipelines.submission.kubeflow_server import Kubeflow, serving
 
@@ -27,9 +27,9 @@ def bare(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    monkeypatch.setattr(following, "INTERVAL", 0.001)
-    monkeypatch.setattr(following, "LOG_INTERVAL", 0.0)
-    monkeypatch.setattr(following, "LOG_SHARE", 0)
+    monkeypatch.setattr(run_monitor, "INTERVAL", 0.001)
+    monkeypatch.setattr(run_monitor, "LOG_INTERVAL", 0.0)
+    monkeypatch.setattr(run_monitor, "LOG_SHARE", 0)
     monkeypatch.setattr(submission, "LOOK_AGAIN_SECONDS", (0.0,))
 
 

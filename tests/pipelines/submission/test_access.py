@@ -13,7 +13,7 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from metseg import cli
-from pipelines.submission.token import expired_since
+from pipelines.submission.kubeflow_token import expired_since
 from tests.pipelines.submission import DATA, recorded
 from tests.pipelines.submission.kubeflow_server import serving
 

@@ -9,8 +9,8 @@ import pytest
 from metseg.progress import LOG_TAG
 from metseg.settings import Settings
 from metseg.tracking import runs
-from pipelines.submission.cluster import waiting_reason
-from pipelines.submission.following import ending
+from pipelines.submission.pod_events import waiting_reason
+from pipelines.submission.run_monitor import ending
 from tests.pipelines.submission import DATA, recorded
 from tests.pipelines.submission.kubeflow_server import Kubeflow
 

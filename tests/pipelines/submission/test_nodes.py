@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pipelines.compiling import COMPILED
-from pipelines.submission.nodes import Nodes, Standing, fnv1a
-from pipelines.submission.package import documents
-from pipelines.submission.specification import Specification, Step
+from pipelines.submission.argo_nodes import Nodes, Standing, fnv1a
+from pipelines.submission.pipeline_package import documents
+from pipelines.submission.pipeline_steps import Specification, Step
 from tests.pipelines.submission import recorded
 from tests.pipelines.submission.argo import CACHED, Tree
 

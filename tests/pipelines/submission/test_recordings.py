@@ -14,7 +14,7 @@ import pytest
 from metseg.progress import LOG_TAG
 from metseg.settings import Settings
 from metseg.tracking import runs
-from pipelines.submission import command, following
+from pipelines.submission import run_monitor, submit_command
 from tests.pipelines.submission import recorded
 
 IMPLEMENTATION = "metadata-0-3-system-container-impl"
@@ -158,7 +158,7 @@ def test_recorded_run_is_told_with_its_names_count_pod_words_and_exit_code(submi
         if len(looks) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "Follower", partial(following.Follower, sleep=interrupted))
+    monkeypatch.setattr(submit_command, "Follower", partial(run_monitor.Follower, sleep=interrupted))
     expected, run = RUNS[name], recorded.play(kubeflow, name)
     left, kubeflow.logs = leave(run, **expected.tags), dict(expected.logs)
     code, said = submit("--follow", run)

@@ -10,10 +10,10 @@ import yaml
 
 from metseg.errors import KubeflowError, UsageError
 from pipelines.compiling import COMPILED
-from pipelines.submission.client import Kubeflow as Client
-from pipelines.submission.package import package
+from pipelines.submission.kubeflow_client import Kubeflow as Client
+from pipelines.submission.kubeflow_token import TokenSource
+from pipelines.submission.pipeline_package import package
 from pipelines.submission.submit import REFERENCE, RUN_NAME
-from pipelines.submission.token import TokenSource
 from tests.pipelines.submission import DATA
 from tests.pipelines.submission.kubeflow_server import UNAVAILABLE, Kubeflow
 from tests.pipelines.submission.schema import INVALID, Refused, check, routes

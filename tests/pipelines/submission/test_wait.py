@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from metseg.progress import LOG_TAG, STEP_TAG, TAG
 from metseg.settings import Settings
 from metseg.tracking import runs
-from pipelines.submission import following
+from pipelines.submission import run_monitor
 from tests.pipelines.submission import DATA, titles
 from tests.pipelines.submission.argo import CACHED
 
@@ -187,7 +187,7 @@ def test_kubeflow_that_is_away_for_a_while_is_asked_again(submit, kubeflow, mlfl
 
 
 def test_kubeflow_that_stays_away_leaves_the_end_unknown(submit, kubeflow, mlflow_says, monkeypatch):
-    monkeypatch.setattr(following, "PATIENCE", 0.05)
+    monkeypatch.setattr(run_monitor, "PATIENCE", 0.05)
     mlflow_says(verdict="promote", winner="unet", registered_version="1")
     leave = kubeflow.started
 
@@ -278,7 +278,7 @@ def test_waiting_pod_is_spoken_of_after_two_minutes_with_the_command_that_says_w
 
 
 def test_pods_that_cannot_be_told_apart_are_told_by_their_logs(submit, kubeflow, mlflow_says, monkeypatch):
-    monkeypatch.setattr(following, "LOG_INTERVAL", 60.0)
+    monkeypatch.setattr(run_monitor, "LOG_INTERVAL", 60.0)
     mlflow_says(verdict="promote", winner="unet", registered_version="1")
     kubeflow.started_before = 300
     kubeflow.together = True

@@ -42,7 +42,7 @@ def export_models(base_path: Path) -> None:
     """Version 1 marks what is bright; version 2 is untrained, equalises, and has the same channels."""
     import tensorflow as tf
 
-    from metseg.imaging.specification import PreprocessingSpecification
+    from metseg.imaging.preprocessing.specification import PreprocessingSpecification
     from metseg.training.export import ServedSegmentation, signatures
 
     for version, build in ((1, bright_network), (2, untrained_network)):

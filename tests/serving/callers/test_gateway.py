@@ -23,12 +23,12 @@ from PIL import Image
 from schemathesis.checks import CHECKS
 
 from metseg.errors import DataError, UsageError
-from metseg.serving.client import SegmentationClient
-from metseg.serving.gateway.guard import is_loopback
-from metseg.serving.gateway.intake import Intake
+from metseg.serving.client.segmentation_client import SegmentationClient
 from metseg.serving.gateway.jobs import Job, Jobs
-from metseg.serving.gateway.problems import problem_of, without_names
+from metseg.serving.gateway.middleware import is_loopback
+from metseg.serving.gateway.problem_details import problem_of, without_names
 from metseg.serving.gateway.settings import GatewaySettings
+from metseg.serving.gateway.upload_validation import Intake
 from tests.conftest import ROOT
 from tests.privacy_search import found
 from tests.serving.callers.conftest import head, write_head

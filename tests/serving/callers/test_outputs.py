@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from metseg.cli import app
 from metseg.errors import DataError, UsageError
-from metseg.imaging.volume import Geometry
+from metseg.imaging.case import Geometry
 from metseg.scoring.lesion_table import lesion_labels, lesion_table
-from metseg.serving.cases import find_cases
-from metseg.serving.client import SegmentationClient
-from metseg.serving.predict import predict_files
+from metseg.serving.client.batch_predict import predict_files
+from metseg.serving.client.inputs import find_cases
+from metseg.serving.client.segmentation_client import SegmentationClient
 from tests.imaging.dicom_cohorts import AXIAL, SAGITTAL, Study, write_series
 from tests.serving.callers.conftest import AFFINE, head, write_head
 from tests.serving.callers.models import CHANNELS, MODEL, THRESHOLD

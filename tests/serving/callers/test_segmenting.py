@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from metseg.errors import DeadlineExceeded, NotServed, RequestRefused, ServerBusy, ServerUnavailable, ServingError
-from metseg.imaging.volume import Geometry
-from metseg.serving.chunks import BLOCK, chunks_of
-from metseg.serving.client import SegmentationClient
-from metseg.serving.protos import predict_pb2, prediction_service_pb2_grpc
+from metseg.imaging.case import Geometry
+from metseg.serving.client.chunks import BLOCK, chunks_of
+from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
 from tests.serving.callers.conftest import head
 from tests.serving.callers.models import MINIMUM_VOLUME_MM3, MODEL, THRESHOLD
 
@@ -222,7 +222,7 @@ def test_the_client_starts_in_under_a_second_without_tensorflow(address: str) ->
 import sys
 import time
 import numpy as np
-from metseg.serving.client import SegmentationClient
+from metseg.serving.client.segmentation_client import SegmentationClient
 client = SegmentationClient("{address}", "{MODEL}")
 print(time.process_time())
 client.segment(np.ones((1, 16, 16, 3)))

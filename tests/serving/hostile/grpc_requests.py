@@ -13,7 +13,8 @@ import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from metseg.serving.protos import (
+from metseg.serving.codec.tensor_proto import to_tensor_proto
+from metseg.tensorflow_protos import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -24,7 +25,6 @@ from metseg.serving.protos import (
     tensor_pb2,
     types_pb2,
 )
-from metseg.serving.tensors import to_tensor_proto
 from tests.serving.hostile.messages import (
     INVALID,
     OK,

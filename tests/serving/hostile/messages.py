@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metseg.serving.protos import predict_pb2, tensor_pb2, types_pb2
+from metseg.tensorflow_protos import predict_pb2, tensor_pb2, types_pb2
 from tests.serving.hostile.target import EXPORTED, PREDICT, HostileTarget
 from tests.serving.hostile.volley import Code
 

@@ -15,9 +15,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
 from metseg.serving.model_config import write_model_config
-from metseg.serving.protos import predict_pb2
-from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
+from metseg.tensorflow_protos import predict_pb2
 from tests.serving.callers import models
 from tests.serving.conformance import model as conformance
 from tests.serving.conformance.test_rest import ask

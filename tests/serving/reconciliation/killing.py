@@ -64,7 +64,7 @@ def main() -> None:
     import mlflow.store.tracking.sqlalchemy_store
     import mlflow.tracking  # noqa: F401
 
-    import metseg.serving.reconciliation.loop
+    import metseg.serving.reconciliation.daemon
     import metseg.serving.reconciliation.reconciler  # noqa: F401
 
     server, name = sys.argv[1:]

@@ -21,15 +21,15 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.serving.protos import model_pb2, predict_pb2, prediction_service_pb2_grpc
-from metseg.serving.publish import saved_model_digest
-from metseg.serving.reconciliation.aliases import AliasRegistry
+from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
+from metseg.serving.publishing import saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.limits import Limits
 from metseg.serving.reconciliation.reconciler import Reconciler
-from metseg.serving.reconciliation.volume import ServingVolume
-from metseg.serving.tensors import from_tensor_proto, to_tensor_proto
+from metseg.serving.reconciliation.registry_state import AliasRegistry
+from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
+from metseg.tensorflow_protos import model_pb2, predict_pb2, prediction_service_pb2_grpc
 from metseg.tracking import runs
 from tests.mlflow_store import fresh_store
 from tests.serving.server_process import METSEG, Said, ServerProcess

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from metseg.serving.reconciliation.aliases import AliasRegistry
 from metseg.serving.reconciliation.connection import ServerConnection
+from metseg.serving.reconciliation.daemon import Health, Loop
 from metseg.serving.reconciliation.limits import Limits
-from metseg.serving.reconciliation.loop import Health, Loop
 from metseg.serving.reconciliation.outcome import Unreachable
 from metseg.serving.reconciliation.reconciler import Reconciler
+from metseg.serving.reconciliation.registry_state import AliasRegistry
 from tests.serving.ports import free_port
 from tests.serving.reconciliation.laboratory import Laboratory, reconciling
 from tests.serving.server_process import METSEG, ServerProcess
@@ -33,7 +33,7 @@ def loop_at(laboratory: Laboratory, address: str, names: list[str], health: Path
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "metseg.serving.reconciliation.loop"]
+    return [record.getMessage() for record in caplog.records if record.name == "metseg.serving.reconciliation.daemon"]
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_mlflow_that_is_not_there_is_unreachable(
 def test_another_reconciler_is_named_and_its_end_frees_the_folder(laboratory: Laboratory, name: str) -> None:
     hold = (
         "import sys, time; from pathlib import Path; "
-        "from metseg.serving.reconciliation.volume import ServingVolume\n"
+        "from metseg.serving.reconciliation.serving_volume import ServingVolume\n"
         "with ServingVolume(Path(sys.argv[1])).exclusive(60): print('held', flush=True); time.sleep(600)"
     )
     other = subprocess.Popen(

@@ -14,7 +14,7 @@ from components.promote.step import promote as promote_step
 from metseg.errors import MetsegError, PublishError
 from metseg.files import read_json, write_json
 from metseg.report.files import FIGURES, OVERLAY, REPORT, SUMMARY
-from metseg.serving.client import SegmentationClient
+from metseg.serving.client.segmentation_client import SegmentationClient
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.promotion import FollowingElsewhere, FollowingHere, promote, rollback
 from metseg.tracking import runs

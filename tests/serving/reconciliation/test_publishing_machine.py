@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import metseg.serving
-from metseg.serving.publish import saved_model_digest
+from metseg.serving.publishing import saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.server import ModelServer, ServerOptions
-from metseg.tracking.registry import LABELS
+from metseg.serving.server.model_server import ModelServer, ServerOptions
+from metseg.tracking.model_registry import LABELS
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, settings_in
 
 pytestmark = pytest.mark.kills

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metseg.serving.client import SegmentationClient
+from metseg.serving.client.segmentation_client import SegmentationClient
 from metseg.serving.model_config import read_model_config, write_model_config
-from metseg.serving.publish import publish, saved_model_digest
+from metseg.serving.publishing import publish, saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.outcome import Outcome
 from metseg.serving.reconciliation.reconciler import Reconciler
-from metseg.serving.reconciliation.volume import ServingVolume
+from metseg.serving.reconciliation.serving_volume import ServingVolume
 from tests.serving.reconciliation.laboratory import LIMITS, Laboratory, answer, request
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from metseg.serving.reconciliation.aliases import AliasRegistry
 from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.reconciliation.loop import Health, Loop
+from metseg.serving.reconciliation.daemon import Health, Loop
 from metseg.serving.reconciliation.reconciler import Reconciler
+from metseg.serving.reconciliation.registry_state import AliasRegistry
 from tests.serving.reconciliation.laboratory import LIMITS, Laboratory, reconciling, settings_in
 from tests.serving.reconciliation.mlflow_server import MlflowServer
 from tests.serving.server_process import ServerProcess

@@ -17,7 +17,7 @@ import pytest
 from components.ingest.step import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.tracking import registry, runs
+from metseg.tracking import model_registry, runs
 from metseg.tracking.lineage import find_version, trace
 from tests.dataset.cohorts import brats_case, brats_cohort
 from tests.dataset.s3_server import BUCKET, S3Server, running
@@ -141,4 +141,4 @@ def test_commands_go_the_same_way(laboratory: Laboratory) -> None:
     )
     states = {link["name"]: link["state"] for link in json.loads(done.stdout)}
     assert states["registry version"] == "there", done.stdout + done.stderr
-    assert registry.version_of_alias(laboratory.mlflow, NAME, "champion") is not None
+    assert model_registry.version_of_alias(laboratory.mlflow, NAME, "champion") is not None

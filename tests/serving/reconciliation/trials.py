@@ -13,7 +13,7 @@ from typing import Self
 import grpc
 import numpy as np
 
-from metseg.serving.publish import saved_model_digest
+from metseg.serving.publishing import saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
 from tests.serving.reconciliation.killing import Reconciling
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, answer, request, stub_of

@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from metseg.errors import DataError
-from metseg.imaging.volume import Geometry
+from metseg.imaging.case import Geometry
 from metseg.scoring.lesion_table import lesion_table
-from metseg.serving.viewer.agreement import agreement, also_marked
+from metseg.serving.viewer.mask_comparison import agreement, also_marked
 
 MASKS = arrays(np.bool_, (4, 5, 6), elements=st.sampled_from([False] * 4 + [True]))
 SPACING = (4.0, 1.5, 1.0)

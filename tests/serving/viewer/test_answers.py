@@ -18,16 +18,16 @@ import pytest
 from PIL import Image
 
 from metseg.errors import DataError, ServingError, UsageError
-from metseg.imaging.volume import Geometry
+from metseg.imaging.case import Geometry
 from metseg.serving.viewer import downloads
-from metseg.serving.viewer.agreement import agreement
-from metseg.serving.viewer.answers import Answer, Desk, ask
 from metseg.serving.viewer.compositing import FIRST, to_jpeg
+from metseg.serving.viewer.mask_comparison import agreement
+from metseg.serving.viewer.model_versions import Served, pair_to_show, survey
 from metseg.serving.viewer.options import ViewerOptions
-from metseg.serving.viewer.planes import PLANES
-from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw
+from metseg.serving.viewer.predictions import Answer, Desk, ask
+from metseg.serving.viewer.rendering import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw
 from metseg.serving.viewer.samples import SampleFolder, open_phantom, phantom_samples
-from metseg.serving.viewer.served import Served, pair_to_show, survey
+from metseg.serving.viewer.slices import PLANES
 from metseg.serving.viewer.study import Study
 from metseg.serving.viewer.uploads import Upload, open_uploads, roles_of
 from tests.serving.conftest import MODEL
@@ -242,7 +242,7 @@ def test_options_reach_the_page_through_the_environment(monkeypatch, tmp_path):
 
 def test_the_page_imports_neither_tensorflow_nor_mlflow():
     code = (
-        "import sys, metseg.serving.viewer.panels.details, metseg.serving.viewer.panels.choosing; "
+        "import sys, metseg.serving.viewer.panels.details, metseg.serving.viewer.panels.sidebar; "
         "assert not {'tensorflow', 'keras', 'mlflow', 'models'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metseg.imaging.nifti import read_nifti
-from metseg.serving.viewer.planes import (
+from metseg.imaging.io.nifti import read_nifti
+from metseg.serving.viewer.slices import (
     AXIAL,
     CORONAL,
     PLANES,

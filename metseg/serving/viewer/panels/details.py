@@ -9,13 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from metseg.errors import MetsegError
-from metseg.scoring.contacts import Spacing
+from metseg.scoring.lesion_matching import Spacing
 from metseg.scoring.patient import PatientScores, score_patient
 from metseg.serving.viewer import downloads
-from metseg.serving.viewer.agreement import Agreement, agreement
-from metseg.serving.viewer.answers import Answer
+from metseg.serving.viewer.mask_comparison import Agreement, agreement
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.panels.workspace import LOOK_KEY, Scene
+from metseg.serving.viewer.predictions import Answer
 from metseg.serving.viewer.registry_card import RegistryCard, read_card
 from metseg.settings import Settings
 

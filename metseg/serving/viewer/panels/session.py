@@ -6,9 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from metseg.serving.client import SegmentationClient
-from metseg.serving.viewer.answers import Desk
-from metseg.serving.viewer.planes import Position, clipped
+from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.viewer.predictions import Desk
+from metseg.serving.viewer.slices import Position, clipped
 from metseg.serving.viewer.study import Study
 
 _STUDY, _POSITION, _LESION, _SERIAL = "study", "position", "lesion", "serial"

@@ -9,13 +9,13 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from metseg.serving.viewer import components
-from metseg.serving.viewer.agreement import also_marked
-from metseg.serving.viewer.answers import Answer
 from metseg.serving.viewer.components import Viewport
 from metseg.serving.viewer.compositing import BOTH, FIRST, SECOND, TRUTH, Colour, to_jpeg
+from metseg.serving.viewer.mask_comparison import also_marked
 from metseg.serving.viewer.panels import session
-from metseg.serving.viewer.planes import AXIAL, PLANES, Plane, centre_of, extent_mm, moved
-from metseg.serving.viewer.render import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw, draw_difference
+from metseg.serving.viewer.predictions import Answer
+from metseg.serving.viewer.rendering import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw, draw_difference
+from metseg.serving.viewer.slices import AXIAL, PLANES, Plane, centre_of, extent_mm, moved
 from metseg.serving.viewer.study import Study
 
 THREE, BESIDE = "Three planes", "Side by side"

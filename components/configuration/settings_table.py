@@ -1,0 +1,38 @@
+"""The settings as a table: on a terminal, and as docs/settings.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from components.configuration.setting_names import SETTINGS, Setting
+
+INTRODUCTION = """# Settings of a run
+
+Made by `metseg settings --markdown`. Each setting has one name everywhere: in `make run PARAMS='NAME=VALUE …'`,
+`metseg run`, `submit` and `tune` (`--param NAME=VALUE`), and in Kubeflow's form. Settings without a field of their own
+go into one of the form's four options fields, as `NAME=VALUE …` (quoted as in a shell) or as a JSON object; there a
+name may leave out its group: `epochs=40` in `train_options` is `train_epochs=40`.
+"""
+
+
+def shown(value: Any) -> str:
+    """Return a default as a person types it; nothing for a setting that must be given."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def place(setting: Setting) -> str:
+    """Return where Kubeflow's form takes a setting."""
+    return "its own field" if setting.has_field else setting.options
+
+
+def markdown() -> str:
+    """Return the page docs/settings.md."""
+    lines = [INTRODUCTION, "| setting | default | in Kubeflow's form | |", "|---|---|---|---|"]
+    for setting in SETTINGS.values():
+        default = f"`{text}`" if (text := shown(setting.default).replace("|", "\\|")) else ""
+        description = setting.description.replace("|", "\\|")
+        lines.append(f"| `{setting.name}` | {default} | {place(setting)} | {description} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,111 @@
+"""`metseg models` and `metseg lineage`: what the registry holds, and what a version comes from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metseg.errors import MetsegError
+from metseg.settings import Settings, apply_defaults
+
+if TYPE_CHECKING:
+    from metseg.tracking.lineage import Link
+    from metseg.tracking.model_registry import Version
+
+MODEL = "brain-mets-segmentation"
+LEAST_WIDTH = 150
+SCORES = {"dice": "Dice", "lesion_f1": "lesion F1", "lesion_sensitivity": "lesion sensitivity"}
+MARKS = {"there": "✓", "unsure": "?", "broken": "✗"}
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+def models(
+    name: Annotated[str, typer.Argument(help="Registered model.")] = MODEL,
+    as_json: JsonOption = False,
+) -> None:
+    """List the versions in the registry, with scores, their 95 % intervals, aliases, and how they fared in serving."""
+    from metseg.tracking import model_registry, runs
+
+    apply_defaults()
+    found = model_registry.versions(runs.client(Settings.from_environment()), name)
+    if not found:
+        raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in found], indent=1, ensure_ascii=False))
+    else:
+        _print_versions(name, found)
+
+
+def _print_versions(name: str, versions: list[Version]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from metseg.tracking.model_registry import REFUSED, SERVING_TAG
+
+    columns = ("version", "aliases", "serving", "architecture", *SCORES.values(), "gate", "data version")
+    table = Table(*columns, title=name)
+    for entry in versions:
+        tag = entry.tags.get
+        scores = [_score(tag(f"test.{score}"), tag(f"test.{score}.interval")) for score in SCORES]
+        cells = [
+            tag(SERVING_TAG, "–"),
+            tag("architecture", "–"),
+            *scores,
+            tag("gate", "–"),
+            tag("data.version", "–")[:12],
+        ]
+        table.add_row(str(entry.number), ", ".join(entry.aliases), *cells)
+    console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH)
+    console.print(table)
+    for entry in versions:
+        if entry.tags.get(SERVING_TAG) == REFUSED:
+            console.print(f"{entry.number} is not served: {entry.tags.get('serving.reason', 'no reason is given')}")
+
+
+def _score(mean: str | None, interval: str | None) -> str:
+    """A score as the table has it: three digits, its interval beside it."""
+    if mean is None:
+        return "–"
+    low, separator, high = (interval or "").partition(" to ")
+    return f"{float(mean):.3f}" + (f" ({float(low):.2f} to {float(high):.2f})" if separator else "")
+
+
+def lineage(
+    version: Annotated[str, typer.Argument(help="Number, alias (champion) or label (stable) of a version.")],
+    model_name: Annotated[str, typer.Option(help="Registered model.")] = MODEL,
+    server: Annotated[
+        str, typer.Option(help="HOST:PORT of a model server to ask; without one, the base path here is looked at.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a version comes from, each link looked up: served and registered version, run, data, commit, image.
+
+    Exit code 1 where a link is broken.
+    """
+    from metseg.tracking import runs
+    from metseg.tracking.lineage import find_version, trace
+
+    apply_defaults()
+    settings = Settings.from_environment()
+    tracking = runs.client(settings)
+    found = find_version(tracking, model_name, version)
+    links = trace(tracking, settings, found, server)
+    if as_json:
+        print(json.dumps([asdict(link) for link in links], indent=1, ensure_ascii=False))
+    else:
+        _print_links(links)
+    broken = [f"{link.name} ({link.detail})" for link in links if link.state == "broken"]
+    if broken:
+        raise MetsegError(f"version {found.number} of {model_name} does not lead back: {'; '.join(broken)}")
+
+
+def _print_links(links: list[Link]) -> None:
+    width = max(len(link.name) for link in links)
+    for link in links:
+        print(f"{MARKS[link.state]} {link.name:<{width}}  {link.identity}")
+        print(f"  {'':<{width}}  {link.detail}")

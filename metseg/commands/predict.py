@@ -1,0 +1,49 @@
+"""`metseg predict`: images are segmented through a model server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metseg.settings import apply_defaults
+
+ServerOption = Annotated[str, typer.Option(help="HOST:PORT of the model server.")]
+ModelOption = Annotated[str, typer.Option(help="Model to ask.")]
+LabelOption = Annotated[str, typer.Option(help="Version label to ask: stable or canary; empty for the latest.")]
+AuthorityOption = Annotated[
+    Path | None, typer.Option(help="Speak TLS; PEM file of the model server's CA certificate.", exists=True)
+]
+
+
+def predict(
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files of one or more cases, folders of them, or of DICOM files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for masks, overlays, lesions.json and lesions.csv.")],
+    server: ServerOption = "127.0.0.1:8500",
+    model_name: ModelOption = "brain-mets-segmentation",
+    label: LabelOption = "stable",
+    channels: Annotated[
+        str,
+        typer.Option(
+            help="Channel of each file in order, where names do not tell; of DICOM NAME=PATTERN of a description."
+        ),
+    ] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds for one request to the model server.", min=0.1)] = 600.0,
+    tls_ca: AuthorityOption = None,
+    identified: Annotated[
+        bool, typer.Option(help="Leave the patient's name in a DICOM SEG; a pseudonym stands there otherwise.")
+    ] = False,
+) -> None:
+    """Segment images through a model server; masks come in each image's own geometry, for DICOM as DICOM SEG."""
+    from metseg.malloc import keep_freed_memory
+    from metseg.serving.client.batch_predict import predict_files
+    from metseg.serving.client.segmentation_client import Tls
+
+    apply_defaults()
+    names = [name.strip() for name in channels.split(",") if name.strip()]
+    tls = None if tls_ca is None else Tls(root_certificates=tls_ca)
+    keep_freed_memory()
+    predict_files(images, out, server, model_name, label, names, timeout=timeout, tls=tls, identified=identified)

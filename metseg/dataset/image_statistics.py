@@ -1,0 +1,202 @@
+"""Statistics of a case's slices, from which a cohort is judged without reading its volumes again."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import cv2
+import numpy as np
+import scipy.ndimage as ndi
+from numpy.typing import NDArray
+
+from metseg.imaging.case import Geometry
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.imaging.preprocessing.window import BRIGHT_PERCENTILE, channel_window, order_statistic, percentile_of_sorted
+from metseg.imaging.skull import looks_skull_stripped
+from metseg.scoring.lesion_matching import label_components
+
+PERCENTILES = {"p01": 1.0, "p50": 50.0, "p99": 99.0}
+HASH_SIDE = 16
+HASH_PICTURE = 64
+FAINT = 4.0
+"""Standard deviation, of 255 grey levels, below which a slice shows next to nothing."""
+
+SAMPLED = 200_000
+"""About how many voxels of a channel tell its background and its window: order statistics of so many are near enough,
+and selecting them among all is what would take longest."""
+
+LARGE_PART = 0.05
+"""Parts of the head smaller than this share of its largest part, such as specks of noise, do not count as head."""
+
+
+def slice_statistics(
+    case: str,
+    channels: tuple[str, ...],
+    slice_names: tuple[str, ...],
+    image: NDArray[np.generic],
+    mask: NDArray[np.uint8],
+    geometry: Geometry | None = None,
+) -> list[dict[str, Any]]:
+    """One row for each slice and channel of a case.
+
+    Args:
+        case: its name.
+        channels: names of the channels, in order.
+        slice_names: one name a slice.
+        image: `(slices, height, width, channels)`.
+        mask: uint8 `(slices, height, width)` of 0 and 1.
+        geometry: where the case lies in the patient; None where nothing is known of it.
+
+    Returns:
+        Rows with `case`, `slice` (from 0), `slice_name`, `channel`; `min`, `max`, `mean`, `std`, `p01`, `p50`, `p99`
+        and `fraction_zero` of the finite pixels (NaN where there is none); `nonfinite`, their number; `digest`, the
+        same for the same pixels; and `perceptual`, close in bits for pictures that look alike. The same in all
+        channels of a slice are `voxels`, `lesion_voxels` and `mask_max` of the mask, `head_fraction`, `lesion_outside`
+        (lesion voxels outside the head) and `lesion_sizes` (voxels of each lesion that begins in the slice). The same
+        in all slices of a channel are `window_low` and `window_high`; in the whole case, `tilt_degrees` (NaN where
+        unknown) and `skull_stripped`.
+    """
+    lesion = mask.reshape(len(mask), -1)
+    of_slices = {
+        "lesion_voxels": (lesion > 0).sum(axis=1, dtype=np.int64),
+        "mask_max": lesion.max(axis=1),
+        "lesion_sizes": _lesion_sizes(mask),
+    }
+    heads = head_hulls(image)
+    windows = [_finite_window(image[..., position]) for position in range(len(channels))]
+    of_case = {"tilt_degrees": tilt_degrees(geometry), "skull_stripped": bool(looks_skull_stripped(image))}
+    rows = []
+    for number, name in enumerate(slice_names):
+        inside = heads[number]
+        of_slice = {
+            "voxels": int(mask[number].size),
+            "head_fraction": float(inside.mean()),
+            "lesion_outside": int(np.count_nonzero((mask[number] > 0) & ~inside)),
+            "lesion_voxels": int(of_slices["lesion_voxels"][number]),
+            "mask_max": int(of_slices["mask_max"][number]),
+            "lesion_sizes": of_slices["lesion_sizes"][number],
+        }
+        for position, channel in enumerate(channels):
+            plane = np.ascontiguousarray(image[number, ..., position])
+            low, high = windows[position]
+            where = {"case": case, "slice": number, "slice_name": name, "channel": channel}
+            prints = {"digest": plane_digest(plane), "perceptual": perceptual_hash(plane, low, high)}
+            window = {"window_low": low, "window_high": high}
+            rows.append({**where, **_plane_statistics(plane), **of_slice, **window, **of_case, **prints})
+    return rows
+
+
+def plane_digest(plane: NDArray[np.generic]) -> str:
+    """The same 32 hexadecimal digits for planes of the same shape, dtype and pixels."""
+    digest = hashlib.blake2b(f"{plane.shape}{plane.dtype.str}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(plane).data)
+    return digest.hexdigest()
+
+
+def perceptual_hash(plane: NDArray[np.generic], low: float, high: float) -> str:
+    """256 bits, as 64 hexadecimal digits, that small changes of a picture hardly touch; empty if there is none.
+
+    It is the `phash` of the library imagehash with `hash_size=16`: of the 16 × 16 lowest frequencies of the picture at
+    64 × 64 pixels, which lie above their median.
+
+    Args:
+        plane: `(height, width)`; values that are no numbers count as `low`.
+        low, high: intensities that become black and white.
+    """
+    grey = plane.astype(np.float32)
+    if plane.dtype.kind not in "iub" and not np.isfinite(grey).all():
+        grey = np.nan_to_num(grey, nan=low, posinf=low, neginf=low)
+    grey -= np.float32(low)
+    grey /= np.float32(max(high - low, 1e-6))
+    np.clip(grey, 0.0, 1.0, out=grey)
+    grey *= np.float32(255.0)
+    small = cv2.resize(grey, (HASH_PICTURE, HASH_PICTURE), interpolation=cv2.INTER_AREA)
+    if small.std() < FAINT:
+        return ""
+    lowest = cv2.dct(small)[:HASH_SIDE, :HASH_SIDE].ravel()
+    middle = lowest.size // 2
+    median = np.partition(lowest, (middle - 1, middle))[middle - 1 : middle + 1].mean()
+    return np.packbits(lowest > median).tobytes().hex()
+
+
+def head_hulls(image: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Where each slice's head lies: the convex hull of what is not background in any channel.
+
+    Args:
+        image: `(slices, height, width, channels)`.
+
+    Returns:
+        `(slices, height, width)`; a slice without a head is False everywhere. Background is what the intensity window
+        takes for it (`PreprocessingSpecification.head_fraction`).
+    """
+    share = PreprocessingSpecification(channels=()).head_fraction
+    foreground = np.zeros(image.shape[:3], np.uint8)
+    for position in range(image.shape[3]):
+        voxels = np.asarray(image[..., position], dtype=np.float32)
+        finite = voxels[np.isfinite(voxels)]
+        if finite.size:
+            finite = finite[:: 1 + finite.size // SAMPLED]
+            floor, bright = finite.min(), order_statistic(finite, BRIGHT_PERCENTILE)
+            foreground |= (voxels > floor + np.float32(share) * (bright - floor)).astype(np.uint8)
+    return np.stack([_hull(plane) for plane in foreground])
+
+
+def tilt_degrees(geometry: Geometry | None) -> float:
+    """Largest angle between an axis of the volume and the patient's axis it stands for; NaN where unknown."""
+    if geometry is None or not geometry.spacing_known:
+        return float("nan")
+    axes = np.asarray(geometry.affine)[:3, :3]
+    cosines = np.abs(np.diag(axes)) / np.linalg.norm(axes, axis=0)
+    return float(np.degrees(np.arccos(np.clip(cosines, 0.0, 1.0))).max())
+
+
+def _hull(foreground: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
+    if count < 2:
+        return np.zeros(foreground.shape, bool)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    parts = (areas >= LARGE_PART * areas.max())[labels].astype(np.uint8)
+    outlines, _ = cv2.findContours(parts, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    corners = cv2.convexHull(np.concatenate(outlines))
+    return cv2.fillConvexPoly(np.zeros(foreground.shape, np.uint8), corners, 1).astype(bool)
+
+
+def _lesion_sizes(mask: NDArray[np.uint8]) -> list[list[int]]:
+    """For each slice, the voxels of every 26-connected lesion whose first slice it is."""
+    labels = label_components(mask > 0)
+    voxels = np.bincount(labels.ravel())
+    begun: list[list[int]] = [[] for _ in range(len(mask))]
+    for lesion, box in enumerate(ndi.find_objects(labels), 1):
+        if box is not None:
+            begun[box[0].start].append(int(voxels[lesion]))
+    return begun
+
+
+def _finite_window(voxels: NDArray[np.generic]) -> tuple[float, float]:
+    """Ends of the intensity window of a channel, from about `SAMPLED` of its finite voxels; 0 and 1 without any."""
+    values = np.asarray(voxels, dtype=np.float32)
+    finite = values[np.isfinite(values)]
+    sample = finite[:: 1 + finite.size // SAMPLED]
+    return channel_window(sample, PreprocessingSpecification(channels=())) if sample.size else (0.0, 1.0)
+
+
+def _plane_statistics(plane: NDArray[np.generic]) -> dict[str, float | int]:
+    values = plane.ravel()
+    finite = values if values.dtype.kind in "iub" else values[np.isfinite(values)]
+    row: dict[str, float | int] = dict.fromkeys(("min", "max", "mean", "std", *PERCENTILES, "fraction_zero"), np.nan)
+    row["nonfinite"] = int(values.size - finite.size)
+    if finite.size == 0:
+        return row
+    ordered = np.sort(finite)  # in its own dtype, which is several times faster than selecting among doubles
+    for name, percentile in PERCENTILES.items():
+        row[name] = percentile_of_sorted(ordered, percentile)
+    row["min"], row["max"] = float(ordered[0]), float(ordered[-1])
+    deviations = ordered.astype(np.float64)
+    row["mean"] = float(deviations.mean())
+    deviations -= row["mean"]
+    row["std"] = float(np.sqrt(np.square(deviations, out=deviations).mean()))
+    zeros = np.searchsorted(ordered, 0, side="right") - np.searchsorted(ordered, 0, side="left")
+    row["fraction_zero"] = float(zeros / ordered.size)
+    return row

@@ -1,0 +1,196 @@
+"""Bringing many files here: checked one by one, retried with back-off, and resumed where a run was killed."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from metseg.dataset.archives import inside
+from metseg.dataset.disk_space import require_room
+from metseg.dataset.version import HashTable, data_files, file_md5
+from metseg.errors import DataError
+from metseg.progress import Progress
+from metseg.retry_deadline import patience
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 6
+"""Of everything, however little patience there is."""
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 20.0
+AT_ONCE = 8
+PARTIAL = ".partial"
+
+
+class WrongContent(DataError):
+    """What arrived is not what was listed: a transfer that went wrong, or a file that was damaged where it lies."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to fetch.
+
+    Attributes:
+        path: where it belongs, relative to the folder, with `/`.
+        source: what its store calls it.
+        size: in bytes; None where the listing does not say.
+        md5: of its bytes; None where the listing does not say.
+    """
+
+    path: str
+    source: str
+    size: int | None
+    md5: str | None
+
+
+Get = Callable[[RemoteFile, Path], None]
+
+
+def attempts(label: str, transient: Callable[[Exception], bool], at_least: int = ATTEMPTS) -> Iterator[Attempt]:
+    """Attempts at something that may fail for a moment; use as `for attempt in attempts(…): with attempt: …`.
+
+    Args:
+        label: what is attempted, for the log.
+        transient: whether trying again can help.
+        at_least: so many attempts, and more until `patience()` is over.
+    """
+    pause, ends = FIRST_PAUSE, time.monotonic() + patience()
+    for number in count(1):
+        attempt = Attempt(label, transient, last=number >= at_least and time.monotonic() + pause > ends)
+        yield attempt
+        if attempt.done:
+            return
+        # Half of the pause is drawn, so that many readers do not come back at once.
+        time.sleep(pause * (0.5 + random.random() / 2))
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+class Attempt:
+    """One attempt: takes a transient error unless it is the last."""
+
+    def __init__(self, label: str, transient: Callable[[Exception], bool], last: bool) -> None:
+        self.done = False
+        self._label = label
+        self._transient = transient
+        self._last = last
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is None:
+            self.done = True
+            return False
+        if self._last or not isinstance(error, Exception) or not self._transient(error):
+            return False
+        logger.info("%s failed (%s: %s); trying again", self._label, type(error).__name__, error)
+        return True
+
+
+def fetch(
+    files: Sequence[RemoteFile],
+    get: Get,
+    folder: Path,
+    table: HashTable,
+    transient: Callable[[Exception], bool],
+    copies: int = 1,
+) -> None:
+    """Bring files into `folder`, which appears once all are there and right.
+
+    What an earlier call brought before it was killed lies in `<folder>.partial` and is taken from there; a finished
+    folder is checked, and what is damaged in it is fetched again.
+
+    Args:
+        files: what the folder is to hold.
+        get: fetches one file to a path; called from several threads.
+        folder: where to.
+        table: files that were hashed before.
+        transient: whether an error of `get` may pass.
+        copies: how often the data will lie here: twice where they are an archive, which is unpacked beside itself.
+
+    Raises:
+        DataError: there is no room for them, a name leads out of the folder, or a file is not what was listed, also
+            when fetched again.
+    """
+    for file in files:
+        if inside(file.path) is None:
+            raise DataError(f"{file.source}: the name {file.path!r} leads out of the folder. Rename it at its source.")
+    partial = folder.with_name(folder.name + PARTIAL)
+    table.load(folder)
+    table.load(partial)
+    if folder.is_dir():
+        if not _missing(files, folder, table) and len(data_files(folder)) == len(files):
+            return
+        logger.info("%s is damaged; what is missing or changed is fetched again", folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        folder.replace(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    wanted = {file.path for file in files}
+    for path in data_files(partial):
+        if path.relative_to(partial).as_posix() not in wanted:
+            path.unlink()
+    missing = _missing(files, partial, table)
+    if len(missing) < len(files):
+        logger.info("%d of %d files are here already", len(files) - len(missing), len(files))
+    if missing:
+        needed = copies * sum(file.size or 0 for file in missing)
+        purpose = "fetching them" if copies == 1 else "fetching and unpacking them"
+        require_room(partial, needed, f"{len(missing)} files such as {missing[0].source}: {purpose}")
+    _fetch_missing(missing, get, partial, transient)
+    partial.replace(folder)
+    for file in files:
+        if file.md5 is not None:
+            table.learn(folder / file.path, file.md5)
+
+
+def _missing(files: Sequence[RemoteFile], folder: Path, table: HashTable) -> list[RemoteFile]:
+    return [file for file in files if not _is_right(file, folder / file.path, table.md5)]
+
+
+def _is_right(file: RemoteFile, path: Path, md5: Callable[[Path], str]) -> bool:
+    if not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
+        return False
+    return file.md5 is None or md5(path) == file.md5
+
+
+def _fetch_missing(missing: list[RemoteFile], get: Get, folder: Path, transient: Callable[[Exception], bool]) -> None:
+    """Fetch several at a time; the first that fails for good ends it, and what arrived stays."""
+    with ThreadPoolExecutor(AT_ONCE) as pool, Progress("fetching files", len(missing)) as progress:
+        waiting = [pool.submit(_fetch_one, file, get, folder, transient) for file in missing]
+        try:
+            for done, future in enumerate(as_completed(waiting), 1):
+                future.result()
+                progress.update(done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _fetch_one(file: RemoteFile, get: Get, folder: Path, transient: Callable[[Exception], bool]) -> None:
+    target = folder / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.fetching")
+    wrong = count(1)
+
+    def passing(error: Exception) -> bool:
+        # What a store has damaged does not heal while one waits.
+        return next(wrong) < ATTEMPTS if isinstance(error, WrongContent) else transient(error)
+
+    for attempt in attempts(file.source, passing):
+        with attempt:
+            get(file, beside)
+            if not _is_right(file, beside, file_md5):
+                found = f"{beside.stat().st_size} bytes, md5 {file_md5(beside)}"
+                beside.unlink()
+                raise WrongContent(
+                    f"{file.source}: {found} arrived; expected {file.size or 'unknown'} bytes, md5 "
+                    f"{file.md5 or 'unknown'}. The store's copy is damaged: push or upload the file again."
+                )
+            beside.replace(target)

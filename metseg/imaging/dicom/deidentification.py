@@ -1,0 +1,202 @@
+"""De-identified copies of DICOM files, after the basic profile of DICOM PS3.15 Annex E.
+
+dicom-anonymizer holds the profile as a table, attribute by attribute. It applies it to the top of a file alone, draws
+UIDs at random and leaves free text that the table does not name; so the table is walked here, through every sequence,
+with UIDs that depend on the key, and what may hold text and is not known to be harmless goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
+
+from metseg.errors import DataError, UsageError
+from metseg.files import folder_written_beside
+from metseg.imaging.dicom.headers import Header, find_handle, read_dataset, refusing, scan
+from metseg.imaging.dicom.sequences import channel_of
+from metseg.pseudonyms import Pseudonyms
+
+logger = logging.getLogger(__name__)
+
+EDITION = "dicomfields_2024b"
+METHOD = "metseg: PS3.15 2024b basic profile, descriptors cleaned"
+
+_FREE_TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT", "AE", "AS", "DA", "DT", "TM"}
+_HARMLESS = {
+    "Manufacturer", "ManufacturerModelName", "CodeValue", "CodeMeaning", "CodingSchemeDesignator",
+    "CodingSchemeVersion",
+}  # fmt: skip
+"""Attributes of these kinds that stay though the profile's table does not name them."""
+
+_GROUPS_GONE = (0x0400, 0x4008, 0xFFFC)
+"""Signatures and MACs, results, trailing padding."""
+
+
+def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None = None) -> int:
+    """Write a de-identified copy of the MR images, SEG and RTSTRUCT files under `source` to `target`.
+
+    Files are written to `target/<patient>/<study>/<series>/<instance>.dcm`, every part of it a pseudonym; all of them
+    or none. Anything else under `source` is left out.
+
+    Args:
+        source: folder of DICOM files, in any arrangement.
+        target: folder to write, absent or empty.
+        pseudonyms: those of the environment where none are given.
+
+    Returns:
+        The number of files written.
+
+    Raises:
+        UsageError: `source` is no folder, or `target` holds something.
+        DataError: a file is broken or has text burned into its pixels; nothing is written then.
+    """
+    if not source.is_dir():
+        raise UsageError(f"{source}: there is no such folder. Name a folder of DICOM files.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target}: exists already and is not empty. Name another folder, or remove it.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"{target}: lies within {source}, and would be read as well. Name a folder outside it.")
+    names = pseudonyms or Pseudonyms.from_environment()
+    found = scan(source, names)
+    if not found.headers:
+        raise DataError(f"{source}: no MR image, SEG or RTSTRUCT in it.")
+    with folder_written_beside(target) as beside:
+        for header in found.headers:
+            dataset = read_dataset(header.path, header.handle, pixels=True)
+            with refusing(header.handle, "it cannot be de-identified"):
+                path = beside / _place(header, str(dataset.SOPInstanceUID), names)
+                if path.exists():
+                    raise DataError(f"{header.handle}: another file has the same SOPInstanceUID. Remove one of them.")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                deidentify(dataset, header, names)
+                dataset.save_as(path, enforce_file_format=True)
+    logger.info("%d files de-identified, %d other files left out", len(found.headers), found.passed_over)
+    return len(found.headers)
+
+
+def find_file(source: Path, handle: str, pseudonyms: Pseudonyms | None = None) -> Path:
+    """The file under `source` that a message called `handle`; a `UsageError` where there is none."""
+    path = find_handle(source, handle, pseudonyms or Pseudonyms.from_environment())
+    if path is None:
+        raise UsageError(
+            f"{source}: no file in it is called {handle}. Name the folder that the message was about, and use the same "
+            "key (METSEG_PSEUDONYM_KEY, or the one in the state folder)."
+        )
+    return path
+
+
+def _place(header: Header, instance: str, names: Pseudonyms) -> Path:
+    study, series = names.handle("study", header.study), names.handle("series", header.series)
+    return Path(header.patient, study, series, names.handle("instance", instance) + ".dcm")
+
+
+def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None:
+    """Take from a file's content, in place, what the basic profile takes.
+
+    Kept beyond the profile is what the pipeline needs and what names nobody: the patient's pseudonym as PatientID and
+    PatientName, and the channel (`t1c`) as SeriesDescription.
+    """
+    _clean(dataset, pseudonyms)
+    dataset.PatientID = dataset.PatientName = header.patient
+    channel = None if header.is_mask else channel_of(header.acquisition)
+    if channel:
+        dataset.SeriesDescription = channel
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.DeidentificationMethod = METHOD
+    dataset.LongitudinalTemporalInformationModified = "REMOVED"
+    syntax = dataset.file_meta.TransferSyntaxUID
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    dataset.preamble = bytes(128)
+
+
+def _clean(dataset: Dataset, pseudonyms: Pseudonyms) -> None:
+    """Apply the profile to a dataset and, through its sequences, to all within it."""
+    rules = profile()
+    for element in list(dataset):
+        action = "gone" if _always_goes(element) else rules.get(element.tag, "")
+        if not action and element.VR in _FREE_TEXT and element.keyword not in _HARMLESS:
+            action = "gone"
+        if action == "gone":
+            del dataset[element.tag]
+        elif element.VR == "UI":
+            element.value = _uids(element.value, pseudonyms)
+        elif action in ("dummy", "empty"):
+            _blank(dataset, element, dummy=action == "dummy")
+        elif element.VR == "SQ":
+            for item in element.value:
+                _clean(item, pseudonyms)
+    _name_regions(dataset)
+
+
+def _name_regions(dataset: Dataset) -> None:
+    """Give a segment or an ROI the name it must have, in place of the free text that went."""
+    if "SegmentNumber" in dataset:
+        dataset.SegmentLabel = f"Segment {dataset.SegmentNumber}"
+        if dataset.get("SegmentAlgorithmType", "MANUAL") != "MANUAL":
+            dataset.SegmentAlgorithmName = "removed"
+    if "ROINumber" in dataset:
+        dataset.ROIName = f"ROI {dataset.ROINumber}"
+
+
+def _always_goes(element: DataElement) -> bool:
+    tag = element.tag
+    curve_or_overlay = tag.group & 0xFF00 in (0x5000, 0x6000)
+    return tag.is_private or curve_or_overlay or tag.group in _GROUPS_GONE
+
+
+def _uids(value: Any, pseudonyms: Pseudonyms) -> Any:
+    if isinstance(value, MultiValue | list):
+        return [pseudonyms.uid(str(uid)) for uid in value]
+    return pseudonyms.uid(str(value)) if value else value
+
+
+def _blank(dataset: Dataset, element: DataElement, *, dummy: bool) -> None:
+    """Replace a value by the library's dummy of its kind where one must be there and was, else by nothing."""
+    from dicomanonymizer.simpledicomanonymizer import replace_element  # type: ignore[import-untyped]
+
+    if element.VR == "SQ" and dummy:
+        # Of persons, institutions and report texts: a dummy item would be read as one.
+        del dataset[element.tag]
+    elif not dummy or element.is_empty:
+        # The library writes a date in the year 1 where there was none; what may be empty is better empty.
+        element.clear()
+    else:
+        replace_element(element)
+
+
+@cache
+def profile() -> Mapping[int, str]:
+    """What the basic profile does with each attribute: `gone`, `empty`, `dummy` or `uid`, by tag.
+
+    From dicom-anonymizer's table of PS3.15 table E.1-1. Where the table leaves a choice (X/Z/D), an attribute that may
+    be missing goes, but for those that an image needs to be read.
+    """
+    from dicomanonymizer import simpledicomanonymizer as library  # type: ignore[import-untyped]
+
+    meaning: dict[Any, str] = {
+        library.delete: "gone",
+        library.empty: "empty",
+        library.delete_or_empty: "empty",
+        library.replace: "dummy",
+        library.empty_or_replace: "dummy",
+        library.delete_or_replace: "dummy",
+        library.delete_or_empty_or_replace: "dummy",
+        library.replace_UID: "uid",
+        library.delete_or_empty_or_replace_UID: "uid",
+    }
+    table = library.initialize_actions(EDITION)
+    # Tags of four numbers are patterns of repeating groups, which `_always_goes` covers.
+    return {pydicom.tag.Tag(*tag): meaning[action] for tag, action in table.items() if len(tag) == 2}

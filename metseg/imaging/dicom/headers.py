@@ -1,0 +1,278 @@
+"""What DICOM files in a folder say of themselves, without their pixels; identifiers never reach a message."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    RTStructureSetStorage,
+    SegmentationStorage,
+)
+
+from metseg.dataset.version import data_files
+from metseg.errors import DataError
+from metseg.imaging.dicom.sequences import Acquisition, acquisition_of
+from metseg.pseudonyms import Pseudonyms
+
+IMAGES = (MRImageStorage, EnhancedMRImageStorage)
+SEGMENTATIONS = (SegmentationStorage, "1.2.840.10008.5.1.4.1.1.66.7")
+"""SEG, and the label map segmentation of the standard's edition 2024d, which pydicom does not know by name."""
+
+MASKS = (*SEGMENTATIONS, RTStructureSetStorage)
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""Root of the secondary capture classes: single frame, and `.1` to `.4` with many."""
+
+META_START = 144
+"""Bytes up to the end of the file meta information's length: PS3.10, 7.1."""
+
+META_LENGTH = b"\x02\0\0\0"
+"""Tag of that length."""
+
+FREE_BYTES, MAX_RATIO = 64 << 20, 200
+
+OTHER_SUFFIXES = (
+    ".nii", ".gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".npz", ".nrrd", ".mha", ".mhd", ".json",
+    ".csv", ".tsv", ".txt", ".md", ".xml", ".html", ".pdf", ".xlsx", ".zip", ".tar", ".dvc", ".py",
+)  # fmt: skip
+"""Files so named are not looked into."""
+
+# What pydicom and its decoders raise on a broken file; their texts quote values, so none is passed on.
+UNREADABLE = (
+    InvalidDicomError, BytesLengthException, ValueError, TypeError, AttributeError, LookupError, OSError, EOFError,
+    RuntimeError, ArithmeticError, AssertionError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """One DICOM file.
+
+    Attributes:
+        path: the file. It may hold a name: never in a message.
+        handle: what a message calls it.
+        patient: the patient's pseudonym.
+        study, series, frame_of_reference: UIDs as they came in. Never in a message.
+        kind: SOP class UID.
+        moment: study date and time, as text that sorts.
+        acquisition: how it was taken.
+        referenced_series: series that a mask was drawn on.
+    """
+
+    path: Path = field(repr=False)
+    handle: str
+    patient: str
+    study: str = field(repr=False)
+    series: str = field(repr=False)
+    frame_of_reference: str = field(repr=False)
+    kind: str
+    moment: str = field(repr=False)
+    acquisition: Acquisition = field(repr=False)
+    referenced_series: tuple[str, ...] = field(repr=False)
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether it is a DICOM SEG or RTSTRUCT."""
+        return self.kind in MASKS
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds.
+
+    Attributes:
+        headers: MR images and masks, in order of their paths.
+        passed_over: number of files that are neither.
+    """
+
+    headers: tuple[Header, ...]
+    passed_over: int
+
+
+@contextmanager
+def refusing(handle: str, what: str = "the DICOM file cannot be read") -> Iterator[None]:
+    """Turn what a library raises on a broken file into a `DataError` that quotes none of the file's values."""
+    _silence_libraries()
+    try:
+        yield
+    except UNREADABLE as error:
+        # `from None`: the library's text may hold a path or a value of the file.
+        raise DataError(
+            f"{handle}: {what} ({type(error).__name__}). Export it again, or remove it; "
+            f"`metseg deidentify SOURCE --find {handle}` tells which file that is."
+        ) from None
+
+
+def _silence_libraries() -> None:
+    """Keep the libraries' warnings and log lines back: they quote values of the file."""
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Not `catch_warnings`, which is not safe where several threads read.
+    warnings.filterwarnings("ignore", module=r"pydicom|highdicom|metseg\.imaging\.d")
+
+
+def read_dataset(path: Path, handle: str, *, pixels: bool = False) -> Dataset:
+    """Read one file.
+
+    Raises:
+        DataError: it is broken; the message holds `handle`, not the path.
+    """
+    with refusing(handle):
+        _require_no_bomb(path, handle)
+        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+
+
+def _require_no_bomb(path: Path, handle: str) -> None:
+    """Refuse a deflated file that unpacks to more than pydicom, which unpacks all of it at once, should be given."""
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    unpacked, allowed = 0, max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    with path.open("rb") as file:
+        tag, length = struct.unpack("<132x4s4xI", file.read(META_START))
+        if tag != META_LENGTH:
+            raise DataError(f"{handle}: it is deflated, and does not say where its header begins. Export it again.")
+        file.seek(META_START + length)
+        while block := inflate.unconsumed_tail or file.read(1 << 16):
+            unpacked += len(inflate.decompress(block, 1 << 20))
+            if unpacked > allowed:
+                raise DataError(
+                    f"{handle}: it unpacks to more than {MAX_RATIO} times its size, as decompression bombs do. Write "
+                    "it without compression, or remove it."
+                )
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file begins as PS3.10 has it; only names that speak against it are not looked into."""
+    if path.suffix.lower() in OTHER_SUFFIXES or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def files_under(root: Path) -> Iterator[Path]:
+    """Every file under `root` but hidden ones, in order of their paths; links are followed."""
+    for path in data_files(root):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path
+
+
+def handle_of(path: Path, root: Path, pseudonyms: Pseudonyms) -> str:
+    """What a message calls the file `path` under `root`."""
+    return pseudonyms.handle("file", path.relative_to(root).as_posix())
+
+
+def find_handle(root: Path, handle: str, pseudonyms: Pseudonyms) -> Path | None:
+    """The file under `root` that a message called `handle`."""
+    return next((path for path in files_under(root) if handle_of(path, root, pseudonyms) == handle), None)
+
+
+def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
+    """Read the headers of every DICOM file under `root`, whatever its name.
+
+    Raises:
+        DataError: a file is broken, names no patient or study, or has text burned into its pixels.
+    """
+    headers, passed_over = [], 0
+    for path in files_under(root):
+        if not is_dicom(path):
+            passed_over += path.name.upper() != "DICOMDIR"
+            continue
+        handle = handle_of(path, root, pseudonyms)
+        dataset = read_dataset(path, handle)
+        with refusing(handle):
+            kind = str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID", ""))
+            if not kind:
+                raise DataError(f"{handle}: the file ends before it says what it is. Export it again, or remove it.")
+            require_no_burned_in_text(dataset, kind, handle)
+            if kind in (*IMAGES, *MASKS):
+                headers.append(_header(dataset, kind, path, handle, pseudonyms))
+            elif kind != MediaStorageDirectoryStorage:
+                passed_over += 1
+    return Scan(tuple(headers), passed_over)
+
+
+def require_no_burned_in_text(dataset: Dataset, kind: str, handle: str) -> None:
+    """Raise a `DataError` where pixels hold, or are likely to hold, a patient's name in letters.
+
+    PS3.15 E.3.1: such images need their pixels cleaned, which no table of attributes does.
+    """
+    signs = []
+    if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
+        signs.append("BurnedInAnnotation is YES")
+    if kind == SECONDARY_CAPTURE or kind.startswith(SECONDARY_CAPTURE + "."):
+        signs.append("it is a secondary capture, such as a screenshot or a scanned page")
+    elif dataset.get("ConversionType"):
+        signs.append("ConversionType says that it was captured from a screen, film or page")
+    if signs:
+        raise DataError(
+            f"{handle}: {' and '.join(signs)}: its pixels may show a patient's name. Remove the file, or clean its "
+            f"pixels and say so in its header; `metseg deidentify SOURCE --find {handle}` tells which file that is."
+        )
+
+
+def _header(dataset: Dataset, kind: str, path: Path, handle: str, pseudonyms: Pseudonyms) -> Header:
+    identifier, study, series = (
+        str(dataset.get(name) or "").strip() for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+    )
+    for name, value in (("PatientID", identifier), ("StudyInstanceUID", study), ("SeriesInstanceUID", series)):
+        if not value:
+            raise DataError(
+                f"{handle}: {name} is empty, so its patient, study and series cannot be told. Export the file again; "
+                f"`metseg deidentify SOURCE --find {handle}` tells which file that is."
+            )
+    return Header(
+        path=path,
+        handle=handle,
+        patient=pseudonyms.patient(identifier, str(dataset.get("IssuerOfPatientID") or "")),
+        study=study,
+        series=series,
+        frame_of_reference=_frame_of_reference(dataset),
+        kind=kind,
+        moment=f"{dataset.get('StudyDate') or '':>8}{dataset.get('StudyTime') or ''}",
+        acquisition=acquisition_of(dataset),
+        referenced_series=_referenced_series(dataset),
+    )
+
+
+def _frame_of_reference(dataset: Dataset) -> str:
+    """FrameOfReferenceUID of an image or SEG; an RTSTRUCT keeps its in a sequence."""
+    direct = str(dataset.get("FrameOfReferenceUID") or "")
+    nested = [
+        str(item.get("FrameOfReferenceUID") or "") for item in items(dataset, "ReferencedFrameOfReferenceSequence")
+    ]
+    return direct or next(filter(None, nested), "")
+
+
+def _referenced_series(dataset: Dataset) -> tuple[str, ...]:
+    """Series that a SEG names at its top, or an RTSTRUCT within its frames of reference and studies."""
+    found = [item.get("SeriesInstanceUID") for item in items(dataset, "ReferencedSeriesSequence")]
+    for frame in items(dataset, "ReferencedFrameOfReferenceSequence"):
+        for study in items(frame, "RTReferencedStudySequence"):
+            found += [item.get("SeriesInstanceUID") for item in items(study, "RTReferencedSeriesSequence")]
+    return tuple(sorted({str(uid) for uid in found if uid}))
+
+
+def items(dataset: Dataset, keyword: str) -> list[Any]:
+    """Items of a sequence; none where it is absent or empty."""
+    return list(dataset.get(keyword) or ())

@@ -1,0 +1,276 @@
+"""Masks in DICOM: segmentations (SEG) and structure sets (RTSTRUCT), brought onto the planes of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from metseg.errors import DataError
+from metseg.imaging.case import Geometry
+from metseg.imaging.dicom.geometry import Grid, Plane, grid_of_frames, planes_of
+from metseg.imaging.dicom.headers import SEGMENTATIONS, Header, items, read_dataset, refusing
+from metseg.imaging.dicom.series import decoded
+from metseg.imaging.grids import resample_mask
+
+OFF_PLANE = 0.25
+"""Share of the slice distance by which a contour may lie off the slice it is drawn on."""
+
+OFF_VOXEL = 0.1
+FRACTIONAL = "FRACTIONAL"
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Which regions a mask file holds: segment numbers of a SEG, ROI numbers of an RTSTRUCT.
+
+    Attributes:
+        header: the file.
+        numbers: in rising order.
+        fractional: whether it is a SEG of shares or probabilities, which are cut at a value.
+    """
+
+    header: Header
+    numbers: tuple[int, ...]
+    fractional: bool = False
+
+
+def regions_of(header: Header) -> Regions:
+    """Read which regions the file of `header` holds."""
+    dataset = read_dataset(header.path, header.handle)
+    with refusing(header.handle):
+        if header.kind in SEGMENTATIONS:
+            numbers = [int(item.SegmentNumber) for item in items(dataset, "SegmentSequence")]
+        else:
+            numbers = [int(item.ROINumber) for item in items(dataset, "StructureSetROISequence")]
+    # Number 0 of a label map is its background.
+    fractional = str(dataset.get("SegmentationType", "")).strip() == FRACTIONAL
+    return Regions(header, tuple(sorted(number for number in set(numbers) if number > 0)), fractional)
+
+
+def read_mask(
+    header: Header,
+    wanted: Collection[int],
+    grid: Grid,
+    *,
+    threshold: int | None = None,
+    resample: bool = False,
+    drawn_on: Callable[[], Iterable[Grid]] = tuple,
+) -> tuple[NDArray[np.uint8], bool]:
+    """Read a SEG or RTSTRUCT onto the planes of an image.
+
+    Args:
+        header: the file.
+        wanted: numbers of the regions that are lesion.
+        grid: of the image.
+        threshold: stored value of a FRACTIONAL SEG above which a voxel is lesion; None takes half of its maximum and
+            more.
+        resample: bring a mask that lies on another grid onto `grid` by nearest neighbour, instead of refusing it.
+        drawn_on: gives the grids of other series that an RTSTRUCT may have been drawn on: contours say nothing of how
+            thick their slices are.
+
+    Returns:
+        uint8 `(planes, rows, columns)` of 0 and 1, on `grid`; and whether it was resampled.
+
+    Raises:
+        DataError: the file is broken, or does not lie on the image's grid; the message has both.
+    """
+    with refusing(header.handle):
+        if header.kind in SEGMENTATIONS:
+            return _read_segmentation(header, wanted, grid, threshold, resample)
+        return _read_structures(header, wanted, grid, resample, drawn_on)
+
+
+def _read_segmentation(
+    header: Header, wanted: Collection[int], grid: Grid, threshold: int | None, resample: bool
+) -> tuple[NDArray[np.uint8], bool]:
+    import highdicom
+
+    dataset = read_dataset(header.path, header.handle, pixels=True)
+    with refusing(header.handle, "this is no valid DICOM SEG"):
+        # highdicom holds the file against the standard; it may alter what it is given.
+        checked = highdicom.seg.segread(BytesIO(header.path.read_bytes()))
+        kind = checked.segmentation_type.value
+        planes = planes_of(dataset)
+        numbers = [0 if kind == "LABELMAP" else _segment_number(dataset, plane.frame) for plane in planes]
+    lowest = _lowest_lesion(dataset, kind, threshold, header.handle)
+    frames = decoded(dataset, header.handle)
+    own = grid
+    indices: Sequence[int | None] = [_plane_index(plane, grid) for plane in planes]
+    if None in indices:
+        own, indices = grid_of_frames(planes, header.handle)
+        if not resample and not _on_voxels(own, grid):
+            raise _on_another_grid(header.handle, own, grid)
+    mask = np.zeros(own.shape, dtype=np.uint8)
+    for index, number, frame in zip(indices, numbers, frames, strict=True):
+        if kind == "LABELMAP":
+            mask[index] |= np.isin(frame, list(wanted)).astype(np.uint8)
+        elif number in wanted:
+            mask[index] |= (frame >= lowest).astype(np.uint8)
+    return _onto(mask, own, grid)
+
+
+def _lowest_lesion(dataset: Dataset, kind: str, threshold: int | None, name: str) -> float:
+    """The smallest stored value that is lesion."""
+    if kind != FRACTIONAL:
+        return 1
+    full = float(dataset.get("MaximumFractionalValue") or 1)
+    if threshold is None:
+        # PS3.3 C.8.20.2: FRACTIONAL stores a share or probability, of which this is half.
+        return full / 2
+    if threshold >= full:
+        raise DataError(
+            f"{name}: data_mask_threshold={threshold}, while its values run from 0 to {full:g}: nothing would be "
+            "lesion. Name a lower one, or none, which takes half of the maximum."
+        )
+    return threshold + 1
+
+
+def _on_voxels(own: Grid, grid: Grid) -> bool:
+    """Whether every voxel of `own` is one of `grid`, whichever way its axes run."""
+    between = np.linalg.solve(grid.affine, own.affine)
+    whole = between.round()
+    axes = np.abs(whole[:3, :3])
+    if not ((axes.sum(axis=0) == 1).all() and (axes.sum(axis=1) == 1).all()):
+        return False
+    last = [extent - 1 for extent in reversed(own.shape)]
+    corners = np.array([[x, y, z, 1] for x in (0, last[0]) for y in (0, last[1]) for z in (0, last[2])]).T
+    there = (whole @ corners)[:3]
+    limits = np.array(grid.shape[::-1])[:, None]
+    return bool(
+        np.abs((between - whole) @ corners).max() <= OFF_VOXEL and (there >= 0).all() and (there < limits).all()
+    )
+
+
+def _onto(mask: NDArray[np.uint8], own: Grid, grid: Grid) -> tuple[NDArray[np.uint8], bool]:
+    """A mask on `own` brought onto `grid`, and whether voxels had to be chosen for that."""
+    if own is grid:
+        return mask, False
+    return resample_mask(mask, _geometry(own), grid.shape, _geometry(grid)), not _on_voxels(own, grid)
+
+
+def _geometry(grid: Grid) -> Geometry:
+    return Geometry(tuple(tuple(map(float, row)) for row in grid.affine), grid.spacing, True)
+
+
+def _segment_number(dataset: Dataset, frame: int) -> int:
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    group: Any = dataset.PerFrameFunctionalGroupsSequence[frame]
+    named = group.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
+    return int(named[0].ReferencedSegmentNumber)
+
+
+def _plane_index(plane: Plane, grid: Grid) -> int | None:
+    """Which plane of `grid` the SEG frame `plane` is; None where it is none of them."""
+    across, down = grid.affine[:3, 0], grid.affine[:3, 1]
+    own_across = np.array(plane.orientation[:3]) * plane.spacing[1]
+    own_down = np.array(plane.orientation[3:]) * plane.spacing[0]
+    place = np.linalg.solve(grid.affine, [*plane.position, 1.0])[:3]
+    index = round(float(place[2]))
+    drift = np.abs(np.stack([across - own_across, down - own_down])).max() * max(plane.size)
+    off = np.abs(place - (0, 0, index)).max()
+    fits = drift <= OFF_VOXEL * min(grid.spacing) and off <= OFF_VOXEL and 0 <= index < grid.shape[0]
+    return index if fits and plane.size == grid.shape[1:] else None
+
+
+def _read_structures(
+    header: Header, wanted: Collection[int], grid: Grid, resample: bool, drawn_on: Callable[[], Iterable[Grid]]
+) -> tuple[NDArray[np.uint8], bool]:
+    dataset = read_dataset(header.path, header.handle)
+    regions = [
+        _outlines(roi, header.handle)
+        for roi in items(dataset, "ROIContourSequence")
+        if int(roi.ReferencedROINumber) in wanted
+    ]
+    outlines = [outline for region in regions for outline in region]
+    own = grid if all(_plane_of(outline, grid) is not None for outline in outlines) else None
+    if own is None:
+        own = _grid_of_outlines(outlines, grid, header.handle, drawn_on)
+        if not resample and not _on_voxels(own, grid):
+            raise _on_another_grid(header.handle, own, grid)
+    mask = np.zeros(own.shape, dtype=np.uint8)
+    for contours in regions:
+        region = np.zeros(own.shape, dtype=np.uint8)
+        for outline in contours:
+            # Within an earlier contour of the region, it cuts a hole.
+            region[_plane_of(outline, own)] ^= polygon(_places(outline, own)[:, :2], (own.shape[1], own.shape[2]))
+        mask |= region
+    return _onto(mask, own, grid)
+
+
+def _outlines(roi: Any, name: str) -> list[NDArray[np.float64]]:
+    """The closed contours of an ROI, each `(n, 3)` LPS mm."""
+    found = []
+    for contour in items(roi, "ContourSequence"):
+        kind = str(contour.ContourGeometricType)
+        if kind == "POINT":
+            continue
+        if kind != "CLOSED_PLANAR":
+            raise DataError(
+                f"{name}: a contour is {kind}; closed planar ones are read. Export the lesions so, or as SEG."
+            )
+        found.append(np.array([float(value) for value in contour.ContourData]).reshape(-1, 3))
+    return found
+
+
+def _places(outline: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
+    """`(n, 3)`: columns, rows and planes of `grid`."""
+    inverse = np.linalg.inv(grid.affine)
+    return np.asarray(outline @ inverse[:3, :3].T + inverse[:3, 3], dtype=np.float64)
+
+
+def _plane_of(outline: NDArray[np.float64], grid: Grid) -> int | None:
+    """Which plane of `grid` a contour was drawn on; None where it was on none of them."""
+    heights = _places(outline, grid)[:, 2]
+    index = round(float(heights.mean()))
+    return index if np.abs(heights - index).max() <= OFF_PLANE and 0 <= index < grid.shape[0] else None
+
+
+def _grid_of_outlines(
+    outlines: list[NDArray[np.float64]], grid: Grid, name: str, drawn_on: Callable[[], Iterable[Grid]]
+) -> Grid:
+    """The grid of the series that contours were drawn on, where it is not `grid`."""
+    for other in drawn_on():
+        if all(_plane_of(outline, other) is not None for outline in outlines):
+            return other
+    wrong = next(outline for outline in outlines if _plane_of(outline, grid) is None)
+    raise DataError(
+        f"{name}: a contour lies at plane {_places(wrong, grid)[:, 2].mean() + 1:.2f} of an image with planes 1 to "
+        f"{grid.shape[0]}: {grid.describe()}. Draw contours on the images' own slices, or add the series that they "
+        "were drawn on and say data_resample_masks=true."
+    )
+
+
+def _on_another_grid(name: str, own: Grid, grid: Grid) -> DataError:
+    return DataError(
+        f"{name}: the mask lies on another grid than its image. Its grid: {own.describe()}; the image's: "
+        f"{grid.describe()}. Draw or export the mask on the images' own grid, or say data_resample_masks=true, which "
+        "takes the nearest voxel of the mask."
+    )
+
+
+def polygon(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Pixels whose centre lies inside a closed polygon, by the even-odd rule.
+
+    Args:
+        points: `(n, 2)`, columns and rows; pixel centres are whole numbers.
+        size: rows, columns.
+
+    Returns:
+        uint8 `(rows, columns)` of 0 and 1.
+    """
+    plane = np.zeros(size, dtype=np.uint8)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        if y0 == y1:
+            continue
+        first, last = sorted((y0, y1))
+        # Half open, so that a corner shared by two edges is crossed once.
+        for row in range(max(0, int(np.ceil(first))), min(size[0], int(np.ceil(last)))):
+            crossing = x0 + (row - y0) * (x1 - x0) / (y1 - y0)
+            plane[row, max(0, int(np.ceil(crossing))) :] ^= 1
+    return plane

@@ -1,0 +1,157 @@
+"""A mask written as DICOM SEG on the planes of the series that it was found on: a segment a lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from metseg.errors import DataError
+from metseg.files import written_beside
+from metseg.imaging.dicom.headers import read_dataset, refusing
+from metseg.imaging.dicom.series import DicomOriginal, mask_on_planes
+
+MANUFACTURER = "metseg"
+MOST_LESIONS = 255
+"""Segments of one file; their numbers are kept in 8 bits here, and no reader shows as many."""
+
+SERIES_NUMBER = 9000
+_PATIENT = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize",
+    "IssuerOfPatientID", "OtherPatientIDs", "OtherPatientIDsSequence", "PatientComments", "EthnicGroup",
+    "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "StudyID", "StudyDate", "StudyTime",
+    "ClinicalTrialSubjectID", "PatientBirthTime",
+)  # fmt: skip
+"""What highdicom copies from the source images and names a person or a day."""
+
+_REQUIRED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName", "Manufacturer", "PositionReferenceIndicator",
+)  # fmt: skip
+"""May be empty in a SEG but must be there (PS3.3, type 2); exports leave them out at times."""
+
+
+@dataclass(frozen=True)
+class Finder:
+    """What found the lesions, as a SEG records it.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        software: version of this program.
+    """
+
+    name: str
+    version: str
+    software: str
+
+
+def write_dicom_segmentation(
+    path: Path,
+    labels: NDArray[np.uint8],
+    original: DicomOriginal,
+    finder: Finder,
+    *,
+    patient: str | None,
+    descriptions: Sequence[str] = (),
+) -> None:
+    """Write lesions as a DICOM SEG (BINARY) that refers to the images of a series, in their frame of reference.
+
+    Segments are coded as SCT 49755003 (morphologically abnormal structure) / SCT 14799000 (secondary neoplasm) in SCT
+    12738006 (brain), found AUTOMATICally. Without a lesion there is one segment, and no voxel in it.
+
+    Args:
+        path: file to write; written beside and renamed.
+        labels: canonical `(slices, height, width)`, 0 or the number of a lesion from 1.
+        original: the series, from reading it.
+        finder: what found them.
+        patient: stands in place of what names the patient; None keeps what the images have. UIDs are always the images'
+            own, for a mask that refers to nothing is of no use.
+        descriptions: label of each lesion's segment, in order of the numbers; `Lesion N` where none is given.
+
+    Raises:
+        DataError: a file of the series is gone or broken, or there are more lesions than a SEG is written for.
+    """
+    import highdicom
+
+    count = int(labels.max(initial=0))
+    if count > MOST_LESIONS:
+        raise DataError(f"{path.name}: {count} lesions; up to {MOST_LESIONS} are written to one DICOM SEG.")
+    name = path.name
+    images, planes = _sources(original, mask_on_planes(labels, original), name)
+    if patient is not None:
+        for image in images:
+            _hide(image, patient)
+    from pydicom.uid import generate_uid
+
+    with refusing(name, "the DICOM SEG cannot be made from these images"):
+        segmentation = highdicom.seg.Segmentation(
+            source_images=images,
+            pixel_array=planes,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_segments(max(count, 1), finder, descriptions),
+            series_instance_uid=generate_uid(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=finder.name,
+            software_versions=finder.software,
+            device_serial_number="0",
+            series_description=f"Lesions by {finder.name} {finder.version}"[:64],
+            content_label="LESIONS",
+            omit_empty_frames=count > 0,
+        )
+    with written_beside(path) as beside:
+        segmentation.save_as(beside)
+
+
+def _sources(original: DicomOriginal, planes: NDArray[np.uint8], name: str) -> tuple[list[Dataset], NDArray[np.uint8]]:
+    """Headers of the source images, and the planes of the mask in the same order."""
+    if len(set(original.files)) == 1:
+        order = np.argsort(original.frames)
+        return [_header(original.files[0], name)], np.ascontiguousarray(planes[order])
+    return [_header(file, name) for file in original.files], planes
+
+
+def _header(file: Path, name: str) -> Dataset:
+    image = read_dataset(file, name)
+    for keyword in _REQUIRED:
+        if keyword not in image:
+            setattr(image, keyword, "")
+    return image
+
+
+def _hide(image: Dataset, patient: str) -> None:
+    for keyword in _PATIENT:
+        if keyword in image:
+            setattr(image, keyword, [] if keyword.endswith("Sequence") else "")
+    image.PatientName = image.PatientID = patient
+    image.PatientIdentityRemoved = "YES"
+    image.DeidentificationMethod = "metseg: patient and study modules emptied, UIDs kept"
+
+
+def _segments(count: int, finder: Finder, descriptions: Sequence[str]) -> list[Any]:
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=finder.name[:64], version=finder.version, family=codes.DCM.ArtificialIntelligence
+    )
+    return [
+        highdicom.seg.SegmentDescription(
+            segment_number=number + 1,
+            segment_label=(descriptions[number] if number < len(descriptions) else f"Lesion {number + 1}")[:64],
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.NeoplasmSecondary,
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            anatomic_regions=[codes.SCT.Brain],
+        )
+        for number in range(count)
+    ]

@@ -1,0 +1,224 @@
+"""DICOM series: read from files in any arrangement into canonical orientation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
+
+from metseg.errors import DataError
+from metseg.imaging.case import Geometry
+from metseg.imaging.dicom.geometry import Grid, Plane, canonical, grid_of, planes_of
+from metseg.imaging.dicom.headers import Header, read_dataset, refusing, scan
+from metseg.imaging.io.pictures import MAX_PIXELS
+from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, require_allowed
+from metseg.imaging.orientation import from_canonical
+from metseg.pseudonyms import Pseudonyms
+
+
+@dataclass(frozen=True)
+class DicomOriginal:
+    """What is kept of a series so that a mask can be brought back onto its planes.
+
+    Attributes:
+        path: folder that the series was read from.
+        files: file of each plane, in the order of the grid's first axis.
+        frames: number of each plane in its file, from 0.
+        grid: the planes' own grid.
+        orientation: `(3, 2)`, nibabel's transform from the grid's `(column, row, plane)` to canonical axes.
+    """
+
+    path: Path = field(repr=False)
+    files: tuple[Path, ...] = field(repr=False)
+    frames: tuple[int, ...]
+    grid: Grid
+    orientation: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The files of one series.
+
+    Attributes:
+        name: what a message calls it; holds no identifier.
+        headers: its files.
+    """
+
+    name: str
+    headers: tuple[Header, ...]
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID as it came in. Never in a message."""
+        return self.headers[0].series
+
+    @property
+    def frame_of_reference(self) -> str:
+        """FrameOfReferenceUID as it came in. Never in a message."""
+        return self.headers[0].frame_of_reference
+
+
+@dataclass(frozen=True)
+class SeriesVolume:
+    """A series in memory, as acquired.
+
+    Attributes:
+        array: `(planes, rows, columns)`: as stored, or float32 where a rescaling changes anything.
+        grid: where it lies.
+        files: file of each plane.
+        frames: number of each plane in its file, from 0.
+    """
+
+    array: NDArray[Any]
+    grid: Grid
+    files: tuple[Path, ...] = field(repr=False)
+    frames: tuple[int, ...]
+
+
+def series_of(headers: Iterable[Header], pseudonyms: Pseudonyms) -> list[Series]:
+    """Image series among `headers`, in order of their first file."""
+    grouped: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        if not header.is_mask:
+            grouped[header.series].append(header)
+    return [Series(pseudonyms.handle("series", uid), tuple(files)) for uid, files in grouped.items()]
+
+
+def read_grid(series: Series) -> Grid:
+    """The grid of a series, from its headers alone; a `DataError` says why it has none."""
+    planes: list[Plane] = []
+    for header in series.headers:
+        dataset = read_dataset(header.path, header.handle)
+        with refusing(header.handle, "its plane cannot be placed in the patient"):
+            planes += planes_of(dataset)
+    return grid_of(planes, series.name)[0]
+
+
+def read_series(series: Series) -> SeriesVolume:
+    """Read a series' pixels, sorted along the normal of its planes.
+
+    Raises:
+        DataError: a file is broken or coded in a way that is not read, or planes do not make up a regular grid.
+    """
+    planes: list[Plane] = []
+    pixels: list[NDArray[Any]] = []
+    files: list[Path] = []
+    for header in series.headers:
+        dataset = read_dataset(header.path, header.handle, pixels=True)
+        with refusing(header.handle, "its plane cannot be placed in the patient"):
+            found = planes_of(dataset)
+        with refusing(header.handle, "its pixels cannot be read"):
+            frames = decoded(dataset, header.handle)
+        if len(frames) != len(found):
+            raise DataError(
+                f"{header.handle}: {len(frames)} frames, while its header places {len(found)}. Export it again."
+            )
+        planes += found
+        pixels += list(frames)
+        files += [header.path] * len(found)
+    grid, order = grid_of(planes, series.name)
+    return SeriesVolume(
+        array=_rescaled([pixels[index] for index in order], [planes[index] for index in order]),
+        grid=grid,
+        files=tuple(files[index] for index in order),
+        frames=tuple(planes[index].frame for index in order),
+    )
+
+
+def _rescaled(pixels: Sequence[NDArray[Any]], planes: Sequence[Plane]) -> NDArray[Any]:
+    if all((plane.slope, plane.intercept) == (1.0, 0.0) for plane in planes):
+        return np.stack(pixels)
+    scaled = [p.astype(np.float64) * plane.slope + plane.intercept for p, plane in zip(pixels, planes, strict=True)]
+    return np.stack(scaled).astype(np.float32)
+
+
+def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
+    """Stored values of a file as `(frames, rows, columns)`.
+
+    Raises:
+        DataError: pixels are missing, coloured, truncated, or in a transfer syntax that no installed decoder reads.
+    """
+    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+    if "PixelData" not in dataset and "FloatPixelData" not in dataset:
+        raise DataError(f"{handle}: the file holds no pixels. Export it again, or remove it.")
+    if int(dataset.get("SamplesPerPixel", 1)) != 1:
+        raise DataError(f"{handle}: its pixels are coloured; an MR image is grey. Remove the series.")
+    if syntax.is_compressed and not _has_decoder(syntax):
+        raise DataError(
+            f"{handle}: its pixels are coded as {syntax.name} ({syntax}), which is not read. Decode it first, such as "
+            "by `gdcmconv --raw IN OUT` or `dcmdjpeg IN OUT`."
+        )
+    with refusing(handle, f"its pixels cannot be decoded ({syntax.name})"):
+        _require_possible(dataset, handle, syntax.is_compressed)
+        array = np.asarray(dataset.pixel_array)
+    return array[None] if array.ndim == 2 else array
+
+
+def _require_possible(dataset: Dataset, handle: str, packed: bool) -> None:
+    """Refuse, before memory is taken, a header that claims more pixels than are read or than its data can hold."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    require_allowed(handle, rows * columns * frames)
+    claimed = rows * columns * frames * int(dataset.BitsAllocated) // 8
+    held = len(dataset.get("PixelData") or dataset.get("FloatPixelData") or b"")
+    # A voxel of one bit takes a byte in memory.
+    taken = max(claimed, rows * columns * frames)
+    if rows * columns > MAX_PIXELS or taken > MAX_BYTES or claimed > (held * DEFLATE_LIMIT if packed else held):
+        raise DataError(
+            f"{handle}: the header claims {frames} frames of {rows}×{columns} pixels, {claimed} bytes, and the file "
+            f"has {held}{' compressed' if packed else ''}; up to {MAX_PIXELS} pixels a frame and {MAX_BYTES >> 30} GiB "
+            "are read. Export it again."
+        )
+
+
+def _has_decoder(syntax: UID) -> bool:
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def read_dicom_series(
+    folder: Path, pseudonyms: Pseudonyms | None = None
+) -> tuple[NDArray[np.generic], Geometry, DicomOriginal]:
+    """Read the one MR series in a folder, whatever its files are called.
+
+    Args:
+        folder: of the series' files; masks beside them are passed over.
+        pseudonyms: name files and series in messages; those of the environment where none are given.
+
+    Returns:
+        Array `(slices, height, width)`, its geometry, and where its planes came from.
+
+    Raises:
+        DataError: there is no MR series, or several; or it cannot be read.
+    """
+    chosen = pseudonyms or Pseudonyms.from_environment()
+    found = series_of(scan(folder, chosen).headers, chosen)
+    if len(found) != 1:
+        there = ", ".join(f"{series.name} ({len(series.headers)} files)" for series in found) or "none"
+        raise DataError(f"{folder}: one MR series is expected; there are {len(found)}: {there}. Keep one in a folder.")
+    volume = read_series(found[0])
+    array, geometry, orientation = canonical(volume.array, volume.grid)
+    return array, geometry, DicomOriginal(folder, volume.files, volume.frames, volume.grid, orientation)
+
+
+def mask_on_planes(mask: NDArray[np.uint8], original: DicomOriginal) -> NDArray[np.uint8]:
+    """Bring a canonical mask back onto the planes that a series was acquired in.
+
+    Args:
+        mask: uint8 `(slices, height, width)` of 0 and 1.
+        original: from `read_dicom_series`.
+
+    Returns:
+        uint8 `(planes, rows, columns)`, plane by plane in the order of `original.files`.
+    """
+    return np.ascontiguousarray(np.transpose(from_canonical(mask, original.orientation), (2, 1, 0)))

@@ -1,0 +1,88 @@
+"""The contact sheet: a row a patient, its channels side by side with the outline of the lesions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from metseg.files import written_beside
+from metseg.imaging.contours import draw_outline
+from metseg.inspection.case import CaseFacts, Preview
+from metseg.inspection.cohort import Inspection
+
+TILE = 240
+GAP = 6
+LABEL = 230
+HEAD, TOP = 62, 26
+PAPER, INK, MUTED, GROUND = (255, 255, 255), (27, 39, 51), (91, 104, 117), (0, 0, 0)
+
+
+def write_sheet(path: Path, found: Inspection) -> None:
+    """Write the PNG; each row is the slice with most lesion of a patient, cut to the head."""
+    shown = [case for case in found.cases if case.case in found.previews]
+    width = LABEL + len(found.channels) * (TILE + GAP) + GAP
+    canvas = Image.new("RGB", (max(width, 640), HEAD + TOP + len(shown) * (TILE + GAP) + GAP), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((14, 10), _fitting(draw, Path(found.folder).name, canvas.width - 28, 20), INK, ImageFont.load_default(20))
+    said = (
+        f"{found.layout}, {len(found.patients)} patients, {len(found.cases)} cases, "
+        f"{sum(case.shape[0] for case in found.cases)} slices; the slice with most lesion of {len(shown)} patients"
+    )
+    draw.text((14, 36), _fitting(draw, said, canvas.width - 28, 14), MUTED, ImageFont.load_default(14))
+    for column, channel in enumerate(found.channels):
+        centre = LABEL + column * (TILE + GAP) + TILE // 2
+        draw.text((centre, HEAD + TOP // 2), channel, INK, ImageFont.load_default(15), anchor="mm")
+    for row, case in enumerate(shown):
+        top = HEAD + TOP + row * (TILE + GAP)
+        _write_label(draw, top, case, found.previews[case.case])
+        for column in range(len(found.channels)):
+            tile = _tile(found.previews[case.case], column)
+            canvas.paste(Image.fromarray(tile), (LABEL + column * (TILE + GAP), top))
+    with written_beside(path) as beside:
+        canvas.save(beside, format="PNG")
+
+
+def _write_label(draw: ImageDraw.ImageDraw, top: int, case: CaseFacts, preview: Preview) -> None:
+    """Name and figures of a case, left of its pictures."""
+    unit = "mm" if case.spacing else "voxels"
+    lines = [f"slice {preview.number} of {preview.slices}"]
+    if case.lesion_voxels:
+        count = len(case.lesion_voxels)
+        lines += [f"{count} lesion{'s' * (count > 1)}, largest {max(case.diameters):.1f} {unit}"]
+    else:
+        lines += ["no lesion"]
+    lines += [_grid(case)]
+    room = LABEL - 28
+    draw.text((14, top + 8), _fitting(draw, case.case, room, 15), INK, ImageFont.load_default(15))
+    for number, line in enumerate(lines):
+        draw.text((14, top + 32 + 20 * number), _fitting(draw, line, room, 13), MUTED, ImageFont.load_default(13))
+
+
+def _grid(case: CaseFacts) -> str:
+    # Pillow's own font has no multiplication sign and no ellipsis.
+    size = "x".join(map(str, case.shape))
+    return f"{size}, {'x'.join(f'{side:.3g}' for side in case.spacing)} mm" if case.spacing else f"{size} voxels"
+
+
+def _tile(preview: Preview, channel: int) -> NDArray[np.uint8]:
+    """One channel with outlines, RGB, in the middle of a black square."""
+    drawn = cv2.cvtColor(draw_outline(preview.image[..., channel], preview.mask, TILE), cv2.COLOR_BGR2RGB)
+    tile = np.full((TILE, TILE, 3), GROUND, np.uint8)
+    top, left = (TILE - drawn.shape[0]) // 2, (TILE - drawn.shape[1]) // 2
+    tile[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn
+    return tile
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, room: int, size: int) -> str:
+    """The text, its middle left out where it is wider than `room` pixels."""
+    font = ImageFont.load_default(size)
+    kept = text
+    for length in range(len(text) - 1, 2, -1):
+        if draw.textlength(kept, font) <= room:
+            break
+        kept = f"{text[: length // 2]}..{text[-(length - length // 2) :]}"
+    return kept

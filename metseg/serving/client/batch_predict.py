@@ -1,0 +1,90 @@
+"""`metseg predict`: images in, masks in each image's own geometry and a table of lesions out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metseg.errors import UsageError
+from metseg.progress import Progress, track
+from metseg.serving.client.dicom_inputs import DicomCase
+from metseg.serving.client.inputs import PredictCase, bare_name, find_cases, group_files, read_case
+from metseg.serving.client.outputs import record_of, suffix_of, write_lesions, write_outputs
+from metseg.serving.client.segmentation_client import SegmentationClient, Tls
+
+__all__ = ["PredictCase", "bare_name", "group_files", "predict_files", "read_case"]
+
+logger = logging.getLogger(__name__)
+
+
+def _predict_case(
+    client: SegmentationClient,
+    case: PredictCase | DicomCase,
+    channels: Sequence[str],
+    model_name: str,
+    out: Path,
+    identified: bool,
+) -> dict[str, Any]:
+    """Segment one case and write its mask and overlay."""
+    read = read_case(case, channels)
+    with Progress(case.name, len(read.image)) as progress:
+
+        def report(done: int, total: int) -> None:
+            progress.update(done)
+
+        found = client.segment(read.image, read.geometry, report)
+    patient = case.patient if isinstance(case, DicomCase) and not identified else None
+    mask, overlay = out / f"{case.name}-mask{suffix_of(read)}", out / f"{case.name}-overlay.png"
+    write_outputs(read, found, model_name, mask, overlay, patient=patient)
+    logger.info("%s: %d lesions, %s", case.name, len(found.lesions), mask)
+    return record_of(case.name, read, found, files=read.sources, mask=mask.name, overlay=overlay.name)
+
+
+def predict_files(
+    paths: Sequence[Path],
+    out: Path,
+    server: str,
+    model_name: str,
+    label: str,
+    channels: Sequence[str],
+    *,
+    timeout: float = 600.0,
+    tls: Tls | None = None,
+    identified: bool = False,
+) -> Path:
+    """Segment images through a model server.
+
+    Args:
+        paths: image files of one or more cases, folders of them, or folders of DICOM files.
+        out: folder for `<case>-mask.*`, `<case>-overlay.png`, `lesions.json` and `lesions.csv`.
+        server: `host:port`.
+        model_name: model to ask.
+        label: version label, or empty for the latest version.
+        channels: channel of each file in order, where names do not tell; of DICOM, `NAME=PATTERN` of a description.
+        timeout: seconds for one request.
+        tls: speak TLS with the server.
+        identified: leave the patient's name in a DICOM SEG, instead of the pseudonym.
+
+    Returns:
+        Path of `lesions.json`.
+
+    Raises:
+        UsageError: a path is not there.
+    """
+    absent = next((path for path in paths if not path.exists()), None)
+    if absent is not None:
+        raise UsageError(f"{absent}: there is no such file or folder")
+    with SegmentationClient(server, model_name, label=label or None, timeout=timeout, tls=tls) as client:
+        description = client.describe()
+        wanted = description["channels"]
+        cases = find_cases(paths, wanted, channels)
+        out.mkdir(parents=True, exist_ok=True)
+        results = [
+            _predict_case(client, case, wanted, model_name, out, identified) for case in track(cases, "segmenting")
+        ]
+    table, _ = write_lesions(out, model_name, description, results)
+    total = sum(len(result["lesions"]) for result in results)
+    print(f"{len(results)} case(s), {total} lesion(s): masks, overlays, lesions.json and lesions.csv in {out}")
+    return table

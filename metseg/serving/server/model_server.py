@@ -1,0 +1,244 @@
+"""The embedded model server: TF Serving's gRPC and REST APIs in this process, where there is no TF Serving image.
+
+Callers meet the codes and texts of TF Serving. It differs where TF Serving waits without end or gives up: it starts
+and answers also while no version can be loaded (TF Serving blocks, then exits), and a reload with a new model that has
+no version to load is answered with UNKNOWN at once. It batches nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from metseg.errors import ServingError, UsageError
+from metseg.malloc import keep_freed_memory
+from metseg.serving.config_files import MonitoringConfig, SSLConfig, read_message
+from metseg.serving.server.core import ServerCore
+from metseg.serving.server.model_service import ModelService
+from metseg.serving.server.options import ServerOptions
+from metseg.serving.server.prediction_service import PredictionService
+from metseg.serving.server.status import NothingElse
+from metseg.tensorflow_protos import model_service_pb2_grpc
+
+__all__ = ["ModelServer", "ServerOptions", "serve"]
+
+LOGGER = logging.getLogger(__name__)
+
+PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
+
+_CHANNEL_ARGUMENTS: dict[str, int | str] = {
+    "grpc.max_receive_message_length": -1,
+    "grpc.max_send_message_length": -1,
+    # Otherwise two servers share one port in silence, and each gets some of the requests.
+    "grpc.so_reuseport": 0,
+}
+_CANCELLING_SECONDS = 5.0
+"""How long gRPC may take to end the calls that had their grace."""
+_HEALTH_SERVICES = ("", "ModelService", "PredictionService")
+
+
+class ModelServer:
+    """A model server in this process.
+
+    Example:
+        with ModelServer(ServerOptions(port=0, model_base_path="models/brain-mets-segmentation")) as server:
+            client = SegmentationClient(f"127.0.0.1:{server.port}")
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._core = ServerCore(options)
+        self._metrics_path = _metrics_path(options)
+        self._pool = ThreadPoolExecutor(options.grpc_max_threads, thread_name_prefix="grpc")
+        self._server = grpc.server(self._pool, options=_channel_arguments(options))
+        self._health: health.HealthServicer | None = None
+        self._rest: Any = None
+        self._port = 0
+        self._ended = False
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also when the options left the choice to the system; 0 before `start`."""
+        return self._port
+
+    def start(self) -> None:
+        """Take the ports, load what the base paths hold, then answer; returns when requests are answered.
+
+        Raises:
+            ServingError: when a port is taken, or the configuration is refused.
+        """
+        try:
+            self._port = self._bind()
+            if self._options.rest_api_port:
+                self._rest = self._rest_server()
+            self._register()
+            self._core.start()
+            self._server.start()
+            if self._rest is not None:
+                self._rest.start()
+        except BaseException:
+            self.stop(grace=0)
+            raise
+        LOGGER.info("serving gRPC at %s:%d", self._options.host, self._port)
+        if self._rest is not None:
+            LOGGER.info("serving REST at %s:%d", self._options.host, self._options.rest_api_port)
+
+    def stop(self, grace: float | None = None) -> None:
+        """Take no more calls; those in flight get `grace` seconds, by default `shutdown_grace_seconds`, to finish."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._health is not None:
+            self._health.enter_graceful_shutdown()
+        seconds = self._options.shutdown_grace_seconds if grace is None else grace
+        ends = time.monotonic() + seconds
+        stopped = self._server.stop(seconds)
+        if self._rest is not None:
+            self._rest.stop(seconds)
+        stopped.wait(max(0.0, ends - time.monotonic()) + _CANCELLING_SECONDS)
+        self._core.stop()
+        self._pool.shutdown(wait=False)
+        LOGGER.info("stopped serving at %s:%d", self._options.host, self._port)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _register(self) -> None:
+        prediction = PredictionService(
+            self._core, as_tensor_content=self._options.enable_serialization_as_tensor_content
+        )
+        self._server.add_generic_rpc_handlers((prediction.handler(),))
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._core), self._server)
+        if self._options.enable_grpc_healthcheck_service:
+            self._health = health.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            for service in _HEALTH_SERVICES:
+                self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._server.add_generic_rpc_handlers((NothingElse(),))
+
+    def _rest_server(self) -> Any:
+        from metseg.serving.server.rest_api import RestApi
+        from metseg.serving.server.rest_server import RestServer
+
+        seconds = self._options.rest_api_timeout_in_ms / 1000 or None
+        return RestServer(self._options, RestApi(self._core, seconds), self._core.metrics, self._metrics_path)
+
+    def _bind(self) -> int:
+        credentials = _server_credentials(self._options)
+        if self._options.grpc_socket_path:
+            self._listen_at(f"unix:{self._options.grpc_socket_path}", credentials)
+        return self._listen_at(f"{self._options.host}:{self._options.port}", credentials)
+
+    def _listen_at(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        remedy = (
+            "most likely another server has it; stop that one, or choose another with --port (0 picks a free one) "
+            "or --grpc_socket_path"
+        )
+        try:
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise ServingError(f"port {self._options.port} cannot be listened on ({address}): {remedy}") from error
+        if port == 0:
+            raise ServingError(f"port {self._options.port} cannot be listened on ({address}): {remedy}")
+        return port
+
+
+def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
+    """Ours, then those of `--grpc_channel_arguments`: whole numbers as numbers, the rest as text; raises UsageError."""
+    arguments = dict(_CHANNEL_ARGUMENTS)
+    for argument in filter(None, options.grpc_channel_arguments.split(",")):
+        key, separator, value = argument.partition("=")
+        if not separator:
+            raise UsageError(f"--grpc_channel_arguments={options.grpc_channel_arguments}: expected KEY=VALUE,…")
+        arguments[key] = int(value) if value.removeprefix("-").isdigit() else value
+    return list(arguments.items())
+
+
+def _server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
+    """TLS as `--ssl_config_file` says; None without one. Raises UsageError naming the file."""
+    if not options.ssl_config_file:
+        return None
+    config = read_message(Path(options.ssl_config_file), SSLConfig())
+    if not config.server_key or not config.server_cert:
+        raise UsageError(f"{options.ssl_config_file}: expected server_key and server_cert, both as PEM text")
+    if config.client_verify and not config.custom_ca:
+        raise UsageError(f"{options.ssl_config_file}: client_verify needs custom_ca, which signed the clients")
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
+
+
+def _metrics_path(options: ServerOptions) -> str | None:
+    """Where metrics are shown, as `--monitoring_config_file` says; None: nowhere. Raises UsageError naming the file."""
+    if not options.monitoring_config_file:
+        return None
+    config = read_message(Path(options.monitoring_config_file), MonitoringConfig()).prometheus_config
+    if not config.enable:
+        return None
+    if not options.rest_api_port:
+        LOGGER.warning("%s: metrics are served on the REST port, which is off", options.monitoring_config_file)
+    return config.path or PROMETHEUS_PATH
+
+
+def serve(options: ServerOptions) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Calls in flight then finish within `shutdown_grace_seconds`; a second signal ends at once.
+
+    Raises:
+        ServingError: when the port is taken, or the configuration is refused.
+    """
+    keep_freed_memory()
+    stopping = threading.Event()
+    with _on_signal(stopping):
+        server = ModelServer(options)
+        server.start()
+        stopping.wait()
+        LOGGER.info("stopping; calls in flight have %g s to finish", options.shutdown_grace_seconds)
+        server.stop()
+
+
+@contextmanager
+def _on_signal(stopping: threading.Event) -> Iterator[None]:
+    """Set the event at the first SIGTERM or SIGINT; the second one finds the handlers that were there before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        restore()
+        stopping.set()
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()

@@ -1,0 +1,54 @@
+"""tensorflow.serving.ModelService: what is loaded, and a new configuration.
+
+TF Serving: get_model_status_impl.cc, model_service_impl.cc.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import grpc
+
+from metseg.serving.server.core import ServerCore
+from metseg.serving.server.refusal import Refusal, invalid_argument
+from metseg.serving.server.status import answering
+from metseg.tensorflow_protos import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+
+LOGGER = logging.getLogger(__name__)
+
+_Base: Any = model_service_pb2_grpc.ModelServiceServicer
+
+
+class ModelService(_Base):  # type: ignore[misc]
+    """Answers GetModelStatus and HandleReloadConfigRequest."""
+
+    def __init__(self, core: ServerCore) -> None:
+        self._core = core
+
+    @answering
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """State of the version that the ModelSpec names by number, else of every version, the highest first."""
+        return model_status(self._core, request)
+
+    @answering
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Serve exactly what the request's configuration names."""
+        try:
+            self._core.reload(request.config)
+        except Refusal as refusal:
+            LOGGER.error("ReloadConfig failed: %s", refusal)
+            raise
+        return model_management_pb2.ReloadConfigResponse(status={"error_code": 0, "error_message": ""})
+
+
+def model_status(core: ServerCore, request: Any) -> Any:
+    """GetModelStatusResponse; raises Refusal."""
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for version in core.states(request.model_spec):
+        status = response.model_version_status.add(version=version.version, state=int(version.state))
+        status.status.error_code = version.error.number if version.error else 0
+        status.status.error_message = str(version.error) if version.error else ""
+    return response

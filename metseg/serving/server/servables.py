@@ -1,0 +1,151 @@
+"""The versions that the server knows: their states, and who is using them.
+
+A version goes START → LOADING → AVAILABLE → UNLOADING → END, as in TF Serving (core/servable_state.h), and stays
+listed at END. Requests hold a version while they run: it is dropped when the last of them is done.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+
+from metseg.serving.server.refusal import Refusal, not_found
+from metseg.serving.server.saved_model import LoadedModel
+
+LOGGER = logging.getLogger(__name__)
+
+
+class State(IntEnum):
+    """ModelVersionStatus.State of get_model_status.proto."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True)
+class Servable:
+    """One loaded version of one model."""
+
+    name: str
+    version: int
+    model: LoadedModel
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """State of a version; `error` says why a version that ended was never available."""
+
+    version: int
+    state: State
+    error: Refusal | None
+
+
+@dataclass
+class _Entry:
+    state: State
+    error: Refusal | None = None
+    servable: Servable | None = None
+    users: int = 0
+
+
+class ServableTable:
+    """All versions of all models; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[str, int], _Entry] = {}
+
+    @contextmanager
+    def use(self, name: str, version: int | None) -> Iterator[Servable]:
+        """An available version, by default the highest, held until the block ends; refuses with NOT_FOUND."""
+        with self._lock:
+            if version is None:
+                version = max(self._versions(name, State.AVAILABLE), default=None)
+                wanted = f"Latest({name})"
+            else:
+                wanted = f"Specific({name}, {version})"
+            entry = self._entries.get((name, version)) if version is not None else None
+            if entry is None or entry.state is not State.AVAILABLE or entry.servable is None:
+                raise not_found(f"Servable not found for request: {wanted}")
+            entry.users += 1
+            servable = entry.servable
+        try:
+            yield servable
+        finally:
+            with self._lock:
+                entry.users -= 1
+            self._drop_if_unused(name, servable.version, entry)
+
+    def states(self, name: str) -> list[VersionState]:
+        """Every version of a model that was ever seen, the highest first."""
+        with self._lock:
+            entries = [(version, entry) for (model, version), entry in self._entries.items() if model == name]
+            return [
+                VersionState(version, entry.state, entry.error)
+                for version, entry in sorted(entries, key=lambda item: item[0], reverse=True)
+            ]
+
+    def names(self) -> set[str]:
+        """Models of which a version is loading or available."""
+        with self._lock:
+            return {name for (name, _), entry in self._entries.items() if entry.state in _LIVE}
+
+    def available(self, name: str) -> set[int]:
+        """Versions that answer requests."""
+        with self._lock:
+            return set(self._versions(name, State.AVAILABLE))
+
+    def loading(self, name: str, version: int) -> None:
+        """A version is being loaded, or waits to be tried again."""
+        with self._lock:
+            # A fresh entry: requests that still hold an earlier load of this version count on theirs.
+            self._entries[name, version] = _Entry(State.LOADING)
+
+    def loaded(self, servable: Servable) -> None:
+        """A version answers requests from now on."""
+        with self._lock:
+            entry = self._entries[servable.name, servable.version]
+            entry.state, entry.servable = State.AVAILABLE, servable
+
+    def failed(self, name: str, version: int, error: Refusal) -> None:
+        """A version could not be loaded and is not tried again."""
+        with self._lock:
+            self._entries[name, version] = _Entry(State.END, error)
+
+    def unload(self, name: str, version: int) -> None:
+        """Take no more requests for a version; it ends when those in flight are done."""
+        with self._lock:
+            entry = self._entries[name, version]
+            entry.state = State.UNLOADING
+        self._drop_if_unused(name, version, entry)
+
+    def unload_all(self) -> None:
+        """As `unload`, for every version that answers requests."""
+        for name in self.names():
+            for version in self.available(name):
+                self.unload(name, version)
+
+    def _versions(self, name: str, *states: State) -> list[int]:
+        return [version for (model, version), entry in self._entries.items() if model == name and entry.state in states]
+
+    def _drop_if_unused(self, name: str, version: int, entry: _Entry) -> None:
+        with self._lock:
+            if entry.state is not State.UNLOADING or entry.users:
+                return
+            entry.state, servable, entry.servable = State.END, entry.servable, None
+        if servable is not None:
+            servable.model.close()
+        del servable
+        gc.collect()  # a graph is full of cycles; its memory is wanted back now
+        LOGGER.info("unloaded %s version %d", name, version)
+
+
+_LIVE = (State.START, State.LOADING, State.AVAILABLE)

@@ -1,0 +1,140 @@
+"""The side panel: which study, and which models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from metseg.dataset.archives import is_archive
+from metseg.errors import MetsegError
+from metseg.imaging.dicom.sequences import CHANNELS
+from metseg.serving.viewer.model_versions import Served, pair_to_show
+from metseg.serving.viewer.panels import session
+from metseg.serving.viewer.samples import Sample, SampleFolder, open_phantom, phantom_samples
+from metseg.serving.viewer.study import Study
+from metseg.serving.viewer.uploads import TRUTH, Upload, open_uploads, roles_of
+
+LEAVE_OUT = "leave out"
+NONE = "none"
+_ROUND = "upload-round"
+_SAMPLE, _UPLOAD = "Sample", "Your files"
+_HELP = (
+    "NIfTI or NRRD, one file a channel, named like head-t1c.nii.gz; a PNG, JPEG or TIFF; DICOM files; or a ZIP of one "
+    "study. A file named like head-seg.nii.gz is taken as the true mask. Files stay in this machine's memory until the "
+    "page is closed, and their names are not kept."
+)
+
+
+def choose_study(wanted: Sequence[str], labels: Sequence[str], samples: Path | None) -> None:
+    """Let a study be dropped or picked; it is on the page from then on."""
+    st.subheader("Study", anchor=False)
+    source = st.segmented_control(
+        "Where from", [_SAMPLE, _UPLOAD], default=_SAMPLE, required=True, label_visibility="collapsed"
+    )
+    if source == _UPLOAD:
+        _drop(wanted, labels)
+    else:
+        _pick(wanted, labels, samples)
+
+
+def choose_models(served: Sequence[Served]) -> tuple[Served | None, Served | None]:
+    """Let two versions be chosen: the one to look at, and perhaps one to hold beside it."""
+    st.subheader("Models", anchor=False)
+    if not served:
+        st.caption("No model answers; images can be looked at.")
+        return None, None
+    several = len({one.model for one in served}) > 1
+    titles = {one.short(several): one for one in served}
+    first, second = pair_to_show(served)
+    names = list(titles)
+    chosen = st.selectbox("A", names, index=names.index(first.short(several)) if first else 0, help=_TITLE_HELP)
+    others = [NONE, *(name for name in names if name != chosen)]
+    beside = second.short(several) if second else NONE
+    other = st.selectbox(
+        "B, to compare with", others, index=others.index(beside) if beside in others else 0, help=_TITLE_HELP
+    )
+    return titles[chosen], titles.get(other)
+
+
+_TITLE_HELP = (
+    "The label stable is what the registry calls champion, canary what it calls challenger. Versions without a label "
+    "can be chosen where the server holds them."
+)
+
+
+def _pick(wanted: Sequence[str], labels: Sequence[str], samples: Path | None) -> None:
+    try:
+        there = [*_folder(samples, tuple(wanted), tuple(labels)).samples(), *phantom_samples()] if samples else None
+    except MetsegError as error:
+        st.error(f"The samples cannot be read: {error}")
+        there = None
+    choices = there or phantom_samples()
+    sample = st.selectbox(
+        "Sample", choices, format_func=lambda one: one.name, index=None, placeholder="Pick a study", key="sample"
+    )
+    if sample is not None and st.session_state.get("opened-sample") != (sample.key, tuple(labels)):
+        st.session_state["opened-sample"] = (sample.key, tuple(labels))
+        with st.spinner("Opening the study"), _said():
+            session.open_study(_open_sample(sample, sample.key, tuple(wanted), tuple(labels), samples))
+
+
+def _drop(wanted: Sequence[str], labels: Sequence[str]) -> None:
+    number = st.session_state.setdefault(_ROUND, 0)
+    # The widget's limit is the server's `maxUploadSize`.
+    files = st.file_uploader("Files of one study", accept_multiple_files=True, key=f"{_ROUND}-{number}", help=_HELP)
+    if not files:
+        st.caption(f"The model takes {', '.join(wanted)}.")
+        return
+    uploads = [Upload(file.name, file.getvalue()) for file in files]
+    roles = _asked_roles(uploads, wanted)
+    if st.button("Open the study", type="primary", width="stretch"):
+        kept = [(upload, role) for upload, role in zip(uploads, roles, strict=True) if role != LEAVE_OUT]
+        with st.spinner("Reading the study"), _said():
+            opened = open_uploads([upload for upload, _ in kept], [role for _, role in kept], wanted, labels)
+            session.open_study(opened)
+            # A new widget is empty: neither the files nor their names stay.
+            st.session_state[_ROUND] = number + 1
+            st.session_state.pop("opened-sample", None)
+            st.rerun()
+
+
+def _asked_roles(uploads: Sequence[Upload], wanted: Sequence[str]) -> list[str | None]:
+    """The role of each file; a person says those that names do not tell."""
+    roles = roles_of([upload.name for upload in uploads], wanted)
+    images = not any(is_archive(upload.name) or upload.is_dicom for upload in uploads)
+    silent = [place for place, role in enumerate(roles) if role is None]
+    if not images or not silent:
+        return roles
+    st.caption("The names do not say which channel these are, in the order of the list:")
+    choices = [*dict.fromkeys((*wanted, *CHANNELS)), TRUTH, LEAVE_OUT]
+    free = [name for name in wanted if name not in roles]
+    for turn, place in enumerate(silent):
+        guess = choices.index(free[turn]) if turn < len(free) else len(choices) - 1
+        roles[place] = st.selectbox(f"File {place + 1} is", choices, index=guess, key=f"role-{place}")
+    return roles
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Turn an error of ours into a sentence on the page."""
+    try:
+        yield
+    except MetsegError as error:
+        st.error(str(error))
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _folder(root: Path, wanted: tuple[str, ...], labels: tuple[str, ...]) -> SampleFolder:
+    return SampleFolder(root, wanted, labels)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _open_sample(
+    _sample: Sample, key: str, wanted: tuple[str, ...], labels: tuple[str, ...], root: Path | None
+) -> Study:
+    if root is None or key.startswith("phantom:"):
+        return open_phantom(_sample, labels)
+    return _folder(root, wanted, labels).open(_sample)

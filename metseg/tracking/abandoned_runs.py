@@ -1,0 +1,54 @@
+"""Runs that a Kubeflow run left RUNNING in MLflow when it ended, because nobody waited for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from metseg.tracking.kubeflow_run import RUN_TAG, fail_run_of, kubeflow_run, run_state
+from metseg.tracking.runs import experiments
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+ENDED = {"FAILED": "FAILED", "CANCELED": "KILLED"}
+"""Status in MLflow for the states of Kubeflow in which nothing of a run goes on, and its last step did not end it."""
+PATIENCE = 10.0
+"""Seconds after which no further run is asked about; the next ingest does the rest."""
+
+
+def left_running(tracking: MlflowClient) -> list[str]:
+    """Return the Kubeflow runs, other than this step's own, whose pipeline's run is RUNNING in MLflow."""
+    places = experiments(tracking)
+    asked = "attributes.status = 'RUNNING' and tags.`metseg.kind` = 'pipeline'"
+    found = tracking.search_runs(places, asked, max_results=200) if places else []
+    named = (run.data.tags.get(RUN_TAG, "") for run in found)
+    return [identity for identity in dict.fromkeys(named) if identity not in ("", kubeflow_run())]
+
+
+def close_abandoned(tracking: MlflowClient, patience: float = PATIENCE) -> list[str]:
+    """Mark what failed or was terminated, by Kubeflow's word; what it does not know, or not say in time, is left alone.
+
+    It never fails: how earlier runs ended does not decide over this one.
+
+    Returns:
+        The Kubeflow runs whose runs in MLflow were marked.
+    """
+    from mlflow.exceptions import MlflowException
+
+    began, closed = time.monotonic(), []
+    try:
+        for identity in left_running(tracking):
+            if time.monotonic() - began > patience:
+                break
+            state = run_state(identity)
+            if status := ENDED.get(state):
+                fail_run_of(tracking, identity, status)
+                closed.append(identity)
+                logger.info("Kubeflow run %s is %s: its run in MLflow is %s now", identity, state, status)
+    except MlflowException as error:
+        logger.warning("runs that were left running could not be looked through (%s)", error)
+    return closed

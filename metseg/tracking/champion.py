@@ -1,0 +1,47 @@
+"""The version that the candidates of a run compete against: the champion of the moment at which its data were read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from metseg.errors import MetsegError
+from metseg.settings import Settings
+from metseg.tracking import model_registry, runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+OPPONENT_TAG = "gate.champion"
+NO_OPPONENT = "none"
+
+
+def opponent_of(run: str, model_name: str) -> model_registry.Version | None:
+    """Return the version that a run competes against; None where there was no champion.
+
+    The first call notes it in the run: a step that is repeated after promotion must not meet the run's own model.
+
+    Args:
+        run: MLflow run of the pipeline.
+        model_name: registered model.
+
+    Raises:
+        MetsegError: the version is gone from the registry.
+    """
+    return _opponent(runs.client(Settings.from_environment()), run, model_name)
+
+
+def _opponent(tracking: MlflowClient, run: str, model_name: str) -> model_registry.Version | None:
+    noted = tracking.get_run(run).data.tags.get(OPPONENT_TAG)
+    if noted is None:
+        champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
+        tracking.set_tag(run, OPPONENT_TAG, str(champion.number) if champion else NO_OPPONENT)
+        return champion
+    if noted == NO_OPPONENT:
+        return None
+    for version in model_registry.versions(tracking, model_name):
+        if version.number == int(noted):
+            return version
+    raise MetsegError(
+        f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "
+        "start a new run"
+    )

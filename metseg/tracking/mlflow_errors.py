@@ -1,0 +1,81 @@
+"""What a step meets when MLflow or its storage is away or full, said so that a person can do something about it."""
+
+from __future__ import annotations
+
+import errno
+
+from metseg.errors import MetsegError
+from metseg.retry_deadline import VARIABLE, chain
+
+FULL = (
+    "XMinioStorageFull",
+    "QuotaExceeded",
+    "InsufficientStorage",
+    "EntityTooLarge",
+    "507",
+    "No space left",
+    "NoSpace",
+)
+"""What S3 servers and file systems call it."""
+
+
+def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
+    """What to tell of an error that MLflow or the storage behind it caused; None where it is none of theirs.
+
+    Args:
+        error: what was raised.
+        tracking_uri: MLflow's address.
+    """
+    links = list(chain(error))
+    told = " ".join(" ".join(str(link).split()) for link in links)
+    if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in links):
+        return MetsegError(f"the disk is full ({_short(told)}): free some of it, then retry the step")
+    modules = {type(link).__module__.split(".")[0] for link in links}
+    if not modules & {"mlflow", "botocore", "boto3", "requests"}:
+        return None
+    if any(name in told for name in FULL):
+        return MetsegError(
+            f"the bucket is full ({_short(told)}): remove old runs (`mlflow gc`) or raise its quota, then retry the "
+            "step: what is finished stays"
+        )
+    if "too many" in told and "error responses" in told:
+        return MetsegError(
+            f"MLflow at {tracking_uri} answers with errors of its own ({_short(told)}): its log says why; often its "
+            "bucket is full or its database is away. Mend that, then retry the step"
+        )
+    if "Max retries exceeded" in told or "Connection" in told:
+        return MetsegError(
+            f"MLflow at {tracking_uri} went away and did not come back in time ({_short(told)}): start it again, then "
+            f"retry the step; {VARIABLE} (for pods, a key of the ConfigMap metseg-settings) says for how long to wait"
+        )
+    return None
+
+
+REFUSALS = {
+    "Invalid Host header": "call it by a name that its MLFLOW_SERVER_ALLOWED_HOSTS has, such as localhost through a "
+    "port-forward, or add this one there",
+    "error code 401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a login that it knows",
+    "error code 403": "log in as a user who may do this (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
+}
+"""What to do by what MLflow's client reports; the first that is found counts."""
+
+
+def no_answer(tracking_uri: str, report: str) -> str:
+    """What to tell of an MLflow that gives no answer at the start of a step or command.
+
+    Args:
+        tracking_uri: its address.
+        report: what MLflow's client says of it.
+
+    Example:
+        >>> no_answer("http://10.0.0.1:5000", "failed with error code 401 != 200")[:45]
+        'MLflow at http://10.0.0.1:5000 refuses this c'
+    """
+    for sign, remedy in REFUSALS.items():
+        if sign in report:
+            return f"MLflow at {tracking_uri} refuses this call ({report}): {remedy}"
+    return f"MLflow at {tracking_uri} does not answer ({report}): start it, or set MLFLOW_TRACKING_URI"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:299]}…"

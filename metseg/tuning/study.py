@@ -1,0 +1,260 @@
+"""A search for the parameters of a training: a study of Optuna on disk, every trial a run nested in one of MLflow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metseg.dataset.manifest import Manifest
+from metseg.errors import MetsegError, UsageError
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.settings import Settings
+from metseg.tracking import runs
+from metseg.tracking.code_version import git_commit, training_code_digest
+from metseg.training.configuration import TrainingConfiguration
+from metseg.tuning.search_space import PREPROCESSING, Dimension, readable
+
+if TYPE_CHECKING:
+    import optuna
+    from mlflow import MlflowClient
+
+    from metseg.training.operating_point import JudgedHead
+
+logger = logging.getLogger(__name__)
+
+OBJECTIVES = ("lesion_f1", "dice")
+UNPRUNED_TRIALS = 4
+"""So many trials are trained to their end before the first may be cut short."""
+UNPRUNED_SHARE = 0.25
+"""Share of its epochs that any trial is given."""
+
+Prepare = Callable[[Mapping[str, Any]], Path]
+"""Gives the records of a cohort under parameters of preprocess."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and how long.
+
+    Attributes:
+        architecture: of the network.
+        dimensions: parameters that are varied.
+        fixed: parameters of preprocess and train that are not, by name; others are at their defaults.
+        objective: mean score of the validation patients that is to be as high as can be: `lesion_f1` or `dice`.
+        trials: how many there shall be in the end, those of earlier calls counted.
+    """
+
+    architecture: str
+    dimensions: tuple[Dimension, ...]
+    fixed: Mapping[str, Any]
+    objective: str
+    trials: int
+
+    def configuration(self, chosen: Mapping[str, Any]) -> TrainingConfiguration:
+        """Settings of the training of one trial.
+
+        Raises:
+            UsageError: they do not fit together.
+        """
+        settings = {**self.fixed, **chosen}
+        training = {name.removeprefix("train_"): settings[name] for name in settings if name not in PREPROCESSING}
+        return TrainingConfiguration(self.architecture, **training)
+
+    def check(self) -> None:
+        """Refuse a search that cannot be, before anything is read.
+
+        Raises:
+            UsageError: a parameter is out of range, or both varied and given.
+        """
+        self.configuration({})
+        for dimension in self.dimensions:
+            if dimension.name in self.fixed:
+                raise UsageError(f"{dimension.name} is searched and given by --param too: leave one out")
+            for value in dimension.choices or (dimension.low, dimension.high):
+                self.configuration({dimension.name: value})
+
+    def preprocessing(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters of preprocess of one trial."""
+        settings = {**self.fixed, **chosen}
+        return {name.removeprefix("data_"): settings[name] for name in PREPROCESSING if name in settings}
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for a study to go on, as JSON holds it."""
+        space = {dimension.name: str(dimension) for dimension in self.dimensions}
+        fixed = {name: str(value) for name, value in self.fixed.items()}
+        return {"architecture": self.architecture, "search": space, "fixed": fixed, "objective": self.objective}
+
+
+def open_study(path: Path, name: str, search: Search) -> optuna.Study:
+    """The study kept in the SQLite file `path`; trials that a killed process left under way are queued once more.
+
+    Raises:
+        UsageError: the study was begun with another search.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fewest = max(1, round(UNPRUNED_SHARE * search.configuration({}).epochs))
+    study = optuna.create_study(
+        storage=f"sqlite:///{path}",
+        study_name=name,
+        load_if_exists=True,
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=fewest),
+    )
+    # Another seed for every piece of the search, or it would draw what it drew before.
+    study.sampler = optuna.samplers.TPESampler(seed=search.configuration({}).seed + len(study.trials))
+    began_with = study.user_attrs.get("search")
+    if began_with is None:
+        study.set_user_attr("search", search.identity())
+    elif began_with != search.identity():
+        raise UsageError(f"the study {name} was begun with another search ({began_with}): give another --study")
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def finished(study: optuna.Study) -> int:
+    """Trials that came to an end: trained, cut short, or impossible; not those that a killed process left."""
+    from optuna.trial import TrialState
+
+    ended = [TrialState.COMPLETE, TrialState.PRUNED]
+    return sum(trial.state in ended or "refused" in trial.user_attrs for trial in study.trials)
+
+
+def tune(
+    search: Search, study: optuna.Study, cohort: Path, prepare: Prepare, tracking: MlflowClient, parent: str
+) -> None:
+    """Train trial after trial until the study has as many as asked for.
+
+    A trial whose parameters do not fit together, whose loss becomes no number or that does not fit into memory counts
+    as refused, and the search goes on.
+
+    Args:
+        search: what to search.
+        study: of `open_study`.
+        cohort: output of ingest.
+        prepare: gives records.
+        tracking: MLflow client.
+        parent: MLflow run that the trials are nested in.
+    """
+    import optuna
+    from optuna.trial import TrialState
+
+    distributions = {dimension.name: dimension.distribution() for dimension in search.dimensions}
+    while (done := finished(study)) < search.trials:
+        trial = study.ask(distributions)
+        chosen = {name: readable(value) for name, value in trial.params.items()}
+        trial.set_user_attr("settings", chosen)
+        shown = ", ".join(f"{name}={value}" for name, value in chosen.items())
+        logger.info("trial %d (%d of %d): %s", trial.number, done + 1, search.trials, shown)
+        try:
+            score = _Trial(search, trial, chosen, cohort, prepare, tracking, parent).score()
+        except optuna.TrialPruned as pruned:
+            logger.info("cut short: %s", pruned)
+            study.tell(trial, state=TrialState.PRUNED)
+        except MetsegError as error:
+            logger.warning("refused: %s", error)
+            trial.set_user_attr("refused", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, score)
+            best = study.best_trial
+            logger.info("%s %.4f; best %.4f of trial %d", search.objective, score, study.best_value, best.number)
+
+
+class _Trial:
+    """One training of a search, on record in MLflow."""
+
+    def __init__(
+        self,
+        search: Search,
+        trial: optuna.Trial,
+        chosen: Mapping[str, Any],
+        cohort: Path,
+        prepare: Prepare,
+        tracking: MlflowClient,
+        parent: str,
+    ) -> None:
+        self.search = search
+        self.trial = trial
+        self.cohort = cohort
+        self.tracking = tracking
+        self.settings = Settings.from_environment()
+        self.configuration = search.configuration(chosen)
+        self.manifest = Manifest.read(cohort / "manifest.json")
+        self.records = prepare(search.preprocessing(chosen))
+        self.specification = PreprocessingSpecification.read(self.records / "preprocessing.json")
+        tags = {
+            "architecture": search.architecture,
+            "data.version": self.manifest.version,
+            "git.commit": git_commit(),
+            "metseg.kind": "trial",
+        }
+        parameters = {**asdict(self.configuration), "preprocessing": self.specification.to_json()}
+        name = f"trial {trial.number}"
+        self.run = runs.start_run(tracking, self.settings, name, parameters, tags, parent=parent)
+        trial.set_user_attr("run", self.run)
+
+    def score(self) -> float:
+        """Train and judge on validation patients; the run in MLflow is closed whatever comes."""
+        import optuna
+
+        status = "FAILED"
+        try:
+            started = time.monotonic()
+            head = self._train()
+            figures = {"validation_dice": head.point.dice, "validation_lesion_f1": head.point.lesion_f1}
+            more = {"parameters": head.parameters, "training_seconds": time.monotonic() - started}
+            runs.log_metrics(self.tracking, self.run, figures | more, step=self.configuration.epochs)
+            status = "FINISHED"
+            return float(getattr(head.point, self.search.objective))
+        except optuna.TrialPruned:
+            # As Optuna's own integrations put it.
+            status = "KILLED"
+            raise
+        finally:
+            self.tracking.set_terminated(self.run, status)
+
+    def _train(self) -> JudgedHead:
+        import keras
+        import optuna
+
+        from metseg.training.loop import forget, train_heads
+        from metseg.training.operating_point import exported_head, judge_heads
+
+        keras.utils.clear_session()
+        decisive = (self.manifest.digest(), self.specification.digest(), training_code_digest())
+        state = self.settings.state / self.configuration.digest("tune", *decisive)
+        try:
+            stacked, _ = train_heads(
+                self.records, self.specification.context_slices, self.configuration, state, self._report
+            )
+            heads = judge_heads(stacked, self.cohort, self.records, self.manifest, self.specification)
+        except (MetsegError, optuna.TrialPruned):
+            forget(state)
+            raise
+        forget(state)
+        return exported_head(heads, self.configuration.inference_head)
+
+    def _report(self, epoch: int, figures: dict[str, float]) -> None:
+        """Log an epoch; end a trial that does worse than half of those before it did at this epoch.
+
+        Raises:
+            optuna.TrialPruned: it does.
+        """
+        import optuna
+
+        runs.log_metrics(self.tracking, self.run, figures, step=epoch + 1)
+        self.trial.report(figures["val_dice"], epoch)
+        last = epoch + 1 == self.configuration.epochs
+        if not last and self.trial.should_prune():
+            raise optuna.TrialPruned(
+                f"validation Dice {figures['val_dice']:.3f} after epoch {epoch + 1} lies below the median of the others"
+            )
