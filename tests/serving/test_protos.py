@@ -48,7 +48,7 @@ def test_client_does_not_import_tensorflow() -> None:
     "imports",
     [
         "from metseg import tensorflow_protos as protos\nimport tensorflow",
-        "import tensorflow\nfrom metseg.serving import protos",
+        "import tensorflow\nfrom metseg import tensorflow_protos as protos",
     ],
     ids=["protos first", "tensorflow first"],
 )
