@@ -312,3 +312,8 @@ def train_heads(
 def forget(state: Path) -> None:
     """Remove the checkpoints of a finished training."""
     shutil.rmtree(state, ignore_errors=True)
+
+
+def clear_networks() -> None:
+    """Free the networks of earlier training runs in this process."""
+    keras.utils.clear_session()

@@ -223,13 +223,12 @@ class _Trial:
             self.tracking.set_terminated(self.run, status)
 
     def _train(self) -> JudgedHead:
-        import keras
         import optuna
 
-        from metseg.training.loop import forget, train_heads
+        from metseg.training.loop import clear_networks, forget, train_heads
         from metseg.training.operating_point import exported_head, judge_heads
 
-        keras.utils.clear_session()
+        clear_networks()
         decisive = (self.manifest.digest(), self.specification.digest(), training_code_digest())
         state = self.settings.state / self.configuration.digest("tune", *decisive)
         try:
