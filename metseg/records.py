@@ -14,9 +14,9 @@ FORMAT_KEY = "format"
 class Record:
     """Base class of the frozen dataclasses that steps hand on as JSON.
 
-    A subclass is a frozen dataclass of plain values, tuples, mappings, literals and other frozen dataclasses. Its fields
-    are the keys of the file. Keys that the class does not know are ignored, so that an older reader can open a newer
-    file of the same format.
+    A subclass is a frozen dataclass of plain values, tuples, mappings, literals and other frozen dataclasses. Its
+    fields are the keys of the file. Unknown keys are ignored, so that an older reader can open a newer file of the
+    same format.
 
     Attributes:
         FORMAT: version of the file's format; raise it when a reader of the earlier format would misread the file.
