@@ -40,7 +40,8 @@ def offenders(folder: str, forbidden: tuple[str, ...], excused: tuple[str, ...] 
 
 def test_metseg_knows_no_orchestrator():
     assert offenders("metseg", ("kfp",)) == []
-    assert offenders("metseg", ("pipelines", "components"), excused=("metseg/cli.py",)) == []
+    commands = tuple(str(path.relative_to(ROOT)) for path in (ROOT / "metseg/commands").glob("*.py"))
+    assert offenders("metseg", ("pipelines", "components"), excused=commands) == []
 
 
 def test_components_do_not_reach_up():

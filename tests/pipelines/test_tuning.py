@@ -14,8 +14,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from components.configuration.parsing import parse
 from components.preprocess.step import preprocess
-from metseg.cli import _settings
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
 from metseg.phantom import generate_cohort
@@ -82,7 +82,7 @@ def test_the_best_trial_is_printed_as_a_run_that_can_be_typed(found):
     assert len(scores) == 3 and scores == sorted(scores, reverse=True) and found["best"] == found["trials"][0]
     words = shlex.split(found["command"])
     assert words[:4] == ["metseg", "run", "--data", "heads"]
-    parameters = _settings(words[5::2])
+    parameters = parse(words[5::2])
     assert parameters["train_architectures"] == "unet" and parameters["data_image_size"] == 32
     expected = {**TINY, **found["best"]["settings"]}
     assert {name: parameters[name] for name in expected} == expected

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from metseg.cli import _settings
+from components.configuration.parsing import parse
 from metseg.errors import UsageError
 from metseg.tuning.search_space import DEFAULT_SEARCH, Dimension, parse_dimension, parse_search, readable
 
 
 def convert(name: str, value: str) -> Any:
-    return _settings([f"{name}={value}"])[name]
+    return parse([f"{name}={value}"])[name]
 
 
 @pytest.mark.parametrize(

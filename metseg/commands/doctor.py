@@ -1,0 +1,60 @@
+"""`metseg doctor`: check this machine or a cluster before a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metseg.settings import Settings, apply_defaults
+
+
+def doctor(
+    cluster: Annotated[bool, typer.Option("--cluster", help="Examine a cluster with kubectl instead.")] = False,
+    docker: Annotated[bool, typer.Option("--docker", help="Examine Docker too.")] = False,
+    namespace_of_runs: Annotated[
+        str | None,
+        typer.Option(
+            help="Namespace that Kubeflow runs pipelines in; in a multi-user Kubeflow, a profile (default: kubeflow)."
+        ),
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig (default: the current one).")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig (default: that of kubectl).", exists=True)] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the Kubeflow Pipelines UI (default: through the cluster).")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with Kubeflow's token, as for submit.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="CA certificate of the host (PEM).", exists=True, dir_okay=False)
+    ] = None,
+    images: Annotated[str | None, typer.Option(help="TAG, or PREFIX:TAG, of the images, as for submit.")] = None,
+    gpu_type: Annotated[
+        str | None, typer.Option(help="Accelerator resource of training (default: nvidia.com/gpu).")
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Start two short-lived pods to test connections, images and network policies."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Report what this machine, or a cluster, lacks for a run; exit code 1 if anything must be fixed."""
+    given = {name: value for name, value in locals().items() if name != "as_json"}
+    from metseg.doctor.findings import exit_code, print_report
+    from metseg.doctor.options import GPU_TYPE, RUNS, Options
+
+    Options(**given).check()
+    apply_defaults()
+    if cluster:
+        from metseg.doctor.kubectl import Kubectl
+        from pipelines.cluster_doctor import Access, diagnose
+
+        access, kubectl = Access(host or "", token_file, certificate), Kubectl(context or "", kubeconfig)
+        findings = diagnose(kubectl, namespace_of_runs or RUNS, gpu_type or GPU_TYPE, images or "", access, probe)
+    else:
+        from metseg.doctor import machine
+
+        findings = machine.examine(Settings.from_environment(), docker)
+    print_report("cluster" if cluster else "this machine", findings, as_json)
+    if code := exit_code(findings):
+        raise typer.Exit(code)
