@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from components.configuration.record import Configuration
+from components.configuration.setting_names import SETTINGS, find, renamed
 from components.configuration.settings import DataSettings
 from metseg.errors import UsageError
 
@@ -17,11 +18,26 @@ def check(values: Mapping[str, Any]) -> Configuration:
         values: settings by full name.
 
     Raises:
-        UsageError: a value is out of range; the message names the setting and what is expected.
+        UsageError: a value is out of range, and the message names the setting and what is expected; or there is no
+            setting of that name.
     """
+    _check_names(values)
     configuration = Configuration.of(values)
     _check_data(configuration.data)
     return configuration
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise UsageError for names that no setting has; what each renamed one is called now.
+
+    Pipelines of version 0.1.0 call this step too: a schedule stays with the version that it was made with, and its pods
+    take the image that bears that tag by then.
+    """
+    unknown = [name for name in names if name not in SETTINGS]
+    if old := [f"{name} is called {now} now" for name in unknown if (now := renamed(name))]:
+        raise UsageError("; ".join(old))
+    for name in unknown:
+        find(name)
 
 
 def _check_data(data: DataSettings) -> None:

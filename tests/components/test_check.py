@@ -70,6 +70,19 @@ def test_defaults_of_the_form_pass():
     assert check(defaults()).data.reference == "s3://scans/a"
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("epochs", "clahe"), "epochs is called train_epochs now; clahe is called data_clahe now"),
+        (("train_epoch",), "did you mean train_epochs?"),
+    ],
+)
+def test_a_name_that_no_setting_has_is_refused_with_what_was_meant(names, expected):
+    with pytest.raises(UsageError) as refused:
+        check({**defaults(), **dict.fromkeys(names, 1)})
+    assert expected in str(refused.value)
+
+
 @pytest.mark.parametrize(("name", "value", "expected"), OUT_OF_RANGE)
 def test_value_out_of_range_is_refused_with_its_name_and_what_is_expected(name, value, expected):
     with pytest.raises(UsageError) as refused:

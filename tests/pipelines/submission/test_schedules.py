@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import kfp_server_api
 import pytest
 
+from components.configuration.parsing import unpack
 from metseg.errors import UsageError
 from pipelines.submission.cron import Cron
+from pipelines.submission.pipeline_package import documents
+from tests.conftest import ROOT
 from tests.pipelines.submission import DATA, recorded
 from tests.pipelines.submission.kubeflow_server import UNAVAILABLE
 from tests.pipelines.submission.schema import Refused
 
 WEEKLY = (*DATA, "--cron", "0 3 * * 1", "--name", "weekly")
+MADE_AT_92EF0E7 = ROOT / "tests/compatibility/schedule-92ef0e7.json"
 ZONE_PATH = "/api/v1/namespaces/kubeflow/configmaps/pipeline-install-config"
 
 
@@ -129,6 +134,51 @@ def test_schedule_of_the_recording_is_listed(submit, kubeflow):
     kubeflow.schedules[entry["recurring_run_id"]] = entry
     code, said = submit("--schedules")
     assert code == 0 and "every2" in said and "*/2 * * * *" in said and "enabled" in said
+
+
+@pytest.fixture
+def old(kubeflow):
+    """The schedule `weekly` in a Kubeflow that holds what `metseg submit --cron` of 92ef0e7 made there."""
+    for name, entries in json.loads(MADE_AT_92EF0E7.read_text(encoding="utf-8")).items():
+        getattr(kubeflow, name).update(entries)
+    (version,) = kubeflow.versions.values()
+    version["_documents"] = documents(recorded.FIXTURE.read_text(encoding="utf-8"))
+    (schedule,) = kubeflow.schedules.values()
+    return schedule
+
+
+def test_schedule_of_92ef0e7_is_listed_paused_and_resumed(submit, old):
+    code, said = submit("--schedules")
+    assert code == 0 and "weekly" in said and "0 3 * * 1" in said and "enabled" in said
+    for option, state in (("--pause", "DISABLED"), ("--resume", "ENABLED")):
+        assert submit(option, "weekly")[0] == 0 and old["status"] == state
+
+
+def test_schedule_of_92ef0e7_is_made_anew_by_new_names_alone(submit, kubeflow, old):
+    given = old["runtime_config"]["parameters"]
+    renamed = {
+        "reference": "data_reference",
+        "clahe": "data_clahe",
+        "epochs": "train_epochs",
+        "floor_dice": "gate_dice",
+        "promotion": "gate_promotion",
+        "accelerator_count": "gpu_count",
+        "accelerator_node_selector": "gpu_node_selector",
+    }
+    assert set(renamed) == set(given)
+    again = ("--cron", "0 3 * * 1", "--name", "weekly")
+    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    for name, new in renamed.items():
+        code, said = submit(*again, "--param", f"{name}={text[name]}")
+        assert code == 2 and f"{name} is called {new} now" in said
+    assert list(kubeflow.schedules.values()) == [old]
+    code, said = submit(*again, *(part for name in given for part in ("--param", f"{renamed[name]}={text[name]}")))
+    (schedule,) = kubeflow.schedules.values()
+    assert code == 0 and schedule["recurring_run_id"] != old["recurring_run_id"]
+    made = unpack(schedule["runtime_config"]["parameters"])
+    assert made == {renamed[name]: value for name, value in given.items()}
+    assert schedule["pipeline_version_reference"]["pipeline_id"] == old["pipeline_version_reference"]["pipeline_id"]
+    assert schedule["pipeline_version_reference"] != old["pipeline_version_reference"]
 
 
 def test_more_schedules_than_a_page_holds_are_all_listed(submit, kubeflow):
