@@ -1,4 +1,4 @@
-"""The command line: a table of the commands; errors become one message and an exit code."""
+"""The command line: a table of commands; each error becomes one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of a command line that were given, and hold nothing."""
+"""Check of command-line options with an empty value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from metseg.errors import UsageError
 
 
 def refuse_empty(options: Mapping[str, str | None]) -> None:
-    """Refuse options whose value is empty or blank, as a shell gives them for a variable that is not set.
+    """Refuse options with an empty or blank value, such as an unset shell variable.
 
     Args:
         options: values by the option's name; None for one that was not given.

@@ -1,4 +1,4 @@
-"""`metseg doctor --cluster`: what the compiled pipeline needs, compared with what a cluster has."""
+"""`metseg doctor --cluster`: compare the compiled pipeline's needs with a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.submission.pipeline_package import package
 
 @dataclass(frozen=True)
 class Access:
-    """How Kubeflow's API is reached; with no host, through the cluster's API server.
+    """Access to Kubeflow's API; without a host, through the cluster's API server.
 
     Attributes:
         host: address of Kubeflow Pipelines' UI.
@@ -39,15 +39,15 @@ def diagnose(
     access: Access | None = None,
     with_probe: bool = False,
 ) -> list[Finding]:
-    """Return what a cluster has and lacks for the pipeline.
+    """Return the findings on a cluster.
 
     Args:
-        cluster: where.
+        cluster: the cluster.
         runs: namespace that Kubeflow runs pipelines in.
-        accelerator: resource that trainings ask for.
+        accelerator: resource that training pods request.
         images: `TAG` or `PREFIX:TAG`; those of the committed pipeline by default.
         access: to Kubeflow's API.
-        with_probe: whether to start pods that try what cannot be seen from outside.
+        with_probe: whether to start pods that test what cannot be seen from outside.
 
     Raises:
         UsageError: `images` or the host's address is malformed.
@@ -68,13 +68,13 @@ def diagnose(
 
 
 def _health(access: Access) -> dict[str, Any]:
-    """The answer of `healthz` at Kubeflow's address; raises KubeflowError where it is none."""
+    """Return the response of `healthz` at Kubeflow's address; raises KubeflowError if it is not JSON."""
     from pipelines.submission.kubeflow_client import LOOKING, Kubeflow
     from pipelines.submission.kubeflow_token import TokenSource
 
     kubeflow = Kubeflow(access.host, TokenSource.find(access.token_file), authority=access.certificate)
-    answer = kubeflow.call(LOOKING, kubeflow.health_service.healthz_service_get_healthz, _preload_content=False)
+    response = kubeflow.call(LOOKING, kubeflow.health_service.healthz_service_get_healthz, _preload_content=False)
     try:
-        return dict(json.loads(answer.data))
+        return dict(json.loads(response.data))
     except ValueError as error:
         raise KubeflowError(f"{access.host} is no Kubeflow Pipelines: its healthz gives no JSON ({error})") from error

@@ -1,4 +1,4 @@
-"""Read from the compiled pipeline what its pods need from their namespace."""
+"""Read the needs of the pipeline's pods from the compiled pipeline."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def cluster_needs(package: Package) -> PipelineNeeds:
 
 
 def _sources(pods: Iterable[dict[str, Any]], kind: str) -> tuple[Source, ...]:
-    """The Secrets (`secret`) or ConfigMaps (`configMap`) of all pods, as variables and as files."""
-    found: dict[Source, None] = {}
+    """Return the Secrets (`secret`) or ConfigMaps (`configMap`) of all pods, as variables and as files."""
+    sources: dict[Source, None] = {}
     for pod in pods:
         for entry in pod.get(f"{kind}AsEnv", []):
             pairs = entry["keyToEnv"]
             keys, variables = (tuple(pair[name] for pair in pairs) for name in (f"{kind}Key", "envVar"))
-            found[Source(_name(entry, f"{kind}Name"), keys, variables, entry.get("optional", False))] = None
+            sources[Source(_name(entry, f"{kind}Name"), keys, variables, entry.get("optional", False))] = None
         for entry in pod.get(f"{kind}AsVolume", []):
             folder = entry["mountPath"].removeprefix(f"{MOUNTED}/")
-            found |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), folder, entry.get("optional", False)))
-    return tuple(found)
+            sources |= dict.fromkeys(mounted(_name(entry, f"{kind}Name"), folder, entry.get("optional", False)))
+    return tuple(sources)
 
 
 def _name(entry: dict[str, Any], field: str) -> str:
-    """Name of an object, as old and new versions of kfp-kubernetes write it."""
-    told = entry.get(field) or entry.get("constant")
-    if told is None:
-        told = entry[f"{field}Parameter"]["runtimeValue"]["constant"]
-    return str(told)
+    """Return the name of an object, as old and new versions of kfp-kubernetes write it."""
+    name = entry.get(field) or entry.get("constant")
+    if name is None:
+        name = entry[f"{field}Parameter"]["runtimeValue"]["constant"]
+    return str(name)

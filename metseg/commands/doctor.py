@@ -38,7 +38,7 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Report what this machine, or a cluster, lacks for a run; exit code 1 if anything must be fixed."""
+    """Check this machine, or a cluster, before a run; exit code 1 if anything must be fixed."""
     given = {name: value for name, value in locals().items() if name != "as_json"}
     from metseg.doctor.findings import exit_code, print_report
     from metseg.doctor.options import GPU_TYPE, RUNS, Options

@@ -1,4 +1,4 @@
-"""The help of a command with many options, which are listed in groups."""
+"""Help text that lists options in groups."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ OTHERS = "Options"
 
 
 class GroupedHelp(TyperCommand):
-    """A command that lists its options below the name of the panel that each was given."""
+    """Command that lists its options by panel."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write a section for each panel, in the order of the options; what has none comes last."""
+        """Write a section for each panel in the order of the options, then the rest."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:

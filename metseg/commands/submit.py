@@ -120,7 +120,7 @@ def submit(
         ),
     ] = None,
 ) -> None:
-    """Run the pipeline on Kubeflow: upload it if it changed, start or schedule a run, follow it to its verdict."""
+    """Run the pipeline on Kubeflow: upload, start, schedule or follow a run."""
     given = locals()
     from pipelines.submission.submit_command import Options, run
 

@@ -13,7 +13,7 @@ LOG_WIDTH = 120
 
 
 def console() -> Console:
-    """Return a console on standard output: as wide as the terminal, or LOG_WIDTH columns in a log."""
+    """Return a console on standard output, LOG_WIDTH columns wide in a log."""
     from rich.console import Console
 
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else LOG_WIDTH)

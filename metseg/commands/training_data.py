@@ -1,4 +1,4 @@
-"""Data reference and model name of a run: the user's own data, or the phantom cohort."""
+"""Data reference and model name of a run: own data, or the phantom cohort."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PHANTOM_BUDGET = {"train_epochs": 8, "train_steps_per_epoch": 64, "train_batch_s
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run reads.
+    """Data of a run and what follows from them.
 
     Attributes:
         reference: data reference that any process of the run can resolve.

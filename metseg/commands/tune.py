@@ -1,4 +1,4 @@
-"""`metseg tune`: search for good training parameters."""
+"""`metseg tune`: search for the best training parameters."""
 
 from __future__ import annotations
 

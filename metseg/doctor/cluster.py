@@ -23,13 +23,13 @@ from metseg.doctor.pod_requirements import PipelineNeeds
 
 @dataclass(frozen=True)
 class Examination:
-    """What to examine.
+    """Scope of an examination.
 
     Attributes:
         runs: namespace that Kubeflow runs the pipeline in.
         needs: what the pipeline's pods need.
-        accelerator: resource that trainings ask for.
-        health: answer of Kubeflow's `healthz`, where somebody asked already.
+        accelerator: resource that training pods request.
+        health: response of Kubeflow's `healthz`, if it was requested already.
     """
 
     runs: str
@@ -38,40 +38,40 @@ class Examination:
     health: Object | None = None
 
 
-def examine(cluster: Kubectl, asked: Examination, probed: bool = False) -> list[Finding]:
+def examine(cluster: Kubectl, scope: Examination, probed: bool = False) -> list[Finding]:
     """Examine a cluster.
 
     Args:
-        cluster: what to look at.
-        asked: what to look for.
-        probed: whether a probe follows, which tells what cannot be seen from outside.
+        cluster: the cluster.
+        scope: of the examination.
+        probed: whether a probe follows, which finds what cannot be seen from outside.
     """
     try:
         version = json.loads(cluster.run("version", "-o", "json")).get("serverVersion", {})
     except ClusterError as error:
-        remedy = "name the cluster by --kubeconfig and --context; `kubectl cluster-info` must answer"
+        remedy = "name the cluster by --kubeconfig and --context; `kubectl cluster-info` must succeed"
         return [broken("Kubernetes", str(error), remedy)]
-    runs, needs = asked.runs, asked.needs
+    runs, needs = scope.runs, scope.needs
     checks: list[tuple[str, Callable[[], list[Finding]]]] = [
-        ("Kubeflow Pipelines", lambda: examine_version(cluster, asked.health)),
+        ("Kubeflow Pipelines", lambda: examine_version(cluster, scope.health)),
         ("Retry policy of Argo", lambda: examine_retries(cluster)),
         ("Namespaces", lambda: examine_namespaces(cluster, runs)),
         ("Settings", lambda: examine_settings(cluster, runs, needs)),
         ("Secrets", lambda: examine_secrets(cluster, runs, needs)),
         ("Storage", lambda: examine_storage(cluster, runs, needs)),
         ("Services", lambda: examine_services(cluster, runs)),
-        ("Accelerators", lambda: examine_accelerators(cluster, asked.accelerator)),
+        ("Accelerators", lambda: examine_accelerators(cluster, scope.accelerator)),
         ("Network policies", lambda: examine_policies(cluster, runs)),
         ("Images", lambda: examine_images(cluster, runs, needs)),
     ]
-    findings = [good("Kubernetes", version.get("gitVersion", "answers")), *_several_people(asked)]
+    findings = [good("Kubernetes", version.get("gitVersion", "reachable")), *_multi_user(scope)]
     for what, check in checks:
         try:
             findings += check()
         except NotPermitted as error:
-            findings.append(unknown(what, str(error), "a person with more rights may run this, or look there"))
+            findings.append(unknown(what, str(error), "run it as a user with more rights, or look there"))
         except ClusterError as error:
-            findings.append(broken(what, str(error), "run it again; `kubectl cluster-info` must answer"))
+            findings.append(broken(what, str(error), "run it again; `kubectl cluster-info` must succeed"))
         except (KeyError, TypeError, ValueError) as error:
             findings.append(unknown(what, f"not understood ({type(error).__name__}: {error})", "look there by hand"))
     if not probed:
@@ -80,9 +80,9 @@ def examine(cluster: Kubectl, asked: Examination, probed: bool = False) -> list[
     return findings
 
 
-def _several_people(asked: Examination) -> list[Finding]:
-    """Report a Kubeflow of several people whose runs go to another namespace than the one examined."""
-    if asked.health and asked.health.get("multi_user") and asked.runs in (NAMESPACE, SERVICES):
+def _multi_user(scope: Examination) -> list[Finding]:
+    """Report a multi-user Kubeflow whose runs go to another namespace."""
+    if scope.health and scope.health.get("multi_user") and scope.runs in (NAMESPACE, SERVICES):
         remedy = "give the profile by --namespace-of-runs, and make its secrets and overlay"
-        return [warning("Namespace of runs", f"{asked.runs}, but Kubeflow serves several people", remedy)]
+        return [warning("Namespace of runs", f"{scope.runs}, but Kubeflow is multi-user", remedy)]
     return []

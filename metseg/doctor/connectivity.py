@@ -1,7 +1,7 @@
-"""Try from inside a pod what a step of the pipeline connects to; prints one line of JSON.
+"""Test from inside a pod the connections of a pipeline step; prints one line of JSON.
 
 Its source is handed to `python -c` in the image of the data steps, of whatever version: it needs the standard library
-alone. A pod that has just started is let through by enforced policies only after some seconds, hence the patience.
+alone. A pod that has just started is let through by enforced policies only after some seconds, hence the retries.
 """
 
 import base64
@@ -23,7 +23,7 @@ def first(*names: str) -> str:
 
 
 def http(address: str, headers: dict[str, str] | None = None) -> str:
-    """Return "" if a server answers at an address, else what went wrong; any status but 401 and 403 counts."""
+    """Return "" if a server responds, else the error; of HTTP errors, only 401 and 403 count."""
     request = urllib.request.Request(address, headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS):
@@ -77,7 +77,7 @@ def persist(check: Callable[[], str], patience: float) -> str:
 
 
 def main() -> None:
-    """Try everything for as many seconds as the first argument says, after a pause of the second."""
+    """Run every check for the seconds of the first argument, after a pause of the second."""
     patience, pause = (float(value) for value in sys.argv[1:3])
     time.sleep(pause)
     checks = {"mlflow": mlflow, "store": store, "model server": model_server}

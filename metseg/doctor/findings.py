@@ -1,4 +1,4 @@
-"""Findings of `metseg doctor`: what was examined, what was found, what to do about it."""
+"""Findings of `metseg doctor`: subject, severity, observation and remedy."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 LEAST_WIDTH = 150
-"""Columns of the table where no terminal gives a width."""
+"""Columns of the table if it is not printed to a terminal."""
 
 
 class State(StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     GOOD = "good"
     WARNING = "warning"
     """Works, or may work, but not in every case."""
     BROKEN = "broken"
-    """Must be mended before a run can succeed."""
+    """Must be fixed before a run can succeed."""
     UNKNOWN = "unknown"
 
 
@@ -32,9 +32,9 @@ class Finding:
 
     Attributes:
         what: the thing examined, such as "Secret metseg-storage".
-        state: how bad it is.
-        found: what is there.
-        remedy: what to do; empty where nothing needs to be done.
+        state: severity.
+        found: observation.
+        remedy: what to do; empty if nothing needs to be done.
     """
 
     what: str
@@ -54,7 +54,7 @@ def warning(what: str, found: str, remedy: str) -> Finding:
 
 
 def broken(what: str, found: str, remedy: str) -> Finding:
-    """Report a thing that must be mended."""
+    """Report a thing that must be fixed."""
     return Finding(what, State.BROKEN, found, remedy)
 
 
@@ -64,12 +64,12 @@ def unknown(what: str, found: str, remedy: str) -> Finding:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """Return 1 if anything must be mended, else 0."""
+    """Return 1 if anything must be fixed, else 0."""
     return int(any(finding.state is State.BROKEN for finding in findings))
 
 
 def print_report(title: str, findings: Sequence[Finding], as_json: bool = False) -> None:
-    """Print findings as a table, or as a JSON list of objects `what`, `state`, `found`, `remedy`."""
+    """Print findings as a table, or as a JSON list of their fields."""
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
         return
@@ -84,4 +84,4 @@ def print_report(title: str, findings: Sequence[Finding], as_json: bool = False)
     console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH)
     console.print(table)
     count = sum(finding.state is State.BROKEN for finding in findings)
-    console.print(f"{count} to mend" if count else "nothing to mend", highlight=False)
+    console.print(f"{count} to fix" if count else "nothing to fix", highlight=False)

@@ -1,4 +1,4 @@
-"""Query a cluster through kubectl, whose configuration and login plugins then hold here too."""
+"""Query a cluster through kubectl, with its configuration and login plugins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = '{{range .items}}{{.metadata.name}}{{range $key, $value := .data}} {{$key
 
 
 class ClusterError(MetsegError):
-    """kubectl is missing, or the cluster does not answer it."""
+    """kubectl is missing, or the cluster does not respond to it."""
 
 
 class NotPermitted(ClusterError):
@@ -47,7 +47,7 @@ class Kubectl:
 
         Raises:
             NotPermitted: the user may not do this.
-            ClusterError: kubectl is not installed, the cluster does not answer, or kubectl reports another error.
+            ClusterError: kubectl is not installed, the cluster does not respond, or kubectl reports another error.
         """
         command = [*self._command, f"--request-timeout={seconds}s", *arguments]
         try:
@@ -68,16 +68,16 @@ class Kubectl:
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)
 
     def objects(self, kind: str, namespace: str = "", *selectors: str) -> list[Object]:
-        """Return the objects of a kind: of a namespace, of the cluster (empty), or of all namespaces (`*`)."""
+        """Return the objects of a kind in a namespace; "" means the cluster, `*` all namespaces."""
         where = {"": [], "*": ["--all-namespaces"]}.get(namespace, ["--namespace", namespace])
         items: list[Object] = json.loads(self.run("get", kind, *where, *selectors, "-o", "json"))["items"]
         return items
 
     def object(self, kind: str, name: str, namespace: str = "") -> Object | None:
-        """Return one object; None where there is none of that name."""
+        """Return one object, or None if it does not exist."""
         where = ["--namespace", namespace] if namespace else []
-        answer = self.run("get", kind, name, *where, "--ignore-not-found", "-o", "json")
-        return dict(json.loads(answer)) if answer.strip() else None
+        printed = self.run("get", kind, name, *where, "--ignore-not-found", "-o", "json")
+        return dict(json.loads(printed)) if printed.strip() else None
 
     def secret_keys(self, namespace: str) -> dict[str, frozenset[str]]:
         """Return the keys of each Secret in a namespace, without their values."""
@@ -88,7 +88,7 @@ class Kubectl:
     def raw(self, path: str) -> Object:
         """Return the JSON that the API server gives at a path."""
         try:
-            answer = json.loads(self.run("get", "--raw", path))
+            content = json.loads(self.run("get", "--raw", path))
         except ValueError as error:
-            raise ClusterError(f"{path} of the API server gives no JSON ({error})") from error
-        return dict(answer)
+            raise ClusterError(f"{path} of the API server returns no JSON ({error})") from error
+        return dict(content)

@@ -24,28 +24,28 @@ PACKAGES = {
     "mlflow": "mlflow",
     "kfp": "kfp",
 }
-"""Module and distribution of what a run cannot do without; TensorFlow and Keras are tried in another process."""
+"""Module and distribution of what every run needs; TensorFlow and Keras are imported in another process."""
 TENSORFLOW = "import keras, tensorflow as t; print(t.__version__, len(t.config.list_physical_devices('GPU')))"
 PORTS = {5000: "MLflow", 8500: "model server (gRPC)", 8501: "model server (REST)", 8080: "gateway", 8502: "viewer"}
 LEAST_DISK = 5 * 2**30
 LEAST_MEMORY = 2 * 2**30
-"""Bytes; a training on 60 phantoms used at most 1.7 GB (README)."""
+"""Bytes; training on 60 phantoms used at most 1.7 GB (docs/results.md)."""
 IMPORT_SECONDS = 180
 SECONDS = 5
 
 
 def examine(settings: Settings, docker: bool = False) -> list[Finding]:
-    """Examine Python, packages, processor, memory, disk, ports, MLflow and model server; Docker where asked."""
+    """Examine Python, packages, processor, memory, disk, ports, MLflow and model server; Docker on request."""
     findings = [_python(), *_packages(), _tensorflow(), _processor(), _memory()]
     findings += [_workspace(settings.workspace), *_ports(), _mlflow(settings), _model_server(settings)]
     return [*findings, _docker()] if docker else findings
 
 
 def _python() -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
+    release = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info[:2] < (3, 13):
-        return broken("Python", found, "make install with Python 3.11 or 3.12")
-    return good("Python", found)
+        return broken("Python", release, "make install with Python 3.11 or 3.12")
+    return good("Python", release)
 
 
 def _packages() -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _tensorflow() -> Finding:
-    """Import TensorFlow in a process of its own: an instruction that the processor lacks ends it without an error."""
+    """Import TensorFlow in another process: a missing processor instruction would kill this one."""
     command = [sys.executable, "-c", TENSORFLOW]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)
@@ -68,8 +68,8 @@ def _tensorflow() -> Finding:
         return broken("TensorFlow", f"import ended by signal {-done.returncode}", "a processor with AVX")
     if done.returncode:
         return broken("TensorFlow", (done.stderr.strip().splitlines() or ["no message"])[-1], "make install")
-    found, accelerators = done.stdout.split()[-2:]
-    return good("TensorFlow", f"{found}, sees {accelerators} GPUs")
+    release, accelerators = done.stdout.split()[-2:]
+    return good("TensorFlow", f"{release}, sees {accelerators} GPUs")
 
 
 def _processor() -> Finding:
@@ -79,10 +79,10 @@ def _processor() -> Finding:
         return good("Processor", f"{os.cpu_count()} cores")
     flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
     known = [name for name in ("avx", "avx2", "avx512f") if name in flags]
-    found = f"{os.cpu_count()} cores, {', '.join(known) or 'no AVX'}"
+    features = f"{os.cpu_count()} cores, {', '.join(known) or 'no AVX'}"
     if flags and "avx" not in flags:
-        return broken("Processor", found, "TensorFlow's packages need AVX: another machine, or another CPU model")
-    return good("Processor", found)
+        return broken("Processor", features, "TensorFlow's packages need AVX: another machine, or another CPU model")
+    return good("Processor", features)
 
 
 def _memory() -> Finding:
@@ -91,10 +91,10 @@ def _memory() -> Finding:
     except OSError:
         return good("Memory", "not known on this system")
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    found = f"{free / 2**30:.1f} GiB available"
+    amount = f"{free / 2**30:.1f} GiB available"
     if free < LEAST_MEMORY:
-        return warning("Memory", found, "end other programs: a training needs up to 2 GiB")
-    return good("Memory", found)
+        return warning("Memory", amount, "end other programs: training needs up to 2 GiB")
+    return good("Memory", amount)
 
 
 def _workspace(workspace: Path) -> Finding:
@@ -104,10 +104,10 @@ def _workspace(workspace: Path) -> Finding:
             free = shutil.disk_usage(workspace).free
     except OSError as error:
         return broken(what, f"cannot be written ({error})", "set METSEG_WORKSPACE to a folder that can")
-    found = f"writable, {free / 2**30:.1f} GiB free"
+    state = f"writable, {free / 2**30:.1f} GiB free"
     if free < LEAST_DISK:
-        return warning(what, found, "free some disk, or set METSEG_WORKSPACE to a larger one")
-    return good(what, found)
+        return warning(what, state, "free some disk, or set METSEG_WORKSPACE to a larger one")
+    return good(what, state)
 
 
 def _ports() -> Iterator[Finding]:
@@ -116,7 +116,7 @@ def _ports() -> Iterator[Finding]:
             socket.create_server(("127.0.0.1", port)).close()
             yield good(f"Port {port}", "free")
         except OSError:
-            remedy = f"nothing to do if it is ours ({service}); else give {service} another port"
+            remedy = f"nothing to do if it is metseg's ({service}); else give {service} another port"
             yield warning(f"Port {port}", "in use", remedy)
 
 
@@ -126,7 +126,7 @@ def _mlflow(settings: Settings) -> Finding:
         return good("MLflow", f"{address} (no server)")
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=SECONDS):
-            return good("MLflow", f"{address} answers")
+            return good("MLflow", f"{address} responds")
     except urllib.error.HTTPError as error:
         return warning("MLflow", f"{address}: HTTP {error.code}", "see whether this is the address of an MLflow server")
     except OSError as error:
@@ -141,7 +141,7 @@ def _model_server(settings: Settings) -> Finding:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=SECONDS).close()
-        return good("Model server", f"{address} answers")
+        return good("Model server", f"{address} responds")
     except (OSError, ValueError) as error:
         remedy = "start it (`metseg serve`, `docker compose up`), or correct METSEG_MODEL_SERVER to HOST:PORT"
         return broken("Model server", f"{address}: {error}", remedy)
@@ -160,5 +160,5 @@ def _docker() -> Finding:
     except (OSError, subprocess.TimeoutExpired) as error:
         return broken("Docker", str(error), remedy)
     if done.returncode:
-        return broken("Docker", (done.stderr.strip().splitlines() or ["no answer"])[-1], remedy)
+        return broken("Docker", (done.stderr.strip().splitlines() or ["no message"])[-1], remedy)
     return good("Docker", done.stdout.strip())

@@ -1,4 +1,4 @@
-"""Examine what the namespaces hold: labels, settings, secrets, claims, services."""
+"""Examine the objects in the namespaces: labels, settings, secrets, claims, services."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from metseg.doctor.pod_requirements import PipelineNeeds, Source
 SERVICES = "metseg"
 """Namespace of MLflow, model server, gateway and viewer."""
 RUNS_LABEL = ("metseg-runs", "true")
-"""Of a namespace of runs; the network policies of `infra/kubernetes` select it."""
+"""Label of a namespace of runs, which the network policies select."""
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 FOR_A_CHAMPION = ("model-server", "gateway")
-"""Services that are ready once there is a model to serve."""
+"""Services that are ready once a model is served."""
 
 
 def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
-    """Report the namespaces of services and of runs, and the label by which policies select the latter."""
+    """Report the namespaces of services and of runs, and their labels."""
     name, value = RUNS_LABEL
     findings = []
     for namespace in dict.fromkeys((SERVICES, runs)):
@@ -27,7 +27,7 @@ def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
         there = cluster.object("namespace", namespace)
         labels = (there or {}).get("metadata", {}).get("labels", {})
         if there is None:
-            # The script gives each the labels that it needs: restricted pods here, the policies' one there.
+            # The script sets the labels: pod security for both, and the policies' label for runs.
             findings.append(broken(what, "absent", remedies.first_call(runs)))
         elif namespace == runs and labels.get(name) != value:
             remedy = f"kubectl label namespace {namespace} {name}={value}"
@@ -35,7 +35,7 @@ def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
                 broken(what, f"no label {name}={value}: policies deny its pods MLflow and model server", remedy)
             )
         else:
-            findings.append(good(what, f"label {name}={value}" if namespace == runs else "there"))
+            findings.append(good(what, f"label {name}={value}" if namespace == runs else "exists"))
     return findings
 
 
@@ -73,19 +73,19 @@ def examine_secrets(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[F
         elif keys is None:
             findings.append(_optional_secret(what, name, runs))
         elif missing:
-            found = f"lacks {', '.join(missing)}, which steps read"
-            findings.append(broken(what, found, f"{remedies.secrets_command(runs)} fills gaps"))
+            gap = f"lacks {', '.join(missing)}, which steps read"
+            findings.append(broken(what, gap, f"{remedies.secrets_command(runs)} fills gaps"))
         else:
             findings.append(good(what, f"has {', '.join(sorted(keys & {*required, *optional}))}"))
     return findings
 
 
 WITHOUT = {
-    "metseg-mlflow-client": "steps log into MLflow with no name: refused where MLflow has logins",
-    "metseg-storage": "ingest reads s3:// by the role of its pod, or not at all",
+    "metseg-mlflow-client": "steps log into MLflow without a user name, which MLflow with logins refuses",
+    "metseg-storage": "ingest reads s3:// by the role of its pod, if it has one",
     "metseg-pseudonyms": "ingest refuses DICOM",
 }
-"""What goes wrong without an optional Secret; others are for those who want them."""
+"""Effect of a missing optional Secret; the others enable extras."""
 
 
 def _optional_secret(what: str, name: str, runs: str) -> Finding:
@@ -96,7 +96,7 @@ def _optional_secret(what: str, name: str, runs: str) -> Finding:
 
 
 def _by_name(sources: tuple[Source, ...]) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """Each name once, with its required and its optional keys."""
+    """Yield each name once, with its required and its optional keys."""
     for name in dict.fromkeys(source.name for source in sources):
         same = [source for source in sources if source.name == name]
         required = dict.fromkeys(key for source in same if not source.optional for key in source.keys)
@@ -105,7 +105,7 @@ def _by_name(sources: tuple[Source, ...]) -> Iterator[tuple[str, tuple[str, ...]
 
 
 def examine_storage(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
-    """Report claims, their access modes, and whether there is a default StorageClass."""
+    """Report claims, their access modes, and the default StorageClass."""
     classes = cluster.objects("storageclasses")
     nodes = len(cluster.objects("nodes"))
     claims = cluster.objects("persistentvolumeclaims", runs)
@@ -114,8 +114,8 @@ def examine_storage(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[F
     for name in needs.claims:
         what = f"Claim {name}"
         if name not in by_name:
-            found = f"absent in namespace {runs}: training pods do not start"
-            findings.append(broken(what, found, remedies.overlay(runs)))
+            absence = f"absent in namespace {runs}: training pods do not start"
+            findings.append(broken(what, absence, remedies.overlay(runs)))
         else:
             findings.append(_claim(what, by_name[name], classes, nodes, shared=True))
     services = [] if runs == SERVICES else cluster.objects("persistentvolumeclaims", SERVICES)
@@ -139,8 +139,8 @@ def _default_class(classes: list[Object]) -> Finding:
     if default:
         return warning(what, f"several: {', '.join(default)}", f"take the annotation {DEFAULT_CLASS} from all but one")
     remedy = f"kubectl annotate storageclass NAME {DEFAULT_CLASS}=true; or name volumes in the claims by hand"
-    found = f"none of {', '.join(names)} is the default" if names else "the cluster has no StorageClass"
-    return warning(what, f"{found}: a claim that names none stays Pending", remedy)
+    problem = f"none of {', '.join(names)} is the default" if names else "the cluster has no StorageClass"
+    return warning(what, f"{problem}: a claim without a class stays Pending", remedy)
 
 
 def _claim(what: str, claim: Object, classes: list[Object], nodes: int, shared: bool) -> Finding:
@@ -151,8 +151,8 @@ def _claim(what: str, claim: Object, classes: list[Object], nodes: int, shared: 
         if shared and nodes > 1 and "ReadWriteMany" not in modes:
             return warning(
                 what,
-                f"{', '.join(modes)} on {nodes} nodes: trainings all run on one node, or wait for the volume",
-                "a StorageClass with ReadWriteMany (docs/kubeflow.md); a claim is made anew to change it",
+                f"{', '.join(modes)} on {nodes} nodes: all training pods run on one node, or wait for the volume",
+                "a StorageClass with ReadWriteMany (docs/kubeflow.md); delete and recreate the claim to change it",
             )
         return good(what, f"Bound, {', '.join(modes)}")
     if phase == "Pending" and _binds_with_first_pod(claim, classes):
@@ -169,7 +169,7 @@ def _binds_with_first_pod(claim: Object, classes: list[Object]) -> bool:
 
 
 def examine_services(cluster: Kubectl, runs: str) -> list[Finding]:
-    """Report the services of namespace `metseg`: whether they run, and the Secrets that they read."""
+    """Report the services of namespace `metseg` and the Secrets that they read."""
     workloads = [
         *cluster.objects("deployments", SERVICES),
         *cluster.objects("statefulsets", SERVICES),
@@ -195,19 +195,21 @@ def _service(workload: Object, secrets: dict[str, frozenset[str]], runs: str) ->
         return broken(what, f"lacks Secret {', '.join(names)}", remedy)
     wanted = workload["spec"].get("replicas", 1)
     ready = workload.get("status", {}).get("readyReplicas", 0)
-    found = f"{ready} of {wanted} ready"
+    count = f"{ready} of {wanted} ready"
     if ready == 0 < wanted and name in FOR_A_CHAMPION:
-        return warning(what, f"{found}: so until a champion is served", "the first run that registers a model")
+        return warning(
+            what, f"{count}: normal until a champion is served", "run the pipeline until it registers a model"
+        )
     if ready == 0 < wanted:
         remedy = f"kubectl -n {SERVICES} describe pods -l app.kubernetes.io/name={name}; kubectl -n {SERVICES} logs …"
-        return broken(what, found, remedy)
+        return broken(what, count, remedy)
     if ready < wanted:
-        return warning(what, found, f"kubectl -n {SERVICES} get pods -l app.kubernetes.io/name={name}")
-    return good(what, found)
+        return warning(what, count, f"kubectl -n {SERVICES} get pods -l app.kubernetes.io/name={name}")
+    return good(what, count)
 
 
 def _secrets_read(workload: Object) -> Iterator[tuple[str, str]]:
-    """Name and key (empty: the whole Secret) of each Secret without which a pod of a workload does not start."""
+    """Yield name and key of each Secret that a workload requires; an empty key means all keys."""
     pod = workload["spec"].get("template", {}).get("spec", {})
     for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
         for variable in container.get("env", []):

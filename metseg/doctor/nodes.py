@@ -1,4 +1,4 @@
-"""Examine nodes: accelerators that are free, images that are there, policies that are enforced."""
+"""Examine nodes: free accelerators, images, and enforced network policies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDNET_SINCE = (1, 31)
 """Kubernetes of the first kind (0.24) whose kindnet enforces policies."""
 NOT_ENFORCING = {"kube-flannel": "Flannel"}
 AWS_AGENT = "aws-eks-nodeagent"
-"""Container of the DaemonSet aws-node that enforces policies where it is told to (`--enable-network-policy=true`)."""
+"""Container of the DaemonSet aws-node that enforces policies with `--enable-network-policy=true`."""
 PROBE = "metseg doctor --cluster --probe"
 
 
@@ -38,7 +38,7 @@ def examine_accelerators(cluster: Kubectl, kind: str) -> list[Finding]:
     """Report how many accelerators nodes have and how many no pod has requested.
 
     Args:
-        cluster: what to look at.
+        cluster: the cluster.
         kind: resource, such as `nvidia.com/gpu`.
     """
     what = f"Accelerators ({kind})"
@@ -51,22 +51,22 @@ def examine_accelerators(cluster: Kubectl, kind: str) -> list[Finding]:
             "gpu_count=0 trains on processors; else install the device plugin (for NVIDIA: nvidia-device-plugin or "
             "the GPU operator) on the nodes that have accelerators"
         )
-        return [warning(what, "no node offers one: a training that asks for one waits for ever", remedy)]
+        return [warning(what, "no node offers one: a training pod that requests one never starts", remedy)]
     taken: Counter[str] = Counter()
     for pod in cluster.objects("pods", "*"):
         if pod["status"].get("phase") not in ENDED and pod["spec"].get("nodeName"):
             taken[pod["spec"]["nodeName"]] += _requested(pod, kind)
     free = {name: count - taken[name] for name, count in have.items()}
-    found = (
+    total = (
         f"{sum(free.values())} of {sum(have.values())} free on {len(have)} nodes, at most {max(free.values())} on one"
     )
     if max(free.values()) <= 0:
-        remedy = f"kubectl get pods -A shows who has them; or gpu_count=0; {kind} is not shared between pods"
-        return [warning(what, f"{found}: a training waits until one is given back", remedy)]
+        remedy = f"kubectl get pods -A shows which pods use them; or gpu_count=0; {kind} is not shared between pods"
+        return [warning(what, f"{total}: a training pod waits until one is free", remedy)]
     taints = _taints([node for node in nodes if free.get(node["metadata"]["name"], 0) > 0])
     if taints:
-        return [warning(what, f"{found}; tainted {', '.join(taints)}", "gpu_tolerations must tolerate these taints")]
-    return [good(what, found)]
+        return [warning(what, f"{total}; tainted {', '.join(taints)}", "gpu_tolerations must tolerate these taints")]
+    return [good(what, total)]
 
 
 def _allocatable(node: Object, kind: str) -> str:
@@ -79,7 +79,7 @@ def _ready(node: Object) -> bool:
 
 
 def _requested(pod: Object, kind: str) -> int:
-    """Accelerators of a pod: those of its containers together, or of one init container where that is more."""
+    """Return a pod's accelerators: of its containers together, or of its largest init container."""
 
     def of(container: Object) -> int:
         resources = container.get("resources", {})
@@ -90,7 +90,7 @@ def _requested(pod: Object, kind: str) -> int:
 
 
 def _taints(nodes: list[Object]) -> list[str]:
-    """Taints by which all of these nodes refuse pods; NVIDIA's own is tolerated by the pipeline's default."""
+    """Return the taints of nodes, unless one has none; the pipeline tolerates NVIDIA's own."""
     each = [
         {
             f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
@@ -103,7 +103,7 @@ def _taints(nodes: list[Object]) -> list[str]:
 
 
 def examine_policies(cluster: Kubectl, runs: str) -> list[Finding]:
-    """Report whether there are network policies, and whether something that enforces them can be recognised."""
+    """Report the network policies, and the plugin that enforces them."""
     findings = []
     for namespace, expected in ((SERVICES, "default-deny"), (runs, "metseg-pipeline")):
         names = [policy["metadata"]["name"] for policy in cluster.objects("networkpolicies", namespace)]
@@ -113,18 +113,18 @@ def examine_policies(cluster: Kubectl, runs: str) -> list[Finding]:
         else:
             remedy = remedies.OVERLAY if namespace == SERVICES else remedies.overlay(runs)
             findings.append(warning(what, f"no {expected}: its pods may be reached from anywhere", remedy))
-    enforcing, found = _enforcing(cluster.objects("daemonsets", "*"), cluster)
+    enforcing, plugin = _enforcing(cluster.objects("daemonsets", "*"), cluster)
     what = "Policies are enforced"
     if enforcing:
-        return [*findings, good(what, f"by {found}")]
-    if found:
+        return [*findings, good(what, f"by {plugin}")]
+    if plugin:
         remedy = "install a network plugin that enforces policies (Calico, Cilium, …)"
-        return [*findings, warning(what, f"{found} does not enforce them", remedy)]
+        return [*findings, warning(what, f"{plugin} does not enforce them", remedy)]
     return [*findings, unknown(what, "no network plugin was recognised", PROBE)]
 
 
 def _enforcing(daemons: list[Object], cluster: Kubectl) -> tuple[bool, str]:
-    """Whether policies are enforced, and by which plugin; False and an empty text where none is known."""
+    """Return whether policies are enforced, and the plugin's name; empty if unknown."""
     names = [daemon["metadata"]["name"] for daemon in daemons]
     for start, plugin in ENFORCING.items():
         if any(name.startswith(start) for name in names):
@@ -144,12 +144,12 @@ def _enforcing(daemons: list[Object], cluster: Kubectl) -> tuple[bool, str]:
 def _server_version(cluster: Kubectl) -> tuple[int, ...]:
     import json
 
-    told = json.loads(cluster.run("version", "-o", "json"))["serverVersion"]
-    return int(told["major"]), int(re.sub(r"\D.*", "", told["minor"]))
+    server = json.loads(cluster.run("version", "-o", "json"))["serverVersion"]
+    return int(server["major"]), int(re.sub(r"\D.*", "", server["minor"]))
 
 
 def examine_images(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
-    """Report images that could not be pulled lately, and those that nodes hold already."""
+    """Report images that nodes hold already, and recent failed pulls."""
     nodes = cluster.objects("nodes")
     held = [{name for image in node["status"].get("images", []) for name in image.get("names") or []} for node in nodes]
     findings = []
@@ -168,12 +168,12 @@ def examine_images(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Fi
 
 
 def _same_image(image: str, name: str) -> bool:
-    """Whether a node's name of an image, with its registry in full, is this image."""
+    """Return whether a node's full name of an image is this image."""
     return name == image or name.endswith(f"/{image}")
 
 
 def _failed_pulls(pods: list[Object]) -> list[str]:
-    """What pods that wait for an image say, each image once."""
+    """Return why pods wait for an image, each image once."""
     failed = {}
     for pod in pods:
         status = pod.get("status", {})

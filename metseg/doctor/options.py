@@ -1,4 +1,4 @@
-"""What `metseg doctor` is asked to examine: this machine or a cluster, and how that is reached."""
+"""Options of `metseg doctor`, checked for contradictions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from metseg.errors import UsageError
 from metseg.option_checks import refuse_empty
 
 RUNS, GPU_TYPE = "kubeflow", "nvidia.com/gpu"
-"""Namespace of runs and resource of trainings, where none is named."""
+"""Default namespace of runs and default accelerator resource."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed; None for an option that was not.
+    """Options as given; None for an option that was not.
 
     Attributes:
         cluster: whether a cluster is examined, instead of this machine.
@@ -26,7 +26,7 @@ class Options:
         token_file: file with Kubeflow's token.
         certificate: PEM file of the host's CA certificate.
         images: TAG or PREFIX:TAG.
-        gpu_type: resource that trainings ask for.
+        gpu_type: resource that training pods request.
         probe: whether pods are started.
     """
 
@@ -56,10 +56,10 @@ class Options:
         of_cluster = {**named, "--kubeconfig": self.kubeconfig, **access, "--probe": self.probe or None}
         given = [option for option, value in of_cluster.items() if value is not None]
         if given and not self.cluster:
-            raise UsageError(f"{given[0]} is for a cluster, and this machine would be examined: add --cluster")
+            raise UsageError(f"{given[0]} is for a cluster, but this machine would be examined: add --cluster")
         if self.docker and self.cluster:
             raise UsageError(
-                "--docker is for this machine, and a cluster would be examined: call metseg doctor --docker by itself"
+                "--docker is for this machine, but a cluster would be examined: call metseg doctor --docker by itself"
             )
         if (lone := [option for option, value in access.items() if value is not None]) and not self.host:
-            raise UsageError(f"{lone[0]} is shown to an address of Kubeflow, and none is given: add --host ADDRESS")
+            raise UsageError(f"{lone[0]} is for Kubeflow's address, but none is given: add --host ADDRESS")

@@ -1,6 +1,6 @@
-"""What the pods of the pipeline need from their namespace.
+"""Objects that the pods of the pipeline need in their namespace.
 
-The compiled pipeline names the objects; which of their keys steps read as files, `metseg.environment` says.
+The compiled pipeline names the objects; `metseg.environment` lists the keys that steps read as files.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Source:
 
 
 SETTINGS = "settings"
-"""Folder, below the mounted ones, of files that are called like the variables that they stand for."""
+"""Folder of mounted files that are named after the variables they set."""
 OPTIONAL = ("METSEG_S3_ENDPOINT_URL", "METSEG_S3_REGION", "METSEG_KUBEFLOW_URL", "METSEG_MLFLOW_URL")
-"""Settings that not every place has."""
+"""Settings that some clusters do not need."""
 
 
 def mounted(name: str, folder: str, optional: bool) -> tuple[Source, ...]:
-    """Return what a step reads of an object that its pod mounts.
+    """Return the keys that a step reads of a mounted object.
 
     Args:
         name: of the Secret or ConfigMap.

@@ -1,4 +1,4 @@
-"""Start two short-lived pods where runs take place: one as a step of the pipeline, one as a stranger to it."""
+"""Probe a cluster with two short-lived pods: one with a step's labels, one without."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from metseg.doctor.kubectl import ClusterError, Kubectl, Object
 from metseg.doctor.nodes import PROBE
 from metseg.doctor.pod_requirements import PipelineNeeds
 
-PATIENCE = 30
+CONNECT_SECONDS = 30
 """Seconds that the pod keeps trying to connect."""
 SETTLED = 20
-"""Seconds after which policies hold for a new pod (ten were seen)."""
+"""Seconds after which policies apply to a new pod (ten were observed)."""
 PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 REFUSED = ("CreateContainerConfigError", "CreateContainerError")
 ACCOUNTS = ("pipeline-runner", "default-editor")
-"""Service accounts that Kubeflow gives to pods of a run: alone, and of a profile. They carry pull secrets."""
+"""Service accounts of runs, single-user and multi-user. They carry pull secrets."""
 DATA, TRAIN = "metseg-data", "metseg-train"
 
 
 def probe(
     cluster: Kubectl, runs: str, needs: PipelineNeeds, seconds: int = 600, interval: float = 2.0
 ) -> list[Finding]:
-    """Report what a pod of the pipeline reaches, whether its images can be pulled, and whether policies are enforced.
+    """Report connections and images of a pod of the pipeline, and enforcement of policies.
 
-    The pods are deleted at the end, and end by themselves where that fails.
+    The pods are deleted at the end; if that fails, they end by themselves.
 
     Args:
-        cluster: where.
-        runs: namespace.
-        needs: of the pipeline's pods: what they read, their labels, their images.
+        cluster: the cluster.
+        runs: namespace of runs.
+        needs: of the pipeline's pods.
         seconds: for pulling images and trying.
         interval: seconds between looks.
     """
@@ -78,14 +78,14 @@ def pod_of(name: str, needs: PipelineNeeds, account: str, seconds: int) -> Objec
     """Return a pod with labels, variables and both images of the pipeline's pods."""
     variables = _variables(needs)
     containers = [
-        _container("data", needs.image(DATA), [*_program(PATIENCE, 0)], variables),
+        _container("data", needs.image(DATA), [*_program(CONNECT_SECONDS, 0)], variables),
         _container("train", needs.image(TRAIN), ["python", "-c", "print('pulled')"], []),
     ]
     return _pod(name, {**needs.labels, "app.kubernetes.io/component": "doctor"}, containers, needs, account, seconds)
 
 
 def stranger_of(name: str, needs: PipelineNeeds, account: str, seconds: int) -> Object:
-    """Return a pod of the same addresses without the labels, which enforced policies keep away from the services."""
+    """Return a pod without the labels, which enforced policies keep from the services."""
     container = _container("data", needs.image(DATA), [*_program(0, SETTLED)], _variables(needs))
     return _pod(name, {"app.kubernetes.io/name": "metseg-doctor-stranger"}, [container], needs, account, seconds)
 
@@ -95,7 +95,7 @@ def _program(patience: int, pause: int) -> list[str]:
 
 
 def _variables(needs: PipelineNeeds) -> list[dict[str, Any]]:
-    """Environment of the pod from the same ConfigMaps and Secrets that steps read; each may be absent."""
+    """Return environment variables from the ConfigMaps and Secrets of steps; each is optional."""
     variables: dict[str, dict[str, Any]] = {}
     for sources, kind in ((needs.config_maps, "configMapKeyRef"), (needs.secrets, "secretKeyRef")):
         for source in sources:
@@ -141,7 +141,7 @@ def _pod(
 
 
 def _wait(cluster: Kubectl, runs: str, name: str, seconds: int, interval: float) -> Object:
-    """Return a pod when it has ended, or when it cannot start, or as it is when time is up."""
+    """Return a pod once it has ended or cannot start, or after the time limit."""
     end = time.monotonic() + seconds
     while True:
         pod = cluster.object("pod", name, runs) or {}
@@ -159,7 +159,7 @@ def _waiting(container: Object) -> str:
 def _judge(
     cluster: Kubectl, runs: str, name: str, needs: PipelineNeeds, seconds: int, interval: float
 ) -> tuple[list[Finding], set[str]]:
-    """Findings of the pod with our labels, and the services that it reached."""
+    """Return findings of the pod with a step's labels, and the services that it reached."""
     pod = _wait(cluster, runs, name, seconds, interval)
     statuses = {entry["name"]: entry for entry in pod.get("status", {}).get("containerStatuses", [])}
     findings = []
@@ -167,9 +167,9 @@ def _judge(
         findings.append(_image(image, statuses.get(container, {}), pod))
     if "terminated" not in statuses.get("data", {}).get("state", {}):
         what = f"Connections from a pod in {runs}"
-        return [*findings, unknown(what, "the pod did not run", f"mend the above; {PROBE}")], set()
+        return [*findings, unknown(what, "the pod did not run", f"fix the above; {PROBE}")], set()
     log = cluster.run("logs", name, "--namespace", runs, "--container", "data")
-    return [*findings, *_connections(log, runs)], {name for name, problem in _told(log).items() if not problem}
+    return [*findings, *_connections(log, runs)], {name for name, problem in _problems(log).items() if not problem}
 
 
 def _image(image: str, container: Object, pod: Object) -> Finding:
@@ -182,24 +182,30 @@ def _image(image: str, container: Object, pod: Object) -> Finding:
         remedy = "push the image there, name another by --images, or give the service account imagePullSecrets"
         return broken(what, f"{reason}: {state['waiting'].get('message', '')}", remedy)
     if reason in REFUSED:
-        return broken(what, f"{reason}: {state['waiting'].get('message', '')}", "docs/kubeflow.md, what pods read")
+        return broken(
+            what,
+            f"{reason}: {state['waiting'].get('message', '')}",
+            "see docs/kubeflow.md on the objects that pods read",
+        )
     conditions = pod.get("status", {}).get("conditions", [])
     unscheduled = [entry.get("message", "") for entry in conditions if entry.get("reason") == "Unschedulable"]
-    return unknown(what, "; ".join(unscheduled) or "the pod did not start in time", "kubectl describe pod; more time")
+    return unknown(
+        what, "; ".join(unscheduled) or "the pod did not start in time", "kubectl describe pod, or allow more time"
+    )
 
 
 REMEDIES = {
-    "mlflow": "kubectl -n metseg get pods,networkpolicies; METSEG_MLFLOW_TRACKING_URI of ConfigMap metseg-settings",
-    "store": "METSEG_S3_ENDPOINT_URL of ConfigMap metseg-settings; network policies of both namespaces",
+    "mlflow": "METSEG_MLFLOW_TRACKING_URI of ConfigMap metseg-settings; kubectl -n metseg get pods,networkpolicies",
+    "store": "METSEG_S3_ENDPOINT_URL of ConfigMap metseg-settings, and the network policies of both namespaces",
     "model server": "METSEG_MODEL_SERVER of ConfigMap metseg-settings; kubectl -n metseg get pods,networkpolicies",
 }
 NAMES = {"mlflow": "MLflow", "store": "Store", "model server": "Model server"}
 
 
 def _connections(log: str, runs: str) -> list[Finding]:
-    """Findings from the line that `reach` printed."""
+    """Return findings from the line that `connectivity` printed."""
     findings = []
-    for name, problem in _told(log).items():
+    for name, problem in _problems(log).items():
         what = f"{NAMES[name]} from a pod in {runs}"
         if not problem:
             findings.append(good(what, "reached"))
@@ -210,7 +216,7 @@ def _connections(log: str, runs: str) -> list[Finding]:
     return findings or [unknown(f"Connections from a pod in {runs}", f"printed {log[-200:]!r}", "kubectl logs")]
 
 
-def _told(log: str) -> dict[str, str]:
+def _problems(log: str) -> dict[str, str]:
     for line in reversed(log.splitlines()):
         if line.startswith("{"):
             return {name: str(problem) for name, problem in json.loads(line).items() if name in NAMES}
@@ -220,19 +226,19 @@ def _told(log: str) -> dict[str, str]:
 def _judge_stranger(
     cluster: Kubectl, runs: str, name: str, reachable: set[str], seconds: int, interval: float
 ) -> Finding:
-    """Tell enforced policies from others by whether a pod without our labels reaches what one with them reaches."""
+    """Report enforcement: does a pod without the labels reach the services too?"""
     what = "Policies are enforced (probe)"
     reachable = reachable & {"mlflow", "model server"}
     if not reachable:
-        return unknown(what, "no service was reached by the other pod either", f"mend the above; {PROBE}")
+        return unknown(what, "no service was reached by the other pod either", f"fix the above; {PROBE}")
     pod = _wait(cluster, runs, name, seconds, interval)
     states = [entry.get("state", {}) for entry in pod.get("status", {}).get("containerStatuses", [])]
-    told = {}
+    problems = {}
     if any("terminated" in state for state in states):
-        told = _told(cluster.run("logs", name, "--namespace", runs))
-    if not told:
-        return unknown(what, "the pod did not run", f"mend the above; {PROBE}")
-    reached = " and ".join(NAMES[name] for name in sorted(reachable) if not told.get(name))
+        problems = _problems(cluster.run("logs", name, "--namespace", runs))
+    if not problems:
+        return unknown(what, "the pod did not run", f"fix the above; {PROBE}")
+    reached = " and ".join(NAMES[name] for name in sorted(reachable) if not problems.get(name))
     if reached:
         remedy = "a network plugin that enforces policies (Calico, Cilium, …); without one any pod reaches the services"
         return warning(what, f"a pod without the pipeline's labels reaches {reached}", remedy)

@@ -1,4 +1,4 @@
-"""Commands that findings name, each right for the cluster that it is printed for."""
+"""Commands that fix a finding, written for the examined cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 OVERLAY = "kubectl apply -k infra/kubernetes/overlays/OVERLAY"
 SHIPPED = "kubeflow"
-"""Namespace of runs that the overlays name as they are shipped."""
+"""Namespace of runs in the overlays as shipped."""
 STORAGE, SERVER = "metseg-storage", "metseg-mlflow-server"
 OF_SCRIPT = (
     "metseg-mlflow-client",
@@ -21,7 +21,7 @@ OF_SCRIPT = (
 
 
 def overlay(runs: str) -> str:
-    """Return how to apply an overlay so that its objects come into a namespace of runs."""
+    """Return how to apply an overlay to a namespace of runs."""
     if runs == SHIPPED:
         return OVERLAY
     return (
@@ -31,7 +31,7 @@ def overlay(runs: str) -> str:
 
 
 def secrets_command(runs: str) -> str:
-    """Return the command that makes namespaces, their labels, and secrets, where something of it is missing."""
+    """Return the command that creates missing namespaces, labels and secrets."""
     return f"infra/kubernetes/secrets.sh {runs} | kubectl apply -f -"
 
 
@@ -44,10 +44,10 @@ def first_call(runs: str) -> str:
 
 
 def storage_keys(runs: str) -> str:
-    """Return what to do where no storage keys are; the script makes none where pods have a role."""
+    """Return what to do without storage keys; pods with a cloud role need none."""
     return (
-        f"nothing where pods have a role of the cloud; else {secrets_command(runs)} copies the keys of the services, "
-        "or takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where these are set"
+        f"nothing if pods have a role of the cloud; else {secrets_command(runs)} copies the keys of the services, "
+        "or takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY if these are set"
     )
 
 

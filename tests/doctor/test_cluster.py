@@ -159,5 +159,5 @@ def test_the_command_compares_with_the_compiled_pipeline(cluster):
 
 def test_the_table_has_a_line_for_each_finding(cluster):
     table = metseg_doctor(cluster, "--namespace-of-runs", "profile-b").stdout
-    for text in ("✗", "Namespace profile-b", "kubectl label namespace profile-b", "Retry policy of Argo", "to mend"):
+    for text in ("✗", "Namespace profile-b", "kubectl label namespace profile-b", "Retry policy of Argo", "to fix"):
         assert text in table

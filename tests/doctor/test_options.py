@@ -55,7 +55,7 @@ def test_docker_is_refused_beside_a_cluster(doctor):
 def test_what_is_shown_to_an_address_needs_one(doctor, tmp_path, option):
     (tmp_path / "file").write_text("")
     code, said = doctor("--cluster", option, str(tmp_path / "file"))
-    assert code == 2 and f"{option} is shown to an address" in said and "add --host" in said
+    assert code == 2 and f"{option} is for Kubeflow's address" in said and "add --host" in said
 
 
 @pytest.mark.parametrize("option", ["--namespace-of-runs", "--context", "--host", "--images", "--gpu-type"])

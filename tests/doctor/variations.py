@@ -178,7 +178,7 @@ VARIATIONS = {
         "Secret metseg-storage",
         "warning",
         "role",
-        "nothing where pods have a role",
+        "nothing if pods have a role",
     ),
     "namespace gone": (
         lambda c: c.remove("namespaces", "metseg"),
@@ -257,7 +257,13 @@ VARIATIONS = {
         "docs/cluster.md has the command that makes metseg-grpc-tls",
     ),
     "service down": (crashing, "Service metseg/mlflow", "broken", "0 of 1 ready", "describe pods"),
-    "no champion yet": (no_champion, "Service metseg/model-server", "warning", "until a champion", "first run"),
+    "no champion yet": (
+        no_champion,
+        "Service metseg/model-server",
+        "warning",
+        "until a champion",
+        "run the pipeline until it registers a model",
+    ),
     "calico": (daemon("calico-node"), ENFORCED, "good", "Calico", ""),
     "kindnet": (daemon("kindnet"), ENFORCED, "good", "kindnet", ""),
     "flannel": (daemon("kube-flannel-ds"), ENFORCED, "warning", "Flannel", "Calico"),
