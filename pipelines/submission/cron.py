@@ -20,7 +20,7 @@ FIELDS = (
 )
 ANY = ("*", "?")
 YEARS = 5
-"""What has no time in as many years has none; the scheduler looks no further."""
+"""Years that the scheduler looks ahead for the next time."""
 PART = re.compile(r"(?P<first>\*|\?|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d+))?")
 
 
@@ -31,7 +31,7 @@ class Cron:
     Attributes:
         text: as Kubeflow takes it, with seconds in front.
         allowed: values of each field at which it runs.
-        either_day: whether a day of the month and a weekday are given, and either will do.
+        either_day: whether day of the month and weekday are both given, so that either matches.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Cron:
 
     @classmethod
     def parse(cls, text: str) -> Cron:
-        """Read the five fields that people know, or six with seconds in front.
+        """Parse the usual five fields, or six with seconds in front.
 
         Raises:
             UsageError: it is neither, or a value is out of range.
@@ -58,7 +58,7 @@ class Cron:
         return cls(" ".join(fields), allowed, both)
 
     def next(self, after: datetime) -> datetime | None:
-        """The first time after another, in its zone; None where there is none within five years."""
+        """Return the first time after another, in its zone; None if there is none within five years."""
         seconds, minutes, hours, days, months, weekdays = self.allowed
         moment = after.replace(microsecond=0) + timedelta(seconds=1)
         midnight = moment.replace(hour=0, minute=0, second=0)
@@ -69,26 +69,26 @@ class Cron:
                 continue
             times = ((h, m, s) for h in sorted(hours) for m in sorted(minutes) for s in sorted(seconds))
             earliest = (day.hour, day.minute, day.second)
-            if found := next((time for time in times if time >= earliest), None):
-                return day.replace(hour=found[0], minute=found[1], second=found[2])
+            if first := next((time for time in times if time >= earliest), None):
+                return day.replace(hour=first[0], minute=first[1], second=first[2])
         return None
 
 
 def _values(part: str, name: str, least: int, most: int, names: tuple[str, ...], text: str) -> frozenset[int]:
-    """Values that one part of a field stands for: `*`, `3`, `1-5`, `*/15`, `mon`."""
+    """Return the values of one part of a field, such as `*`, `3`, `1-5`, `*/15` or `mon`."""
 
     def number(word: str) -> int:
         if word.lower() in names:
             return names.index(word.lower()) + least
         return int(word)
 
-    found = PART.fullmatch(part)
+    match = PART.fullmatch(part)
     try:
-        if found is None:
+        if match is None:
             raise ValueError(part)
-        first, last, step = found["first"], found["last"], int(found["step"] or 1)
+        first, last, step = match["first"], match["last"], int(match["step"] or 1)
         start = least if first in ANY else number(first)
-        end = number(last) if last else most if first in ANY or found["step"] else start
+        end = number(last) if last else most if first in ANY or match["step"] else start
         if not least <= start <= end <= most or step < 1 or (first in ANY and last):
             raise ValueError(part)
     except ValueError:

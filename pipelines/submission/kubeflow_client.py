@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines' API v2beta1, by the client that Kubeflow generates from its schema; errors say what to do."""
+"""Client of the Kubeflow Pipelines API v2beta1, with errors that name a remedy."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from pipelines.submission.pod_events import NAMESPACE
 logger = logging.getLogger(__name__)
 
 SECONDS, UPLOAD_SECONDS, CREATE_SECONDS = 30, 300, 180
-"""How long an answer is waited for. Kubeflow 2.17 asks MLflow, for up to a minute each time, while it makes a run."""
+"""Time limits of requests. Kubeflow 2.17 calls MLflow, for up to a minute each time, while it creates a run."""
 LOOKING = "looking for Kubeflow"
 OLDEST = (2, 16)
-"""The first that takes what the pipeline asks of Kubernetes (a security context for its pods)."""
+"""Oldest version that accepts the pipeline, which sets a security context for its pods."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080"
 
 
 @dataclass(frozen=True)
 class LogPlace:
-    """Where the logs of pods are to be had.
+    """A path that serves logs of pods.
 
     Attributes:
         path: of the address.
-        query: what is asked, each name with the field that it takes.
+        query: parameters, each with the field that it takes.
     """
 
     path: str
@@ -43,36 +43,36 @@ LOG_PLACES = (
     LogPlace("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"),
     LogPlace("/k8s/pod/logs", (("podname", "pod"), ("runid", "run_id"), ("podnamespace", "namespace"))),
 )
-"""The API server's own, and the UI's: where `--host` is the UI, it need not hand the first one on."""
+"""Of the API server, and of the UI, which may not forward the first."""
 
 
 NO_LOG = ('{"error_message":', "unable to retrieve container logs for ")
-"""What stands in place of a log that is not there: the API server and the node have said 200 by the time they look."""
+"""Texts in place of a missing log, which come with status 200."""
 
 
 class Unreachable(KubeflowError):
-    """Nothing answers, or a server that cannot do better now: asking again later may help."""
+    """Kubeflow does not respond or is overloaded; a later retry may succeed."""
 
 
 class Unauthorised(KubeflowError):
-    """The token is missing, over, or not enough."""
+    """The token is missing, expired, or lacks permission."""
 
 
 class NotThere(KubeflowError):
-    """Kubeflow does not have what is asked for."""
+    """Kubeflow does not have the requested object."""
 
 
 class Kubeflow:
-    """Speaks to one Kubeflow Pipelines.
+    """Connection to one Kubeflow Pipelines.
 
     Args:
         host: address of its API: of the UI, or with `/pipeline` of a Kubeflow with a dashboard.
-        token: what it is shown.
-        namespace: whose pipelines and experiments, where Kubeflow serves several people; empty where it does not.
-        authority: PEM file of its CA certificate, where that is no public authority.
+        token: of the user.
+        namespace: profile namespace in a multi-user Kubeflow; else empty.
+        authority: PEM file of its CA certificate, if that is not public.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address is malformed.
     """
 
     def __init__(self, host: str, token: TokenSource, namespace: str = "", authority: Path | None = None) -> None:
@@ -86,12 +86,12 @@ class Kubeflow:
         self.namespace = namespace
         self._token = token
         if token.read() and parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            logger.warning("the token goes to %s unencrypted: use https where others share the network", self.host)
+            logger.warning("the token goes to %s unencrypted: use https in a shared network", self.host)
         configuration = kfp_server_api.Configuration()
         configuration.host = self.host
         if authority is not None:
             configuration.ssl_ca_cert = str(authority)
-        # What was sent is not sent twice; a redirection leads to a page for people who log in.
+        # No request is sent twice, and no redirection to a login page is followed.
         configuration.retries = urllib3.Retry(connect=2, read=0, redirect=False, status=0, other=0, backoff_factor=0.5)
         configuration.api_key_prefix["authorization"] = "Bearer"
         configuration.refresh_api_key_hook = self._refresh
@@ -109,7 +109,7 @@ class Kubeflow:
 
     @property
     def pod_namespace(self) -> str:
-        """Where the pods of runs are."""
+        """Namespace of the pods of runs."""
         return self.namespace or NAMESPACE
 
     def _refresh(self, configuration: Any) -> None:
@@ -118,21 +118,21 @@ class Kubeflow:
             configuration.api_key["authorization"] = token
 
     def page(self, path: str) -> str:
-        """Address of a page in the UI."""
+        """Return the address of a page in the UI."""
         return f"{self.host}/#/{path}"
 
     def call(self, doing: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call a method of one of the services.
 
         Args:
-            doing: what is being done, for the message.
+            doing: the action, for messages.
             function: the method.
             arguments: its own.
             named: its own.
 
         Raises:
-            Unreachable: nothing answers, or a server that is out of order.
-            Unauthorised: the token does not do, or its file is gone.
+            Unreachable: Kubeflow does not respond, or with a server error.
+            Unauthorised: the token is not accepted, or its file is gone.
             NotThere: Kubeflow does not have it.
             KubeflowError: the request is refused.
         """
@@ -146,55 +146,54 @@ class Kubeflow:
         except kfp_server_api.ApiException as error:
             raise self._refused(doing, error) from error
         except UsageError as error:
-            # The token's file is read anew at each call: it was there at the beginning.
+            # The token's file is read again at each call, and was readable at the first.
             raise Unauthorised(f"{doing}: {error}") from error
 
     def check(self) -> str:
-        """Hold the address to being one of Kubeflow Pipelines, before anything is sent there.
+        """Check that the address is one of Kubeflow Pipelines, before anything is sent to it.
 
         Returns:
-            The version that it calls itself; empty where it gives none.
+            Its version; empty if it reports none.
 
         Raises:
             Unreachable, Unauthorised: see `call`.
-            KubeflowError: something else answers there.
-            UsageError: it serves several people, and no namespace is given.
+            KubeflowError: another program responds.
+            UsageError: it is multi-user, and no namespace is given.
         """
-        ask = self.health_service.healthz_service_get_healthz
-        answer = self.call(LOOKING, lambda **named: ask(_preload_content=False, **named).data)
+        request = self.health_service.healthz_service_get_healthz
+        content = self.call(LOOKING, lambda **named: request(_preload_content=False, **named).data)
         try:
-            health = json.loads(answer)
+            health = json.loads(content)
         except ValueError:
             health = None
         if not isinstance(health, dict) or not {"multi_user", "commit_sha", "tag_name"} & set(health):
-            raise KubeflowError(self._elsewhere("the answer is no answer of its API"))
+            raise KubeflowError(self._elsewhere("the response is not one of its API"))
         if health.get("multi_user") and not self.namespace:
-            raise UsageError(f"{self.host} serves several people: say whose with --namespace NAME (your profile's)")
-        # The UI, which stands between, calls the API server's own name so.
+            raise UsageError(f"{self.host} is multi-user: name your profile with --namespace NAME")
+        # The UI reports the API server's version under another name.
         return str(health.get("tag_name") or health.get("apiServerTagName") or "")
 
-    def require_version(self, found: str) -> None:
-        """Hold what Kubeflow calls itself to the oldest version that takes the pipeline; a name that says nothing is
-        warned of.
+    def require_version(self, reported: str) -> None:
+        """Check the reported version; one that cannot be parsed gives a warning.
 
         Raises:
             KubeflowError: it is older.
         """
         oldest = ".".join(map(str, OLDEST))
-        version = re.match(r"v?(\d+)\.(\d+)", found)
+        version = re.match(r"v?(\d+)\.(\d+)", reported)
         if version is None:
             logger.warning(
-                "%s does not say its version (%s): Kubeflow Pipelines %s is the oldest that takes this pipeline",
-                self.host, found or "no name", oldest,
+                "%s does not report its version (%s): Kubeflow Pipelines %s is the oldest that accepts this pipeline",
+                self.host, reported or "no name", oldest,
             )  # fmt: skip
         elif (int(version[1]), int(version[2])) < OLDEST:
             raise KubeflowError(
-                f"{self.host} is Kubeflow Pipelines {found}, and {oldest} is the oldest that takes this pipeline: "
+                f"{self.host} is Kubeflow Pipelines {reported}, and {oldest} is the oldest that accepts this pipeline: "
                 "upgrade it, or name another with --host"
             )
 
     def log(self, run: str, pod: str) -> str:
-        """What a pod of a run has printed until now; empty where it has not begun, or where no log can be had."""
+        """Return the log of a pod up to now; empty if there is none."""
         for place in [self._log_place] if self._log_place else LOG_PLACES:
             text = self._log_at(place, {"run_id": run, "pod": pod, "namespace": self.pod_namespace})
             if text is not None:
@@ -203,64 +202,64 @@ class Kubeflow:
         return ""
 
     def _log_at(self, place: LogPlace, given: dict[str, str]) -> str | None:
-        """What answers there with a log; None where nothing does."""
+        """Return the log at one path, or None if the path serves none."""
         options = {"auth_settings": ["Bearer"], "_preload_content": False, "_return_http_data_only": True}
         path = {name: given[name] for name in ("run_id", "pod")}
         query = [(name, given[field]) for name, field in place.query]
 
-        def ask(**named: Any) -> str:
-            answer = self._api.call_api(place.path, "GET", path, query, **options, **named)
-            return str(answer.data.decode(errors="replace"))
+        def request(**named: Any) -> str:
+            response = self._api.call_api(place.path, "GET", path, query, **options, **named)
+            return str(response.data.decode(errors="replace"))
 
         try:
-            text: str = self.call("reading a log", ask)
+            text: str = self.call("reading a log", request)
         except KubeflowError as error:
-            # A log adds to what the run's own state says; without one there is less to tell, and no more.
+            # A log only adds detail to the run's own state.
             logger.debug("%s", error)
             return None
         return None if text.lstrip()[:9].lower() in ("<!doctype", "<html>") else text
 
     def _unreachable(self, doing: str, why: str) -> Unreachable:
         return Unreachable(
-            f"{doing}: nothing answers at {self.host} ({why}). Is the address right, and can it be reached from here? "
+            f"{doing}: no response from {self.host} ({why}). Is the address right, and reachable from here? "
             f"For a Kubeflow without an address of its own: {PORT_FORWARD}"
         )
 
-    def _elsewhere(self, found: str) -> str:
+    def _elsewhere(self, why: str) -> str:
         return (
-            f"{self.host} is no Kubeflow Pipelines ({found}). Give the address of its UI; on a Kubeflow with a "
+            f"{self.host} is no Kubeflow Pipelines ({why}). Give the address of its UI; on a Kubeflow with a "
             "dashboard that ends in /pipeline"
         )
 
     def _refused(self, doing: str, error: Any) -> KubeflowError:
-        status, said = int(error.status or 0), _said(error)
+        status, reason = int(error.status or 0), _reason(error)
         if status == 0:
-            return self._unreachable(doing, said)
+            return self._unreachable(doing, reason)
         if status in (401, 403) or 300 <= status < 400:
-            return Unauthorised(self._unauthorised(doing, status, said))
+            return Unauthorised(self._unauthorised(doing, status, reason))
         if status >= 500 or status == 429:
-            return Unreachable(f"{doing}: {self.host} cannot do it now (HTTP {status}: {said}). Try again later")
+            return Unreachable(f"{doing}: {self.host} cannot do it now (HTTP {status}: {reason}). Try again later")
         if status == 404 and doing == LOOKING:
             return KubeflowError(self._elsewhere("HTTP 404"))
         kind = NotThere if status == 404 else KubeflowError
-        return kind(f"{doing}: {self.host} refuses it (HTTP {status}): {said}")
+        return kind(f"{doing}: {self.host} refuses it (HTTP {status}): {reason}")
 
-    def _unauthorised(self, doing: str, status: int, said: str) -> str:
+    def _unauthorised(self, doing: str, status: int, reason: str) -> str:
         token = self._token.read()
         since = expired_since(token) if token else None
         if not token:
-            why = "it asks for a token, and none was given"
+            why = "it requires a token, and none was given"
         elif since is not None:
-            why = f"the token is over since {_span(since)}"
+            why = f"the token expired {_span(since)} ago"
         elif status == 403:
-            why = f"the token is valid, but its owner may not do this: {said}"
+            why = f"the token is valid, but its owner may not do this: {reason}"
         else:
-            why = f"it does not accept the token: {said}"
-        return f"{doing}: {self.host} answers HTTP {status}: {why}. For a token: {REMEDY}"
+            why = f"it does not accept the token: {reason}"
+        return f"{doing}: {self.host} returns HTTP {status}: {why}. For a token: {REMEDY}"
 
 
-def _said(error: Any) -> str:
-    """What the server gives as its reason."""
+def _reason(error: Any) -> str:
+    """Return the reason that the server gives."""
     body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
     try:
         fields = json.loads(body or "")
@@ -271,7 +270,7 @@ def _said(error: Any) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """The reason at the bottom of urllib3's errors, in a line."""
+    """Return the innermost reason of urllib3's nested errors, in one line."""
     reason = getattr(error, "reason", None)
     if isinstance(reason, BaseException):
         return _innermost(reason)

@@ -1,4 +1,4 @@
-"""The token that Kubeflow Pipelines asks for: where it comes from, and whether its time is over."""
+"""Token for Kubeflow Pipelines: its source and its expiry."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class TokenSource:
-    """A file that holds the token, or the token itself; a file is read anew, for tokens are renewed in place."""
+    """The token, or its file, which is read at each use because tokens are renewed in place."""
 
     file: Path | None = None
     text: str = ""
 
     @classmethod
     def find(cls, given: Path | None) -> TokenSource:
-        """The file that was given, else the variables' token or file, else the one in a pod; none at all is allowed.
+        """Return the first source: given file, file or token of a variable, file in a pod, none.
 
         Raises:
-            UsageError: the file is not there, or holds nothing.
+            UsageError: the file is missing or empty.
         """
         named = given or (Path(path) if (path := os.environ.get(FILE_VARIABLE)) else None)
         if named is not None:
@@ -44,7 +44,7 @@ class TokenSource:
         return cls(file=IN_CLUSTER) if IN_CLUSTER.is_file() else cls()
 
     def read(self) -> str:
-        """The token now; empty where there is none."""
+        """Return the current token; empty if there is none."""
         if self.file is None:
             return self.text
         try:
@@ -57,7 +57,7 @@ class TokenSource:
 
 
 def expired_since(token: str) -> float | None:
-    """Seconds since a JSON Web Token ended (RFC 7519, 4.1.4); None where it has not, or does not say."""
+    """Return the seconds since a JSON Web Token expired (RFC 7519, 4.1.4); None if it has not."""
     parts = token.split(".")
     if len(parts) != 3:
         return None

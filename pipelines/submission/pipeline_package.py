@@ -1,4 +1,4 @@
-"""The compiled pipeline as it is uploaded: the committed one, with the images of one build in it."""
+"""The pipeline to upload: the committed file with the images of one build."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Package:
     Attributes:
         text: the YAML.
         name: of the pipeline.
-        version: name of the version, which its content decides.
+        version: name of the version, derived from its content.
         images: what its steps run in.
-        documents: the pipeline itself, and what it asks of Kubernetes.
+        documents: pipeline specification and Kubernetes platform specification.
     """
 
     text: str
@@ -37,12 +37,12 @@ class Package:
 
     @property
     def specification(self) -> dict[str, Any]:
-        """The pipeline itself."""
+        """The pipeline specification."""
         return self.documents[0]
 
 
 def package(images: str = "", compiled: Path = COMPILED) -> Package:
-    """The committed pipeline, in the images of `images` where that is given.
+    """Return the committed pipeline, with other images if given.
 
     Args:
         images: `TAG`, or `PREFIX:TAG` with the registry and group that the images lie in.
@@ -54,7 +54,7 @@ def package(images: str = "", compiled: Path = COMPILED) -> Package:
     text = compiled.read_text(encoding="utf-8")
     if images:
         prefix, tag = split(images)
-        text = IMAGE.sub(lambda found: f"{prefix}{found[1]}:{tag}", text)
+        text = IMAGE.sub(lambda match: f"{prefix}{match[1]}:{tag}", text)
     read = documents(text)
     specification = read[0]
     executors = specification["deploymentSpec"]["executors"].values()
@@ -69,7 +69,7 @@ def package(images: str = "", compiled: Path = COMPILED) -> Package:
 
 
 def documents(text: str) -> list[dict[str, Any]]:
-    """The pipeline, and what it asks of Kubernetes."""
+    """Return pipeline specification and Kubernetes platform specification."""
     import yaml
 
     return list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))

@@ -1,4 +1,4 @@
-"""The steps of a compiled pipeline: what runs in a pod of its own, nested pipelines included."""
+"""Steps of a compiled pipeline, those of nested pipelines included."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Step:
 
     Attributes:
         path: names of the tasks that lead to it in the specification, its own last.
-        title: what Kubeflow's UI shows for it; one in a nested pipeline has that pipeline's title before it.
+        title: its title in Kubeflow's UI; in a nested pipeline, that pipeline's title precedes it.
         template: name of the Argo template that its pods run, which is part of a pod's name.
     """
 
@@ -31,7 +31,7 @@ class Specification:
 
     Attributes:
         pipeline: the pipeline itself (`PipelineSpec`).
-        platform: what it asks of Kubernetes (`PlatformSpec`).
+        platform: its needs of Kubernetes (`PlatformSpec`).
     """
 
     pipeline: Mapping[str, Any]
@@ -39,21 +39,21 @@ class Specification:
 
     @classmethod
     def from_documents(cls, documents: list[dict[str, Any]]) -> Specification:
-        """Take the documents of a compiled file."""
+        """Build from the documents of a compiled file."""
         return cls(documents[0], documents[1] if len(documents) > 1 else {})
 
     @classmethod
-    def from_answer(cls, answer: Any) -> Specification | None:
-        """Take the field `pipeline_spec` of a run or version, in either of its two forms; None where it holds none."""
-        if not isinstance(answer, dict):
+    def from_response(cls, content: Any) -> Specification | None:
+        """Build from `pipeline_spec` of a run or version, in either of its forms; None if empty."""
+        if not isinstance(content, dict):
             return None
-        inner = answer.get("pipeline_spec", answer)
+        inner = content.get("pipeline_spec", content)
         if not isinstance(inner, dict) or "root" not in inner:
             return None
-        return cls(inner, answer.get("platform_spec") or {})
+        return cls(inner, content.get("platform_spec") or {})
 
     def steps(self) -> list[Step]:
-        """Every task with an executor, in the order in which they may run."""
+        """Return every task with an executor, in an order in which they may run."""
         return list(self._steps(self.pipeline["root"]["dag"]["tasks"], (), ""))
 
     def _steps(self, tasks: Mapping[str, Any], path: tuple[str, ...], titles: str) -> Iterator[Step]:
@@ -69,10 +69,10 @@ class Specification:
                 yield Step(here, title, self._template(task, component.get("executorLabel", "")))
 
     def _template(self, task: Mapping[str, Any], label: str) -> str:
-        """The template's name as the backend makes it (2.16 and 2.17, `argocompiler/container.go`)."""
+        """Return the template's name by the backend's rule (2.16, 2.17: `argocompiler/container.go`)."""
         kubernetes = self.platform.get("platforms", {}).get("kubernetes", {})
-        asked = kubernetes.get("deploymentSpec", {}).get("executors", {}).get(label, {})
-        metadata = asked.get("podMetadata")
+        executor = kubernetes.get("deploymentSpec", {}).get("executors", {}).get(label, {})
+        metadata = executor.get("podMetadata")
         counts = [len(metadata.get(kind) or {}) for kind in ("annotations", "labels")] if metadata is not None else []
         prefix = f"metadata-{counts[0]}-{counts[1]}-" if counts else ""
         return f"{prefix}{'retry-' if task.get('retryPolicy') is not None else ''}system-container-impl"

@@ -1,6 +1,6 @@
-"""What Kubernetes itself knows of a run's pods, where a kubeconfig is at hand; else the command that asks it.
+"""Reasons why pods wait or fail, read from Kubernetes if a kubeconfig is available.
 
-Kubeflow's API says that a pod is pending, never why.
+Kubeflow's API reports that a pod is pending, but never why.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "kubeflow"
-"""Where runs of a Kubeflow that serves no separate people have their pods."""
+"""Namespace of pods in a single-user Kubeflow."""
 SECONDS = 10.0
 MOST_CHARACTERS = 600
 
 
 def describe(namespace: str, pod: str) -> str:
-    """The command that says why a pod does not run."""
+    """Return the command that shows why a pod does not run."""
     return f"kubectl -n {namespace or NAMESPACE} describe pod {pod}"
 
 
 def node_message(namespace: str, workflow: str, node: str) -> str:
-    """The command that says why there is no pod, where Kubernetes or Argo refused to make it."""
+    """Return the command that shows why Kubernetes or Argo refused to create a pod."""
     path = f"'{{.status.nodes.{node}.message}}'"
     return f"kubectl -n {namespace or NAMESPACE} get workflow {workflow} -o jsonpath={path}"
 
 
 @dataclass
 class Cluster:
-    """Asks Kubernetes by the kubeconfig at hand. What it cannot say is empty: it adds to a message, no more.
+    """Queries to Kubernetes through the user's kubeconfig; empty results where it fails.
 
     Attributes:
         namespace: of the runs.
@@ -43,32 +43,32 @@ class Cluster:
     _connected: bool = False
 
     def why_waiting(self, pod: str) -> str:
-        """Why a pod does not run: what its scheduler and its containers say, else its last warning."""
+        """Return why a pod does not run: reasons of scheduler and containers, else its last warning."""
         here = f"/api/v1/namespaces/{self.namespace}"
-        found = self._ask(f"{here}/pods/{pod}")
-        if not found or found.get("status", {}).get("phase") not in (None, "Pending"):
+        record = self._get(f"{here}/pods/{pod}")
+        if not record or record.get("status", {}).get("phase") not in (None, "Pending"):
             return ""
-        chosen = [("fieldSelector", f"involvedObject.name={pod},type=Warning")]
-        return waiting_reason(found) or last_warning(self._ask(f"{here}/events", chosen), pod)
+        selector = [("fieldSelector", f"involvedObject.name={pod},type=Warning")]
+        return waiting_reason(record) or last_warning(self._get(f"{here}/events", selector), pod)
 
     def message(self, workflow: str, node: str) -> str:
-        """What Argo says of a node."""
-        found = self._ask(f"/apis/argoproj.io/v1alpha1/namespaces/{self.namespace}/workflows/{workflow}")
-        nodes = ((found or {}).get("status") or {}).get("nodes") or {}
+        """Return Argo's message about a node."""
+        record = self._get(f"/apis/argoproj.io/v1alpha1/namespaces/{self.namespace}/workflows/{workflow}")
+        nodes = ((record or {}).get("status") or {}).get("nodes") or {}
         return _line(str((nodes.get(node) or {}).get("message") or ""))
 
     def setting(self, config_map: str, key: str) -> str:
-        """An entry of a ConfigMap."""
-        found = self._ask(f"/api/v1/namespaces/{self.namespace}/configmaps/{config_map}")
-        return str(((found or {}).get("data") or {}).get(key) or "")
+        """Return an entry of a ConfigMap."""
+        record = self._get(f"/api/v1/namespaces/{self.namespace}/configmaps/{config_map}")
+        return str(((record or {}).get("data") or {}).get(key) or "")
 
-    def _ask(self, path: str, query: list[tuple[str, str]] | None = None) -> dict[str, Any] | None:
+    def _get(self, path: str, query: list[tuple[str, str]] | None = None) -> dict[str, Any] | None:
         if not self._connected:
             self._connected, self._client = True, _connect()
         if self._client is None:
             return None
         try:
-            answer = self._client.call_api(
+            response = self._client.call_api(
                 path,
                 "GET",
                 query_params=query or [],
@@ -77,18 +77,18 @@ class Cluster:
                 _return_http_data_only=True,
                 _request_timeout=SECONDS,
             )
-            found = json.loads(answer.data)
+            content = json.loads(response.data)
         except Exception as error:
-            # The kubeconfig may be of another cluster or out of date: then the command is told instead.
-            logger.debug("asking Kubernetes for %s: %s", path, error)
+            # The kubeconfig may be of another cluster or out of date; the caller prints a command instead.
+            logger.debug("Kubernetes request %s: %s", path, error)
             if getattr(error, "status", None) is None:
                 self._client = None
             return None
-        return found if isinstance(found, dict) else None
+        return content if isinstance(content, dict) else None
 
 
 def _connect() -> Any:
-    """A client by the kubeconfig at hand; None where there is none."""
+    """Return a client from the user's kubeconfig; None without one."""
     try:
         from kubernetes import client, config
 
@@ -97,30 +97,30 @@ def _connect() -> Any:
         configuration.retries = False
         return client.ApiClient(configuration)
     except Exception as error:
-        logger.debug("no kubeconfig at hand: %s", error)
+        logger.debug("no kubeconfig: %s", error)
         return None
 
 
 def waiting_reason(pod: dict[str, Any]) -> str:
-    """Why a pod does not run, from its own record: `Unschedulable: 0/1 nodes are available: …`; empty where it runs."""
+    """Return why a pod waits, such as `Unschedulable: 0/1 nodes are available: …`, else ""."""
     status = pod.get("status") or {}
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    said = [
+    reasons = [
         f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
         for container in containers
         if (waiting := (container.get("state") or {}).get("waiting") or {}).get("reason")
         not in (None, "PodInitializing", "ContainerCreating")
     ]
-    said += [
+    reasons += [
         f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
         for condition in status.get("conditions") or ()
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False"
     ]
-    return _line("; ".join(dict.fromkeys(said)))
+    return _line("; ".join(dict.fromkeys(reasons)))
 
 
 def last_warning(events: dict[str, Any] | None, pod: str) -> str:
-    """The latest warning about a pod in a list of events: `FailedMount: configmap "metseg-settings" not found`."""
+    """Return the latest warning about a pod, such as `FailedMount: configmap "x" not found`."""
     about = [
         event
         for event in (events or {}).get("items") or ()

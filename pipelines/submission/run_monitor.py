@@ -1,4 +1,4 @@
-"""Following a run on Kubeflow to its end, through an API that may go away for a while."""
+"""Monitor a run on Kubeflow to its end; the API may be away for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from metseg.errors import KubeflowError, MetsegError, NotKnown, UsageError
 from pipelines.console import Bars, PodLog
-from pipelines.submission.argo_nodes import ENDED, FAILED, RUNNING, Nodes, Standing
+from pipelines.submission.argo_nodes import ENDED, FAILED, RUNNING, Nodes, StepStatus
 from pipelines.submission.kubeflow_client import Kubeflow, NotThere, Unreachable
 from pipelines.submission.pipeline_steps import Specification, Step
 from pipelines.submission.pod_events import Cluster, describe, node_message
@@ -24,54 +24,54 @@ logger = logging.getLogger(__name__)
 
 CANCELLED = ("CANCELING", "CANCELED")
 INTERVAL = 5.0
-"""Seconds between two looks at the run."""
+"""Seconds between two requests for the run's state."""
 LOG_INTERVAL = 10.0
-"""Least seconds between two readings of a pod's log; one that takes long to come is read more rarely."""
+"""Minimum seconds between two reads of a pod's log; slow logs are read less often."""
 LOG_SHARE = 20
-"""A log is left alone for this many times as long as reading it took."""
-PATIENCE = 600.0
-"""Seconds that Kubeflow may be away before following is given up; the run does not need us."""
+"""Pause after reading a log, as a multiple of the time that it took."""
+OUTAGE_SECONDS = 600.0
+"""Seconds that Kubeflow may be away before the monitor gives up; the run itself continues."""
 LONG_WAIT = 120.0
-"""Seconds after which a pod that does not run yet is spoken of."""
+"""Seconds after which a waiting pod is reported."""
 TERMINATED = re.compile(r"workflow deadline|[Tt]erminate")
-"""What Argo says of a run that was ended from outside: Kubeflow sets its deadline to now."""
+"""Argo's message about a terminated run: Kubeflow sets its deadline to now."""
 LAUNCHER_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ |time=\S+ level=|Error: exit status \d+$")
 """A line of Kubeflow's launcher, or of Argo around it."""
 EXIT = re.compile(r"failed to execute component: (.+)|Component failed to execute successfully: (.+)")
 
 
 def specification_of(kubeflow: Kubeflow, run: Any, submitted: Specification | None = None) -> Specification | None:
-    """The pipeline of a run: from the run itself, its version, or what was submitted; None where nothing tells."""
-    if found := Specification.from_answer(run.pipeline_spec):
-        return found
+    """Return the pipeline of a run: from the run, its version, or the submission; else None."""
+    if specification := Specification.from_response(run.pipeline_spec):
+        return specification
     reference = run.pipeline_version_reference
     if reference and reference.pipeline_id and reference.pipeline_version_id:
-        ask = kubeflow.pipelines.pipeline_service_get_pipeline_version
+        request = kubeflow.pipelines.pipeline_service_get_pipeline_version
         try:
             version = kubeflow.call(
-                "reading the pipeline of the run", ask, reference.pipeline_id, reference.pipeline_version_id
+                "reading the pipeline of the run", request, reference.pipeline_id, reference.pipeline_version_id
             )
         except KubeflowError as error:
             logger.warning("%s", error)
         else:
-            if found := Specification.from_answer(version.pipeline_spec):
-                return found
+            if specification := Specification.from_response(version.pipeline_spec):
+                return specification
     return submitted
 
 
 @dataclass
 class Follower:
-    """Tells what happens to a run.
+    """Monitor of one run: prints each change of state.
 
     Attributes:
-        kubeflow: where it runs.
+        kubeflow: connection to Kubeflow.
         run: its id.
-        console: where a person looks.
-        submitted: its pipeline, where it was submitted from here.
-        interval: seconds between two looks.
-        log_interval: seconds between two readings of a log.
-        long_wait: seconds after which a pod that does not run yet is spoken of.
-        sleep: waits.
+        console: of the user.
+        submitted: its pipeline, if this process submitted it.
+        interval: seconds between two requests for its state.
+        log_interval: minimum seconds between two reads of a log.
+        long_wait: seconds after which a waiting pod is reported.
+        sleep: function that waits.
     """
 
     kubeflow: Kubeflow
@@ -83,11 +83,11 @@ class Follower:
     long_wait: float = field(default_factory=lambda: LONG_WAIT)
     sleep: Callable[[float], None] = time.sleep
     _steps: list[Step] | None = None
-    _told: dict[str, str] = field(default_factory=dict)
+    _reported: dict[str, str] = field(default_factory=dict)
     _waiting: dict[str, float] = field(default_factory=dict)
     _logs: dict[str, PodLog] = field(default_factory=dict)
     _due: dict[str, float] = field(default_factory=dict)
-    _asked: dict[str, float] = field(default_factory=dict)
+    _next_report: dict[str, float] = field(default_factory=dict)
     _cancelled: bool = False
 
     def __post_init__(self) -> None:
@@ -95,12 +95,12 @@ class Follower:
         self._cluster = Cluster(self.kubeflow.pod_namespace)
 
     def follow(self) -> Any:
-        """Wait for the run's end and give the run as it is then.
+        """Wait for the run's end and return the run.
 
         Raises:
             RunFailed: it failed or was terminated.
-            NotKnown: Kubeflow does not let us look any more; the run goes on.
-            UsageError: there is no such run.
+            NotKnown: Kubeflow can no longer be reached; the run continues.
+            UsageError: the run does not exist.
         """
         try:
             run, nodes = self._to_the_end()
@@ -114,17 +114,17 @@ class Follower:
         return run
 
     def _lost(self, error: MetsegError) -> MetsegError:
-        """What to say where the run cannot be looked at."""
+        """Return the error for a run whose state can't be read."""
         seen = self.submitted is not None or self._steps is not None
         if isinstance(error, NotThere):
             if not seen:
-                return UsageError(f"{error}. Take RUN from the address of the run's page, …/#/runs/details/RUN")
-            return NotKnown(f"{error}. It was there before, so somebody deleted it: how it ended is not known")
-        return NotKnown(f"{error}. {self.goes_on() if seen else asks_again(self.run)}")
+                return UsageError(f"{error}. RUN is at the end of the address of the run's page, …/#/runs/details/RUN")
+            return NotKnown(f"{error}. It existed before and was deleted; its result is not known")
+        return NotKnown(f"{error}. {self.continues() if seen else unknown_state(self.run)}")
 
-    def goes_on(self) -> str:
-        """Where to look at a run that is followed no more, and how to take it up again."""
-        return f"The run goes on: {self._page()}; metseg submit --follow {self.run} takes it up again"
+    def continues(self) -> str:
+        """Return a message with the run's page and the command to follow it again."""
+        return f"The run continues: {self._page()}; metseg submit --follow {self.run} follows it again"
 
     def _page(self) -> str:
         return self.kubeflow.page(f"runs/details/{self.run}")
@@ -133,188 +133,186 @@ class Follower:
         silent_since = None
         while True:
             try:
-                run = self.kubeflow.call("looking at the run", self.kubeflow.runs.run_service_get_run, self.run)
+                run = self.kubeflow.call("reading the run", self.kubeflow.runs.run_service_get_run, self.run)
                 silent_since = None
-                self._told.pop("Kubeflow", None)
+                self._reported.pop("Kubeflow", None)
             except Unreachable:
                 silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > PATIENCE:
+                if time.monotonic() - silent_since > OUTAGE_SECONDS:
                     raise
-                self._say("Kubeflow", "away", "Kubeflow does not answer: looking again; the run goes on")
+                self._print_once("Kubeflow", "away", "Kubeflow does not respond: trying again; the run continues")
                 self.sleep(self.interval)
                 continue
-            nodes = self._look(run)
+            nodes = self._report(run)
             if run.state in RUN_ENDED:
                 return run, nodes
             self.sleep(self.interval)
 
-    def _look(self, run: Any) -> Nodes:
-        """Tell what is new."""
+    def _report(self, run: Any) -> Nodes:
+        """Report changes since the last call."""
         first = self._steps is None
         if self._steps is None:
             specification = specification_of(self.kubeflow, run, self.submitted)
             if specification is None:
-                logger.warning("Kubeflow does not give the pipeline of this run: only its end is told")
+                logger.warning("Kubeflow does not return the pipeline of this run: only its end is reported")
             self._steps = specification.steps() if specification else []
         if run.state in CANCELLED:
             self._cancelled = True
-            self._say("run", run.state, "the run is being terminated")
+            self._print_once("run", run.state, "the run is being terminated")
         nodes = Nodes((run.run_details.task_details if run.run_details else None) or [], self._steps)
-        over = run.state in RUN_ENDED
-        for step, standing in nodes.standings.items():
-            if not over or standing.state in ENDED:
-                # A run that is over has nothing under way, whatever Kubeflow's record of its tasks says.
-                self._tell(step, standing)
-            if first and (over or standing.state in ENDED):
-                # What was over before anybody looked has said what it had to say.
-                self._due[standing.pod] = float("inf")
-            self._read(step, standing)
-            if not over:
-                self._tell_of_waiting(step.title, standing)
-                self._tell_of_attempt(nodes.workflow, step, standing)
-        if not over:
+        ended = run.state in RUN_ENDED
+        for step, status in nodes.statuses.items():
+            if not ended or status.state in ENDED:
+                # In a run that has ended no task runs, even if Kubeflow's record shows one.
+                self._report_status(step, status)
+            if first and (ended or status.state in ENDED):
+                # Logs of tasks that ended before this process started are not shown.
+                self._due[status.pod] = float("inf")
+            self._read(step, status)
+            if not ended:
+                self._report_waiting(step.title, status)
+                self._report_attempt(nodes.workflow, step, status)
+        if not ended:
             for opening in nodes.openings():
-                self._tell_of_waiting("a pipeline", opening)
-            self._tell_of_beginning(run, nodes)
+                self._report_waiting("a pipeline", opening)
+            self._report_stuck(run, nodes)
         self._count(run, nodes)
         return nodes
 
-    def _say(self, about: str, state: str, line: str) -> None:
-        """Say something about something once."""
-        if self._told.get(about) != state:
-            self._told[about] = state
+    def _print_once(self, about: str, state: str, line: str) -> None:
+        """Print a line about a subject, once for each state."""
+        if self._reported.get(about) != state:
+            self._reported[about] = state
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _tell(self, step: Step, standing: Standing) -> None:
-        if not standing.state:
+    def _report_status(self, step: Step, status: StepStatus) -> None:
+        if not status.state:
             return
-        how = " (its result is taken from an earlier run)" if standing.cached else ""
-        shown = "waits for its pod" if standing.waiting else standing.state.lower()
-        self._say(step.title, shown, f"{step.title}: {shown}{how}")
+        how = " (its result is taken from an earlier run)" if status.cached else ""
+        shown = "waits for its pod" if status.waiting else status.state.lower()
+        self._print_once(step.title, shown, f"{step.title}: {shown}{how}")
 
     def _count(self, run: Any, nodes: Nodes) -> None:
         steps = self._steps or []
-        done = sum(standing.state in ENDED for standing in nodes.standings.values())
+        done = sum(status.state in ENDED for status in nodes.statuses.values())
         if run.state == "SUCCEEDED" and done < len(steps):
             line = f"Kubeflow's record of the tasks ends at {done} of {len(steps)}; the run itself succeeded"
-            self._say("record", "ends", line)
+            self._print_once("record", "ends", line)
             done = len(steps)
-        over = run.state in RUN_ENDED
         at_work = [
             step.title
-            for step, known in nodes.standings.items()
-            if known.state == RUNNING and not known.waiting and not over
+            for step, known in nodes.statuses.items()
+            if known.state == RUNNING and not known.waiting and run.state not in RUN_ENDED
         ]
         running = ", ".join(at_work) if len(at_work) <= 2 else f"{len(at_work)} running"
-        if steps and self._told.get("tasks") != (count := f"{done} {running}"):
-            self._told["tasks"] = count
+        if steps and self._reported.get("tasks") != (count := f"{done} {running}"):
+            self._reported["tasks"] = count
             self._bars.update("", "tasks", done, len(steps), running)
 
-    def _read(self, step: Step, standing: Standing) -> None:
-        """Show what the step's pod has printed since the last time."""
-        if not standing.pod or standing.waiting or standing.driver:
+    def _read(self, step: Step, status: StepStatus) -> None:
+        """Show new lines of the log of the step's pod."""
+        if not status.pod or status.waiting or status.driver:
             return
-        ended = standing.state in ENDED or standing.failed_attempt
-        due = self._due.get(standing.pod, 0.0)
+        ended = status.state in ENDED or status.failed_attempt
+        due = self._due.get(status.pod, 0.0)
         if due == float("inf") or (not ended and time.monotonic() < due):
             return
         started = time.monotonic()
-        text = self.kubeflow.log(self.run, standing.pod)
-        log = self._logs.setdefault(standing.pod, PodLog(step.title, self._bars))
+        text = self.kubeflow.log(self.run, status.pod)
+        log = self._logs.setdefault(status.pod, PodLog(step.title, self._bars))
         log.take(text, ended)
         pause = max(self.log_interval, LOG_SHARE * (time.monotonic() - started))
-        self._due[standing.pod] = float("inf") if ended else time.monotonic() + pause
+        self._due[status.pod] = float("inf") if ended else time.monotonic() + pause
         if ended:
             self._bars.remove(step.title)
 
-    def _tell_of_waiting(self, title: str, standing: Standing) -> None:
-        """Speak of a pod that does not run: Kubeflow itself calls it pending, whatever the reason."""
-        waiting = standing.waiting
+    def _report_waiting(self, title: str, status: StepStatus) -> None:
+        """Report why a pod waits; Kubeflow itself only reports that it is pending."""
+        waiting = status.waiting
         if waiting is None:
-            # A pod that runs has printed something: the launcher begins with it.
-            waiting = not self._logs[standing.pod].begun
+            # A pod that runs has printed something, because the launcher prints first.
+            waiting = not self._logs[status.pod].begun
         if not waiting:
-            self._waiting.pop(standing.pod, None)
+            self._waiting.pop(status.pod, None)
             return
         now = time.monotonic()
-        seen = self._waiting.setdefault(standing.pod, now)
-        began = (datetime.now(UTC) - standing.since).total_seconds() if standing.since else 0.0
+        seen = self._waiting.setdefault(status.pod, now)
+        began = (datetime.now(UTC) - status.since).total_seconds() if status.since else 0.0
         waited = max(now - seen, began)
-        if waited <= self.long_wait or now < self._asked.get(standing.pod, 0.0):
+        if waited <= self.long_wait or now < self._next_report.get(status.pod, 0.0):
             return
-        self._asked[standing.pod] = now + self.long_wait
-        why = self._cluster.why_waiting(standing.pod)
-        command = describe(self.kubeflow.namespace, standing.pod)
-        line = f"{title} has waited {_span(waited)} for its {_kind(standing)} {standing.pod}: "
-        self._say(standing.pod, f"waits {why}", line + (why or f"Kubeflow does not say why; {command} does"))
+        self._next_report[status.pod] = now + self.long_wait
+        why = self._cluster.why_waiting(status.pod)
+        command = describe(self.kubeflow.namespace, status.pod)
+        line = f"{title} has waited {_span(waited)} for its {_kind(status)} {status.pod}: "
+        self._print_once(status.pod, f"waits {why}", line + (why or f"reason not known; {command} shows it"))
 
-    def _tell_of_beginning(self, run: Any, nodes: Nodes) -> None:
-        """Speak of a run that nobody has begun: Argo's controller has made no node of it."""
+    def _report_stuck(self, run: Any, nodes: Nodes) -> None:
+        """Report a run that Argo's controller has not started."""
         waited = (datetime.now(UTC) - run.created_at).total_seconds() if run.created_at else 0.0
         if not nodes.workflow and waited > self.long_wait:
             command = f"kubectl -n {self.kubeflow.pod_namespace} get workflows,pods -l pipeline/runid={self.run}"
-            line = f"nothing of the run has begun for {_span(waited)}: does Argo's controller run? {command} tells"
-            self._say("beginning", "waits", line)
+            line = f"the run has not started for {_span(waited)}: does Argo's controller run? {command} shows it"
+            self._print_once("beginning", "waits", line)
 
-    def _tell_of_attempt(self, workflow: str, step: Step, standing: Standing) -> None:
-        """Speak of an attempt that failed while the step is tried again."""
-        if standing.failed_attempt and self._told.get(standing.pod) != FAILED:
-            why = self._why_failed(workflow, standing)
-            line = f"attempt {standing.attempt + 1} failed (pod {standing.pod}); it may be tried again: {why}"
-            self._say(standing.pod, FAILED, f"{step.title}: {line}")
+    def _report_attempt(self, workflow: str, step: Step, status: StepStatus) -> None:
+        """Report a failed attempt of a step that may be retried."""
+        if status.failed_attempt and self._reported.get(status.pod) != FAILED:
+            why = self._why_failed(workflow, status)
+            line = f"attempt {status.attempt + 1} failed (pod {status.pod}); the step may be retried: {why}"
+            self._print_once(status.pod, FAILED, f"{step.title}: {line}")
 
-    def _own_words(self, standing: Standing) -> tuple[str, str]:
-        """The step's own message of why it failed, empty where it gave none; and its log, where that was needed."""
-        log = self._logs.get(standing.pod)
+    def _own_message(self, status: StepStatus) -> tuple[str, str]:
+        """Return the step's own error message, if any, and its log, if that was read for it."""
+        log = self._logs.get(status.pod)
         if log is not None and log.error:
             return log.error, ""
-        text = self.kubeflow.log(self.run, standing.pod)
+        text = self.kubeflow.log(self.run, status.pod)
         own = PodLog("", Bars(Console(quiet=True)))
         own.take(text, ended=True)
         return own.error, text
 
-    def _why_failed(self, workflow: str, standing: Standing) -> str:
-        """Why a pod failed: in the step's own words, else how its log ends, else what Argo says or how to ask it."""
-        own, text = self._own_words(standing)
+    def _why_failed(self, workflow: str, status: StepStatus) -> str:
+        """Return why a pod failed: the step's own message, else end of its log and Argo's message."""
+        own, text = self._own_message(status)
         if own:
             return own
-        said = [ending(text), self._cluster.message(workflow, standing.node)]
-        command = node_message(self.kubeflow.namespace, workflow, standing.node)
-        return "; ".join(filter(None, said)) or f"it has no log; {command} says why"
+        reasons = [ending(text), self._cluster.message(workflow, status.node)]
+        command = node_message(self.kubeflow.namespace, workflow, status.node)
+        return "; ".join(filter(None, reasons)) or f"it has no log; {command} shows why"
 
     def _failure(self, run: Any, nodes: Nodes, terminated: bool) -> str:
-        """What to tell of a run that did not succeed."""
-        told = ["the run was terminated by a person, not by a step"] if terminated else []
-        for step, standing in nodes.standings.items():
-            where = f"({_kind(standing)} {standing.pod})"
-            if standing.state == FAILED and not terminated:
-                told.append(f"{step.title}: {self._why_failed(nodes.workflow, standing)} {where}")
-            elif standing.pod and standing.state in (FAILED, RUNNING):
-                # One that was stopped has nothing to say; one that seems to run may have failed since, where
-                # Kubeflow's record of the tasks ended early.
-                own, _ = self._own_words(standing)
-                told += [f"{step.title}: {own} {where}"] if own else []
+        """Return the message about a run that did not succeed."""
+        problems = ["the run was terminated by a user, not by a step"] if terminated else []
+        for step, status in nodes.statuses.items():
+            where = f"({_kind(status)} {status.pod})"
+            if status.state == FAILED and not terminated:
+                problems.append(f"{step.title}: {self._why_failed(nodes.workflow, status)} {where}")
+            elif status.pod and status.state in (FAILED, RUNNING):
+                # A step that seems to run may have failed later, if Kubeflow's record of the tasks ended early.
+                own, _ = self._own_message(status)
+                problems += [f"{step.title}: {own} {where}"] if own else []
         for opening in nodes.openings():
-            if opening.state == FAILED and not told:
+            if opening.state == FAILED and not problems:
                 why = self._why_failed(nodes.workflow, opening)
-                told.append(f"a pipeline was not opened: {why} ({_kind(opening)} {opening.pod})")
+                problems.append(f"a pipeline did not start: {why} ({_kind(opening)} {opening.pod})")
         if run.error and run.error.message:
-            told.append(run.error.message)
-        told = told or [f"the run ended as {str(run.state).lower()}, and none of its tasks says that it failed"]
-        return ". ".join([*told, self._page()])
+            problems.append(run.error.message)
+        problems = problems or [f"the run ended as {str(run.state).lower()}, but no task reports a failure"]
+        return ". ".join([*problems, self._page()])
 
     def _terminated(self, run: Any, nodes: Nodes) -> bool:
         states = {status.state for status in run.state_history or ()} | {run.state}
-        said = [run.error.message if run.error else "", self._cluster.message(nodes.workflow, nodes.workflow)]
-        return self._cancelled or bool(states & set(CANCELLED)) or any(TERMINATED.search(text or "") for text in said)
+        texts = [run.error.message if run.error else "", self._cluster.message(nodes.workflow, nodes.workflow)]
+        return self._cancelled or bool(states & set(CANCELLED)) or any(TERMINATED.search(text or "") for text in texts)
 
 
 class RunFailed(KubeflowError):
     """A run ended without success.
 
     Args:
-        message: why.
-        terminated: whether a person ended it.
+        message: reason.
+        terminated: whether a user ended it.
     """
 
     def __init__(self, message: str, terminated: bool) -> None:
@@ -322,21 +320,21 @@ class RunFailed(KubeflowError):
         self.terminated = terminated
 
 
-def asks_again(run: str) -> str:
-    """How to ask for a run of which nothing is known from here."""
-    return f"How the run stands is not known: metseg submit --follow {run} asks again"
+def unknown_state(run: str) -> str:
+    """Return the message about a run whose state is not known."""
+    return f"The state of the run is not known: metseg submit --follow {run} tries again"
 
 
 def ending(log: str) -> str:
-    """How the log of a pod ends: the last line of its own, and how the launcher says that it ended."""
+    """Return the last line of a pod's log, and the launcher's reason of its end."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     own = next((line for line in reversed(lines) if not LAUNCHER_LINE.match(line)), "")
-    ended = next((found[1] or found[2] for line in reversed(lines) if (found := EXIT.search(line))), "")
+    ended = next((match[1] or match[2] for line in reversed(lines) if (match := EXIT.search(line))), "")
     return "; ".join(filter(None, [own, ended]))[:600]
 
 
-def _kind(standing: Standing) -> str:
-    return "driver" if standing.driver else "pod"
+def _kind(status: StepStatus) -> str:
+    return "driver" if status.driver else "pod"
 
 
 def _span(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What MLflow says of a run on Kubeflow at its end, and what it is told of one that failed."""
+"""Verdict of a Kubeflow run, read from MLflow; failed runs are marked there."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ TRACKING_VARIABLES = ("METSEG_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
 
 
 def mlflow_page(run: Any) -> str:
-    """Address in MLflow of the run that Kubeflow itself opened there; empty where it opened none."""
+    """Return the page of the MLflow run that Kubeflow itself opened; empty if there is none."""
     output = (run.plugins_output or {}).get("mlflow")
     entry = (output.entries or {}).get("run_url") if output else None
     return str(entry.value) if entry and entry.value else ""
 
 
 def require_mlflow(option: str) -> None:
-    """Hold to it, before a run is started or followed, that its verdict can be read at its end.
+    """Check in advance that MLflow, which has the verdict, can be reached.
 
     Args:
-        option: of the command line that asks for the verdict.
+        option: of the command line that requires the verdict.
 
     Raises:
         UsageError: no MLflow is named.
-        MetsegError: it does not answer.
+        MetsegError: it does not respond.
     """
     if not any(os.environ.get(name) for name in TRACKING_VARIABLES):
         raise UsageError(
@@ -42,11 +42,11 @@ def require_mlflow(option: str) -> None:
 
 
 def verdict(run: str) -> str:
-    """What the gate said of a run, in a line, as MLflow has it.
+    """Return the gate's verdict on a run, in one line.
 
     Raises:
         NotRegistered: it registered nothing.
-        NotKnown: MLflow does not say.
+        NotKnown: the verdict could not be read.
     """
     from mlflow.exceptions import MlflowException
 
@@ -55,32 +55,32 @@ def verdict(run: str) -> str:
     except (MetsegError, MlflowException) as error:
         why = str(error).partition("\n")[0]
         raise NotKnown(
-            f"the run succeeded, but its verdict could not be read ({why}): metseg submit --follow {run} asks again"
+            f"the run succeeded, but its verdict could not be read ({why}): metseg submit --follow {run} tries again"
         ) from error
     outcome, winner, number = tags["verdict"], tags.get("winner", ""), tags.get("registered.version", "")
     if outcome != "promote":
-        raise NotRegistered(f"the gate said {outcome}: nothing was registered, and what is served stays")
+        raise NotRegistered(f"the gate's verdict is {outcome}: nothing was registered, and the served version stays")
     return f"the gate passed {winner}: registered as version {number}"
 
 
 def _tags(settings: Settings, run: str) -> dict[str, str]:
-    """What the pipeline's run in MLflow is marked with, a verdict among it; raises MetsegError where there is none."""
+    """Return the tags of the pipeline's MLflow run; raises MetsegError if it has no verdict."""
     tracking = runs.client(settings)
     everywhere = [experiment.experiment_id for experiment in tracking.search_experiments()]
-    found = tracking.search_runs(everywhere, f"tags.`{RUN_TAG}` = '{run}' and tags.`metseg.kind` = 'pipeline'")
-    if not found or not found[0].data.tags.get("verdict"):
+    matches = tracking.search_runs(everywhere, f"tags.`{RUN_TAG}` = '{run}' and tags.`metseg.kind` = 'pipeline'")
+    if not matches or not matches[0].data.tags.get("verdict"):
         raise MetsegError(
-            f"MLflow at {settings.tracking_uri} has no verdict of it: is it the MLflow that the pipeline writes to?"
+            f"MLflow at {settings.tracking_uri} has no verdict of this run: does the pipeline write to another MLflow?"
         )
-    return dict(found[0].data.tags)
+    return dict(matches[0].data.tags)
 
 
 def mark_ended(run: str, status: str) -> None:
-    """Have a run that ended without success end in MLflow too, where its last step could not say so.
+    """Mark a run that ended without success as ended in MLflow too.
 
     Args:
         run: id of the Kubeflow run.
-        status: `FAILED`, or `KILLED` where a person terminated it.
+        status: `FAILED`, or `KILLED` if a user terminated it.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""The life of a schedule on Kubeflow: made or replaced, listed, paused, resumed, deleted."""
+"""Schedules on Kubeflow: create or replace, list, pause, resume, delete."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipelines.submission.cron import Cron
 from pipelines.submission.kubeflow_client import CREATE_SECONDS, Kubeflow, Unreachable
 from pipelines.submission.pipeline_package import Package
 from pipelines.submission.pod_events import Cluster
-from pipelines.submission.submit import Started, experiment, look_for, pipeline_version
+from pipelines.submission.submit import Started, experiment, pipeline_version, search
 
 logger = logging.getLogger(__name__)
 
 PAGE = 100
 ZONE_SETTING = ("pipeline-install-config", "cronScheduleTimezone")
-"""ConfigMap and key from which Kubeflow's scheduler takes the zone of all its times."""
+"""ConfigMap and key with the time zone of Kubeflow's scheduler."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,26 @@ class Zone:
 
     Attributes:
         name: of the zone.
-        known: whether Kubernetes was asked; else it is Kubeflow's default.
+        known: whether it was read from Kubernetes; else it is Kubeflow's default.
     """
 
     name: str
     known: bool
 
     @property
-    def said(self) -> str:
-        """How it is told."""
+    def text(self) -> str:
+        """The zone as messages show it."""
         if self.known:
             return self.name
         return f"{self.name}, unless Kubeflow's ConfigMap {ZONE_SETTING[0]} names another in {ZONE_SETTING[1]}"
 
     def now(self) -> datetime:
-        """The time there."""
+        """Return the current time in the zone."""
         return datetime.now(ZoneInfo(self.name))
 
 
 def zone() -> Zone:
-    """The zone of Kubeflow's scheduler: one for all schedules, which its API does not give."""
+    """Return the time zone of Kubeflow's scheduler, which its API does not report."""
     name = Cluster("kubeflow").setting(*ZONE_SETTING)
     try:
         ZoneInfo(name)
@@ -59,10 +59,10 @@ def zone() -> Zone:
 
 
 def schedule(kubeflow: Kubeflow, package: Package, parameters: dict[str, Any], name: str, cron: Cron) -> Started:
-    """Have the pipeline run by a schedule, which takes the place of those of that name: all of them would train.
+    """Create a schedule of the pipeline; it replaces all schedules with its name.
 
     Raises:
-        KubeflowError: see `Kubeflow.call`; the message says which schedules are there.
+        KubeflowError: see `Kubeflow.call`; the message names the schedules that exist.
     """
     models = kubeflow.models
     pipeline, version = pipeline_version(kubeflow, package)
@@ -77,94 +77,94 @@ def schedule(kubeflow: Kubeflow, package: Package, parameters: dict[str, Any], n
         runtime_config=models.V2beta1RuntimeConfig(parameters=parameters),
         trigger=models.V2beta1Trigger(cron_schedule=models.V2beta1CronSchedule(cron=cron.text)),
         mode=models.RecurringRunMode.ENABLE,
-        # One at a time, and what was missed is not made up for: each would train on the same data.
+        # One run at a time and no catching up: each would train on the same data.
         max_concurrency="1",
         no_catchup=True,
     )
-    identity = _made(kubeflow, body, earlier).recurring_run_id
+    identity = _create(kubeflow, body, earlier).recurring_run_id
     for number, replaced in enumerate(earlier):
         try:
             _delete(kubeflow, replaced.recurring_run_id)
         except KubeflowError as error:
             left = ", ".join(known.recurring_run_id for known in earlier[number:])
             raise KubeflowError(
-                f"{error}. The schedule {name} is made ({identity}), and {left} of that name may still be there: all "
-                "of them would train. The same call again makes one and deletes the others"
+                f"{error}. The schedule {name} was created ({identity}), but {left} with the same name may still "
+                "exist: all of them would train. Repeat the command to keep one and delete the others"
             ) from error
-        logger.info("the schedule %s of that name is replaced", replaced.recurring_run_id)
+        logger.info("the schedule %s with the same name is replaced", replaced.recurring_run_id)
     return Started(identity, kubeflow.page(f"recurringrun/details/{identity}"))
 
 
-def _made(kubeflow: Kubeflow, body: Any, earlier: list[Any]) -> Any:
-    """The schedule that is made of this; where the answer does not come, it is looked for."""
+def _create(kubeflow: Kubeflow, body: Any, earlier: list[Any]) -> Any:
+    """Create a schedule; if the response is lost, search for it."""
     create = kubeflow.schedules.recurring_run_service_create_recurring_run
     try:
-        return kubeflow.call("making the schedule", create, body, _request_timeout=CREATE_SECONDS)
+        return kubeflow.call("creating the schedule", create, body, _request_timeout=CREATE_SECONDS)
     except Unreachable as error:
         known = {entry.recurring_run_id for entry in earlier}
         own = (body.display_name, body.experiment_id, body.trigger.cron_schedule.cron)
 
-        def is_meant(entry: Any) -> bool:
+        def is_created(entry: Any) -> bool:
             cron = entry.trigger and entry.trigger.cron_schedule and entry.trigger.cron_schedule.cron
             return entry.recurring_run_id not in known and (entry.display_name, entry.experiment_id, cron) == own
 
-        again = f"The same call again is safe: it takes the place of every schedule called {body.display_name}"
+        again = f"Repeating the command is safe: it replaces every schedule named {body.display_name}"
         try:
-            made = look_for(lambda: _all(kubeflow), is_meant)
+            made = search(lambda: _all(kubeflow), is_created)
         except KubeflowError as unseen:
-            raise Unreachable(f"{error}. Whether the schedule is there is not known ({unseen}). {again}") from error
+            raise Unreachable(f"{error}. Whether the schedule exists is not known ({unseen}). {again}") from error
         if made is None:
-            raise Unreachable(f"{error}. No new schedule called {body.display_name} is there. {again}") from error
-        logger.warning("Kubeflow did not answer in time, but the schedule is there")
+            raise Unreachable(f"{error}. No new schedule named {body.display_name} exists. {again}") from error
+        logger.warning("Kubeflow did not respond in time, but the schedule was created")
         return made
 
 
 def pause(kubeflow: Kubeflow, name: str) -> str:
-    """Have a schedule start no more runs until it is resumed; a run that it started goes on."""
-    found = find(kubeflow, name)
-    stop = kubeflow.schedules.recurring_run_service_disable_recurring_run
-    kubeflow.call("pausing the schedule", stop, found.recurring_run_id)
-    return f"{found.display_name} is paused: metseg submit --resume {json.dumps(found.display_name)} has it go on"
+    """Pause a schedule; a run that it started continues."""
+    entry = find(kubeflow, name)
+    disable = kubeflow.schedules.recurring_run_service_disable_recurring_run
+    kubeflow.call("pausing the schedule", disable, entry.recurring_run_id)
+    return f"{entry.display_name} is paused; metseg submit --resume {json.dumps(entry.display_name)} resumes it"
 
 
 def resume(kubeflow: Kubeflow, name: str) -> str:
-    """Have a paused schedule start runs again; what it missed is not made up for."""
-    found = find(kubeflow, name)
-    go_on = kubeflow.schedules.recurring_run_service_enable_recurring_run
-    kubeflow.call("resuming the schedule", go_on, found.recurring_run_id)
+    """Resume a paused schedule; missed runs are not made up."""
+    entry = find(kubeflow, name)
+    enable = kubeflow.schedules.recurring_run_service_enable_recurring_run
+    kubeflow.call("resuming the schedule", enable, entry.recurring_run_id)
     there = zone()
-    following = next_time(found, None, there)
-    when = f": next at {moment(following, there)} ({there.said})" if following else ""
-    return f"{found.display_name} goes on{when}"
+    following = next_time(entry, None, there)
+    when = f": next at {moment(following, there)} ({there.text})" if following else ""
+    return f"{entry.display_name} is resumed{when}"
 
 
 def delete(kubeflow: Kubeflow, name: str) -> str:
-    """Take a schedule away; the runs that it started stay."""
-    found = find(kubeflow, name)
-    _delete(kubeflow, found.recurring_run_id)
-    return f"{found.display_name} is deleted; the runs that it started stay"
+    """Delete a schedule; its runs stay."""
+    entry = find(kubeflow, name)
+    _delete(kubeflow, entry.recurring_run_id)
+    return f"{entry.display_name} is deleted; its runs stay"
 
 
 def find(kubeflow: Kubeflow, name: str) -> Any:
-    """The schedule of that name or id.
+    """Return the schedule with a name or id.
 
     Raises:
-        UsageError: there is none, or more than one.
+        UsageError: none or several match.
     """
     known = _all(kubeflow)
-    found = [entry for entry in known if name in (entry.display_name, entry.recurring_run_id)]
-    if len(found) > 1:
-        ids = ", ".join(entry.recurring_run_id for entry in found)
-        raise UsageError(f"{len(found)} schedules are called {name}: give the id of one ({ids})")
-    if not found:
+    matches = [entry for entry in known if name in (entry.display_name, entry.recurring_run_id)]
+    if len(matches) > 1:
+        ids = ", ".join(entry.recurring_run_id for entry in matches)
+        raise UsageError(f"{len(matches)} schedules are named {name}: give the id of one ({ids})")
+    if not matches:
         names = ", ".join(sorted(entry.display_name for entry in known)) or "none"
-        raise UsageError(f"no schedule is called {name}; there are: {names}")
-    return found[0]
+        raise UsageError(f"no schedule is named {name}; existing schedules: {names}")
+    return matches[0]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A schedule as it is listed; every field is text."""
+    """A row of the list of schedules; every field is text."""
 
     name: str
     state: str
@@ -174,21 +174,21 @@ class Row:
 
 
 def listed(kubeflow: Kubeflow, there: Zone) -> list[Row]:
-    """Every schedule, by name."""
+    """Return every schedule, sorted by name."""
     return [_row(kubeflow, entry, there) for entry in sorted(_all(kubeflow), key=lambda entry: entry.display_name)]
 
 
 def _row(kubeflow: Kubeflow, entry: Any, there: Zone) -> Row:
     predicate = {"operation": "EQUALS", "key": "recurring_run_id", "string_value": entry.recurring_run_id}
-    answer = kubeflow.call(
-        "looking for the runs of a schedule",
+    response = kubeflow.call(
+        "reading the runs of a schedule",
         kubeflow.runs.run_service_list_runs,
         filter=json.dumps({"predicates": [predicate]}),
         sort_by="created_at desc",
         page_size=1,
         **({"namespace": kubeflow.namespace} if kubeflow.namespace else {}),
     )
-    last = (answer.runs or [None])[0]
+    last = (response.runs or [None])[0]
     enabled = entry.status == "ENABLED"
     following = next_time(entry, last, there) if enabled else None
     return Row(
@@ -201,12 +201,12 @@ def _row(kubeflow: Kubeflow, entry: Any, there: Zone) -> Row:
 
 
 def moment(time: datetime, there: Zone) -> str:
-    """A time as it is shown, in the zone of the schedules."""
+    """Return a time as text, in the zone of the schedules."""
     return time.astimezone(ZoneInfo(there.name)).strftime("%Y-%m-%d %H:%M")
 
 
 def next_time(entry: Any, last: Any | None, there: Zone) -> datetime | None:
-    """When a schedule starts its next run; None where nothing tells."""
+    """Return the time of a schedule's next run; None if unknown."""
     trigger = entry.trigger
     if trigger and trigger.cron_schedule and trigger.cron_schedule.cron:
         try:
@@ -241,14 +241,14 @@ def _all(kubeflow: Kubeflow) -> list[Any]:
 def _pages(kubeflow: Kubeflow) -> Iterator[Any]:
     token = ""
     while True:
-        answer = kubeflow.call(
-            "looking for schedules",
+        response = kubeflow.call(
+            "reading schedules",
             kubeflow.schedules.recurring_run_service_list_recurring_runs,
             page_size=PAGE,
             **({"namespace": kubeflow.namespace} if kubeflow.namespace else {}),
             **({"page_token": token} if token else {}),
         )
-        yield from answer.recurring_runs or ()
-        token = answer.next_page_token or ""
+        yield from response.recurring_runs or ()
+        token = response.next_page_token or ""
         if not token:
             return

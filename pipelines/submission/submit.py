@@ -1,4 +1,4 @@
-"""From a command line to a run on Kubeflow: a version where the pipeline changed, then a run of it."""
+"""Start a run on Kubeflow: upload the pipeline if it changed, then run it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from pipelines.submission.pipeline_package import Package
 logger = logging.getLogger(__name__)
 
 Entries = Callable[[Any], list[Any] | None]
-"""Takes the entries out of an answer."""
+"""Function that returns the entries of a response."""
 
 EXPERIMENT = "metseg"
 EVERYWHERE = ("s3://", "git+")
 REFERENCE, RUN_NAME = "data_reference", "run_name"
-"""Names of the pipeline's parameters that submitting itself looks at."""
+"""Names of the pipeline's parameters that `submit` itself reads."""
 RECENT_SECONDS, RECENT_RUNS = 600.0, 50
-"""How old a run may be, and how many of the latest are looked at, to be the one that is submitted again."""
-LOOK_AGAIN_SECONDS = (0.0, 5.0, 10.0)
-"""Pauses before each look for a run or schedule whose making was not answered."""
+"""Maximum age of a run that a repeated submission reuses, and number of runs that are compared."""
+SEARCH_PAUSES = (0.0, 5.0, 10.0)
+"""Seconds before each search for a run or schedule whose creation was not confirmed."""
 RUN_ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
@@ -41,16 +41,16 @@ class Started:
     Attributes:
         identity: its id.
         page: its address in the UI.
-        found: whether it was there already, and was not made by this call.
+        reused: whether it existed before this call.
     """
 
     identity: str
     page: str
-    found: bool = False
+    reused: bool = False
 
 
 def check_reference(reference: str) -> None:
-    """Refuse data that a pod cannot read.
+    """Refuse data references that a pod cannot read.
 
     Raises:
         UsageError: it is a folder or archive of this machine.
@@ -59,46 +59,46 @@ def check_reference(reference: str) -> None:
 
     if not reference.startswith(EVERYWHERE):
         raise UsageError(
-            f"{REFERENCE}={reference!r}: pods of a cluster see no folder of this machine; put the data into "
+            f"{REFERENCE}={reference!r}: pods of a cluster cannot read folders of this machine; put the data into "
             f"a bucket (--param {REFERENCE}=s3://BUCKET/PREFIX) or under DVC (git+URL@REVISION#PATH)"
         )
     parse(reference)
 
 
 def check_images(images: tuple[str, ...]) -> None:
-    """Refuse images that are known not to be there; where nobody can be asked, say so.
+    """Refuse images that their registry does not have; warn if that is not known.
 
     Raises:
-        UsageError: an image's registry does not hold it.
+        UsageError: an image is not in its registry.
     """
     for image in images:
-        there = image_exists(image)
-        if there is False:
+        exists = image_exists(image)
+        if exists is False:
             raise UsageError(
-                f"image {image}: its registry does not hold it; `docker push` it, or name others with --images"
+                f"image {image}: its registry does not have it; `docker push` it, or name others with --images"
             )
-        if there is None:
+        if exists is None:
             logger.warning(
-                "image %s: nobody can say from here whether it is there. The version with it is what Kubeflow's UI "
-                "offers first from now on; --dry-run shows what would be uploaded, and uploads nothing",
+                "image %s: its registry cannot be queried from here. Kubeflow's UI will offer the version with this "
+                "image first; --dry-run shows the upload without sending it",
                 image,
             )
 
 
 def image_states(images: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Each image, and whether it is there as far as that can be told from here."""
-    known = {True: "there", False: "not in its registry", None: "nobody can say from here whether it is there"}
+    """Return each image with its state in its registry, as far as known."""
+    known = {True: "exists", False: "not in its registry", None: "its registry cannot be queried from here"}
     return [(image, known[image_exists(image)]) for image in images]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A run that is asked for.
+class RunRequest:
+    """A run to start.
 
     Attributes:
-        name: what it is called in Kubeflow and MLflow.
-        parameters: those that are not to have their default, with `name` among them.
-        same: tells the name of a run that is this one, submitted before; by default its own.
+        name: its name in Kubeflow and MLflow.
+        parameters: values that differ from the defaults, with `name` among them.
+        same: pattern for names of an earlier submission of this run; by default its own name.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Wish:
     same: re.Pattern[str] | None = None
 
     def is_met_by(self, run: Any, version: str) -> bool:
-        """Whether a run is the one that is asked for: of that name, version and parameters, a minute ago or ten."""
+        """Return whether a recent run has the requested name, version and parameters."""
         reference, config = run.pipeline_version_reference, run.runtime_config
         named = self.same.fullmatch(run.display_name or "") if self.same else run.display_name == self.name
         parameters = dict((config.parameters if config else None) or {})
@@ -118,133 +118,133 @@ class Wish:
         )
 
 
-def start(kubeflow: Kubeflow, package: Package, wish: Wish, again: bool = False) -> Started:
-    """Bring the pipeline to Kubeflow where it is not there as it is, and run it.
+def start(kubeflow: Kubeflow, package: Package, request: RunRequest, again: bool = False) -> Started:
+    """Upload the pipeline if Kubeflow does not have it yet, and run it.
 
-    A run that was submitted in the last minutes with the same name and parameters, and has not ended, is taken for the
-    one that is asked for: whoever gave up waiting for an answer submits again.
+    An unfinished run with the same name and parameters from the last minutes is reused, because a user whose request
+    timed out submits again.
 
     Args:
-        kubeflow: where.
+        kubeflow: connection to Kubeflow.
         package: the pipeline.
-        wish: what is to run.
-        again: whether a second run is wanted beside such a one.
+        request: the run.
+        again: whether to start a second run even if there is such a run.
 
     Raises:
         KubeflowError: see `Kubeflow.call`.
-        NotKnown: it may have been started; nothing answers that could tell.
+        NotKnown: the run may have been started; Kubeflow does not respond.
     """
     pipeline, version = pipeline_version(kubeflow, package)
     within = experiment(kubeflow)
     recent = _recent(kubeflow, within)
     unfinished = [run for run in recent if run.state not in RUN_ENDED]
-    if not again and (there := [run for run in unfinished if wish.is_met_by(run, version)]):
-        logger.info("the same run was submitted at %s: it is taken up (--again starts another)", there[0].created_at)
-        return _started(kubeflow, there[0], found=True)
+    if not again and (same := [run for run in unfinished if request.is_met_by(run, version)]):
+        logger.info("the same run was submitted at %s and is reused (--again starts another)", same[0].created_at)
+        return _started(kubeflow, same[0], reused=True)
     models = kubeflow.models
     body = models.V2beta1Run(
-        display_name=wish.name,
+        display_name=request.name,
         experiment_id=within,
         pipeline_version_reference=models.V2beta1PipelineVersionReference(
             pipeline_id=pipeline, pipeline_version_id=version
         ),
-        runtime_config=models.V2beta1RuntimeConfig(parameters=wish.parameters),
+        runtime_config=models.V2beta1RuntimeConfig(parameters=request.parameters),
     )
     create = kubeflow.runs.run_service_create_run
     try:
         created = kubeflow.call("starting the run", create, body, _request_timeout=CREATE_SECONDS)
     except Unreachable as error:
-        known, own = {run.run_id for run in recent}, replace(wish, same=None)
-        safe = "Submitting again is safe: one that appears late is taken up"
+        known, own = {run.run_id for run in recent}, replace(request, same=None)
+        safe = "Submitting again is safe: a run that appears late is reused"
         try:
-            made = look_for(
+            made = search(
                 lambda: _recent(kubeflow, within),
                 lambda run: run.run_id not in known and own.is_met_by(run, version),
             )
         except KubeflowError as unseen:
-            raise NotKnown(f"{error}. Whether the run is there is not known ({unseen}). {safe}") from error
+            raise NotKnown(f"{error}. Whether the run exists is not known ({unseen}). {safe}") from error
         if made is None:
-            raise Unreachable(f"{error}. No run called {wish.name} is there. {safe}") from error
-        logger.warning("Kubeflow did not answer in time, but the run is there")
+            raise Unreachable(f"{error}. No run named {request.name} exists. {safe}") from error
+        logger.warning("Kubeflow did not respond in time, but the run was created")
         return _started(kubeflow, made)
     return _started(kubeflow, created)
 
 
-def look_for(look: Callable[[], list[Any]], is_meant: Callable[[Any], bool]) -> Any | None:
-    """What was made though the answer did not come; None where it does not show within some seconds.
+def search(list_entries: Callable[[], list[Any]], matches: Callable[[Any], bool]) -> Any | None:
+    """Return an entry whose creation was not confirmed; None if it does not appear within seconds.
 
     Args:
-        look: gives all that is there.
-        is_meant: whether an entry is what was made.
+        list_entries: returns all entries.
+        matches: whether an entry is the created one.
 
     Raises:
-        KubeflowError: the last look was not answered either.
+        KubeflowError: the last request failed too.
     """
-    for number, pause in enumerate(LOOK_AGAIN_SECONDS, start=1):
+    for number, pause in enumerate(SEARCH_PAUSES, start=1):
         time.sleep(pause)
         try:
-            there = look()
+            entries = list_entries()
         except KubeflowError:
-            if number == len(LOOK_AGAIN_SECONDS):
+            if number == len(SEARCH_PAUSES):
                 raise
             continue
-        if made := [entry for entry in there if is_meant(entry)]:
+        if made := [entry for entry in entries if matches(entry)]:
             return made[0]
     return None
 
 
 def _recent(kubeflow: Kubeflow, within: str) -> list[Any]:
-    answer = kubeflow.call(
-        "looking for runs",
+    response = kubeflow.call(
+        "reading runs",
         kubeflow.runs.run_service_list_runs,
         experiment_id=within,
         sort_by="created_at desc",
         page_size=RECENT_RUNS,
     )
-    return list(answer.runs or ())
+    return list(response.runs or ())
 
 
-def _started(kubeflow: Kubeflow, run: Any, found: bool = False) -> Started:
-    return Started(run.run_id, kubeflow.page(f"runs/details/{run.run_id}"), found)
+def _started(kubeflow: Kubeflow, run: Any, reused: bool = False) -> Started:
+    return Started(run.run_id, kubeflow.page(f"runs/details/{run.run_id}"), reused)
 
 
 def default_name(model_name: str, cron: str) -> str:
-    """What a run or schedule is called where nobody says."""
+    """Return the default name of a run or schedule."""
     return f"{model_name} by schedule" if cron else f"{model_name} {time.strftime('%Y-%m-%d %H:%M')}"
 
 
 def default_names(model_name: str) -> re.Pattern[str]:
-    """All names that `default_name` gives to runs."""
+    """Return a pattern for the default names of runs."""
     return re.compile(re.escape(model_name) + r" \d{4}-\d\d-\d\d \d\d:\d\d")
 
 
 def pipeline_version(kubeflow: Kubeflow, package: Package) -> tuple[str, str]:
-    """Ids of the pipeline and of its version with this very content; both are made where they are not there."""
-    pipeline = _found(
+    """Return the ids of the pipeline and of the version with this content; create what is missing."""
+    pipeline = _find(
         kubeflow,
-        "looking for the pipeline",
+        "reading the pipeline",
         kubeflow.pipelines.pipeline_service_list_pipelines,
         package.name,
-        lambda answer: answer.pipelines,
+        lambda response: response.pipelines,
         namespace=kubeflow.namespace,
     )
     if pipeline is None:
         body = kubeflow.models.V2beta1Pipeline(display_name=package.name, namespace=kubeflow.namespace or None)
-        pipeline = kubeflow.call("making the pipeline", kubeflow.pipelines.pipeline_service_create_pipeline, body)
-        logger.info("pipeline %s is new there", package.name)
+        pipeline = kubeflow.call("creating the pipeline", kubeflow.pipelines.pipeline_service_create_pipeline, body)
+        logger.info("pipeline %s was created", package.name)
     identity = pipeline.pipeline_id
-    version = _found(
+    version = _find(
         kubeflow,
-        "looking for the version",
+        "reading the version",
         lambda **named: kubeflow.pipelines.pipeline_service_list_pipeline_versions(identity, **named),
         package.version,
-        lambda answer: answer.pipeline_versions,
+        lambda response: response.pipeline_versions,
     )
     if version is None:
         version = _upload(kubeflow, package, identity)
         logger.info("uploaded version %s of %s", package.version, package.name)
     else:
-        logger.info("version %s of %s is there already", package.version, package.name)
+        logger.info("version %s of %s exists already", package.version, package.name)
     page = kubeflow.page(f"pipelines/details/{identity}/version/{version.pipeline_version_id}")
     logger.info("Pipeline %s", page)
     return identity, version.pipeline_version_id
@@ -265,30 +265,26 @@ def _upload(kubeflow: Kubeflow, package: Package, pipeline: str) -> Any:
 
 
 def experiment(kubeflow: Kubeflow) -> str:
-    """Id of the experiment that our runs are in; made where it is not there."""
-    found = _found(
+    """Return the id of metseg's experiment; create it if it is missing."""
+    existing = _find(
         kubeflow,
-        "looking for the experiment",
+        "reading the experiment",
         kubeflow.experiments.experiment_service_list_experiments,
         EXPERIMENT,
-        lambda answer: answer.experiments,
+        lambda response: response.experiments,
         namespace=kubeflow.namespace,
     )
-    if found is None:
+    if existing is None:
         body = kubeflow.models.V2beta1Experiment(display_name=EXPERIMENT, namespace=kubeflow.namespace or None)
-        found = kubeflow.call("making the experiment", kubeflow.experiments.experiment_service_create_experiment, body)
-    return str(found.experiment_id)
+        existing = kubeflow.call(
+            "creating the experiment", kubeflow.experiments.experiment_service_create_experiment, body
+        )
+    return str(existing.experiment_id)
 
 
-def _found(kubeflow: Kubeflow, doing: str, ask: Callable[..., Any], name: str, entries: Entries, **named: str) -> Any:
-    """The entry that is called so, or None."""
-    return next(iter(_named(kubeflow, doing, ask, name, entries, **named)), None)
-
-
-def _named(
-    kubeflow: Kubeflow, doing: str, ask: Callable[..., Any], name: str, entries: Entries, **named: str
-) -> list[Any]:
-    asked = {"predicates": [{"operation": "EQUALS", "key": "display_name", "string_value": name}]}
+def _find(kubeflow: Kubeflow, doing: str, method: Callable[..., Any], name: str, entries: Entries, **named: str) -> Any:
+    """Return the entry with a display name, or None."""
+    predicate = {"operation": "EQUALS", "key": "display_name", "string_value": name}
     given = {key: value for key, value in named.items() if value}
-    answer = kubeflow.call(doing, ask, filter=json.dumps(asked), page_size=100, **given)
-    return [entry for entry in entries(answer) or [] if entry.display_name == name]
+    response = kubeflow.call(doing, method, filter=json.dumps({"predicates": [predicate]}), page_size=100, **given)
+    return next((entry for entry in entries(response) or [] if entry.display_name == name), None)

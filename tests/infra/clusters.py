@@ -82,7 +82,7 @@ class FakeCluster:
         return {(path.parts[-3], path.stem): self.secret(path.parts[-3], path.stem) for path in found}
 
     def put_secret(self, namespace: str, name: str, **data: str) -> None:
-        """Write one secret, `_` in a key standing for `-`."""
+        """Write one secret, `_` in a key status for `-`."""
         coded = {key.replace("_", "-"): base64.b64encode(value.encode()).decode() for key, value in data.items()}
         self.put({"kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "data": coded}, namespace)
 

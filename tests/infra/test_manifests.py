@@ -351,8 +351,8 @@ def test_mlflow_is_reached_by_the_host_of_its_ingress():
 
 def test_serving_files_and_flags_are_what_tensorflow_serving_reads(objects, tmp_path):
     (files,) = [e["data"] for e in of_kind(objects, "ConfigMap") if e["metadata"]["name"].startswith("metseg-serving")]
-    (tmp_path / "metrics.config").write_text(files["metrics.config"])
-    metrics_config = read_message(tmp_path / "metrics.config", MonitoringConfig())
+    (tmp_path / "monitoring.config").write_text(files["monitoring.config"])
+    metrics_config = read_message(tmp_path / "monitoring.config", MonitoringConfig())
     template = pods(objects)["model-server"]
     assert metrics_config.prometheus_config.enable
     assert metrics_config.prometheus_config.path == template["metadata"]["annotations"]["prometheus.io/path"]

@@ -30,7 +30,7 @@ def bare(monkeypatch, tmp_path):
     monkeypatch.setattr(run_monitor, "INTERVAL", 0.001)
     monkeypatch.setattr(run_monitor, "LOG_INTERVAL", 0.0)
     monkeypatch.setattr(run_monitor, "LOG_SHARE", 0)
-    monkeypatch.setattr(submission, "LOOK_AGAIN_SECONDS", (0.0,))
+    monkeypatch.setattr(submission, "SEARCH_PAUSES", (0.0,))
 
 
 @pytest.fixture

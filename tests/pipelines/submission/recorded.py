@@ -48,5 +48,5 @@ def entries(recorded: list[dict[str, Any]]) -> list[Any]:
 
 def specification(recorded: dict[str, Any] | None = None) -> Specification:
     """The pipeline of a recorded run: its own where it holds one, else that of 92ef0e7."""
-    own = Specification.from_answer((recorded or {}).get("pipeline_spec"))
+    own = Specification.from_response((recorded or {}).get("pipeline_spec"))
     return own or Specification.from_documents(documents(FIXTURE.read_text(encoding="utf-8")))

@@ -45,8 +45,8 @@ def test_token_is_shown_and_read_anew(submit, kubeflow, tmp_path, mlflow_says):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("", "asks for a token, and none was given"),
-        (token(1_600_000_000), "the token is over since"),
+        ("", "requires a token, and none was given"),
+        (token(1_600_000_000), "the token expired"),
         ("not-a-token", "does not accept the token"),
     ],
 )
@@ -68,7 +68,7 @@ def test_token_that_is_over_while_waiting_says_that_the_run_goes_on(submit, kube
 
     kubeflow.started = expire
     code, said = submit(*DATA, "--wait")
-    assert code == 4 and "kubectl create token" in said and f"The run goes on: {host}/#/runs/details/" in said
+    assert code == 4 and "kubectl create token" in said and f"The run continues: {host}/#/runs/details/" in said
 
 
 def test_token_file_that_goes_away_while_waiting_says_that_the_run_goes_on(submit, kubeflow, tmp_path, mlflow_says):
@@ -83,7 +83,7 @@ def test_token_file_that_goes_away_while_waiting_says_that_the_run_goes_on(submi
 
     kubeflow.started = take_away
     code, said = submit(*DATA, "--wait", "--token-file", str(path))
-    assert code == 4 and f"token file {path} cannot be read" in said and "The run goes on" in said
+    assert code == 4 and f"token file {path} cannot be read" in said and "The run continues" in said
 
 
 def test_missing_token_file_names_the_file_and_the_remedy(submit, tmp_path):
@@ -110,7 +110,7 @@ def answering(status: int, body: str, mimetype: str, **headers: str) -> Callable
         (answering(200, "<html>Log in</html>", "text/html"), "is no Kubeflow Pipelines"),
         (answering(200, "{}", "application/json"), "is no Kubeflow Pipelines"),
         (answering(404, "not found", "text/plain"), "ends in /pipeline"),
-        (answering(302, "", "text/html", Location="/dex/auth"), "asks for a token"),
+        (answering(302, "", "text/html", Location="/dex/auth"), "requires a token"),
         (answering(502, "bad gateway", "text/html"), "Try again later"),
     ],
 )
@@ -123,7 +123,7 @@ def test_host_that_is_another_says_so(submit, application, expected):
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://nowhere.invalid"])
 def test_host_that_is_not_there_says_what_to_do(submit, address):
     code, said = submit(*DATA, at=address)
-    assert code == 1 and f"nothing answers at {address}" in said and "kubectl port-forward" in said
+    assert code == 1 and f"no response from {address}" in said and "kubectl port-forward" in said
 
 
 @pytest.mark.parametrize("address", ["kubeflow.example.org", "ftp://kubeflow.example.org", "https://"])
@@ -137,7 +137,7 @@ def test_version_that_is_not_said_is_warned_of_with_the_oldest(submit, kubeflow,
     # Recorded: a Kubeflow that was built from its sources calls itself "unknown".
     kubeflow.health = recorded.answer(health)
     code, said = submit(*DATA)
-    assert code == 0 and "does not say its version (unknown): Kubeflow Pipelines 2.16 is the oldest" in said
+    assert code == 0 and "does not report its version (unknown): Kubeflow Pipelines 2.16 is the oldest" in said
 
 
 @pytest.mark.parametrize("health", [{}, {"tag_name": "sha-1a2b3c"}])

@@ -68,7 +68,7 @@ def test_gate_that_registered_nothing_ends_with_3(submit, playing, leave):
     run = playing("run-succeeded-no-wrappers")
     leave(run, verdict="rejected", winner="unet")
     code, said = submit("--follow", run)
-    assert code == 3 and "the gate said rejected" in said
+    assert code == 3 and "the gate's verdict is rejected" in said
 
 
 def test_failed_step_ends_in_its_own_words_with_its_pod(submit, kubeflow, playing, leave):
@@ -90,7 +90,7 @@ def test_running_step_is_counted_and_named_and_what_is_over_is_not_read_again(su
     code, said = submit("--follow", run)
     assert "ingest: 12 patients" in said and "checked" not in said
     assert "check parameters: succeeded" in said and "ingest: running" in said and "tasks 1/13 ingest" in said
-    assert code == 1 and "terminated by a person" in said
+    assert code == 1 and "terminated by a user" in said
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_pod_that_kubernetes_refuses_is_named_with_how_to_ask_and_then_with_the_
     leave(run)
     _, said = submit("--follow", run)
     pod = "metseg-training-rckzz-metadata-0-3-retry-system-container-impl-2042371262"
-    assert f"ingest: attempt 2 failed (pod {pod}); it may be tried again: it has no log" in said
+    assert f"ingest: attempt 2 failed (pod {pod}); the step may be retried: it has no log" in said
     command = f"kubectl -n kubeflow get workflow metseg-training-rckzz -o jsonpath='{{.status.nodes.{node}.message}}'"
     assert command in said
 
@@ -147,7 +147,7 @@ def test_run_that_argo_says_was_stopped_was_stopped_by_a_person(submit, kubeflow
     (message,) = {m.partition(": ")[2] for m in messages if m.startswith("Failed node metseg-training-92stb: ")}
     kubernetes[path] = {"status": {"nodes": {"metseg-training-92stb": {"message": message}}}}
     code, said = submit("--follow", run)
-    assert code == 1 and "the run was terminated by a person" in said
+    assert code == 1 and "the run was terminated by a user" in said
     assert runs.client(Settings.from_environment()).get_run(left).info.status == "KILLED"
 
 
@@ -177,7 +177,7 @@ def test_reason_of_a_waiting_pod_is_read_from_its_own_record(status, expected):
 def test_run_that_is_not_there_is_said_so(submit, kubeflow, leave):
     leave("x")
     code, said = submit("--follow", "nobody")
-    assert code == 2 and "Run nobody not found" in said and "The run goes on" not in said
+    assert code == 2 and "Run nobody not found" in said and "The run continues" not in said
 
 
 def test_run_whose_pipeline_is_gone_is_followed_by_its_state(submit, kubeflow, playing, leave):
@@ -185,7 +185,7 @@ def test_run_whose_pipeline_is_gone_is_followed_by_its_state(submit, kubeflow, p
     kubeflow.versions.clear()
     leave(run, verdict="promote", winner="unet", registered_version="7")
     code, said = submit("--follow", run)
-    assert code == 0 and "only its end is told" in said
+    assert code == 0 and "only its end is reported" in said
 
 
 @pytest.mark.parametrize(

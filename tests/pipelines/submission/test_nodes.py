@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.compiling import COMPILED
-from pipelines.submission.argo_nodes import Nodes, Standing, fnv1a
+from pipelines.submission.argo_nodes import Nodes, StepStatus, fnv1a
 from pipelines.submission.pipeline_package import documents
 from pipelines.submission.pipeline_steps import Specification, Step
 from tests.pipelines.submission import recorded
@@ -62,11 +62,11 @@ def test_entries_made_by_argos_rules_are_those_that_were_recorded(name):
     assert Counter(map(told, tree.entries())) == Counter(map(told, real))
 
 
-def standings(answer: dict[str, Any]) -> dict[str, Standing]:
-    """Each step's standing by its title."""
+def standings(answer: dict[str, Any]) -> dict[str, StepStatus]:
+    """Each step's status by its title."""
     steps = recorded.specification(answer).steps()
-    found = Nodes(recorded.run(answer).run_details.task_details, steps).standings
-    return {step.title: standing for step, standing in found.items()}
+    found = Nodes(recorded.run(answer).run_details.task_details, steps).statuses
+    return {step.title: status for step, status in found.items()}
 
 
 def test_names_are_hashed_as_published():
@@ -97,7 +97,7 @@ def test_pod_of_a_step_is_the_one_that_kubernetes_had(name, title, pod):
 
 def states(name: str) -> dict[str, str]:
     """State of each step that began."""
-    return {title: standing.state for title, standing in standings(recorded.answer(name)).items() if standing.state}
+    return {title: status.state for title, status in standings(recorded.answer(name)).items() if status.state}
 
 
 def test_states_are_those_of_the_steps():
@@ -126,11 +126,11 @@ def test_steps_in_nested_pipelines_are_named_after_both_and_the_boxes_are_none()
 
 def test_waiting_failed_and_cached_steps_are_told_apart():
     waiting = standings(recorded.answer("run-pods-pending-unschedulable"))
-    assert [title for title, standing in waiting.items() if standing.waiting] == ["evaluate champion", "preprocess"]
+    assert [title for title, status in waiting.items() if status.waiting] == ["evaluate champion", "preprocess"]
     invalid = standings(recorded.answer("run-pod-invalid-with-mlflow-plugin"))
     assert invalid["ingest"].failed_attempt and invalid["ingest"].attempt == 1
     assert invalid["check parameters"].cached and not waiting["check parameters"].cached
-    assert not any(standing.failed_attempt for standing in waiting.values())
+    assert not any(status.failed_attempt for status in waiting.values())
 
 
 def compiled() -> Specification:
@@ -153,7 +153,7 @@ def test_every_step_of_todays_pipeline_is_found_in_every_state(wrappers):
             tree = Tree(
                 specification.pipeline, "metseg-training-abcde", {**so_far, ".".join(step.path): state}, wrappers
             )
-            found = Nodes(recorded.entries(tree.entries()), steps).standings
+            found = Nodes(recorded.entries(tree.entries()), steps).statuses
             expected = {"PENDING": "RUNNING", CACHED: "SUCCEEDED"}.get(state, state)
             assert [found[known].state for known in steps[:at]] == ["SUCCEEDED"] * at
             assert (found[step].state, bool(found[step].waiting)) == (expected, state == "PENDING"), (step, state)
@@ -171,13 +171,13 @@ def test_pod_that_waits_beside_one_that_runs_is_left_open_where_the_entries_do_n
     )
     entries = tree.entries()
     steps = {step.path[-1]: step for step in specification.steps()}
-    found = Nodes(recorded.entries(entries), steps.values()).standings
+    found = Nodes(recorded.entries(entries), steps.values()).statuses
     assert found[steps["train"]].waiting is None and found[steps["train-2"]].waiting is None
     # They began at other times: then it is known.
     later = {tree.nodes[name].name for name in tree.nodes if ".train-2" in name}
     for node in tree.nodes.values():
         node.start = "2026-11-27T21:05:00Z" if node.name in later else node.start
-    found = Nodes(recorded.entries(tree.entries()), steps.values()).standings
+    found = Nodes(recorded.entries(tree.entries()), steps.values()).statuses
     assert found[steps["train"]].waiting is True and found[steps["train-2"]].waiting is False
 
 
@@ -199,7 +199,7 @@ def test_driver_that_fails_or_waits_is_named_for_its_step(state):
     specification = recorded.specification()
     steps = specification.steps()
     tree = stuck_at_driver(specification, "check", state)
-    found = Nodes(recorded.entries(tree.entries()), steps).standings[steps[0]]
+    found = Nodes(recorded.entries(tree.entries()), steps).statuses[steps[0]]
     assert (found.state, found.driver, found.waiting) == (state, True, state == "PENDING")
     assert found.pod == f"w-system-container-driver-{fnv1a('w(0).root(0).check-driver(0)')}"
 
@@ -217,4 +217,4 @@ def test_driver_of_the_whole_pipeline_is_told_where_it_fails_or_waits(state):
 
 def test_run_that_has_not_begun_has_no_steps_under_way():
     steps = recorded.specification().steps()
-    assert not any(standing.state for standing in Nodes([], steps).standings.values())
+    assert not any(status.state for status in Nodes([], steps).statuses.values())

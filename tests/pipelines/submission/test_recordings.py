@@ -58,7 +58,7 @@ class Expected:
 
 def waits(title: str, pod: str) -> str:
     command = f"kubectl -n kubeflow describe pod {pod}"
-    return f"{title} has waited … for its pod {pod}: Kubeflow does not say why; {command} does"
+    return f"{title} has waited … for its pod {pod}: reason not known; {command} shows it"
 
 
 INGEST_FAILED = f"metseg-training-96pmw-{TRIED_AGAIN}-509636080"
@@ -91,7 +91,7 @@ RUNS = {
         "1/13 ingest",
         GOES_ON,
         (
-            f"ingest: attempt 2 failed (pod {INVALID}); it may be tried again: it has no log; kubectl -n kubeflow get "
+            f"ingest: attempt 2 failed (pod {INVALID}); the step may be retried: it has no log; kubectl -n kubeflow get "
             "workflow metseg-training-rckzz -o jsonpath='{.status.nodes.metseg-training-rckzz-2042371262.message}'",
         ),
     ),
@@ -126,7 +126,7 @@ RUNS = {
         },
         "13/13",
         3,
-        ("the gate said rejected: nothing was registered",),
+        ("the gate's verdict is rejected: nothing was registered",),
         tags={"verdict": "rejected", "winner": "unet"},
     ),
     "run-succeeded-nested": Expected(
@@ -172,4 +172,4 @@ def test_recorded_run_is_told_with_its_names_count_pod_words_and_exit_code(submi
         assert words in said
     status = runs.client(Settings.from_environment()).get_run(left).info.status
     assert status == ("FAILED" if code == FAILED else "RUNNING")
-    assert ("no longer followed. The run goes on" in said) == (code == GOES_ON)
+    assert ("no longer followed. The run continues" in said) == (code == GOES_ON)

@@ -43,7 +43,7 @@ def test_schedule_whose_answer_is_lost_is_found_and_takes_the_others_place(submi
     kubeflow.lose = 1
     code, said = submit(*DATA, "--cron", "30 4 * * *", "--name", "weekly")
     (second,) = kubeflow.schedules
-    assert code == 0 and second != first and "did not answer in time, but the schedule is there" in said
+    assert code == 0 and second != first and "did not respond in time, but the schedule was created" in said
     assert f"recurringrun/details/{second}" in said
 
 
@@ -55,7 +55,7 @@ def test_schedule_that_was_not_made_is_said_not_to_be_there_and_the_earlier_one_
 
     monkeypatch.setattr(kubeflow, "_recurring_run_service_create_recurring_run", refuse)
     code, said = submit(*DATA, "--cron", "0 3 * * 1", "--name", "weekly")
-    assert code == 1 and "No new schedule called weekly is there" in said and "The same call again is safe" in said
+    assert code == 1 and "No new schedule named weekly exists" in said and "Repeating the command is safe" in said
     assert len(kubeflow.schedules) == 1
     lose = kubeflow._recurring_run_service_list_recurring_runs
     answered = []
@@ -66,7 +66,7 @@ def test_schedule_that_was_not_made_is_said_not_to_be_there_and_the_earlier_one_
 
     monkeypatch.setattr(kubeflow, "_recurring_run_service_list_recurring_runs", once)
     code, said = submit(*DATA, "--cron", "0 3 * * 1", "--name", "weekly")
-    assert code == 1 and "Whether the schedule is there is not known" in said
+    assert code == 1 and "Whether the schedule exists is not known" in said
 
 
 def test_earlier_schedule_that_cannot_be_deleted_is_named_beside_the_new_one(submit, kubeflow, monkeypatch):
@@ -80,7 +80,7 @@ def test_earlier_schedule_that_cannot_be_deleted_is_named_beside_the_new_one(sub
         patched.setattr(kubeflow, "_recurring_run_service_delete_recurring_run", refuse)
         code, said = submit(*WEEKLY)
     second = list(kubeflow.schedules)[-1]
-    assert code == 1 and f"The schedule weekly is made ({second}), and {first} of that name may still be there" in said
+    assert code == 1 and f"The schedule weekly was created ({second}), and {first} with the same name may still exist" in said
     assert submit(*WEEKLY)[0] == 0 and len(kubeflow.schedules) == 1
 
 
@@ -197,17 +197,17 @@ def test_schedule_is_paused_resumed_and_deleted_by_name_or_id(submit, kubeflow):
     code, said = submit("--resume", schedule["recurring_run_id"])
     assert code == 0 and schedule["status"] == "ENABLED" and "next at" in said
     code, said = submit("--delete", "weekly")
-    assert code == 0 and not kubeflow.schedules and "runs that it started stay" in said
+    assert code == 0 and not kubeflow.schedules and "its runs stay" in said
 
 
 def test_name_of_no_schedule_or_of_two_is_refused(submit, kubeflow):
     submit(*WEEKLY)
     code, said = submit("--delete", "daily")
-    assert code == 2 and "no schedule is called daily; there are: weekly" in said
+    assert code == 2 and "no schedule is named daily; existing schedules: weekly" in said
     (entry,) = kubeflow.schedules.values()
     kubeflow.schedules["twin"] = {**entry, "recurring_run_id": "twin"}
     code, said = submit("--delete", "weekly")
-    assert code == 2 and "2 schedules are called weekly" in said and "twin" in said and len(kubeflow.schedules) == 2
+    assert code == 2 and "2 schedules are named weekly" in said and "twin" in said and len(kubeflow.schedules) == 2
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_unchanged_pipeline_is_not_uploaded_again_and_a_changed_one_is_a_new_ver
     assert code == 2 and f"{group}/metseg-data:9.9" in said and "docker push" in said and written(kubeflow) == []
     code, said = submit(*DATA, "--images", "9.9")
     assert code == 0 and written(kubeflow) == ["pipelines/upload_version", "runs"]
-    assert "metseg-data:9.9: nobody can say" in said and "is what Kubeflow's UI offers first" in said
+    assert "metseg-data:9.9: its registry cannot be queried" in said and "is what Kubeflow's UI offers first" in said
     assert len(kubeflow.pipelines) == 1 and len(kubeflow.versions) == 2
 
 
@@ -87,7 +87,7 @@ def test_images_that_name_no_tag_are_refused(images):
 def test_dry_run_shows_what_would_be_sent_and_sends_nothing(submit, kubeflow):
     code, said = submit(*DATA, "--images", "9.9", "--param", "train_epochs=7", "--name", "june", "--dry-run")
     assert code == 0 and not kubeflow.log and "Nothing was sent" in said
-    assert f"version {package('9.9').version}" in said and "image metseg-train:9.9: nobody can say" in said
+    assert f"version {package('9.9').version}" in said and "image metseg-train:9.9: its registry cannot be queried" in said
     for line in (
         "Would be started: june",
         "train_epochs = 7",
@@ -108,7 +108,7 @@ def test_run_whose_answer_is_lost_is_found(submit, kubeflow):
     kubeflow.lose = 1
     code, said = submit(*DATA)
     (identity,) = kubeflow.runs
-    assert code == 0 and "did not answer in time, but the run is there" in said and identity in said
+    assert code == 0 and "did not respond in time, but the run was created" in said and identity in said
 
 
 def test_run_that_was_not_made_is_said_not_to_be_there(submit, kubeflow, monkeypatch):
@@ -117,14 +117,14 @@ def test_run_that_was_not_made_is_said_not_to_be_there(submit, kubeflow, monkeyp
 
     monkeypatch.setattr(kubeflow, "_run_service_create_run", refuse)
     code, said = submit(*DATA, "--name", "june")
-    assert code == 1 and "No run called june is there" in said and "Submitting again is safe" in said
+    assert code == 1 and "No run named june exists" in said and "Submitting again is safe" in said
 
 
 def test_run_that_may_have_been_made_is_not_said_to_be_absent(submit, kubeflow):
     kubeflow.lose = 1
     kubeflow.started = lambda run: setattr(kubeflow, "away", 10**6)
     code, said = submit(*DATA, "--name", "june")
-    assert code == 4 and "Whether the run is there is not known" in said and "No run called" not in said
+    assert code == 4 and "Whether the run exists is not known" in said and "No run named" not in said
     assert "Submitting again is safe" in said
 
 
@@ -132,7 +132,7 @@ def test_run_that_may_have_been_made_is_not_said_to_be_absent(submit, kubeflow):
 def test_submit_that_is_repeated_takes_up_the_run_that_is_there(submit, kubeflow, naming):
     submit(*DATA, *naming)
     code, said = submit(*DATA, *naming)
-    assert code == 0 and len(kubeflow.runs) == 1 and "is taken up" in said and next(iter(kubeflow.runs)) in said
+    assert code == 0 and len(kubeflow.runs) == 1 and "is reused" in said and next(iter(kubeflow.runs)) in said
     submit(*DATA, *naming, "--again")
     assert len(kubeflow.runs) == 2
 
@@ -186,19 +186,19 @@ def test_making_a_run_may_take_three_minutes(submit, kubeflow, monkeypatch):
         ((*DATA, "--param", "train_epochs=many"), "not a whole number"),
         ((*DATA, "--param", "train_epoch=3"), "did you mean train_epochs?"),
         ((*DATA, "--param", "gpu_tolerations={}"), "not a JSON list"),
-        (("--param", f"{REFERENCE}=scans"), "pods of a cluster see no folder"),
-        ((), "pods of a cluster see no folder"),
+        (("--param", f"{REFERENCE}=scans"), "pods of a cluster cannot read folders"),
+        ((), "pods of a cluster cannot read folders"),
         ((*DATA, "--wait", "--cron", "0 3 * * 1"), "leave one of the two out"),
         ((*DATA, "--cron", "0 3 * * 7"), "Sunday is 0"),
-        (("--schedules", "--pause", "weekly"), "one thing at a time"),
-        (("--follow", "x", "--dry-run"), "nothing new is started"),
-        ((*DATA, "--delete", "weekly"), "nothing new is started"),
+        (("--schedules", "--pause", "weekly"), "only one of them is possible"),
+        (("--follow", "x", "--dry-run"), "--follow starts no run"),
+        ((*DATA, "--delete", "weekly"), "--delete starts no run"),
         (("--schedules", "--wait"), "a schedule has no end to wait for"),
         (("--pause", "weekly", "--wait"), "a schedule has no end to wait for"),
         (("--resume", "weekly", "--wait"), "a schedule has no end to wait for"),
         (("--delete", "weekly", "--wait"), "a schedule has no end to wait for"),
         ((*DATA, "--cron", "0 3 * * 1", "--again"), "leave --again out"),
-        ((*DATA, "--name", "b", "--param", f"{RUN_NAME}=a"), "a run has one name in Kubeflow and MLflow"),
+        ((*DATA, "--name", "b", "--param", f"{RUN_NAME}=a"), "a run has one name"),
         (("--follow", "http://kubeflow.example.org/"), "expected a run's id"),
         *(
             ((*DATA, option, value), f'{option} "": the value is empty')

@@ -73,7 +73,7 @@ def test_step_whose_result_is_cached_counts_as_done(submit, kubeflow, mlflow_say
 def test_wait_ends_with_3_where_the_gate_registers_nothing(submit, mlflow_says, outcome):
     mlflow_says(verdict=outcome, winner="unet")
     code, said = submit(*DATA, "--wait")
-    assert code == 3 and f"the gate said {outcome}" in said
+    assert code == 3 and f"the gate's verdict is {outcome}" in said
 
 
 def test_verdict_that_is_not_in_mlflow_is_not_known(submit, kubeflow, mlflow_says):
@@ -81,7 +81,7 @@ def test_verdict_that_is_not_in_mlflow_is_not_known(submit, kubeflow, mlflow_say
     code, said = submit(*DATA, "--wait")
     (run,) = kubeflow.runs
     assert code == 4 and "the run succeeded, but its verdict could not be read (MLflow at " in said
-    assert "has no verdict of it" in said and f"metseg submit --follow {run} asks again" in said
+    assert "has no verdict of this run" in said and f"metseg submit --follow {run} tries again" in said
 
 
 @pytest.mark.parametrize("silent", ["client", "search"])
@@ -103,7 +103,7 @@ def test_mlflow_that_is_away_at_the_end_leaves_the_verdict_unknown(submit, kubef
     (run,) = kubeflow.runs
     assert code == 4 and "the run succeeded, but its verdict could not be read (" in said
     assert ("127.0.0.1:9" in said or "error code 502)" in said) and "<html>" not in said
-    assert f"metseg submit --follow {run} asks again" in said
+    assert f"metseg submit --follow {run} tries again" in said
 
 
 def test_failed_run_ends_with_1_in_the_steps_own_words(submit, kubeflow, mlflow_says, host):
@@ -120,7 +120,7 @@ def test_attempt_that_fails_is_spoken_of_and_the_next_one_is_followed(submit, ku
     kubeflow.goes[SECOND] = ["RUNNING", ["FAILED+"], ["FAILED+", "RUNNING"], ["FAILED+", "SUCCEEDED"]]
     kubeflow.logs[SECOND] = ERROR_LOG
     code, said = submit(*DATA, "--wait")
-    assert code == 0 and said.count(f"{SECOND}: attempt 1 failed") == 1 and f"it may be tried again: {MESSAGE}" in said
+    assert code == 0 and said.count(f"{SECOND}: attempt 1 failed") == 1 and f"the step may be retried: {MESSAGE}" in said
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_wait_needs_mlflow_before_anything_is_started(submit, kubeflow, monkeypa
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         code, said = submit(*arguments)
         assert code == unanswered and "MLflow at http://127.0.0.1:9 does not answer" in said and not kubeflow.log
-        assert ("metseg submit --follow r asks again" in said) == (option == "--follow")
+        assert ("metseg submit --follow r tries again" in said) == (option == "--follow")
 
 
 def test_kubeflow_that_is_away_for_a_while_is_asked_again(submit, kubeflow, mlflow_says):
@@ -183,11 +183,11 @@ def test_kubeflow_that_is_away_for_a_while_is_asked_again(submit, kubeflow, mlfl
 
     kubeflow.started = leave_and_go
     code, said = submit(*DATA, "--wait")
-    assert code == 0 and said.count("Kubeflow does not answer") == 1
+    assert code == 0 and said.count("Kubeflow does not respond") == 1
 
 
 def test_kubeflow_that_stays_away_leaves_the_end_unknown(submit, kubeflow, mlflow_says, monkeypatch):
-    monkeypatch.setattr(run_monitor, "PATIENCE", 0.05)
+    monkeypatch.setattr(run_monitor, "OUTAGE_SECONDS", 0.05)
     mlflow_says(verdict="promote", winner="unet", registered_version="1")
     leave = kubeflow.started
 
@@ -198,10 +198,10 @@ def test_kubeflow_that_stays_away_leaves_the_end_unknown(submit, kubeflow, mlflo
     kubeflow.started = leave_for_good
     code, said = submit(*DATA, "--wait")
     (run,) = kubeflow.runs
-    assert code == 4 and "cannot do it now" in said and "The run goes on" in said
+    assert code == 4 and "cannot do it now" in said and "The run continues" in said
     # Whoever asks again, and is not answered, is not told that it failed.
     code, said = submit("--follow", run)
-    assert code == 4 and f"How the run stands is not known: metseg submit --follow {run} asks again" in said
+    assert code == 4 and f"The state of the run is not known: metseg submit --follow {run} tries again" in said
     kubeflow.away = 0
     assert submit("--follow", run)[0] == 0
 
@@ -219,7 +219,7 @@ def test_run_that_is_deleted_while_it_is_followed_is_not_said_to_go_on(submit, k
 
     kubeflow._run_service_get_run = forget
     code, said = submit(*DATA, "--wait")
-    assert code == 4 and "somebody deleted it" in said and "goes on" not in said
+    assert code == 4 and "was deleted" in said and "goes on" not in said
 
 
 def test_record_that_stands_still_does_not_hide_that_the_run_succeeded(submit, kubeflow, mlflow_says):
@@ -239,7 +239,7 @@ def test_run_that_a_person_ended_is_said_to_be_so_and_is_killed_in_mlflow(submit
         # The run itself ends as FAILED: Kubeflow forgets the rest once Argo has stopped it.
         kubeflow.extra = {"state_history": [{"update_time": "2026-11-27T21:00:00Z", "state": "CANCELING"}]}
     code, said = submit(*DATA, "--wait")
-    assert code == 1 and "the run was terminated by a person" in said and "it has no log" not in said
+    assert code == 1 and "the run was terminated by a user" in said and "it has no log" not in said
     assert runs.client(Settings.from_environment()).get_run(left[0]).info.status == "KILLED"
 
 
@@ -253,7 +253,7 @@ def test_run_that_nobody_begins_is_spoken_of(submit, kubeflow, mlflow_says, monk
 
     monkeypatch.setattr(kubeflow, "_run_service_get_run", late)
     code, said = submit(*DATA, "--wait")
-    assert code == 0 and said.count("nothing of the run has begun") == 1 and "kubectl -n kubeflow get work" in said
+    assert code == 0 and said.count("the run has not started") == 1 and "kubectl -n kubeflow get work" in said
 
 
 def test_step_that_failed_after_the_record_ended_is_told_by_its_log(submit, kubeflow, mlflow_says):
@@ -273,7 +273,7 @@ def test_waiting_pod_is_spoken_of_after_two_minutes_with_the_command_that_says_w
     _, said = submit(*DATA, "--wait", "--name", "late")
     pod = [run["_pods"][SECOND] for run in kubeflow.runs.values()][-1]
     assert said.count("has waited") == 1
-    assert f"{SECOND} has waited 2 min for its pod {pod}: Kubeflow does not say why" in said
+    assert f"{SECOND} has waited 2 min for its pod {pod}: reason not known" in said
     assert f"kubectl -n kubeflow describe pod {pod}" in said
 
 
