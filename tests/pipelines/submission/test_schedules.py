@@ -80,7 +80,10 @@ def test_earlier_schedule_that_cannot_be_deleted_is_named_beside_the_new_one(sub
         patched.setattr(kubeflow, "_recurring_run_service_delete_recurring_run", refuse)
         code, said = submit(*WEEKLY)
     second = list(kubeflow.schedules)[-1]
-    assert code == 1 and f"The schedule weekly was created ({second}), and {first} with the same name may still exist" in said
+    assert (
+        code == 1
+        and f"The schedule weekly was created ({second}), but {first} with the same name may still exist" in said
+    )
     assert submit(*WEEKLY)[0] == 0 and len(kubeflow.schedules) == 1
 
 

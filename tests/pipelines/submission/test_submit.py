@@ -62,7 +62,7 @@ def test_unchanged_pipeline_is_not_uploaded_again_and_a_changed_one_is_a_new_ver
     assert code == 2 and f"{group}/metseg-data:9.9" in said and "docker push" in said and written(kubeflow) == []
     code, said = submit(*DATA, "--images", "9.9")
     assert code == 0 and written(kubeflow) == ["pipelines/upload_version", "runs"]
-    assert "metseg-data:9.9: its registry cannot be queried" in said and "is what Kubeflow's UI offers first" in said
+    assert "metseg-data:9.9: its registry cannot be queried" in said and "Kubeflow's UI will offer the version" in said
     assert len(kubeflow.pipelines) == 1 and len(kubeflow.versions) == 2
 
 
@@ -87,7 +87,9 @@ def test_images_that_name_no_tag_are_refused(images):
 def test_dry_run_shows_what_would_be_sent_and_sends_nothing(submit, kubeflow):
     code, said = submit(*DATA, "--images", "9.9", "--param", "train_epochs=7", "--name", "june", "--dry-run")
     assert code == 0 and not kubeflow.log and "Nothing was sent" in said
-    assert f"version {package('9.9').version}" in said and "image metseg-train:9.9: its registry cannot be queried" in said
+    assert (
+        f"version {package('9.9').version}" in said and "image metseg-train:9.9: its registry cannot be queried" in said
+    )
     for line in (
         "Would be started: june",
         "train_epochs = 7",

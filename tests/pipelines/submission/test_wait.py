@@ -120,7 +120,9 @@ def test_attempt_that_fails_is_spoken_of_and_the_next_one_is_followed(submit, ku
     kubeflow.goes[SECOND] = ["RUNNING", ["FAILED+"], ["FAILED+", "RUNNING"], ["FAILED+", "SUCCEEDED"]]
     kubeflow.logs[SECOND] = ERROR_LOG
     code, said = submit(*DATA, "--wait")
-    assert code == 0 and said.count(f"{SECOND}: attempt 1 failed") == 1 and f"the step may be retried: {MESSAGE}" in said
+    assert (
+        code == 0 and said.count(f"{SECOND}: attempt 1 failed") == 1 and f"the step may be retried: {MESSAGE}" in said
+    )
 
 
 @pytest.mark.parametrize(
