@@ -1,0 +1,1 @@
+"""Tests of the documents: their language, links, commands and examples."""
