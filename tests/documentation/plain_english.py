@@ -1,7 +1,6 @@
 """Find banned phrases and long sentences: `python -m tests.documentation.plain_english [--sentences] [PATH …]`.
 
-CONTRIBUTING.md states the rules. They apply to Markdown, and to the docstrings, comments, messages and variables of Python
-files.
+CONTRIBUTING.md states the rules. They apply to Markdown, and to docstrings, comments, messages and variables in Python.
 """
 
 from __future__ import annotations
