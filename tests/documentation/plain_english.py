@@ -171,7 +171,7 @@ def split_sentences(text: str) -> Iterator[tuple[int, str]]:
     """Yield each sentence with its offset in the text."""
     masked = ABBREVIATION.sub(lambda match: match.group().replace(".", "\0"), text)
     start = 0
-    for match in re.finditer(r"[.!?][)”\"]?(?=\s+[A-Z0-9`“\"(\[]|\s*$)|:(?=\s*$)", masked):
+    for match in re.finditer(r"[.!?][)”\"]?(?=\s)|:(?=\s*$)", masked):
         yield (
             start + len(text[start : match.end()]) - len(text[start : match.end()].lstrip()),
             text[start : match.end()].strip(),
