@@ -153,7 +153,7 @@ def test_the_table_of_rotations_is_right_for_a_database_elsewhere_and_a_role(tmp
             given = cluster.run("--rotate", password, DATABASE_URI=URI.replace("p%40ss", "new"))
             assert given.returncode == 0 and "MLflow: restarted" in given.stderr, password
         else:
-            assert elsewhere.startswith("says that there are none")
+            assert elsewhere.startswith("reports that there are none")
             assert answer.returncode == 1 and "pods have a role" in answer.stderr and cluster.secrets() == before
 
 

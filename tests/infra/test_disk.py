@@ -94,8 +94,8 @@ def test_the_example_is_what_the_formulas_give():
         "what a step's `/tmp` may hold": limit(),
         "a prefix of a bucket, data under DVC": limit(),
         "an archive that does not compress": limit() // 2e9 * 1e9,
-        "preprocess's and each training's node": cases + tensors,
-        "three trainings on one node": 3 * (cases + tensors),
+        "preprocess's and each train step's node": cases + tensors,
+        "three training runs on one node": 3 * (cases + tensors),
         "Kubeflow's bucket, each run": cases + tensors,
     }
     assert {name: float(value) for name, value in rows.items()} == {

@@ -117,7 +117,7 @@ class Row(NamedTuple):
 
 def meant(cell: str) -> list[str]:
     """Endpoints that a cell of the table stands for: one, or all that the policies do not guard."""
-    if not cell.startswith(("anybody", "anything")):
+    if not cell.startswith(("any caller", "anything")):
         return [cell]
     block = ip_network(cell.partition(" in ")[2] or "0.0.0.0/0")
     return [name for name, end in ENDPOINTS.items() if name not in ISOLATED and ip_address(end.address) in block]
