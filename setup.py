@@ -76,10 +76,13 @@ EXTRAS["cuda"] = ["nvidia-ml-py", "tensorflow[and-cuda]~=2.21.0"]
 
 setup(
     name="metseg",
-    version="0.1.0",
+    version="0.2.0",
     description="Train, judge, register, promote and serve segmentation models for brain metastases in MRI",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    author="The metseg authors",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["metseg*", "models*", "components*", "pipelines*"]),
     package_data={

@@ -37,7 +37,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "metseg run --data git+https://host/repository.git@v2#data",
         "metseg run --data ~/scans --param train_epochs=40 --param data_clahe=false",
         "metseg run --param train_architectures=nested_unet,attention_unet,unet",
-        "metseg run --images 0.1.0",
+        "metseg run --images 0.2.0",
     ),
     settings: ("metseg settings", "metseg settings train", "metseg settings --markdown"),
     tune: (

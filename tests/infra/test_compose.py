@@ -99,7 +99,7 @@ def test_each_service_names_the_same_settings_with_the_same_values(services, loc
 
 def test_each_service_runs_the_same_image_and_command(services, local):
     for service, container in local.items():
-        image = services[service]["image"].replace("${METSEG_IMAGE_TAG:-0.1.0}", package_version())
+        image = services[service]["image"].replace("${METSEG_IMAGE_TAG:-0.2.0}", package_version())
         assert image == container["image"], service
         ours = [*services[service].get("entrypoint", []), *services[service].get("command", [])]
         theirs = [*container.get("command", []), *container.get("args", [])]
