@@ -24,7 +24,7 @@ def found(folder: Path, text: str, suffix: str = MARKDOWN) -> list[str]:
     return [offence.message for offence in offences(path, sentences=True)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "tests").rglob("README.md"))], ids=name_of)
 def test_documents_are_in_plain_english(page):
     assert list(map(str, offences(page))) == []
 
