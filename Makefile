@@ -14,7 +14,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): $(LOCK) setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "metseg needs Python 3.11 or 3.12; say which with PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "metseg needs Python 3.11 or 3.12; name it with PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python has no venv module: apt-get install python3-venv"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
@@ -46,7 +46,7 @@ $(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
 		$(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--torch-backend cpu) -r benchmarks/requirements.txt \
 		&& touch $@ || echo "PyTorch and medicai could not be installed: the comparison with them is left out"
 
-bench: $(STAMP) $(if $(ONLY),$(if $(findstring training,$(ONLY)),$(PEERS)/.installed),$(PEERS)/.installed) ## Measure what the documents quote: make bench [ONLY='data training']
+bench: $(STAMP) $(if $(ONLY),$(if $(findstring training,$(ONLY)),$(PEERS)/.installed),$(PEERS)/.installed) ## Measure the figures in the documents: make bench [ONLY='data training']
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 contest: $(STAMP) ## Compare recipes on a TCGA-LGG folder for hours, in pieces: make contest DATA=FOLDER [JOBS=2]
@@ -56,7 +56,7 @@ contest: $(STAMP) ## Compare recipes on a TCGA-LGG folder for hours, in pieces: 
 images: $(STAMP) ## Build the images: make images [BASE_IMAGE=…] [CUDA=1]; docs/containers.md
 	@$(BIN)/python infra/docker/build.py $(if $(BASE_IMAGE),--base-image "$(BASE_IMAGE)") $(if $(CUDA),--cuda)
 
-test-containers: $(STAMP) ## Run the pipeline with every step in its container, beside its services, by this machine's Docker
+test-containers: $(STAMP) ## Run the pipeline with every step in its container, next to its services, by this machine's Docker
 	@BASE_IMAGE="$(BASE_IMAGE)" $(BIN)/python -m pytest -m containers tests/containers
 
 format: $(STAMP) ## Format the code
@@ -70,7 +70,7 @@ serve: $(STAMP) ## Serve the published models over gRPC on port 8500
 predict: $(STAMP) ## Segment images through the server: make predict IMAGES='a.nii.gz …' OUT=predictions
 	@$(BIN)/metseg predict $(IMAGES) --out $(or $(OUT),predictions) $(if $(MODEL),--model-name $(MODEL))
 
-viewer: $(STAMP) ## Look at studies and answers on port 8502, beside make serve: make viewer [SAMPLES=FOLDER]
+viewer: $(STAMP) ## View studies and masks on port 8502, next to make serve: make viewer [SAMPLES=FOLDER]
 	@$(BIN)/metseg viewer $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(MODEL),--model-name $(MODEL))
 
 ui: $(STAMP) ## Open the MLflow UI on port 5000
@@ -85,7 +85,7 @@ EXTRAS_data := --extra imaging --extra dicom --extra data --extra tracking --ext
 EXTRAS_train := --extra imaging --extra train --extra serve --extra pipeline
 EXTRAS_serve := --extra imaging --extra dicom --extra serve --extra ui
 
-lock: $(STAMP) ## Resolve requirements.lock anew from setup.py, and with the same versions all other locks
+lock: $(STAMP) ## Resolve requirements.lock from setup.py, and all other locks with the same versions
 	$(BIN)/uv pip compile setup.py --extra all --generate-hashes --python-version 3.11 --no-header --quiet -o requirements.lock
 	$(BIN)/uv pip compile setup.py --extra all --extra cuda --constraint requirements.lock --generate-hashes --python-version 3.11 --no-header --quiet -o requirements-cuda.lock
 	@$(MAKE) --no-print-directory image-locks
@@ -98,7 +98,7 @@ image-locks: $(STAMP)
 	$(IMAGE_LOCK) setup.py infra/docker/requirements-serve.in $(EXTRAS_serve) --override infra/docker/left-out.txt --override infra/docker/left-out-serve.txt -o infra/docker/requirements-serve.lock
 	$(IMAGE_LOCK) tests/containers/requirements-s3.in -o tests/containers/requirements-s3.lock
 
-clean: ## Remove what runs left (data, runs, var), but not the environment
+clean: ## Remove the files of runs (data, runs, var), but not the environment
 	rm -rf data runs var
 
 .PHONY: help install data run test test-kills images test-containers bench contest format serve predict viewer ui compile lock image-locks clean

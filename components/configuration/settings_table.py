@@ -9,10 +9,12 @@ from components.configuration.setting_names import SETTINGS, Setting
 
 INTRODUCTION = """# Settings of a run
 
-Made by `metseg settings --markdown`. Each setting has one name everywhere: in `make run PARAMS='NAME=VALUE …'`,
-`metseg run`, `submit` and `tune` (`--param NAME=VALUE`), and in Kubeflow's form. Settings without a field of their own
-go into one of the form's four options fields, as `NAME=VALUE …` (quoted as in a shell) or as a JSON object; there a
-name may leave out its group: `epochs=40` in `train_options` is `train_epochs=40`.
+This page lists every setting of a run with its default. `metseg settings --markdown` prints it.
+
+Each setting has one name everywhere: in `make run PARAMS='NAME=VALUE …'`, in `--param NAME=VALUE` of `metseg run`,
+`submit` and `tune`, and in Kubeflow's form. A setting without its own field goes into one of the form's four options
+fields, quoted as in a shell (`NAME=VALUE …`) or as JSON. There a name may omit its group: `epochs=40` in
+`train_options` is `train_epochs=40`.
 """
 
 

@@ -71,8 +71,8 @@ def test_the_readme_leads_to_every_page():
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=name_of)
 def test_every_page_begins_with_what_it_is_for(page):
     paragraphs = page.read_text(encoding="utf-8").split("\n\n")
-    assert paragraphs[0].startswith("# ") or page.name == "settings.md"
-    first = paragraphs[1] if page.name not in ("index.md", "settings.md", "glossary.md") else "This page"
+    assert paragraphs[0].startswith("# ")
+    first = paragraphs[1] if page.name != "index.md" else "This page"
     assert first.startswith("This page"), first
 
 
