@@ -43,6 +43,7 @@ BANNED: tuple[tuple[str, str], ...] = (
     (rf"\b(?:a|each|every|another|this|one) training(?:'s)?(?=[.,;:)]|$| {AFTER_RUN})", "a training run"),
     (r"\b(?:person|nobody|somebody|anybody|everybody|whoever)\b", "the user, the caller, no user; default"),
     (r"\breign(?:s|ed|ing)?\b", "current"),
+    (r"\bstrangers?\b", "untrusted input, other callers"),
     (r"\b(?:is|are|be|was|were|been|being) called (?:`|\"|'|as\b|after\b|so\b|what\b|P\b)", "is named"),
     (r"\bcalls? (?:itself|themselves)\b", "is named"),
     (r"\bcalled (?:`|\")", "named"),
