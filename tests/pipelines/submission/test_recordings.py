@@ -91,8 +91,8 @@ RUNS = {
         "1/13 ingest",
         GOES_ON,
         (
-            f"ingest: attempt 2 failed (pod {INVALID}); the step may be retried: it has no log; kubectl -n kubeflow get "
-            "workflow metseg-training-rckzz -o jsonpath='{.status.nodes.metseg-training-rckzz-2042371262.message}'",
+            f"ingest: attempt 2 failed (pod {INVALID}); the step may be retried: it has no log; kubectl -n kubeflow "
+            "get workflow metseg-training-rckzz -o jsonpath='{.status.nodes.metseg-training-rckzz-2042371262.message}'",
         ),
     ),
     "run-ingest-failed": Expected(
