@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from metseg.dataset.version import data_files
 from metseg.errors import DataError, UsageError
+from metseg.files import data_files
 from metseg.imaging.layouts import AUTO, LAYOUTS, LayoutOptions, SourceCohort, open_cohort
 from metseg.imaging.layouts.masks import LOSSY_THRESHOLD
 from metseg.imaging.layouts.source import listed

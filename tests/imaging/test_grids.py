@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.grids import describe_grid, require_same_grid, resample_mask, same_grid
+from metseg.imaging.geometry import Geometry, describe_grid, require_same_grid, resample_mask, same_grid
 from metseg.imaging.io import mask_suffix, read_image, read_volume, write_mask_like
 
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.orientation import geometry_of, to_canonical
+from metseg.imaging.geometry import Geometry, to_canonical
 
 SAME_DIRECTION = 1e-3
 SAME_SPACING = 1e-3
@@ -285,4 +284,4 @@ def canonical(array: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Geometry, 
     """
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
     turned, affine, transform = to_canonical(np.transpose(array, (2, 1, 0)), ras)
-    return turned, geometry_of(affine, 1.0, spacing_known=True), transform
+    return turned, Geometry.of_canonical(affine, 1.0, spacing_known=True), transform

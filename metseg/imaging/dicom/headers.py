@@ -25,8 +25,8 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from metseg.dataset.version import data_files
 from metseg.errors import DataError
+from metseg.files import data_files
 from metseg.imaging.dicom.sequences import Acquisition, acquisition_of
 from metseg.pseudonyms import Pseudonyms
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
 from metseg.imaging.dicom.geometry import Grid, Plane, grid_of_frames, planes_of
 from metseg.imaging.dicom.headers import SEGMENTATIONS, Header, items, read_dataset, refusing
 from metseg.imaging.dicom.series import decoded
-from metseg.imaging.grids import resample_mask
+from metseg.imaging.geometry import Geometry, resample_mask
 
 OFF_PLANE = 0.25
 """Share of the slice distance by which a contour may lie off the slice it is drawn on."""

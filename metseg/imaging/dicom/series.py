@@ -15,12 +15,11 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
 from metseg.imaging.dicom.geometry import Grid, Plane, canonical, grid_of, planes_of
 from metseg.imaging.dicom.headers import Header, read_dataset, refusing, scan
+from metseg.imaging.geometry import Geometry, from_canonical
 from metseg.imaging.io.pictures import MAX_PIXELS
 from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, require_allowed
-from metseg.imaging.orientation import from_canonical
 from metseg.pseudonyms import Pseudonyms
 
 

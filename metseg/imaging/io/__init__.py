@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.imaging.io.nifti import NIFTI_SUFFIXES, NiftiOriginal, NiftiVolume, is_nifti, read_nifti, write_nifti_mask
 from metseg.imaging.io.nrrd import NRRD_SUFFIXES, NrrdOriginal, NrrdVolume, is_nrrd, read_nrrd, write_nrrd_mask
 from metseg.imaging.io.pictures import (

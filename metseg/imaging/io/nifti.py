@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.files import written_beside
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry, from_canonical, require_spanning, to_canonical
 from metseg.imaging.io.size_limits import gzip_errors, read_claimed, require_file, require_finite, require_possible
-from metseg.imaging.orientation import from_canonical, geometry_of, require_spanning, to_canonical
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _HEADER_BYTES = {348: 352, 540: 544}
@@ -82,7 +81,7 @@ def read_nifti(path: Path, *, finite: bool = True) -> NiftiVolume:
     shape = tuple(int(n) for n in header.get_data_shape())
     unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
     original = NiftiOriginal(path, shape, affine, header, transform)
-    return NiftiVolume(array, geometry_of(canonical, unit, True), original)
+    return NiftiVolume(array, Geometry.of_canonical(canonical, unit, True), original)
 
 
 def write_nifti_mask(path: Path, mask: NDArray[np.uint8], original: NiftiOriginal) -> None:

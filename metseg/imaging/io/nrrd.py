@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.files import written_beside
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry, from_canonical, require_spanning, to_canonical
 from metseg.imaging.io.nrrd_header import HEADER_LIMIT, NrrdHeader, parse_header
 from metseg.imaging.io.size_limits import gzip_errors, read_claimed, require_file, require_finite, require_possible
-from metseg.imaging.orientation import from_canonical, geometry_of, require_spanning, to_canonical
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
@@ -75,7 +74,7 @@ def read_nrrd(path: Path, *, finite: bool = True) -> NrrdVolume:
     array, canonical, transform = to_canonical(voxels, header.affine)
     if finite:
         require_finite(array, path)
-    geometry = geometry_of(canonical, header.millimetres, header.spacing_known)
+    geometry = Geometry.of_canonical(canonical, header.millimetres, header.spacing_known)
     return NrrdVolume(array, geometry, NrrdOriginal(path, header, transform))
 
 

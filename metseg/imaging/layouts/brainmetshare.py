@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.imaging.io import bare_stem
 from metseg.imaging.io.pictures import is_grey, is_picture, read_picture
 from metseg.imaging.layouts.masks import labels_note, read_mask_picture

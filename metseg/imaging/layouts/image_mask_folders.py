@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.imaging.io import bare_stem, is_image, is_volume
 from metseg.imaging.io.pictures import is_grey, is_stack, read_picture, read_stack
 from metseg.imaging.layouts.masks import labels_note, lesion_of_greys

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metseg.dataset.version import data_files
 from metseg.errors import DataError, UsageError
+from metseg.files import data_files
 from metseg.imaging.layouts.source import CaseSource, LoadedCase, SourceCohort, natural
 from metseg.pseudonyms import Pseudonyms
 

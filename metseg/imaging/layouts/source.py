@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 
 SHOWN = 5
 

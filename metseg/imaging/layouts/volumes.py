@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.grids import require_same_grid, resample_mask, same_grid
+from metseg.imaging.geometry import require_same_grid, resample_mask, same_grid
 from metseg.imaging.io import is_volume, read_volume
 from metseg.imaging.layouts.masks import (
     KNOWN_LABELS,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
 from metseg.imaging.dicom.geometry import canonical
 from metseg.imaging.dicom.headers import files_under, is_dicom, scan
 from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_grid, read_series
+from metseg.imaging.geometry import Geometry
 from metseg.imaging.io.size_limits import require_allowed
 from metseg.imaging.layouts.dicom import Study, candidates_of, patterns_of, studies_of
 from metseg.pseudonyms import Pseudonyms

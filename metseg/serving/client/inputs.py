@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.case import Geometry
 from metseg.imaging.dicom.series import DicomOriginal
-from metseg.imaging.grids import require_same_grid
+from metseg.imaging.geometry import Geometry, require_same_grid
 from metseg.imaging.io import Original, is_image, is_volume, read_image
 from metseg.serving.client.dicom_inputs import DicomCase, dicom_cases, holds_dicom, read_study
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from metseg.dataset.archives import Limits, is_archive, unpack
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
 from metseg.imaging.dicom.headers import is_dicom
 from metseg.imaging.dicom.sequences import CHANNELS
-from metseg.imaging.grids import require_same_grid
+from metseg.imaging.geometry import Geometry, require_same_grid
 from metseg.imaging.io import (
     PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
