@@ -18,8 +18,7 @@ from metseg.errors import DataError
 from metseg.imaging.dicom.geometry import Grid, Plane, canonical, grid_of, planes_of
 from metseg.imaging.dicom.headers import Header, read_dataset, refusing, scan
 from metseg.imaging.geometry import Geometry, from_canonical
-from metseg.imaging.io.pictures import MAX_PIXELS
-from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, require_allowed
+from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, MAX_PIXELS, require_within_limit
 from metseg.pseudonyms import Pseudonyms
 
 
@@ -165,7 +164,7 @@ def _require_possible(dataset: Dataset, handle: str, packed: bool) -> None:
     """Refuse, before memory is taken, a header that claims more pixels than are read or than its data can hold."""
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     frames = int(dataset.get("NumberOfFrames") or 1)
-    require_allowed(handle, rows * columns * frames)
+    require_within_limit(handle, rows * columns * frames)
     claimed = rows * columns * frames * int(dataset.BitsAllocated) // 8
     held = len(dataset.get("PixelData") or dataset.get("FloatPixelData") or b"")
     # A voxel of one bit takes a byte in memory.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.imaging.geometry import Geometry
-from metseg.imaging.io import bare_stem
-from metseg.imaging.io.pictures import is_grey, is_picture, read_picture
+from metseg.imaging.io import bare_stem, is_picture
+from metseg.imaging.io.pictures import is_grey, read_picture
 from metseg.imaging.layouts.masks import labels_note, read_mask_picture
 from metseg.imaging.layouts.source import (
     CaseSource,
@@ -184,7 +184,7 @@ def _load(root: Path, slices: list[tuple[list[Path], Path]], threshold: int | No
 
 
 def _plane(path: Path) -> NDArray[np.generic]:
-    array = read_picture(path, finite=False).array
+    array = read_picture(path, finite=False)
     if not is_grey(array):
         raise DataError(f"{path}: this picture has colours; a channel of {BrainMetShare.name} is grey.")
     return array if array.ndim == 2 else array[..., 0]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
 from metseg.imaging.geometry import Geometry
-from metseg.imaging.io import bare_stem, is_image, is_volume
-from metseg.imaging.io.pictures import is_grey, is_stack, read_picture, read_stack
+from metseg.imaging.io import bare_stem, is_image, is_volume, read_image
+from metseg.imaging.io.pictures import is_grey, is_stack, read_picture
 from metseg.imaging.layouts.masks import labels_note, lesion_of_greys
 from metseg.imaging.layouts.names import patient_and_timepoint
 from metseg.imaging.layouts.source import (
@@ -192,8 +192,8 @@ def _load(root: Path, pairs: list[_Pair], chosen: tuple[int, ...], threshold: in
     masks = []
     thresholded = []
     for pair in pairs:
-        image = _planes(read_picture(pair.image, finite=False).array, pair.image, chosen)
-        mask, cut = lesion_of_greys(read_picture(pair.mask).array, pair.mask, threshold)
+        image = _planes(read_picture(pair.image, finite=False), pair.image, chosen)
+        mask, cut = lesion_of_greys(read_picture(pair.mask), pair.mask, threshold)
         require_same_size(pair.image, image.shape[:2], pair.mask, mask.shape)
         if images and images[0].shape[:2] != image.shape[:2]:
             raise DataError(
@@ -210,15 +210,15 @@ def _load(root: Path, pairs: list[_Pair], chosen: tuple[int, ...], threshold: in
 
 def _load_stack(root: Path, pair: _Pair, chosen: tuple[int, ...], threshold: int | None) -> LoadedCase:
     """A TIFF of several pages is a case by itself, one slice a page, as its mask must be."""
-    images = [_planes(page, pair.image, chosen) for page in read_stack(pair.image, finite=False).array]
-    lesion = [lesion_of_greys(page, pair.mask, threshold) for page in read_stack(pair.mask).array]
+    images = [_planes(page, pair.image, chosen) for page in read_image(pair.image, finite=False).array]
+    lesion = [lesion_of_greys(page, pair.mask, threshold) for page in read_image(pair.mask).array]
     require_same_size(pair.image, (len(images), *images[0].shape[:2]), pair.mask, (len(lesion), *lesion[0][0].shape))
     cut = (pair.mask.relative_to(root).as_posix(),) if any(was_cut for _, was_cut in lesion) else ()
     return LoadedCase(np.stack(images), np.stack([mask for mask, _ in lesion]), Geometry.unknown(), cut)
 
 
 def _first_page(path: Path) -> NDArray[np.generic]:
-    pages: NDArray[np.generic] = read_stack(path, finite=False).array[0]
+    pages: NDArray[np.generic] = read_image(path, finite=False).array[0]
     return pages
 
 

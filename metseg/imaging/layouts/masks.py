@@ -32,7 +32,7 @@ def read_mask_picture(path: Path, threshold: int | None) -> tuple[NDArray[np.uin
     Raises:
         DataError: the picture has colours, or grey values and no threshold.
     """
-    return lesion_of_greys(read_picture(path).array, path, threshold)
+    return lesion_of_greys(read_picture(path), path, threshold)
 
 
 def lesion_of_greys(array: NDArray[np.generic], path: Path, threshold: int | None) -> tuple[NDArray[np.uint8], bool]:

@@ -114,7 +114,7 @@ def _load(pairs: list[tuple[Path, Path]], chosen: tuple[int, ...], threshold: in
     images: list[NDArray[np.generic]] = []
     masks = []
     for path, mask_path in pairs:
-        image = read_picture(path, finite=False).array
+        image = read_picture(path, finite=False)
         if image.ndim != 3 or image.shape[2] != len(CHANNELS):
             raise DataError(
                 f"{path}: a picture of three channels ({', '.join(CHANNELS)}) is expected, found {image.shape}. "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
 from metseg.imaging.geometry import require_same_grid, resample_mask, same_grid
-from metseg.imaging.io import is_volume, read_volume
+from metseg.imaging.io import is_volume, read_image
 from metseg.imaging.layouts.masks import (
     KNOWN_LABELS,
     LABEL_SETS,
@@ -114,7 +114,7 @@ def labelling_of(labels: str, masks: Iterable[Path], layout: str) -> tuple[Label
     necrotic core. Masks are looked at until one holds more.
     """
     chosen = lesion_labels(labels or "core")
-    if all(is_binary(read_volume(path).array) for path in masks):
+    if all(is_binary(read_image(path).array) for path in masks):
         return Labelling(()), labels_note(labels, layout)
     note = f"masks hold label values; lesion is {', '.join(map(str, chosen))}, by data_labels={labels or 'core'}"
     return Labelling(chosen, KNOWN_LABELS if labels in ("", *LABEL_SETS) else None), [note]
@@ -206,14 +206,14 @@ def _source(
 
 
 def _load(root: Path, files: list[Path], mask_path: Path, labelling: Labelling, resample: bool) -> LoadedCase:
-    first = read_volume(files[0], finite=False)
+    first = read_image(files[0], finite=False)
     shape = first.array.shape
     planes = [first.array]
     for path in files[1:]:
-        volume = read_volume(path, finite=False)
+        volume = read_image(path, finite=False)
         require_same_grid(files[0], shape, first.geometry, path, volume.array.shape, volume.geometry, CHANNELS_REMEDY)
         planes.append(volume.array)
-    segmentation = read_volume(mask_path)
+    segmentation = read_image(mask_path)
     there = segmentation.array.shape
     mask = labelling.select(segmentation.array, mask_path)
     resampled: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from metseg.imaging.dicom.geometry import canonical
 from metseg.imaging.dicom.headers import files_under, is_dicom, scan
 from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_grid, read_series
 from metseg.imaging.geometry import Geometry
-from metseg.imaging.io.size_limits import require_allowed
+from metseg.imaging.io.size_limits import require_within_limit
 from metseg.imaging.layouts.dicom import Study, candidates_of, patterns_of, studies_of
 from metseg.pseudonyms import Pseudonyms
 
@@ -116,5 +116,5 @@ def read_study(
 
 def _read(series: Series) -> SeriesVolume:
     planes, rows, columns = read_grid(series).shape
-    require_allowed(series.name, planes * rows * columns)
+    require_within_limit(series.name, planes * rows * columns)
     return read_series(series)

@@ -18,8 +18,7 @@ from metseg.imaging.dicom.headers import is_dicom
 from metseg.imaging.dicom.sequences import CHANNELS
 from metseg.imaging.geometry import Geometry, require_same_grid
 from metseg.imaging.io import (
-    PICTURE_SUFFIXES,
-    VOLUME_SUFFIXES,
+    ENDINGS,
     Original,
     bare_stem,
     is_image,
@@ -174,8 +173,7 @@ def open_images(
     for path, role in files:
         if not is_image(path):
             raise DataError(
-                f"{path.name} is of no format that is read: drop {', '.join((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES))}, "
-                "DICOM files or a ZIP."
+                f"{path.name} is of no format that is read: drop {', '.join(ENDINGS)}, DICOM files or a ZIP."
             )
         if role is None:
             raise DataError(
@@ -231,7 +229,7 @@ def _read_truth(
 
 def _suffix(name: str) -> str:
     """The suffix of a known format, in small letters; empty for any other."""
-    known = sorted((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, ".zip", ".tar", ".tar.gz", ".tgz"), key=len, reverse=True)
+    known = sorted((*ENDINGS, ".zip", ".tar", ".tar.gz", ".tgz"), key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
 
