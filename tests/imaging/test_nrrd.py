@@ -11,8 +11,8 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
+from metseg.imaging.channel_names import is_lesion_mask
 from metseg.imaging.io import bare_stem, mask_suffix, read_image, write_mask_like
-from metseg.imaging.layouts.case_folders import MASK
 from metseg.serving.client.inputs import group_files, image_files, read_case
 
 HEADER = "NRRD0004\ntype: {type}\ndimension: 3\nsizes: 4 3 2\nendian: {endian}\nencoding: {encoding}\n{more}\n"
@@ -110,7 +110,7 @@ def test_segmentations_as_slicer_writes_them_are_read_where_they_hold_one_layer(
     volume = read_image(path)
     np.testing.assert_array_equal(volume.array, layer)
     assert volume.geometry.spacing == (3.0, 0.5, 0.5)
-    assert bare_stem(path) == "p1.seg" and MASK.fullmatch("seg") and MASK.fullmatch("Segmentation.seg")
+    assert bare_stem(path) == "p1.seg" and is_lesion_mask("seg") and is_lesion_mask("Segmentation.seg")
     path.write_bytes(head.format(layers=2).encode() + gzip.compress(np.repeat(layer, 2).tobytes()))
     with pytest.raises(DataError, match="sizes 2 4 3 2, more than one value"):
         read_image(path)

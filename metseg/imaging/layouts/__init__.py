@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from metseg.errors import DataError, UsageError
+from metseg.imaging.layouts.base import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
 from metseg.imaging.layouts.brainmetshare import BrainMetShare
 from metseg.imaging.layouts.brats_mets import BratsMets
 from metseg.imaging.layouts.case_folders import CaseFolders
@@ -12,13 +14,12 @@ from metseg.imaging.layouts.dicom import Dicom
 from metseg.imaging.layouts.image_mask_folders import ImageMaskFolders
 from metseg.imaging.layouts.nnunet import NnUnet
 from metseg.imaging.layouts.pseudonymous import cover, under_pseudonyms
-from metseg.imaging.layouts.source import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
 from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
 from metseg.pseudonyms import Pseudonyms, pseudonyms_everywhere
 
 AUTO = "auto"
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: tuple[Layout[Any], ...] = (
     BratsMets(),
     TcgaLgg(),
     BrainMetShare(),
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 
-def recognise(root: Path) -> Layout:
+def recognise(root: Path) -> Layout[Any]:
     """The layout of the folder `root`.
 
     Raises:

@@ -17,8 +17,8 @@ from metseg.imaging.dicom.headers import Header, Scan, files_under, is_dicom, sc
 from metseg.imaging.dicom.mask_reader import Regions, read_mask, regions_of
 from metseg.imaging.dicom.sequences import CHANNELS, channel_of, matches
 from metseg.imaging.dicom.series import Series, read_grid, read_series, series_of
+from metseg.imaging.layouts.base import CaseSource, LayoutOptions, LoadedCase, SourceCohort, listed
 from metseg.imaging.layouts.masks import LABEL_SETS, lesion_labels
-from metseg.imaging.layouts.source import CaseSource, LayoutOptions, LoadedCase, SourceCohort, listed
 from metseg.pseudonyms import Pseudonyms
 
 DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from metseg.errors import DataError, UsageError
 from metseg.files import data_files
-from metseg.imaging.layouts.source import CaseSource, LoadedCase, SourceCohort, natural
+from metseg.imaging.layouts.base import CaseSource, LoadedCase, SourceCohort, natural
 from metseg.pseudonyms import Pseudonyms
 
 SHORTEST = 3
