@@ -13,8 +13,7 @@ from metseg.dataset.archives import Limits, unpack
 from metseg.errors import DataError, TooLarge
 from metseg.imaging.dicom.headers import files_under, is_dicom
 from metseg.imaging.io.size_limits import limit_voxels
-from metseg.serving.client.dicom_inputs import dicom_cases
-from metseg.serving.client.inputs import PredictCase, ReadCase, read_case
+from metseg.serving.client.inputs import PredictCase, ReadCase, dicom_cases, read_case
 from metseg.serving.gateway.problem_details import Problem, without_names
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.gateway.uploads import Received
