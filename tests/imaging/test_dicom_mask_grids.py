@@ -78,9 +78,9 @@ def test_a_segmentation_on_another_grid_is_refused_with_both_or_resampled(
     with pytest.raises(DataError, match="resample_masks=true") as refused:
         loaded(tmp_path, channels=("t1c",))
     message = str(refused.value)
-    assert "9×20×20 voxels (planes, rows, columns) of 2.500×1.000×0.800 mm" in message
-    assert f"5×14×16 voxels (planes, rows, columns) of {'×'.join(f'{side:.3f}' for side in spacing)} mm" in message
-    assert "LPS (-9.00, -8.00, 3.00)" in message and "LPS (-6.30, -7.10, 4.20)" in message
+    assert "shape 9×20×20, spacing 2.5×1×0.8 mm" in message
+    assert f"shape 5×14×16, spacing {'×'.join(f'{side:g}' for side in spacing)} mm" in message
+    assert "origin (-9, -8, 3)" in message and "origin (-6.3, -7.1, 4.2)" in message and "in LPS" in message
     found = loaded(tmp_path, channels=("t1c",), resample_masks=True)
     np.testing.assert_array_equal(found.mask, expected)
     assert len(found.resampled) == 1 and found.resampled[0].startswith("file-")
