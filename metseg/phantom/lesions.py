@@ -1,4 +1,4 @@
-"""Brain metastases: how many, how large, where, and of what shape.
+"""Brain metastases: number, size, position and shape.
 
 Sizes and sites follow what radiosurgery and data set papers report: a median diameter near 8 mm with a long tail,
 most patients with a handful, most lesions at the junction of grey and white matter where vessels narrow.
@@ -18,7 +18,7 @@ from metseg.phantom.draws import Draws, Floats
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 3
 """Values of the segmentation, as BraTS numbers them: NETC, SNFH, ET."""
 LESION_LABELS = (NECROSIS, ENHANCING)
-"""Values that make up the lesion itself; oedema is the brain's answer to it."""
+"""Values that make up the lesion itself; oedema is the reaction of the brain."""
 
 _COUNT = ((0.0, 1.0), (0.1, 2.0), (0.27, 3.0), (0.45, 4.0), (0.6, 5.5), (0.85, 8.5), (1.0, 11.0))
 _LARGEST_MM = ((0.0, 8.0), (0.4, 12.0), (0.75, 18.0), (0.93, 24.0), (1.0, 30.0))
@@ -49,7 +49,7 @@ class PhantomLesion:
 
 @dataclass(frozen=True)
 class Pathology:
-    """All lesions of a case on the voxel grid, float32 `(width, height, slices)` unless told otherwise.
+    """All lesions of a case on the voxel grid, float32 `(width, height, slices)` unless stated otherwise.
 
     Attributes:
         enhancing: fraction of each voxel that takes up contrast.
@@ -67,7 +67,7 @@ class Pathology:
 
 
 def draw_lesions(draws: Draws, anatomy: Anatomy, key: tuple[int, ...], timepoint: int) -> list[PhantomLesion]:
-    """The lesions of a patient at a timepoint.
+    """Draw the lesions of a patient at a timepoint.
 
     `draws` decides those of timepoint 0, whatever `timepoint` is; a later one finds them grown or shrunk, and one
     new lesion.
@@ -89,7 +89,7 @@ def draw_lesions(draws: Draws, anatomy: Anatomy, key: tuple[int, ...], timepoint
 
 
 def draw_pathology(anatomy: Anatomy, lesions: list[PhantomLesion]) -> Pathology:
-    """The lesions as fractions of voxels, and their labels."""
+    """Return the lesions as fractions of voxels, and their labels."""
     enhancing = np.zeros(SHAPE, dtype=np.float32)
     necrosis = np.zeros(SHAPE, dtype=np.float32)
     oedema = np.zeros(SHAPE, dtype=np.float32)
@@ -148,7 +148,7 @@ def _place(
 def _draw_lesion(
     anatomy: Anatomy, lesion: PhantomLesion
 ) -> tuple[tuple[slice, slice, slice], Floats, Floats, Floats, Floats]:
-    """The lesion's box of voxels; enhancing and necrotic fractions, oedema and t1c signal within it."""
+    """Return the lesion's box of voxels; enhancing and necrotic fractions, oedema and t1c signal within it."""
     draws = Draws(*lesion.key)
     reach = 1.5 * lesion.radius + 1.6 * lesion.oedema + 2.0
     low, high = [], []
