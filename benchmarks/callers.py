@@ -27,7 +27,7 @@ def overhead(address: str, rounds: int) -> list[Figure]:
     import grpc
     import numpy as np
 
-    from metseg.imaging.case import Geometry
+    from metseg.imaging.geometry import Geometry
     from metseg.serving.client.segmentation_client import SegmentationClient
     from metseg.serving.codec.tensor_proto import to_tensor_proto
     from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc

@@ -213,7 +213,7 @@ def held_back_scores(network: keras.Model, data: Cohort, point: OperatingPoint) 
     """Scores of each patient held back, in original geometry, at the operating point of the validation patients."""
     import numpy as np
 
-    from metseg.imaging.case import Case, load_image, load_mask
+    from metseg.imaging.case import load_image, load_mask, read_case
     from metseg.scoring.operating_point import apply
     from metseg.scoring.patient import per_patient, score_patient
     from metseg.training.evaluation import independent_probability
@@ -221,7 +221,7 @@ def held_back_scores(network: keras.Model, data: Cohort, point: OperatingPoint) 
     scored = []
     for entry in data.manifest.cases_in("test"):
         folder = data.cohort / "cases" / entry.case
-        geometry = Case.read(folder).geometry
+        geometry = read_case(folder).geometry
         probability = independent_probability(network, np.asarray(load_image(folder), np.float32), data.specification)
         kept = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
         truth = np.asarray(load_mask(folder)) > 0

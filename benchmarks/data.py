@@ -101,10 +101,10 @@ def ours(cohort: Path, out: Path) -> None:
 def judged(cohort: Path, out: Path) -> None:
     """The statistics alone, of cases that `ours` left in `out`."""
     from metseg.dataset.image_statistics import slice_statistics
-    from metseg.imaging.case import Case, load_image, load_mask
+    from metseg.imaging.case import load_image, load_mask, read_case
 
     for folder in sorted((out / "cohort" / "cases").iterdir()):
-        case = Case.read(folder)
+        case = read_case(folder)
         slice_statistics(case.case, case.channels, case.slice_names, load_image(folder), load_mask(folder))
 
 

@@ -1,4 +1,4 @@
-"""Files that leave the program: written beside, then renamed, so that a reader never sees half of one."""
+"""Atomic writes (temporary file, then rename), JSON files, and the listing of a data folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from metseg.errors import DataError
+
+VERSION_CONTROL = (".dvc", ".git", ".hg")
+"""Folders that hold no data."""
+
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file to; rename it on success, remove it on failure."""
+    """Yield a temporary path next to `path` to write to; rename it on success, remove it on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:])}")
     try:
@@ -26,9 +31,12 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_beside(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path` to fill; rename it on success, remove it on failure.
+    """Yield an empty folder next to `path` to fill; rename it on success, remove it on failure.
 
-    An empty folder at `path` is replaced; one with content raises `FileExistsError`.
+    An empty folder at `path` is replaced.
+
+    Raises:
+        FileExistsError: the folder at `path` is not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -43,7 +51,7 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
 
 
 def flush_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a rename lasts only then."""
+    """Flush the entries of a folder to disk, which makes a rename durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,7 +60,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, beside and renamed."""
+    """Write `content` as indented JSON, atomically."""
     with written_beside(path) as beside:
         beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -60,3 +68,38 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read the JSON file at `path`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def data_files(root: Path) -> list[Path]:
+    """Return every file under `root`, sorted; links are followed.
+
+    Folders of version control, and links to a folder that contains them, are left out.
+
+    Raises:
+        DataError: an entry is neither a file nor a folder, or is not readable. The message omits its name, which may be
+            a patient's.
+    """
+    found: list[Path] = []
+    waiting = [(root, frozenset([os.path.realpath(root)]))]
+    while waiting:
+        folder, above = waiting.pop()
+        try:
+            entries = [entry for entry in os.scandir(folder) if entry.name not in VERSION_CONTROL]
+        except OSError as error:
+            raise unreadable_entry(root, error.strerror) from error
+        for entry in entries:
+            if entry.is_file():
+                found.append(Path(entry.path))
+            elif not entry.is_dir():
+                raise unreadable_entry(root, "a link whose target is gone, or no file at all")
+            elif (real := os.path.realpath(entry.path)) not in above:
+                waiting.append((Path(entry.path), above | {real}))
+    return sorted(found)
+
+
+def unreadable_entry(root: Path, reason: str | None) -> DataError:
+    """Return the error for an unreadable entry under `root`, with the command that lists such entries."""
+    return DataError(
+        f"{root}: something in it cannot be read ({reason}). "
+        f"`find -L {root} ! -readable -o -type l -o ! -type f ! -type d` lists it: mend or remove it."
+    )

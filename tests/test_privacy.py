@@ -24,8 +24,7 @@ from pydicom.dataset import Dataset
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import ingest
 from metseg.errors import DataError
-from metseg.imaging.io import write_mask_like
-from metseg.imaging.io.nifti import read_nifti
+from metseg.imaging.io import read_image, write_mask_like
 from metseg.pseudonyms import KEY_FILE, Pseudonyms
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
 from tests.privacy_search import found
@@ -383,6 +382,6 @@ def test_a_mask_carries_nothing_of_its_images_header(tmp_path: Path, kind: type)
     (tmp_path / "in").mkdir()
     nibabel.save(image, tmp_path / "in" / "a.nii.gz")
     assert found(["Quux"], [tmp_path / "in"])
-    original = read_nifti(tmp_path / "in" / "a.nii.gz").original
+    original = read_image(tmp_path / "in" / "a.nii.gz").original
     write_mask_like(tmp_path / "out" / "a.nii.gz", np.ones((6, 5, 4), np.uint8), original)
     assert found(["Quux"], [tmp_path / "out"]) == {}

@@ -21,10 +21,10 @@ from metseg.dataset.split import Assignment, split_patients
 from metseg.dataset.version import HashTable, data_version
 from metseg.errors import UsageError
 from metseg.files import folder_written_beside
-from metseg.imaging.case import Case
+from metseg.imaging.case import Case, write_case
 from metseg.imaging.layouts import AUTO, CaseSource, LayoutOptions, open_cohort
+from metseg.imaging.layouts.base import listed
 from metseg.imaging.layouts.masks import LOSSY_THRESHOLD
-from metseg.imaging.layouts.source import listed
 from metseg.parallel import in_processes, usable_cores
 
 CASES = "cases"
@@ -167,7 +167,7 @@ def _read_case(channels: tuple[str, ...], cases: Path, source: CaseSource) -> _R
     slices, height, width = loaded.mask.shape
     slice_names = source.slice_names or tuple(map(str, range(slices)))
     case = Case(source.case, source.patient, channels, loaded.geometry, slice_names, source.sources)
-    case.write(cases / source.case, loaded.image, loaded.mask)
+    write_case(cases / source.case, case, loaded.image, loaded.mask)
     lesion = loaded.mask.reshape(slices, -1).sum(axis=1, dtype=np.int64)
     entry = CaseEntry(
         case=source.case,

@@ -12,9 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 
-from metseg.errors import DataError
+from metseg.files import data_files, unreadable_entry
 
-PASSED_OVER = (".dvc", ".git", ".hg")
 _BLOCK = 1 << 20
 _SETTLED_SECONDS = 2.0
 _Stat = tuple[int, int, int]
@@ -106,40 +105,6 @@ def _stat(path: Path) -> _Stat:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def data_files(root: Path) -> list[Path]:
-    """Every file under `root`, sorted; what links lead to counts as if it were there.
-
-    Folders of Git and DVC themselves, and links to a folder that they lie in, are passed over.
-
-    Raises:
-        DataError: something in it is neither a file nor a folder, or may not be read. Its name may be a patient's, and
-            is not in the message.
-    """
-    found: list[Path] = []
-    waiting = [(root, frozenset([os.path.realpath(root)]))]
-    while waiting:
-        folder, above = waiting.pop()
-        try:
-            entries = [entry for entry in os.scandir(folder) if entry.name not in PASSED_OVER]
-        except OSError as error:
-            raise _unreadable(root, error.strerror) from error
-        for entry in entries:
-            if entry.is_file():
-                found.append(Path(entry.path))
-            elif not entry.is_dir():
-                raise _unreadable(root, "a link whose target is gone, or no file at all")
-            elif (real := os.path.realpath(entry.path)) not in above:
-                waiting.append((Path(entry.path), above | {real}))
-    return sorted(found)
-
-
-def _unreadable(root: Path, why: str | None) -> DataError:
-    return DataError(
-        f"{root}: something in it cannot be read ({why}). "
-        f"`find -L {root} ! -readable -o -type l -o ! -type f ! -type d` lists it: mend or remove it."
-    )
-
-
 def file_md5(path: Path) -> str:
     """MD5 of a file's bytes, in hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
@@ -178,7 +143,7 @@ def data_version(root: Path, progress: Callable[[int, int], None] | None = None,
         try:
             md5 = known.md5(path)
         except OSError as error:
-            raise _unreadable(root, error.strerror) from error
+            raise unreadable_entry(root, error.strerror) from error
         hashed.append((path.relative_to(root).as_posix(), md5))
         if progress:
             progress(done, len(files))

@@ -1,4 +1,4 @@
-"""Pictures of slices with the outline of a mask, for people to look at."""
+"""Pictures of slices with the outline of a mask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ TILE = 320
 
 
 def draw_outline(plane: NDArray[np.uint8], mask: NDArray[np.bool_], side: int = TILE) -> NDArray[np.uint8]:
-    """One grey slice `(height, width)`, enlarged to `side`, with the mask's outline; BGR."""
+    """Return a grey slice `(height, width)`, enlarged to `side`, with the mask's outline; BGR.
+
+    >>> draw_outline(np.zeros((4, 8), np.uint8), np.ones((4, 8), bool), side=16).shape
+    (8, 16, 3)
+    """
     scale = side / max(plane.shape)
     size = (max(1, round(plane.shape[1] * scale)), max(1, round(plane.shape[0] * scale)))
     canvas = cv2.cvtColor(cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2BGR)
@@ -26,7 +30,13 @@ def draw_outline(plane: NDArray[np.uint8], mask: NDArray[np.bool_], side: int = 
 
 
 def slices_to_show(mask: NDArray[np.bool_], count: int) -> list[int]:
-    """Slices with most lesion that do not lie side by side; evenly spread ones where there is no lesion."""
+    """Return up to `count` slices with most lesion, no two adjacent; evenly spread ones if there is no lesion.
+
+    >>> mask = np.zeros((6, 2, 2), bool)
+    >>> mask[2:5] = True
+    >>> slices_to_show(mask, 2)
+    [2, 4]
+    """
     area = mask.sum(axis=(1, 2))
     if not area.any():
         return [int(place) for place in np.linspace(0, len(area) - 1, count + 2)[1:-1]][: len(area)]
@@ -38,13 +48,13 @@ def slices_to_show(mask: NDArray[np.bool_], count: int) -> list[int]:
 
 
 def write_outlines(path: Path, image: NDArray[np.uint8], mask: NDArray[np.bool_], count: int = 6) -> None:
-    """A PNG of up to `count` slices with outlines, three in a row.
+    """Write a PNG of up to `count` slices with outlines, three in a row.
 
     Args:
         path: file to write.
         image: windowed grey values uint8 `(slices, height, width)`.
         mask: `(slices, height, width)`.
-        count: most slices to show.
+        count: largest number of slices.
     """
     tiles = []
     for place in slices_to_show(mask, count):

@@ -1,4 +1,4 @@
-"""Whether a head still wears its skull: only then can a face be seen in it."""
+"""Detect whether the skull has been stripped: a head with a skull shows a face."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from metseg.imaging.preprocessing.window import percentile_of_sorted
 
 SLICES = 7
 FOREGROUND = 0.08
-"""Share of the brightest that is more than air and its noise."""
+"""Intensity above air and its noise, as a share of the brightest."""
 
 BLACK = 0.02
-"""Share of the brightest up to which a voxel counts as emptied."""
+"""Largest intensity of an emptied voxel, as a share of the brightest."""
 
 EMPTIED = 0.35
 """Least share of emptied voxels of a stripped head: the corners of a box around a brain are nearly half of it."""
@@ -24,22 +24,25 @@ DIP, REBOUND = 0.7, 1.2
 LARGE = 1_000_000
 
 SMALLEST = 8
-"""Pixels from the surface of a head to its middle, below which no layer can be told from another."""
+"""Least pixels from the surface of a head to its middle for which layers can be distinguished."""
 
 
 def looks_skull_stripped(image: NDArray[np.generic]) -> bool:
-    """Whether the skull and scalp seem to have been removed from a head.
+    """Return True if skull and scalp appear to have been removed from a head.
 
     Going inwards from its surface, an unstripped head is bright (scalp, fat), dark (bone), bright (brain); a stripped
-    one is brain throughout, on a ground of zeros. So it looks stripped where at least 35 % of the voxels are emptied
+    one is brain throughout, on a ground of zeros. So it looks stripped if at least 35 % of the voxels are emptied
     and no channel has the dark layer: a median along the depth, within two fifths of the way to the middle, below 0.7
     of the brightest outside of it, which rises again by a fifth.
 
     Args:
-        image: `(slices, height, width, channels)` in any dtype; the middle third of the slices is looked at.
+        image: `(slices, height, width, channels)` in any dtype; the middle third of the slices is examined.
 
     Returns:
-        False too where it cannot be told: nothing in the image, or less than 8 pixels to the middle of the head.
+        False also if undecidable: an empty image, or less than 8 pixels to the middle of the head.
+
+    >>> looks_skull_stripped(np.zeros((3, 8, 8, 1)))
+    False
     """
     channels = [_finite(image[..., channel]) for channel in range(image.shape[-1])]
     brightest = [_brightest(volume) for volume in channels]
@@ -54,7 +57,7 @@ def _finite(volume: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def _thinned(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every eighth voxel of a large volume: enough to count by."""
+    """Return every eighth voxel of a large volume, enough for counting."""
     return volume[::2, ::2, ::2] if volume.size > LARGE else volume
 
 
@@ -65,7 +68,7 @@ def _brightest(volume: NDArray[np.float32]) -> float:
 
 
 def _depth_profile(volume: NDArray[np.float32], brightest: float) -> NDArray[np.float64] | None:
-    """Median grey by depth below the surface of the head, in steps of 3 % of the way to its middle; None of no head."""
+    """Return the median grey by depth, in steps of 3 % of the way from surface to middle; None without a head."""
     count = len(volume)
     middle = range(count // 3, max(count // 3 + 1, 2 * count // 3))
     edges = np.arange(0.0, 0.42, 0.03)
@@ -82,19 +85,19 @@ def _depth_profile(volume: NDArray[np.float32], brightest: float) -> NDArray[np.
         rows.append([_median(grey[start:end]) for start, end in pairwise(bounds)])
     if not rows:
         return None
-    # A thin layer may hold no pixel of a small head: then it is left out.
+    # A thin layer may have no pixel in a small head: then it is left out.
     stacked = np.array(rows, dtype=np.float64)
     return np.array([np.nanmedian(column) for column in stacked.T if np.isfinite(column).any()])
 
 
 def _median(values: NDArray[np.float32]) -> float:
-    """NaN of none."""
+    """Return the median; NaN of no values."""
     ordered = np.sort(values)
     return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2) if len(ordered) else np.nan
 
 
 def _depth(foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Pixels to the surface of the largest connected part, holes filled; 0 outside."""
+    """Return the pixels to the surface of the largest connected part, holes filled; 0 outside."""
     padded = np.pad(foreground.astype(np.uint8), 1)
     outside = padded.copy()
     cv2.floodFill(outside, None, (0, 0), 2)
@@ -107,7 +110,7 @@ def _depth(foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _has_dark_layer(profile: NDArray[np.float64]) -> bool:
-    """Whether a profile falls below `DIP` of what lies outside of it, and rises by `REBOUND` further in."""
+    """Return True if a profile falls below `DIP` of its outer part, and rises by `REBOUND` further in."""
     outside = np.maximum.accumulate(profile)
     inside = np.maximum.accumulate(profile[::-1])[::-1]
     return bool(((profile < DIP * outside) & (profile * REBOUND < inside)).any())

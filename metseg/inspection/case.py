@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from metseg.dataset.image_statistics import head_hulls
 from metseg.errors import DataError
-from metseg.imaging.io import is_image, is_volume, read_image
-from metseg.imaging.io.nrrd import is_nrrd
-from metseg.imaging.io.nrrd_header import HEADER_LIMIT, parse_header
+from metseg.imaging.io import is_image, is_volume, read_affine, read_image
 from metseg.imaging.layouts import CaseSource, LoadedCase
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import apply_window, volume_window
@@ -175,15 +173,8 @@ def _axes(path: Path) -> str:
     import nibabel
 
     try:
-        if is_nrrd(path):
-            with path.open("rb") as stream:
-                affine = parse_header(stream.read(HEADER_LIMIT), path).affine
-        else:
-            image: Any = nibabel.load(path)
-            if len(image.shape) != 3:
-                return UNKNOWN
-            affine = image.affine
-    except (DataError, OSError, nibabel.filebasedimages.ImageFileError):
+        affine = read_affine(path)
+    except (DataError, OSError):
         return UNKNOWN
     to_letters: Any = nibabel.aff2axcodes  # it has no types
     return "".join(to_letters(affine))

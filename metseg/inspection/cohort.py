@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from metseg.dataset.version import data_files
 from metseg.errors import DataError, UsageError
+from metseg.files import data_files
 from metseg.imaging.layouts import AUTO, LAYOUTS, LayoutOptions, SourceCohort, open_cohort
+from metseg.imaging.layouts.base import listed
 from metseg.imaging.layouts.masks import LOSSY_THRESHOLD
-from metseg.imaging.layouts.source import listed
 from metseg.inspection.case import CaseFacts, Preview, look_at
 from metseg.progress import track
 from metseg.pseudonyms import pseudonyms_everywhere

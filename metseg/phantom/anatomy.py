@@ -1,4 +1,4 @@
-"""The healthy head of one patient: the MNI152 template, deformed, with a skull and scalp grown around it."""
+"""Healthy head of one patient: the deformed MNI152 template with a skull and scalp around it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Point: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a patient's voxels lie in the template.
+    """Positions of a patient's voxels in the template.
 
     Attributes:
         matrix: template mm = matrix · patient mm + displacement.
@@ -37,7 +37,7 @@ class Placement:
     skull_displacement: tuple[Floats, Floats, Floats]
 
     def to_patient(self, point: Point) -> Point:
-        """Patient mm of a template point, by fixed-point iteration."""
+        """Return patient mm of a template point, by fixed-point iteration."""
         inverse = _inverse(self.matrix)
         found = _apply(inverse, point)
         for _ in range(6):
@@ -49,7 +49,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The tissues of one head, float32 `(width, height, slices)`; fractions of a voxel unless told otherwise.
+    """The tissues of one head, float32 `(width, height, slices)`; fractions of a voxel unless stated otherwise.
 
     Attributes:
         grey, white, fluid: inside the skull; they sum to `inside`.
@@ -80,7 +80,7 @@ class Anatomy:
 
 
 def sub_index(point: Point) -> Shape:
-    """Nearest index of a patient point in mm on the grid of planes `(width, height, slices · SUBSLICES)`."""
+    """Return the nearest index of a patient point in mm on the grid of planes `(width, height, slices · SUBSLICES)`."""
     step = (SPACING[0], SPACING[1], SPACING[2] / SUBSLICES)
     start = (ORIGIN[0], ORIGIN[1], ORIGIN[2] - SPACING[2] / 2 + step[2] / 2)
     shape = (SHAPE[0], SHAPE[1], SHAPE[2] * SUBSLICES)
@@ -89,7 +89,7 @@ def sub_index(point: Point) -> Shape:
 
 
 def plane_axes() -> tuple[Floats, Floats, Floats]:
-    """Patient mm of the grid of planes, three float32 arrays that broadcast to `(width, height, planes)`."""
+    """Return patient mm of the grid of planes, three float32 arrays that broadcast to `(width, height, planes)`."""
     thickness = SPACING[2] / SUBSLICES
     first = ORIGIN[2] - SPACING[2] / 2 + thickness / 2
     x = np.arange(SHAPE[0], dtype=np.float32) * np.float32(SPACING[0]) + np.float32(ORIGIN[0])
@@ -99,7 +99,7 @@ def plane_axes() -> tuple[Floats, Floats, Floats]:
 
 
 def merge_planes(planes: Floats) -> Floats:
-    """Mean of each slice's planes: `(width, height, slices · SUBSLICES)` → `(width, height, slices)`."""
+    """Return the mean of each slice's planes: `(width, height, slices · SUBSLICES)` → `(width, height, slices)`."""
     total = planes[:, :, ::SUBSLICES].copy()
     for plane in range(1, SUBSLICES):
         total += planes[:, :, plane::SUBSLICES]
@@ -107,7 +107,7 @@ def merge_planes(planes: Floats) -> Floats:
 
 
 def draw_anatomy(draws: Draws) -> Anatomy:
-    """A new healthy head.
+    """Draw a healthy head.
 
     Raises:
         DataError: the template is missing from the environment.
@@ -208,7 +208,7 @@ def _inverse(m: Matrix) -> Matrix:
 
 
 def _tissues(template: Template, where: list[Floats]) -> tuple[Floats, Floats, Floats]:
-    """Grey, white and fluid fractions of each slice, sharpened: the template is a blurred mean of 152 brains."""
+    """Return grey, white and fluid fractions of each slice, sharpened: the template is a blurred mean of 152 brains."""
     grey, white = sample_tissue(template.tissue, where)
     fluid = np.maximum(np.float32(1.0) - grey - white, np.float32(0.0)) * np.float32(1.15)
     grey, white, fluid = grey * grey * grey, white * white * white, fluid * fluid * fluid
@@ -217,7 +217,7 @@ def _tissues(template: Template, where: list[Floats]) -> tuple[Floats, Floats, F
 
 
 def _above(value: Floats | np.float32, limit: Floats | np.float32 | float) -> Floats:
-    """1 where `value` exceeds `limit`, 0 below, over an edge 1.5 mm wide."""
+    """Return 1 if `value` exceeds `limit`, 0 below, over an edge 1.5 mm wide."""
     edge = (np.asarray(value, dtype=np.float32) - np.asarray(limit, dtype=np.float32)) / np.float32(1.5)
     fraction: Floats = np.clip(edge + np.float32(0.5), np.float32(0.0), np.float32(1.0))
     return fraction

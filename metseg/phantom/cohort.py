@@ -47,7 +47,7 @@ class PhantomCase:
 
 
 def phantom_case(seed: int, patient: int, timepoint: int = 0) -> PhantomCase:
-    """The head of one patient at one timepoint; the same bytes for the same arguments on any machine.
+    """Draw the head of one patient at one timepoint; the same bytes for the same arguments on any machine.
 
     Args:
         seed: of the cohort; not negative.
@@ -70,19 +70,19 @@ def phantom_case(seed: int, patient: int, timepoint: int = 0) -> PhantomCase:
 
 
 def case_name(patient: int, timepoint: int) -> str:
-    """Such as `PHANTOM-MET-00001-000`."""
+    """Return a name such as `PHANTOM-MET-00001-000`."""
     return f"PHANTOM-MET-{patient:05d}-{timepoint:03d}"
 
 
 def cohort_cases(patients: int) -> list[tuple[int, int]]:
-    """Patient and timepoint of every case; patients 3, 13, 23 … were scanned twice."""
+    """Return patient and timepoint of every case; patients 3, 13, 23 … have two scans."""
     return [(patient, time) for patient in range(1, patients + 1) for time in range(2 if patient % 10 == 3 else 1)]
 
 
 def generate_cohort(
     folder: Path, patients: int = 60, seed: int = 2023, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write the cohort into `folder`, whole or not at all; leave it alone where it is already there.
+    """Write the cohort into `folder`, atomically; do nothing if it is already there.
 
     Each case is a folder of uncompressed NIfTI files, 3.7 MB: `<case>/<case>-{t1n,t2f,t1c,seg}.nii`.
 
@@ -110,7 +110,7 @@ def generate_cohort(
 
 
 def _each(work: Callable[[tuple[int, int]], None], cases: list[tuple[int, int]]) -> Iterator[None]:
-    """`work` on every case: in processes of their own, where they are worth their start."""
+    """Apply `work` to every case, in processes if they are worth their start."""
     if (workers := usable_cores()) == 1 or len(cases) < FEW * workers:
         yield from map(work, cases)
         return
@@ -120,7 +120,7 @@ def _each(work: Callable[[tuple[int, int]], None], cases: list[tuple[int, int]])
 
 
 def _stands(folder: Path, cases: list[tuple[int, int]], seed: int) -> bool:
-    """Whether `folder` holds exactly this cohort; False where there is none."""
+    """Return True if `folder` contains exactly this cohort, False if it is empty."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     names = {case_name(*case) for case in cases}
@@ -153,7 +153,7 @@ def _write_case(folder: Path, case: PhantomCase, seed: int) -> None:
 
 
 def _nifti(data: NDArray[np.int16] | NDArray[np.uint8], seed: int) -> bytes:
-    """A NIfTI-1 file, field by field: `nibabel` would take the quaternion from LAPACK."""
+    """Write a NIfTI-1 file, field by field: `nibabel` would take the quaternion from LAPACK."""
     from nibabel.nifti1 import Nifti1Header
 
     header = Nifti1Header(endianness="<")  # type: ignore[no-untyped-call]

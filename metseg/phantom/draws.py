@@ -24,7 +24,7 @@ _BYTE_SUM_DEVIATION = 209.02153  # sqrt(8 · (256² − 1) / 12)
 
 
 class Draws:
-    """A stream of random numbers that its key alone decides.
+    """A stream of random numbers determined by its key.
 
     Built on the raw output of PCG64, which NumPy keeps unchanged between versions, as it does not promise for the
     distributions of `Generator`.
@@ -37,20 +37,20 @@ class Draws:
         self._source = np.random.PCG64(np.random.SeedSequence(key))
 
     def uniforms(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Floats:
-        """Uniform numbers in `[low, high)`, float32 of `shape`."""
+        """Return uniform numbers in `[low, high)`, float32 of `shape`."""
         raw = self._raw(shape) >> np.uint64(40)
         return raw.astype(np.float32) * np.float32(2.0**-24) * np.float32(high - low) + np.float32(low)
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """One uniform number in `[low, high)`."""
+        """Return one uniform number in `[low, high)`."""
         return low + (high - low) * (int(self._raw(())) >> 11) * 2.0**-53
 
     def integer(self, stop: int) -> int:
-        """One integer in `[0, stop)`."""
+        """Return one integer in `[0, stop)`."""
         return ((int(self._raw(())) >> 32) * stop) >> 32
 
     def quantile(self, table: tuple[tuple[float, float], ...]) -> float:
-        """One number from the distribution whose rising `(probability, value)` points are joined by lines."""
+        """Return one number from the distribution whose rising `(probability, value)` points are joined by lines."""
         probability = self.uniform(table[0][0], table[-1][0])
         for (p0, v0), (p1, v1) in pairwise(table):
             if probability < p1:
@@ -58,7 +58,7 @@ class Draws:
         return table[-1][1]
 
     def normals(self, shape: tuple[int, ...]) -> Floats:
-        """Nearly normal numbers, mean 0 and deviation 1, float32 of `shape`: each the sum of eight random bytes."""
+        """Return nearly normal numbers, mean 0 and deviation 1, float32 of `shape`: sums of eight random bytes."""
         raw = self._raw(shape)
         raw = (raw & _LOW_BYTES) + ((raw >> np.uint64(8)) & _LOW_BYTES)
         raw = (raw & _LOW_WORDS) + ((raw >> np.uint64(16)) & _LOW_WORDS)
@@ -66,7 +66,7 @@ class Draws:
         return (total.astype(np.float32) - np.float32(_BYTE_SUM_MEAN)) / np.float32(_BYTE_SUM_DEVIATION)
 
     def field(self, shape: Shape, cells: Shape) -> Floats:
-        """A smooth random field: a cubic B-spline over `cells` cells with uniform coefficients in `[-1, 1)`.
+        """Return a smooth random field: a cubic B-spline over `cells` cells with uniform coefficients in `[-1, 1)`.
 
         Its standard deviation is near 0.2. float32 of `shape`.
         """

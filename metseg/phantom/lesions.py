@@ -1,4 +1,4 @@
-"""Brain metastases: how many, how large, where, and of what shape.
+"""Brain metastases: number, size, position and shape.
 
 Sizes and sites follow what radiosurgery and data set papers report: a median diameter near 8 mm with a long tail,
 most patients with a handful, most lesions at the junction of grey and white matter where vessels narrow.
@@ -18,7 +18,7 @@ from metseg.phantom.draws import Draws, Floats
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 3
 """Values of the segmentation, as BraTS numbers them: NETC, SNFH, ET."""
 LESION_LABELS = (NECROSIS, ENHANCING)
-"""Values that make up the lesion itself; oedema is the brain's answer to it."""
+"""Values that make up the lesion itself; oedema is the reaction of the brain."""
 
 _COUNT = ((0.0, 1.0), (0.1, 2.0), (0.27, 3.0), (0.45, 4.0), (0.6, 5.5), (0.85, 8.5), (1.0, 11.0))
 _LARGEST_MM = ((0.0, 8.0), (0.4, 12.0), (0.75, 18.0), (0.93, 24.0), (1.0, 30.0))
@@ -27,7 +27,7 @@ _FINE = (2, 2, 4)  # a lesion is sampled on a grid so many times finer than the 
 
 
 @dataclass(frozen=True)
-class Lesion:
+class PhantomLesion:
     """One metastasis.
 
     Attributes:
@@ -49,7 +49,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Pathology:
-    """All lesions of a case on the voxel grid, float32 `(width, height, slices)` unless told otherwise.
+    """All lesions of a case on the voxel grid, float32 `(width, height, slices)` unless stated otherwise.
 
     Attributes:
         enhancing: fraction of each voxel that takes up contrast.
@@ -66,8 +66,8 @@ class Pathology:
     labels: NDArray[np.uint8]
 
 
-def draw_lesions(draws: Draws, anatomy: Anatomy, key: tuple[int, ...], timepoint: int) -> list[Lesion]:
-    """The lesions of a patient at a timepoint.
+def draw_lesions(draws: Draws, anatomy: Anatomy, key: tuple[int, ...], timepoint: int) -> list[PhantomLesion]:
+    """Draw the lesions of a patient at a timepoint.
 
     `draws` decides those of timepoint 0, whatever `timepoint` is; a later one finds them grown or shrunk, and one
     new lesion.
@@ -76,7 +76,7 @@ def draw_lesions(draws: Draws, anatomy: Anatomy, key: tuple[int, ...], timepoint
     diameters = [draws.quantile(_LARGEST_MM), *(draws.quantile(_FURTHER_MM) for _ in range(further))]
     # The largest first: it finds room before the others take it.
     radii = sorted((diameter / 2 for diameter in diameters), reverse=True)
-    lesions: list[Lesion] = []
+    lesions: list[PhantomLesion] = []
     for number, radius in enumerate(radii):
         lesions.append(_place(draws, anatomy, radius, lesions, (*key, number)))
     if timepoint == 0:
@@ -88,8 +88,8 @@ def draw_lesions(draws: Draws, anatomy: Anatomy, key: tuple[int, ...], timepoint
     return [*changed, _place(growth, anatomy, growth.uniform(1.5, 4.0), changed, (*key, len(changed)))]
 
 
-def draw_pathology(anatomy: Anatomy, lesions: list[Lesion]) -> Pathology:
-    """The lesions as fractions of voxels, and their labels."""
+def draw_pathology(anatomy: Anatomy, lesions: list[PhantomLesion]) -> Pathology:
+    """Return the lesions as fractions of voxels, and their labels."""
     enhancing = np.zeros(SHAPE, dtype=np.float32)
     necrosis = np.zeros(SHAPE, dtype=np.float32)
     oedema = np.zeros(SHAPE, dtype=np.float32)
@@ -111,7 +111,9 @@ def draw_pathology(anatomy: Anatomy, lesions: list[Lesion]) -> Pathology:
     return Pathology(enhancing, necrosis, oedema, enhancement, labels)
 
 
-def _place(draws: Draws, anatomy: Anatomy, radius: float, others: list[Lesion], key: tuple[int, ...]) -> Lesion:
+def _place(
+    draws: Draws, anatomy: Anatomy, radius: float, others: list[PhantomLesion], key: tuple[int, ...]
+) -> PhantomLesion:
     site = draws.uniform()
     if site < 0.8:
         tissue = (anatomy.grey > 0.2) & (anatomy.white > 0.2)
@@ -133,7 +135,7 @@ def _place(draws: Draws, anatomy: Anatomy, radius: float, others: list[Lesion], 
             break
     ring = radius > 4.0 and draws.uniform() < 0.65
     wet = radius > 2.5 and draws.uniform() < 0.8
-    return Lesion(
+    return PhantomLesion(
         centre=centre,
         radius=radius,
         core=draws.uniform(0.45, 0.78) if ring else 0.0,
@@ -143,8 +145,10 @@ def _place(draws: Draws, anatomy: Anatomy, radius: float, others: list[Lesion], 
     )
 
 
-def _draw_lesion(anatomy: Anatomy, lesion: Lesion) -> tuple[tuple[slice, slice, slice], Floats, Floats, Floats, Floats]:
-    """The lesion's box of voxels; enhancing and necrotic fractions, oedema and t1c signal within it."""
+def _draw_lesion(
+    anatomy: Anatomy, lesion: PhantomLesion
+) -> tuple[tuple[slice, slice, slice], Floats, Floats, Floats, Floats]:
+    """Return the lesion's box of voxels; enhancing and necrotic fractions, oedema and t1c signal within it."""
     draws = Draws(*lesion.key)
     reach = 1.5 * lesion.radius + 1.6 * lesion.oedema + 2.0
     low, high = [], []

@@ -1,4 +1,4 @@
-"""Pictures of a head with lesions as a scanner would take them: contrast, bias field, noise and scale."""
+"""MRI signal of a head with lesions: contrast, bias field, noise and scale."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LESION_T1, _LESION_FLAIR = 0.78, 0.84
 def take_pictures(
     draws: Draws, anatomy: Anatomy, vessels: Floats, spots: Floats, pathology: Pathology
 ) -> dict[str, NDArray[np.int16]]:
-    """The sequences `t1n`, `t2f` and `t1c` of one session, int16 `(width, height, slices)` in scanner units."""
+    """Return the sequences `t1n`, `t2f` and `t1c` of one session, int16 `(width, height, slices)` in scanner units."""
     enhancing, necrosis = pathology.enhancing, pathology.necrosis
 
     plain = _tissue_signal(T1, anatomy, pathology)
@@ -84,7 +84,7 @@ def _tissue_signal(sequence: Sequence, anatomy: Anatomy, pathology: Pathology) -
 
 
 def draw_white_matter_spots(draws: Draws, anatomy: Anatomy) -> Floats:
-    """Age-related bright spots on FLAIR, many or few by patient, which neither enhance nor are labelled; 0 to 1."""
+    """Return age-related bright spots on FLAIR, neither enhancing nor labelled; 0 to 1."""
     burden = draws.uniform(0.28, 0.5)
     field = draws.field(SHAPE, (26, 31, 10))
     spots: Floats = np.clip((field - np.float32(burden)) * np.float32(9.0), np.float32(0.0), np.float32(1.0))
@@ -93,7 +93,7 @@ def draw_white_matter_spots(draws: Draws, anatomy: Anatomy) -> Floats:
 
 
 def _acquire(draws: Draws, signal: Floats, noise: float) -> NDArray[np.int16]:
-    """Texture, receive field, Rician noise and the scale of this session's scanner."""
+    """Apply texture, receive field, Rician noise and the scale of this session's scanner."""
     texture = np.float32(1.0) + draws.field(SHAPE, (30, 36, 12)) * np.float32(0.10)
     receive = np.float32(1.0) + draws.field(SHAPE, (2, 2, 2)) * np.float32(0.45)
     real = signal * texture * receive + draws.normals(SHAPE) * np.float32(noise)

@@ -105,7 +105,7 @@ def _smoothed(values: Floats, rounds: int) -> Floats:
 
 
 def sample_tissue(tissue: NDArray[np.uint64], where: list[Floats]) -> tuple[Floats, Floats]:
-    """Grey and white matter from 0 to 1 at template positions in mm, by trilinear interpolation in integers."""
+    """Return grey and white matter from 0 to 1 at template positions in mm, by trilinear interpolation in integers."""
     low: list[NDArray[np.int64]] = []
     part: list[NDArray[np.uint64]] = []
     for axis in range(3):
@@ -132,7 +132,7 @@ def sample_tissue(tissue: NDArray[np.uint64], where: list[Floats]) -> tuple[Floa
 
 
 def sample_distance(values: Floats, where: list[Floats]) -> Floats:
-    """One of the template's distance maps at template positions in mm."""
+    """Return one of the template's distance maps at template positions in mm."""
     low: list[NDArray[np.int64]] = []
     part: list[Floats] = []
     for axis in range(3):

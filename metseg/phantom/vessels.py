@@ -1,4 +1,4 @@
-"""What enhances in a healthy head: vessels, venous sinuses, dural folds, choroid plexus and pineal gland.
+"""Enhancing structures of a healthy head: vessels, venous sinuses, dural folds, choroid plexus and pineal gland.
 
 They take up contrast as brightly as metastases do, so that no intensity threshold tells the two apart.
 """
@@ -47,7 +47,7 @@ _MEDULLARY_VEINS = 30
 
 
 def draw_vessels(draws: Draws, anatomy: Anatomy) -> Floats:
-    """Fraction of each voxel that enhances, float32 `(width, height, slices)`."""
+    """Return the fraction of each voxel that enhances, float32 `(width, height, slices)`."""
     tubes: list[tuple[Floats, Floats]] = []
     for _, first, last, course in _PAIRED:
         for side in (-1.0, 1.0):
@@ -73,7 +73,7 @@ def draw_vessels(draws: Draws, anatomy: Anatomy) -> Floats:
 
 
 def _sagittal_sinus(anatomy: Anatomy) -> Floats:
-    """A wedge below the vault in the midline, from the crown to the back of the head."""
+    """Return a wedge below the vault in the midline, from the crown to the back of the head."""
     aside = np.abs(anatomy.midline)
     half_width = (np.float32(8.0) - anatomy.depth) * np.float32(0.55)
     wedge = _edge(half_width - aside) * _edge(anatomy.depth + np.float32(0.8))
@@ -81,7 +81,7 @@ def _sagittal_sinus(anatomy: Anatomy) -> Floats:
 
 
 def _dura(draws: Draws, anatomy: Anatomy) -> Floats:
-    """Falx and convexity: thin, patchy, weaker than vessels."""
+    """Return falx and convexity: thin, patchy, weaker than vessels."""
     falx = _edge(np.float32(0.6) - np.abs(anatomy.midline)) * anatomy.fluid * _edge(anatomy.upward - np.float32(5.0))
     patchy = np.clip(draws.field(SHAPE, (7, 8, 5)) * np.float32(1.6) + np.float32(0.6), 0.1, 1.0)
     folds: Floats = np.maximum(falx * np.float32(0.8), anatomy.dura * patchy)
@@ -91,7 +91,7 @@ def _dura(draws: Draws, anatomy: Anatomy) -> Floats:
 def _course(
     draws: Draws, placement: Placement, course: tuple[Point, ...], first: float, last: float, wander: float
 ) -> tuple[Floats, Floats]:
-    """Points `(n, 3)` in patient mm along a course given in MNI space, and their radii `(n,)` in mm."""
+    """Return points `(n, 3)` in patient mm along a course given in MNI space, and their radii `(n,)` in mm."""
     ends = [
         placement.to_patient((x + draws.uniform(-wander, wander), y + draws.uniform(-wander, wander), z))
         for x, y, z in course
@@ -110,7 +110,7 @@ def _course(
 
 
 def _cortical(draws: Draws, anatomy: Anatomy) -> tuple[Floats, Floats]:
-    """Arteries and veins that follow the sulci: walkers that prefer fluid to brain."""
+    """Return arteries and veins that follow the sulci: walkers that prefer fluid to brain."""
     start = np.flatnonzero((anatomy.fluid > 0.35) & (anatomy.depth > 0.5) & (anatomy.depth < 22.0))
     seeds = np.array([start[draws.integer(len(start))] for _ in range(_CORTICAL_VESSELS)])
     place = _centres(seeds) + draws.uniforms((_CORTICAL_VESSELS, 3), -0.7, 0.7)
@@ -131,7 +131,7 @@ def _cortical(draws: Draws, anatomy: Anatomy) -> tuple[Floats, Floats]:
 
 
 def _medullary(draws: Draws, anatomy: Anatomy) -> tuple[Floats, Floats]:
-    """Short straight veins through white matter."""
+    """Return short straight veins through white matter."""
     start = np.flatnonzero(anatomy.white > 0.8)
     seeds = np.array([start[draws.integer(len(start))] for _ in range(_MEDULLARY_VEINS)])
     heading = _unit(draws.uniforms((_MEDULLARY_VEINS, 1, 3), -1.0, 1.0))
@@ -141,7 +141,7 @@ def _medullary(draws: Draws, anatomy: Anatomy) -> tuple[Floats, Floats]:
 
 
 def _rasterise(tubes: list[tuple[Floats, Floats]]) -> Floats:
-    """Fraction of each voxel within the union of balls of the given centres and radii."""
+    """Return the fraction of each voxel within the union of balls of the given centres and radii."""
     points = np.concatenate([where for where, _ in tubes])
     radii = np.concatenate([radius for _, radius in tubes])
     points, radii = points[radii > 0], radii[radii > 0]
@@ -188,7 +188,7 @@ def _centres(flat: NDArray[np.int64]) -> Floats:
 
 
 def _at(volume: Floats, points: Floats) -> Floats:
-    """Values of `volume` at the voxels nearest to points `(…, 3)` in patient mm."""
+    """Return the values of `volume` at the voxels nearest to points `(…, 3)` in patient mm."""
     index = np.rint((points - np.array(ORIGIN, dtype=np.float32)) / np.array(SPACING, dtype=np.float32))
     x, y, z = (np.clip(index[..., axis].astype(np.int64), 0, SHAPE[axis] - 1) for axis in range(3))
     return volume[x, y, z]

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.scoring.lesion_matching import bounding_box, label_components
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metseg.dataset.image_statistics import head_hulls
 from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.files import write_json
-from metseg.imaging.case import Case, load_image, load_mask
+from metseg.imaging.case import load_image, load_mask, read_case
 from metseg.imaging.preprocessing.pipeline import preprocess, stack_context
 from metseg.imaging.preprocessing.resize import unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
@@ -133,7 +133,7 @@ def _score_case(
 ) -> tuple[PatientScores, Volume, Volume, NDArray[np.bool_]]:
     """Scores of one case, its raw image, its probability and its truth; adds to the tallies."""
     folder = cohort / "cases" / entry.case
-    geometry = Case.read(folder).geometry
+    geometry = read_case(folder).geometry
     raw = np.asarray(load_image(folder), dtype=np.float32)
     truth = np.asarray(load_mask(folder)) > 0
     slices = stack_context(preprocess(raw, specification), specification.context_slices)

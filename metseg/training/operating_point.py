@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import models
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.tfrecords import RecordFile
-from metseg.imaging.case import Case, load_mask
+from metseg.imaging.case import load_mask, read_case
 from metseg.imaging.preprocessing.resize import unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.progress import track
@@ -82,7 +82,7 @@ def judge_heads(
         slices = all_slices(record, specification.context_slices)
         answers = together.predict(slices, batch_size=INFERENCE_BLOCK, verbose=0)
         truth = np.asarray(load_mask(folder)) > 0
-        spacing = Case.read(folder).geometry.spacing
+        spacing = read_case(folder).geometry.spacing
         for name, square in answers.items():
             probability = unfit_slices(square[..., 0], truth.shape[1], truth.shape[2])
             grids[name].setdefault(entry.patient, []).append(score_settings(probability, truth, spacing))

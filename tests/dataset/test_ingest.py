@@ -15,7 +15,7 @@ from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.version import data_version
 from metseg.errors import DataError, UsageError
-from metseg.imaging.case import Case, load_image, load_mask
+from metseg.imaging.case import load_image, load_mask, read_case
 from tests.dataset.cohorts import brats_case, brats_cohort, picture_pair
 
 
@@ -32,7 +32,7 @@ def test_cases_manifest_and_statistics_agree(tmp_path: Path) -> None:
     assert (entry.slices, entry.height, entry.width, entry.spacing) == (6, 8, 9, (2.0, 1.0, 1.0))
     assert (entry.lesion_voxels, entry.lesion_slices) == (2, 1)
     folder = tmp_path / "out" / "cases" / entry.case
-    case, image, mask = Case.read(folder), load_image(folder), load_mask(folder)
+    case, image, mask = read_case(folder), load_image(folder), load_mask(folder)
     assert image.shape == (6, 8, 9, 3) and mask.shape == (6, 8, 9) and int(mask.sum()) == 2
     assert case.slice_names == ("0", "1", "2", "3", "4", "5")
     rows = pandas.read_parquet(tmp_path / "out" / "statistics.parquet")

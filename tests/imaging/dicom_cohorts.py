@@ -14,6 +14,11 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
 
+from metseg.imaging.dicom.series import DicomOriginal
+from metseg.imaging.dicom.study import find_studies, read_channels
+from metseg.imaging.geometry import Geometry
+from metseg.pseudonyms import Pseudonyms
+
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 TIMES = {
@@ -50,6 +55,14 @@ def head(seed: int, size: int = 48, planes: int = 6) -> tuple[NDArray[np.uint16]
     mask = np.zeros((planes, size, size), np.uint8)
     mask[2:4, centre - 5 : centre, centre : centre + 6 + seed % 3] = 1
     return (image + 400 * mask.astype(np.int64)).astype(np.uint16), mask
+
+
+def read_one_series(folder: Path, pseudonyms: Pseudonyms) -> tuple[NDArray[np.generic], Geometry, DicomOriginal]:
+    """Read the only series of the only study in a folder: canonical voxels, their geometry, the planes."""
+    (study,) = find_studies(folder, pseudonyms).studies
+    (series,) = study.series
+    read = read_channels(study.case, [series], pseudonyms)
+    return read.image[..., 0], read.geometry, read.original
 
 
 def write_series(

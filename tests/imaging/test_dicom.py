@@ -30,13 +30,14 @@ from metseg.imaging.dicom.geometry import grid_of, planes_of
 from metseg.imaging.dicom.headers import scan
 from metseg.imaging.dicom.mask_reader import polygon, read_mask
 from metseg.imaging.dicom.sequences import Acquisition, channel_of
-from metseg.imaging.dicom.series import mask_on_planes, read_dicom_series
+from metseg.imaging.dicom.series import mask_on_planes
 from metseg.imaging.layouts import recognise
 from metseg.pseudonyms import Pseudonyms
 from tests.imaging.dicom_cohorts import (
     SAGITTAL,
     Study,
     head,
+    read_one_series,
     volume,
     write_segmentation,
     write_series,
@@ -61,7 +62,7 @@ def itk_in_lps(folder: Path) -> SimpleITK.Image:
 @pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, 1, 0), SAGITTAL, OBLIQUE], ids=str)
 def test_voxels_and_places_are_those_of_simpleitk(tmp_path: Path, orientation: tuple[float, ...]) -> None:
     write_series(tmp_path, Study(), volume(1), orientation=orientation, spacing=(3.25, 0.9, 0.7))
-    array, geometry, original = read_dicom_series(tmp_path, KEY)
+    array, geometry, original = read_one_series(tmp_path, KEY)
     expected = itk_in_lps(tmp_path)
     np.testing.assert_array_equal(array, SimpleITK.GetArrayFromImage(expected))
     np.testing.assert_allclose(geometry.spacing, expected.GetSpacing()[::-1], rtol=1e-5)
@@ -82,7 +83,7 @@ def test_files_are_found_whatever_their_names(tmp_path: Path) -> None:
     (tmp_path / "DEEP").rename(tmp_path / "sub" / "deeper" / "x")
     (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM and nothing that can be read")
     (tmp_path / "notes.txt").write_text("none of DICOM")
-    np.testing.assert_array_equal(read_dicom_series(tmp_path, KEY)[0], pixels)
+    np.testing.assert_array_equal(read_one_series(tmp_path, KEY)[0], pixels)
     assert scan(tmp_path, KEY).passed_over == 1
     assert recognise(tmp_path).name == "dicom"
 
@@ -96,7 +97,7 @@ def test_rescaling_is_applied_slice_by_slice(tmp_path: Path) -> None:
         dataset.SeriesInstanceUID, dataset.ImagePositionPatient = "1.2.5", [0, 0, 4.0 * number]
         dataset.RescaleSlope, dataset.RescaleIntercept = 0.5 + number, -3
         dataset.save_as(tmp_path / f"i{number}")
-    array, _, _ = read_dicom_series(tmp_path, KEY)
+    array, _, _ = read_one_series(tmp_path, KEY)
     assert array.dtype == np.float32
     for number in range(6):
         np.testing.assert_allclose(array[number], pixels[number] * (0.5 + number) - 3)
@@ -113,7 +114,7 @@ BROKEN_STACKS: list[tuple[list[float], str]] = [
 def test_gaps_and_copies_are_named(tmp_path: Path, heights: list[float], said: str) -> None:
     write_series(tmp_path, Study(), volume(4), heights=heights)
     with pytest.raises(DataError, match=said) as refused:
-        read_dicom_series(tmp_path, KEY)
+        read_one_series(tmp_path, KEY)
     assert "series-" in str(refused.value)
 
 
@@ -122,17 +123,17 @@ def test_a_tilted_stack_and_a_localiser_are_refused(tmp_path: Path) -> None:
         dataset.ImagePositionPatient = [0.5 * number, 0, 5.0 * number]
         dataset.save_as(tmp_path / "tilt" / f"IM{(number * 3 + 1) % 101:04d}")
     with pytest.raises(DataError, match="sheared"):
-        read_dicom_series(tmp_path / "tilt", KEY)
+        read_one_series(tmp_path / "tilt", KEY)
     first = write_series(tmp_path / "loc", Study(), volume(5, (1, 8, 8)), names=["a"])[0]
     first.ImageOrientationPatient, first.SOPInstanceUID = list(SAGITTAL), generate_uid()
     first.save_as(tmp_path / "loc" / "b")
     with pytest.raises(DataError, match="not parallel"):
-        read_dicom_series(tmp_path / "loc", KEY)
+        read_one_series(tmp_path / "loc", KEY)
 
 
 def test_rounded_positions_are_no_gap(tmp_path: Path) -> None:
     write_series(tmp_path, Study(), volume(6), heights=[0, 5.01, 10.02, 14.99, 20, 25])
-    assert read_dicom_series(tmp_path, KEY)[1].spacing[0] == pytest.approx(5.0)
+    assert read_one_series(tmp_path, KEY)[1].spacing[0] == pytest.approx(5.0)
 
 
 def compress(path: Path, compressor: str) -> None:
@@ -164,7 +165,7 @@ def test_lossless_compression_is_undone(tmp_path: Path, syntax: pydicom.uid.UID)
             dataset.compress(syntax)
             dataset.save_as(path)
         assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
-    np.testing.assert_array_equal(read_dicom_series(tmp_path, KEY)[0], pixels)
+    np.testing.assert_array_equal(read_one_series(tmp_path, KEY)[0], pixels)
     assert locale.getencoding().lower() == "utf-8"
 
 
@@ -177,7 +178,7 @@ def test_lossless_jpeg_is_read_by_gdcm_with_its_rescaling(tmp_path: Path) -> Non
         assert dataset.file_meta.TransferSyntaxUID == JPEGLosslessSV1
         dataset.RescaleSlope, dataset.RescaleIntercept = 2, -7
         dataset.save_as(path)
-    np.testing.assert_array_equal(read_dicom_series(tmp_path, KEY)[0], pixels.astype(np.float64) * 2 - 7)
+    np.testing.assert_array_equal(read_one_series(tmp_path, KEY)[0], pixels.astype(np.float64) * 2 - 7)
     assert locale.getencoding().lower() == "utf-8"
 
 
@@ -189,7 +190,7 @@ def test_a_coding_that_nothing_here_reads_is_refused_by_name(tmp_path: Path) -> 
         dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
         dataset.save_as(path)
     with pytest.raises(DataError, match=r"High-Throughput JPEG 2000.*1\.2\.840\.10008\.1\.2\.4\.201.*gdcmconv"):
-        read_dicom_series(tmp_path, KEY)
+        read_one_series(tmp_path, KEY)
 
 
 def test_a_multi_frame_file_is_read_as_its_single_frames_are(tmp_path: Path) -> None:
@@ -212,8 +213,8 @@ def test_a_multi_frame_file_is_read_as_its_single_frames_are(tmp_path: Path) -> 
     enhanced.PixelData = b"".join(image.PixelData for image in backwards)
     (tmp_path / "multi").mkdir()
     enhanced.save_as(tmp_path / "multi" / "x")
-    array, geometry, original = read_dicom_series(tmp_path / "multi", KEY)
-    plain, expected, _ = read_dicom_series(tmp_path / "single", KEY)
+    array, geometry, original = read_one_series(tmp_path / "multi", KEY)
+    plain, expected, _ = read_one_series(tmp_path / "single", KEY)
     np.testing.assert_array_equal(array, plain * 3.0 + 1)
     assert geometry == expected and original.frames == (5, 4, 3, 2, 1, 0)
 
@@ -225,7 +226,7 @@ def test_a_broken_file_is_refused_without_its_path(tmp_path: Path) -> None:
     for cut in (len(content) - 40, 700, 140):
         path.write_bytes(content[:cut])
         with pytest.raises(DataError, match="file-") as refused:
-            read_dicom_series(tmp_path, KEY)
+            read_one_series(tmp_path, KEY)
         assert "Doe" not in str(refused.value)
         assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
@@ -307,7 +308,7 @@ def test_a_header_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path
     for path in tmp_path.glob("IM0*"):
         path.unlink()
     with pytest.raises(DataError, match=r"claims 1 frames of 8000×8000 pixels, 128000000 bytes, and the file has 4?"):
-        read_dicom_series(tmp_path, KEY)
+        read_one_series(tmp_path, KEY)
 
 
 def test_a_deflated_file_is_read_and_a_bomb_refused(tmp_path: Path) -> None:
@@ -317,7 +318,7 @@ def test_a_deflated_file_is_read_and_a_bomb_refused(tmp_path: Path) -> None:
         dataset.save_as(tmp_path / f"D{number}", enforce_file_format=True)
     for path in tmp_path.glob("IM*"):
         path.unlink()
-    np.testing.assert_array_equal(read_dicom_series(tmp_path, KEY)[0], pixels)
+    np.testing.assert_array_equal(read_one_series(tmp_path, KEY)[0], pixels)
     whole = (tmp_path / "D0").read_bytes()
     start = 144 + int.from_bytes(whole[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
@@ -328,4 +329,4 @@ def test_a_deflated_file_is_read_and_a_bomb_refused(tmp_path: Path) -> None:
     )
     (tmp_path / "D0").write_bytes(whole[:start] + bomb)
     with pytest.raises(DataError, match="200 times its size"):
-        read_dicom_series(tmp_path, KEY)
+        read_one_series(tmp_path, KEY)

@@ -157,7 +157,7 @@ def test_channels_on_different_grids_are_refused_with_both(tmp_path: Path) -> No
     first = write_series(tmp_path / "a", study, image)
     write_series(tmp_path / "b", study, image, channel="t2f", spacing=(5.0, 0.9, 0.8))
     write_segmentation(tmp_path / "seg", first, mask[..., None])
-    with pytest.raises(DataError, match=r"0\.700 mm.*0\.800 mm"):
+    with pytest.raises(DataError, match=r"0\.7 mm.*0\.8 mm"):
         opened(tmp_path).cases[0].load()
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metseg.errors import DataError
-from metseg.imaging.io import mask_suffix, read_image, read_nifti, read_picture, write_mask_like
+from metseg.imaging.io import mask_suffix, read_image, write_mask_like
+from metseg.imaging.io.pictures import read_picture
 
 SHAPE = (4, 5, 6)
 SPACING = (0.5, 1.25, 3.0)
@@ -51,7 +52,7 @@ def test_every_voxel_stays_where_it_lies_in_the_patient(
     tmp_path: Path, order: tuple[int, ...], signs: tuple[int, ...]
 ) -> None:
     affine = oblique(order, signs)
-    volume = read_nifti(save(tmp_path / "v.nii", counting(), affine))
+    volume = read_image(save(tmp_path / "v.nii", counting(), affine))
     canonical = np.array(volume.geometry.affine)
     for s, r, c in np.ndindex(volume.array.shape):
         i, j, k = np.unravel_index(int(volume.array[s, r, c]), SHAPE)
@@ -109,7 +110,7 @@ def test_scaled_voxels_are_what_nibabel_reads(tmp_path: Path, kind: type, endian
     image = kind(counting(), np.diag([-1.0, -1, 1, 1]), header)
     image.header.set_slope_inter(0.25, -3.0)
     nibabel.save(image, tmp_path / "v.nii")
-    volume = read_nifti(tmp_path / "v.nii")
+    volume = read_image(tmp_path / "v.nii")
     assert volume.array.dtype == np.float32
     expected = nibabel.load(tmp_path / "v.nii").get_fdata().transpose(2, 1, 0)
     np.testing.assert_allclose(volume.array, expected, rtol=1e-6)
@@ -121,7 +122,7 @@ def test_integers_keep_their_dtype_in_native_order(tmp_path: Path) -> None:
     header = nibabel.Nifti1Header(endianness=">")
     header.set_data_dtype(">i2")
     nibabel.save(nibabel.Nifti1Image(counting(), np.eye(4), header), tmp_path / "v.nii")
-    assert read_nifti(tmp_path / "v.nii").array.dtype == np.dtype("=i2")
+    assert read_image(tmp_path / "v.nii").array.dtype == np.dtype("=i2")
 
 
 def break_dimensions(path: Path, extent: int) -> None:
@@ -203,7 +204,7 @@ def test_broken_volumes_are_named_and_explained(tmp_path: Path, case: str, said:
     path = tmp_path / ("v.nii.gz" if "gz" in case else "v.nii")
     broken(case, path)
     with pytest.raises(DataError, match=said) as caught:
-        read_nifti(path)
+        read_image(path)
     assert str(path) in str(caught.value)
 
 
@@ -212,8 +213,8 @@ def test_values_that_are_no_numbers_are_counted_and_placed(tmp_path: Path) -> No
     data[1, 2, 3], data[0, 0, 5] = np.nan, np.inf
     path = save(tmp_path / "v.nii", data, np.diag([-1.0, -1, 1, 1]))
     with pytest.raises(DataError, match=r"v\.nii: 2 of 120 values .* first at \(3, 2, 1\)"):
-        read_nifti(path)
-    assert np.isnan(read_nifti(path, finite=False).array).sum() == 1
+        read_image(path)
+    assert np.isnan(read_image(path, finite=False).array).sum() == 1
 
 
 def test_mask_of_another_size_is_refused(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_pictures_keep_their_values(
     tmp_path: Path, name: str, image: Image.Image, expected: NDArray[np.generic]
 ) -> None:
     image.save(tmp_path / name)
-    array = read_picture(tmp_path / name).array
+    array = read_picture(tmp_path / name)
     assert array.dtype == expected.dtype
     np.testing.assert_array_equal(array, expected)
 
@@ -271,7 +272,7 @@ def test_tiff_keeps_values_of_every_type(tmp_path: Path, dtype: str) -> None:
     extremes = [0, 1, 1.5, -2.5e30] if kind.kind == "f" else [np.iinfo(kind).min, 0, 1, np.iinfo(kind).max]
     plane = np.array([extremes, extremes[::-1]], kind)
     cv2.imwrite(str(tmp_path / "x.tif"), plane)
-    np.testing.assert_array_equal(read_picture(tmp_path / "x.tif").array, plane)
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.tif"), plane)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

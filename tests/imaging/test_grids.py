@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.grids import describe_grid, require_same_grid, resample_mask, same_grid
-from metseg.imaging.io import mask_suffix, read_image, read_volume, write_mask_like
+from metseg.imaging.geometry import Geometry, describe_grid, require_same_grid, resample_mask, same_grid
+from metseg.imaging.io import mask_suffix, read_image, write_mask_like
 
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -112,12 +111,12 @@ def test_resampled_masks_are_those_of_simpleitk(seed: int) -> None:
             shape = rng.integers(4, 12, 3)
             affine[:3, 3] = -affine[:3, :3] @ (shape / 2) + rng.uniform(-1, 1, 3)
             write_nrrd(path, rng.integers(0, 2, shape, dtype=np.uint8), affine, False)
-        mask, image = read_volume(mask_path), read_volume(image_path)
+        mask, image = read_image(mask_path), read_image(image_path)
         expected_there = SimpleITK.Resample(
             SimpleITK.ReadImage(mask_path), SimpleITK.ReadImage(image_path), interpolator=SimpleITK.sitkNearestNeighbor
         )
         SimpleITK.WriteImage(expected_there, Path(folder) / "expected.nrrd")
-        expected = read_volume(Path(folder) / "expected.nrrd").array
+        expected = read_image(Path(folder) / "expected.nrrd").array
     found = resample_mask(mask.array.astype(np.uint8), mask.geometry, image.array.shape, image.geometry)
     np.testing.assert_array_equal(found, expected)
 

@@ -308,10 +308,10 @@ def test_real_jpeg_cohort_needs_no_flags(shared_data: Path) -> None:
 
 
 def test_real_volumes_are_turned_to_canonical_axes(shared_data: Path) -> None:
-    from metseg.imaging.io import read_nifti
+    from metseg.imaging.io import read_image
 
     path = shared_data / "bratsmet-nifti-unlabelled" / "BraTS-MET-00110-000-t1c.nii.gz"
-    volume = read_nifti(path)
+    volume = read_image(path)
     assert volume.array.shape == (155, 240, 240)
     assert volume.geometry.spacing == pytest.approx((1.0, 1.0, 1.0))
     turned = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()

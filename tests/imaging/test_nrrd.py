@@ -11,8 +11,8 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.io import bare_stem, mask_suffix, read_image, read_nrrd, write_mask_like
-from metseg.imaging.layouts.case_folders import MASK
+from metseg.imaging.channel_names import is_lesion_mask
+from metseg.imaging.io import bare_stem, mask_suffix, read_image, write_mask_like
 from metseg.serving.client.inputs import group_files, image_files, read_case
 
 HEADER = "NRRD0004\ntype: {type}\ndimension: 3\nsizes: 4 3 2\nendian: {endian}\nencoding: {encoding}\n{more}\n"
@@ -35,7 +35,7 @@ def write(
 def test_every_type_keeps_its_values(tmp_path: Path, dtype: str, packed: bool) -> None:
     data = (counting() * 3).astype(dtype)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(data), tmp_path / "v.nrrd", useCompression=packed)
-    array = read_nrrd(tmp_path / "v.nrrd").array
+    array = read_image(tmp_path / "v.nrrd").array
     assert array.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(array, data)
 
@@ -59,7 +59,7 @@ def test_detached_headers_are_read_with_the_file_beside_them(tmp_path: Path) -> 
 def test_voxels_elsewhere_are_not_followed(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "v.nhdr", b"", more=f"data file: {name}\n")
     with pytest.raises(DataError, match="one file beside the header"):
-        read_nrrd(path)
+        read_image(path)
 
 
 def test_byte_order_and_spaces_are_those_of_the_header(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_byte_order_and_spaces_are_those_of_the_header(tmp_path: Path) -> None:
     for space, sign in {"left-posterior-superior": (1, 1), "RAS": (-1, -1), "left-anterior-superior": (1, -1)}.items():
         more = f"space: {space}\n{directions}"
         path = write(tmp_path / "v.nrrd", counting().astype(">i2").tobytes(), endian="big", more=more)
-        volume = read_nrrd(path)
+        volume = read_image(path)
         first = np.array(volume.geometry.affine) @ [*np.argwhere(volume.array == 0)[0][::-1], 1]
         np.testing.assert_allclose(first[:3], [sign[0] * 10, sign[1] * 20, 30])
         other = SimpleITK.ReadImage(path)
@@ -76,14 +76,14 @@ def test_byte_order_and_spaces_are_those_of_the_header(tmp_path: Path) -> None:
 
 def test_units_of_space_become_millimetres(tmp_path: Path) -> None:
     more = 'space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,2)\nspace units: "um" "um" "um"\n'
-    volume = read_nrrd(write(tmp_path / "v.nrrd", counting().tobytes(), more=more))
+    volume = read_image(write(tmp_path / "v.nrrd", counting().tobytes(), more=more))
     np.testing.assert_allclose(volume.geometry.spacing, (0.002, 0.001, 0.001))
 
 
 def test_without_directions_the_spacings_stand_and_without_both_nothing_is_known(tmp_path: Path) -> None:
-    given = read_nrrd(write(tmp_path / "v.nrrd", counting().tobytes(), more="spacings: 0.5 0.6 2\n"))
+    given = read_image(write(tmp_path / "v.nrrd", counting().tobytes(), more="spacings: 0.5 0.6 2\n"))
     assert (given.geometry.spacing, given.geometry.spacing_known) == ((2.0, 0.6, 0.5), True)
-    none = read_nrrd(write(tmp_path / "v.nrrd", counting().tobytes()))
+    none = read_image(write(tmp_path / "v.nrrd", counting().tobytes()))
     assert (none.geometry.spacing, none.geometry.spacing_known) == ((1.0, 1.0, 1.0), False)
 
 
@@ -107,13 +107,13 @@ def test_segmentations_as_slicer_writes_them_are_read_where_they_hold_one_layer(
     layer = (counting() % 2).astype(np.uint8)
     path = tmp_path / "p1.seg.nrrd"
     path.write_bytes(head.format(layers=1).encode() + gzip.compress(layer.tobytes()))
-    volume = read_nrrd(path)
+    volume = read_image(path)
     np.testing.assert_array_equal(volume.array, layer)
     assert volume.geometry.spacing == (3.0, 0.5, 0.5)
-    assert bare_stem(path) == "p1.seg" and MASK.fullmatch("seg") and MASK.fullmatch("Segmentation.seg")
+    assert bare_stem(path) == "p1.seg" and is_lesion_mask("seg") and is_lesion_mask("Segmentation.seg")
     path.write_bytes(head.format(layers=2).encode() + gzip.compress(np.repeat(layer, 2).tobytes()))
     with pytest.raises(DataError, match="sizes 2 4 3 2, more than one value"):
-        read_nrrd(path)
+        read_image(path)
 
 
 def test_mask_carries_no_free_text_of_its_input(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_headers_that_cannot_be_meant_are_named(tmp_path: Path, arguments: dict[str, str], said: str) -> None:
     path = write(tmp_path / "v.nrrd", counting().tobytes(), **arguments)
     with pytest.raises(DataError, match=said) as caught:
-        read_nrrd(path)
+        read_image(path)
     assert str(path) in str(caught.value)
 
 
@@ -169,7 +169,7 @@ def test_streams_longer_or_shorter_than_announced_are_refused(tmp_path: Path) ->
     whole = counting().tobytes()
     for content, said in ((whole[:-1], "truncated"), (whole + bytes(5000), "more than")):
         with pytest.raises(DataError, match=said):
-            read_nrrd(write(tmp_path / "v.nrrd", content))
+            read_image(write(tmp_path / "v.nrrd", content))
         with pytest.raises(DataError, match=said):
-            read_nrrd(write(tmp_path / "v.nrrd", gzip.compress(content), encoding="gzip"))
-    np.testing.assert_array_equal(read_nrrd(write(tmp_path / "v.nrrd", whole + bytes(464))).array, counting())
+            read_image(write(tmp_path / "v.nrrd", gzip.compress(content), encoding="gzip"))
+    np.testing.assert_array_equal(read_image(write(tmp_path / "v.nrrd", whole + bytes(464))).array, counting())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metseg.imaging.io.nifti import read_nifti
+from metseg.imaging.io import read_image
 from metseg.imaging.skull import looks_skull_stripped
 from metseg.phantom import generate_cohort
 
@@ -50,13 +50,13 @@ def test_phantoms_wear_their_skulls(tmp_path: Path) -> None:
     cases = [path for path in sorted(tmp_path.iterdir()) if path.is_dir()]
     for case in cases:
         names = [f"{case.name}-{channel}.nii" for channel in ("t1n", "t2f", "t1c")]
-        image = np.stack([read_nifti(case / name).array for name in names], axis=-1)
+        image = np.stack([read_image(case / name).array for name in names], axis=-1)
         assert not looks_skull_stripped(image), case.name
 
 
 def test_a_real_stripped_head_looks_so_in_every_channel(shared_data: Path) -> None:
     for path in sorted((shared_data / "bratsmet-nifti-unlabelled").glob("*.nii.gz")):
-        assert looks_skull_stripped(read_nifti(path).array[..., None]), path.name
+        assert looks_skull_stripped(read_image(path).array[..., None]), path.name
 
 
 def test_real_stripped_pictures_look_so(shared_data: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from metseg.dataset.ingest import ingest
 from metseg.errors import DataError, UsageError
 from metseg.imaging.layouts import LayoutOptions, open_cohort, recognise
-from metseg.imaging.layouts.names import patient_and_timepoint
+from metseg.imaging.layouts.base import patient_and_timepoint
 from tests.dataset.cohorts import blob, brats_case, picture, picture_pair
 
 SHAPE = (4, 5, 6)
@@ -202,7 +202,7 @@ def test_channels_that_not_every_case_has_are_left_out_and_named(tmp_path: Path)
     assert cohort.channels == ("t1c",)
     assert cohort.notes == (
         "channels adc, t2f are not there in every case and were left out",
-        "1 folders hold no volumes and were passed over: empty",
+        "1 folders are no cases and were passed over: empty",
     )
     with pytest.raises(DataError, match="p2 lacks the channel t2f"):
         open_cohort(tmp_path, options=LayoutOptions(channels=("t2f",)))
@@ -212,7 +212,7 @@ def test_a_brain_mask_is_no_lesion_mask_and_two_masks_are_refused(tmp_path: Path
     case_folder(tmp_path, "p1", ("t1c", "brain_mask"), 1)
     assert open_cohort(tmp_path).channels == ("brain_mask", "t1c")
     volume(tmp_path / "p1" / "seg.nii", mask(1))
-    with pytest.raises(DataError, match=r"mask\.nii\.gz and seg\.nii are all named as masks"):
+    with pytest.raises(DataError, match=r"seg\.nii: mask\.nii\.gz holds the same \(seg\)"):
         open_cohort(tmp_path)
 
 

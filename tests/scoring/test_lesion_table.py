@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from metseg.imaging.case import Geometry
 from metseg.imaging.contours import slices_to_show, write_outlines
+from metseg.imaging.geometry import Geometry
 from metseg.scoring.lesion_table import lesion_table
 
 # Columns run towards +x (left), rows towards +y, slices towards +z; the origin is off zero.

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from metseg.errors import DataError, UsageError
-from metseg.serving.client.batch_predict import PredictCase, bare_name, group_files, read_case
+from metseg.imaging.io import bare_stem
+from metseg.serving.client.inputs import PredictCase, group_files, read_case
 
 WANTED = ("t1n", "t2f", "t1c")
 
@@ -49,8 +50,8 @@ def test_no_channel_among_the_names_is_said():
 @pytest.mark.parametrize(
     ("name", "bare"), [("a-t1c.nii.gz", "a-t1c"), ("b.nii", "b"), ("x.y_3.tif", "x.y_3"), ("c.JPG", "c")]
 )
-def test_bare_name(name, bare):
-    assert bare_name(Path(name)) == bare
+def test_bare_stem(name, bare):
+    assert bare_stem(Path(name)) == bare
 
 
 def write(path: Path, shape: tuple[int, int, int], shift: float = 0.0) -> Path:

@@ -20,7 +20,7 @@ from components.preprocess.step import preprocess
 from components.train.step import train
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json
-from metseg.imaging.case import Case, load_image, load_mask
+from metseg.imaging.case import load_image, load_mask, read_case
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.phantom import generate_cohort
 from metseg.scoring.operating_point import choose
@@ -121,7 +121,7 @@ def test_every_head_is_judged_as_its_own_network_would_be(nested, workspace, nam
     cases = [workspace / "cohort" / "cases" / entry.case for entry in entries]
     answers = [independent_probability(network, np.asarray(load_image(case)), specification) for case in cases]
     point = choose(
-        [(a, load_mask(c) > 0, Case.read(c).geometry.spacing) for a, c in zip(answers, cases, strict=True)],
+        [(a, load_mask(c) > 0, read_case(c).geometry.spacing) for a, c in zip(answers, cases, strict=True)],
         [entry.patient for entry in entries],
     )
     assert (row["threshold"], row["minimum_volume_mm3"]) == (point.threshold, point.minimum_volume_mm3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metseg.dataset.image_statistics import head_hulls, slice_statistics, tilt_degrees
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import volume_window
 

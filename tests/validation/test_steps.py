@@ -12,7 +12,8 @@ from components.register.step import keep_reference
 from components.validate.step import validate
 from metseg.errors import ValidationFailed
 from metseg.files import read_json
-from metseg.imaging.case import Case, Geometry
+from metseg.imaging.case import Case, write_case
+from metseg.imaging.geometry import Geometry
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
 from metseg.validation.reference_statistics import describe
@@ -42,7 +43,7 @@ def write_cohort(folder: Path, of: Images) -> Path:
     rows.to_parquet(folder / "statistics.parquet", index=False)
     for entry in manifest.cases:
         case = Case(entry.case, entry.patient, CHANNELS, Geometry.unknown(), ("0", "1", "2", "3"), ())
-        case.write(folder / "cases" / entry.case, of[entry.case], np.zeros(SHAPE[:3], np.uint8))
+        write_case(folder / "cases" / entry.case, case, of[entry.case], np.zeros(SHAPE[:3], np.uint8))
     return folder
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from metseg.dataset.archives import inside
 from metseg.dataset.disk_space import require_room
-from metseg.dataset.version import HashTable, data_files, file_md5
+from metseg.dataset.version import HashTable, file_md5
 from metseg.errors import DataError
+from metseg.files import data_files
 from metseg.progress import Progress
 from metseg.retry_deadline import patience
 

@@ -14,8 +14,9 @@ from typing import Any
 from metseg.dataset.cache import DataCache
 from metseg.dataset.references.downloads import RemoteFile, WrongContent, attempts, fetch
 from metseg.dataset.references.syntax import S3Archive, S3Prefix
-from metseg.dataset.version import PASSED_OVER, HashTable
+from metseg.dataset.version import HashTable
 from metseg.errors import DataError
+from metseg.files import VERSION_CONTROL
 from metseg.retry_deadline import away, hopeless, patience
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -181,7 +182,7 @@ def _listing(client: Any, reference: S3Prefix, where: str) -> list[_Object]:
     objects = [
         entry
         for entry in found
-        if not entry.key.endswith("/") and not set(entry.key[len(prefix) :].split("/")) & set(PASSED_OVER)
+        if not entry.key.endswith("/") and not set(entry.key[len(prefix) :].split("/")) & set(VERSION_CONTROL)
     ]
     if not objects:
         raise DataError(f"{where}: there is no object below it. Name the prefix that holds the images and masks.")

@@ -1,8 +1,8 @@
-"""De-identified copies of DICOM files, after the basic profile of DICOM PS3.15 Annex E.
+"""De-identification of DICOM files by the basic profile of DICOM PS3.15 Annex E.
 
-dicom-anonymizer holds the profile as a table, attribute by attribute. It applies it to the top of a file alone, draws
-UIDs at random and leaves free text that the table does not name; so the table is walked here, through every sequence,
-with UIDs that depend on the key, and what may hold text and is not known to be harmless goes.
+dicom-anonymizer has the profile as a table of attributes. It applies the table to the top level of a file only, draws
+UIDs at random and keeps free text outside the table. So the table is applied here to every sequence, with UIDs that
+depend on the key, and free text is removed unless it is known to be harmless.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HARMLESS = {
     "Manufacturer", "ManufacturerModelName", "CodeValue", "CodeMeaning", "CodingSchemeDesignator",
     "CodingSchemeVersion",
 }  # fmt: skip
-"""Attributes of these kinds that stay though the profile's table does not name them."""
+"""Attributes of free text outside the profile's table that are retained."""
 
 _GROUPS_GONE = (0x0400, 0x4008, 0xFFFC)
 """Signatures and MACs, results, trailing padding."""
@@ -45,18 +45,18 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
     """Write a de-identified copy of the MR images, SEG and RTSTRUCT files under `source` to `target`.
 
     Files are written to `target/<patient>/<study>/<series>/<instance>.dcm`, every part of it a pseudonym; all of them
-    or none. Anything else under `source` is left out.
+    or none. Other files are left out.
 
     Args:
         source: folder of DICOM files, in any arrangement.
         target: folder to write, absent or empty.
-        pseudonyms: those of the environment where none are given.
+        pseudonyms: those of the environment by default.
 
     Returns:
         The number of files written.
 
     Raises:
-        UsageError: `source` is no folder, or `target` holds something.
+        UsageError: `source` is no folder, or `target` is not empty.
         DataError: a file is broken or has text burned into its pixels; nothing is written then.
     """
     if not source.is_dir():
@@ -84,11 +84,11 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
 
 
 def find_file(source: Path, handle: str, pseudonyms: Pseudonyms | None = None) -> Path:
-    """The file under `source` that a message called `handle`; a `UsageError` where there is none."""
+    """Return the file under `source` with the handle of a message; raise a `UsageError` if there is none."""
     path = find_handle(source, handle, pseudonyms or Pseudonyms.from_environment())
     if path is None:
         raise UsageError(
-            f"{source}: no file in it is called {handle}. Name the folder that the message was about, and use the same "
+            f"{source}: no file in it has the handle {handle}. Name the folder of the message, and use the same "
             "key (METSEG_PSEUDONYM_KEY, or the one in the state folder)."
         )
     return path
@@ -100,9 +100,9 @@ def _place(header: Header, instance: str, names: Pseudonyms) -> Path:
 
 
 def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None:
-    """Take from a file's content, in place, what the basic profile takes.
+    """Apply the basic profile to a file's content, in place.
 
-    Kept beyond the profile is what the pipeline needs and what names nobody: the patient's pseudonym as PatientID and
+    Retained beyond the profile are the pipeline's needs, which identify no patient: the pseudonym as PatientID and
     PatientName, and the channel (`t1c`) as SeriesDescription.
     """
     _clean(dataset, pseudonyms)
@@ -123,7 +123,7 @@ def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None
 
 
 def _clean(dataset: Dataset, pseudonyms: Pseudonyms) -> None:
-    """Apply the profile to a dataset and, through its sequences, to all within it."""
+    """Apply the profile to a dataset and, recursively, to its sequences."""
     rules = profile()
     for element in list(dataset):
         action = "gone" if _always_goes(element) else rules.get(element.tag, "")
@@ -142,7 +142,7 @@ def _clean(dataset: Dataset, pseudonyms: Pseudonyms) -> None:
 
 
 def _name_regions(dataset: Dataset) -> None:
-    """Give a segment or an ROI the name it must have, in place of the free text that went."""
+    """Set the required name of a segment or an ROI, whose free text was removed."""
     if "SegmentNumber" in dataset:
         dataset.SegmentLabel = f"Segment {dataset.SegmentNumber}"
         if dataset.get("SegmentAlgorithmType", "MANUAL") != "MANUAL":
@@ -164,7 +164,7 @@ def _uids(value: Any, pseudonyms: Pseudonyms) -> Any:
 
 
 def _blank(dataset: Dataset, element: DataElement, *, dummy: bool) -> None:
-    """Replace a value by the library's dummy of its kind where one must be there and was, else by nothing."""
+    """Replace a required value by the library's dummy of its kind, any other by nothing."""
     from dicomanonymizer.simpledicomanonymizer import replace_element  # type: ignore[import-untyped]
 
     if element.VR == "SQ" and dummy:
@@ -179,10 +179,10 @@ def _blank(dataset: Dataset, element: DataElement, *, dummy: bool) -> None:
 
 @cache
 def profile() -> Mapping[int, str]:
-    """What the basic profile does with each attribute: `gone`, `empty`, `dummy` or `uid`, by tag.
+    """Return the basic profile's action by tag: `gone`, `empty`, `dummy` or `uid`.
 
-    From dicom-anonymizer's table of PS3.15 table E.1-1. Where the table leaves a choice (X/Z/D), an attribute that may
-    be missing goes, but for those that an image needs to be read.
+    From dicom-anonymizer's table of PS3.15 table E.1-1. If the table leaves a choice (X/Z/D), an optional attribute is
+    removed, unless an image needs it to be read.
     """
     from dicomanonymizer import simpledicomanonymizer as library  # type: ignore[import-untyped]
 

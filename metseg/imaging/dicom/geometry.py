@@ -1,4 +1,4 @@
-"""Where DICOM planes lie in the patient, and the regular grid that the planes of a series make up.
+"""Positions of DICOM planes in the patient, and the regular grid of the planes of a series.
 
 Positions are LPS+ millimetres; the equations are PS3.3 C.7.6.2.1.1.
 """
@@ -6,6 +6,7 @@ Positions are LPS+ millimetres; the equations are PS3.3 C.7.6.2.1.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,15 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.orientation import geometry_of, to_canonical
+from metseg.imaging.geometry import Geometry, describe_grid, same_grid, to_canonical
 
 SAME_DIRECTION = 1e-3
 SAME_SPACING = 1e-3
 UNEVEN = 0.1
-"""Share of the slice distance by which one step may differ: scanners round positions."""
+"""Tolerance of one step, as a share of the slice distance: scanners round positions."""
 
 MAX_VOXELS = 1 << 30
-"""Of a mask on a grid of its own: frames far apart may claim any number of planes between them."""
+"""Of a mask on its own grid: distant frames may imply any number of planes between them."""
 
 Place = tuple[float, float, float]
 
@@ -38,8 +38,7 @@ class Plane:
         spacing: mm between rows, then between columns.
         size: rows, columns.
         slope, intercept: value = stored · slope + intercept.
-        step: mm to the next plane, as a multi-frame header says it (SpacingBetweenSlices, else SliceThickness); 0 where
-            it says nothing.
+        step: mm to the next plane, from SpacingBetweenSlices or else SliceThickness; 0 if absent.
     """
 
     frame: int
@@ -58,7 +57,7 @@ class Plane:
 
     @property
     def height(self) -> float:
-        """Its place along the normal, mm."""
+        """Position along the normal, mm."""
         return float(np.dot(self.position, self.normal))
 
 
@@ -74,71 +73,47 @@ class Grid:
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
 
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """mm between planes, rows and columns."""
-        across, down, through = (float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
-        return through, down, across
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Position in the patient of an array with the axes of the grid."""
+        return Geometry.of_affine(self.affine)
 
     def describe(self) -> str:
-        """Its size, spacing, first voxel, and directions of columns, rows and planes, for a message."""
-        size, spacing = "×".join(map(str, self.shape)), "×".join(f"{length:.3f}" for length in self.spacing)
-        origin = ", ".join(f"{value:.2f}" for value in self.affine[:3, 3])
-        directions = (self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)).T
-        axes = " ".join(f"({', '.join(f'{round(float(one), 3) + 0.0:g}' for one in axis)})" for axis in directions)
-        return f"{size} voxels (planes, rows, columns) of {spacing} mm, the first at LPS ({origin}) mm, along {axes}"
-
-    def shift(self, other: Grid) -> float:
-        """Largest distance in mm between the same corner of both; infinite where the shapes differ."""
-        if self.shape != other.shape:
-            return float("inf")
-        planes, rows, columns = self.shape
-        corners = [(x, y, z, 1) for x in (0, columns - 1) for y in (0, rows - 1) for z in (0, planes - 1)]
-        return float(np.linalg.norm(((self.affine - other.affine) @ np.array(corners).T)[:3], axis=0).max())
+        """Return size, spacing, origin and directions as planes, rows, columns, for a message."""
+        return f"{describe_grid(self.shape, self.geometry)}, as planes×rows×columns in LPS"
 
     def same_as(self, other: Grid) -> bool:
-        """Whether both overlay each other to a tenth of a voxel."""
-        return self.shift(other) <= 0.1 * min(self.spacing)
+        """Return True if both overlay each other to a tenth of a voxel."""
+        return same_grid(self.shape, self.geometry, other.shape, other.geometry)
 
 
 def planes_of(dataset: Dataset) -> list[Plane]:
-    """Planes of an image or SEG file, single or multi-frame, in the order of its frames."""
-    size = int(dataset.Rows), int(dataset.Columns)
-    if "PerFrameFunctionalGroupsSequence" not in dataset:
-        return [
-            Plane(
-                frame=0,
-                position=_place(dataset.ImagePositionPatient),
-                orientation=_orientation(dataset.ImageOrientationPatient),
-                spacing=_pair(dataset.PixelSpacing),
-                size=size,
-                slope=_number(dataset.get("RescaleSlope"), 1.0),
-                intercept=_number(dataset.get("RescaleIntercept"), 0.0),
-            )
-        ]
+    """Return the planes of an image or SEG file, single or multi-frame, in the order of its frames."""
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or [None]
+    return [_plane(dataset, number, frame) for number, frame in enumerate(frames)]
+
+
+def _plane(dataset: Dataset, number: int, frame: Dataset | None) -> Plane:
+    """Return one plane; attributes of a multi-frame file are in functional groups, of the frame or shared by all."""
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    found = []
-    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        measures = _group(frame, shared, "PixelMeasuresSequence")
-        values = _group(frame, shared, "PixelValueTransformationSequence")
-        found.append(
-            Plane(
-                frame=number,
-                position=_place(_group(frame, shared, "PlanePositionSequence").ImagePositionPatient),
-                orientation=_orientation(_group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient),
-                spacing=_pair(measures.PixelSpacing),
-                size=size,
-                slope=_number(values.get("RescaleSlope"), 1.0),
-                intercept=_number(values.get("RescaleIntercept"), 0.0),
-                step=_number(measures.get("SpacingBetweenSlices"), 0.0) or _number(measures.get("SliceThickness"), 0.0),
-            )
-        )
-    return found
 
+    def group(keyword: str) -> Dataset:
+        if frame is None:
+            return dataset
+        item: Dataset = (frame.get(keyword) or shared.get(keyword) or [Dataset()])[0]
+        return item
 
-def _group(frame: Dataset, shared: Dataset, keyword: str) -> Any:
-    """The only item of a functional group, of the frame before what all frames share; empty where there is none."""
-    return (frame.get(keyword) or shared.get(keyword) or [Dataset()])[0]
+    measures, values = group("PixelMeasuresSequence"), group("PixelValueTransformationSequence")
+    return Plane(
+        frame=number,
+        position=_place(group("PlanePositionSequence").ImagePositionPatient),
+        orientation=_orientation(group("PlaneOrientationSequence").ImageOrientationPatient),
+        spacing=_pair(measures.PixelSpacing),
+        size=(int(dataset.Rows), int(dataset.Columns)),
+        slope=_number(values.get("RescaleSlope"), 1.0),
+        intercept=_number(values.get("RescaleIntercept"), 0.0),
+        step=_number(measures.get("SpacingBetweenSlices"), 0.0) or _number(measures.get("SliceThickness"), 0.0),
+    )
 
 
 def _place(values: Any) -> Place:
@@ -164,11 +139,11 @@ def _number(value: Any, default: float) -> float:
 
 
 def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
-    """The grid that planes make up, and their order along its normal.
+    """Return the grid of planes, and their order along its normal.
 
     Args:
         planes: of one series, in any order.
-        name: what a message calls the series.
+        name: handle of the series, for messages.
 
     Returns:
         The grid; and positions in `planes`, in the order of the grid's first axis.
@@ -181,7 +156,7 @@ def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
     order = sorted(range(len(planes)), key=lambda index: planes[index].height)
     first, last = planes[order[0]], planes[order[-1]]
     if not all(np.isfinite(plane.position).all() for plane in planes) or not 0 < min(first.spacing) < np.inf:
-        raise DataError(f"{name}: positions or spacing are no positive numbers. Export the series again.")
+        raise DataError(f"{name}: positions or spacing are not finite and positive. Export the series again.")
     if len(planes) == 1:
         raise DataError(f"{name}: it has one slice, so the distance of slices is unknown. Export the whole series.")
     heights = np.array([planes[index].height for index in order])
@@ -201,11 +176,11 @@ def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
 
 
 def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
-    """The grid of frames that may repeat a place and leave planes out, as those of a SEG do.
+    """Return the grid of frames that may repeat a position or skip planes, as in a SEG.
 
     Args:
         planes: of one file, in any order.
-        name: what a message calls the file.
+        name: handle of the file, for messages.
 
     Returns:
         The grid; and for each of `planes` its index along the grid's first axis.
@@ -255,7 +230,7 @@ def _require_parallel(planes: list[Plane], name: str) -> None:
 
 
 def _require_even(heights: NDArray[np.float64], name: str) -> None:
-    """Raise a `DataError` that names the first gap, or the first place with two slices."""
+    """Raise a `DataError` that names the first gap, or the first position with two slices."""
     steps = np.diff(heights)
     usual = float(np.median(steps))
     if usual <= 0 or steps.min() < UNEVEN * usual:
@@ -277,12 +252,12 @@ def _require_even(heights: NDArray[np.float64], name: str) -> None:
 
 
 def canonical(array: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Geometry, NDArray[np.float64]]:
-    """Turn `(planes, rows, columns)` on `grid` into canonical axes.
+    """Return `(planes, rows, columns)` on `grid` in canonical axes.
 
     Returns:
-        Array `(slices, height, width)`; its geometry; and the transform that `orientation.from_canonical` undoes, from
-        the grid's `(column, row, plane)`.
+        Array `(slices, height, width)`; its geometry; and the transform that `from_canonical` inverts, from the
+        grid's `(column, row, plane)`.
     """
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
     turned, affine, transform = to_canonical(np.transpose(array, (2, 1, 0)), ras)
-    return turned, geometry_of(affine, 1.0, spacing_known=True), transform
+    return turned, Geometry.of_canonical(affine, 1.0, spacing_known=True), transform

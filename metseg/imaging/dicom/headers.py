@@ -1,4 +1,4 @@
-"""What DICOM files in a folder say of themselves, without their pixels; identifiers never reach a message."""
+"""Headers of the DICOM files in a folder, without pixels; identifiers never reach a message."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from metseg.dataset.version import data_files
 from metseg.errors import DataError
+from metseg.files import data_files
 from metseg.imaging.dicom.sequences import Acquisition, acquisition_of
 from metseg.pseudonyms import Pseudonyms
 
@@ -50,9 +50,9 @@ OTHER_SUFFIXES = (
     ".nii", ".gz", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".npz", ".nrrd", ".mha", ".mhd", ".json",
     ".csv", ".tsv", ".txt", ".md", ".xml", ".html", ".pdf", ".xlsx", ".zip", ".tar", ".dvc", ".py",
 )  # fmt: skip
-"""Files so named are not looked into."""
+"""Endings of files that are not opened."""
 
-# What pydicom and its decoders raise on a broken file; their texts quote values, so none is passed on.
+# Errors of pydicom and its decoders on a broken file; their texts quote values, and are dropped.
 UNREADABLE = (
     InvalidDicomError, BytesLengthException, ValueError, TypeError, AttributeError, LookupError, OSError, EOFError,
     RuntimeError, ArithmeticError, AssertionError, struct.error, zlib.error,
@@ -64,14 +64,14 @@ class Header:
     """One DICOM file.
 
     Attributes:
-        path: the file. It may hold a name: never in a message.
-        handle: what a message calls it.
+        path: the file. It may contain a name: never in a message.
+        handle: its name in messages.
         patient: the patient's pseudonym.
-        study, series, frame_of_reference: UIDs as they came in. Never in a message.
+        study, series, frame_of_reference: UIDs as in the file. Never in a message.
         kind: SOP class UID.
         moment: study date and time, as text that sorts.
-        acquisition: how it was taken.
-        referenced_series: series that a mask was drawn on.
+        acquisition: its sequence parameters.
+        referenced_series: series that a mask refers to.
     """
 
     path: Path = field(repr=False)
@@ -87,17 +87,17 @@ class Header:
 
     @property
     def is_mask(self) -> bool:
-        """Whether it is a DICOM SEG or RTSTRUCT."""
+        """True for a DICOM SEG or RTSTRUCT."""
         return self.kind in MASKS
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds.
+    """Headers of a folder.
 
     Attributes:
         headers: MR images and masks, in order of their paths.
-        passed_over: number of files that are neither.
+        passed_over: number of other files.
     """
 
     headers: tuple[Header, ...]
@@ -106,20 +106,20 @@ class Scan:
 
 @contextmanager
 def refusing(handle: str, what: str = "the DICOM file cannot be read") -> Iterator[None]:
-    """Turn what a library raises on a broken file into a `DataError` that quotes none of the file's values."""
+    """Translate a library's errors on a broken file to a `DataError` that quotes none of the file's values."""
     _silence_libraries()
     try:
         yield
     except UNREADABLE as error:
-        # `from None`: the library's text may hold a path or a value of the file.
+        # `from None`: the library's text may contain a path or a value of the file.
         raise DataError(
             f"{handle}: {what} ({type(error).__name__}). Export it again, or remove it; "
-            f"`metseg deidentify SOURCE --find {handle}` tells which file that is."
+            f"`metseg deidentify SOURCE --find {handle}` finds the file."
         ) from None
 
 
 def _silence_libraries() -> None:
-    """Keep the libraries' warnings and log lines back: they quote values of the file."""
+    """Suppress the libraries' warnings and log lines, which quote values of the file."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -139,7 +139,7 @@ def read_dataset(path: Path, handle: str, *, pixels: bool = False) -> Dataset:
 
 
 def _require_no_bomb(path: Path, handle: str) -> None:
-    """Refuse a deflated file that unpacks to more than pydicom, which unpacks all of it at once, should be given."""
+    """Refuse a deflated file that unpacks to too much memory: pydicom unpacks all of it at once."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
@@ -148,7 +148,7 @@ def _require_no_bomb(path: Path, handle: str) -> None:
     with path.open("rb") as file:
         tag, length = struct.unpack("<132x4s4xI", file.read(META_START))
         if tag != META_LENGTH:
-            raise DataError(f"{handle}: it is deflated, and does not say where its header begins. Export it again.")
+            raise DataError(f"{handle}: it is deflated, and its header has no length. Export it again.")
         file.seek(META_START + length)
         while block := inflate.unconsumed_tail or file.read(1 << 16):
             unpacked += len(inflate.decompress(block, 1 << 20))
@@ -160,7 +160,7 @@ def _require_no_bomb(path: Path, handle: str) -> None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file begins as PS3.10 has it; only names that speak against it are not looked into."""
+    """Return True if the file begins as in PS3.10; files with an ending of another format are not opened."""
     if path.suffix.lower() in OTHER_SUFFIXES or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     try:
@@ -171,19 +171,19 @@ def is_dicom(path: Path) -> bool:
 
 
 def files_under(root: Path) -> Iterator[Path]:
-    """Every file under `root` but hidden ones, in order of their paths; links are followed."""
+    """Yield every file under `root` that is not hidden, in order of paths; links are followed."""
     for path in data_files(root):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 
 
 def handle_of(path: Path, root: Path, pseudonyms: Pseudonyms) -> str:
-    """What a message calls the file `path` under `root`."""
+    """Return the name of the file `path` under `root` in messages."""
     return pseudonyms.handle("file", path.relative_to(root).as_posix())
 
 
 def find_handle(root: Path, handle: str, pseudonyms: Pseudonyms) -> Path | None:
-    """The file under `root` that a message called `handle`."""
+    """Return the file under `root` with the handle of a message."""
     return next((path for path in files_under(root) if handle_of(path, root, pseudonyms) == handle), None)
 
 
@@ -203,7 +203,7 @@ def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
         with refusing(handle):
             kind = str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID", ""))
             if not kind:
-                raise DataError(f"{handle}: the file ends before it says what it is. Export it again, or remove it.")
+                raise DataError(f"{handle}: the file ends before its SOP class. Export it again, or remove it.")
             require_no_burned_in_text(dataset, kind, handle)
             if kind in (*IMAGES, *MASKS):
                 headers.append(_header(dataset, kind, path, handle, pseudonyms))
@@ -213,9 +213,9 @@ def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
 
 
 def require_no_burned_in_text(dataset: Dataset, kind: str, handle: str) -> None:
-    """Raise a `DataError` where pixels hold, or are likely to hold, a patient's name in letters.
+    """Raise a `DataError` if pixels show, or are likely to show, a patient's name.
 
-    PS3.15 E.3.1: such images need their pixels cleaned, which no table of attributes does.
+    PS3.15 E.3.1: the pixels of such images need cleaning, which no table of attributes does.
     """
     signs = []
     if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
@@ -223,11 +223,11 @@ def require_no_burned_in_text(dataset: Dataset, kind: str, handle: str) -> None:
     if kind == SECONDARY_CAPTURE or kind.startswith(SECONDARY_CAPTURE + "."):
         signs.append("it is a secondary capture, such as a screenshot or a scanned page")
     elif dataset.get("ConversionType"):
-        signs.append("ConversionType says that it was captured from a screen, film or page")
+        signs.append("ConversionType states a capture from a screen, film or page")
     if signs:
         raise DataError(
             f"{handle}: {' and '.join(signs)}: its pixels may show a patient's name. Remove the file, or clean its "
-            f"pixels and say so in its header; `metseg deidentify SOURCE --find {handle}` tells which file that is."
+            f"pixels and its header; `metseg deidentify SOURCE --find {handle}` finds the file."
         )
 
 
@@ -238,8 +238,8 @@ def _header(dataset: Dataset, kind: str, path: Path, handle: str, pseudonyms: Ps
     for name, value in (("PatientID", identifier), ("StudyInstanceUID", study), ("SeriesInstanceUID", series)):
         if not value:
             raise DataError(
-                f"{handle}: {name} is empty, so its patient, study and series cannot be told. Export the file again; "
-                f"`metseg deidentify SOURCE --find {handle}` tells which file that is."
+                f"{handle}: {name} is empty, so its patient, study and series are unknown. Export the file again; "
+                f"`metseg deidentify SOURCE --find {handle}` finds the file."
             )
     return Header(
         path=path,
@@ -256,7 +256,7 @@ def _header(dataset: Dataset, kind: str, path: Path, handle: str, pseudonyms: Ps
 
 
 def _frame_of_reference(dataset: Dataset) -> str:
-    """FrameOfReferenceUID of an image or SEG; an RTSTRUCT keeps its in a sequence."""
+    """Return the FrameOfReferenceUID of an image or SEG; that of an RTSTRUCT is in a sequence."""
     direct = str(dataset.get("FrameOfReferenceUID") or "")
     nested = [
         str(item.get("FrameOfReferenceUID") or "") for item in items(dataset, "ReferencedFrameOfReferenceSequence")
@@ -265,7 +265,7 @@ def _frame_of_reference(dataset: Dataset) -> str:
 
 
 def _referenced_series(dataset: Dataset) -> tuple[str, ...]:
-    """Series that a SEG names at its top, or an RTSTRUCT within its frames of reference and studies."""
+    """Return the series that a SEG refers to at its top level, or an RTSTRUCT in its frames of reference."""
     found = [item.get("SeriesInstanceUID") for item in items(dataset, "ReferencedSeriesSequence")]
     for frame in items(dataset, "ReferencedFrameOfReferenceSequence"):
         for study in items(frame, "RTReferencedStudySequence"):
@@ -274,5 +274,5 @@ def _referenced_series(dataset: Dataset) -> tuple[str, ...]:
 
 
 def items(dataset: Dataset, keyword: str) -> list[Any]:
-    """Items of a sequence; none where it is absent or empty."""
+    """Return the items of a sequence; none if it is absent or empty."""
     return list(dataset.get(keyword) or ())

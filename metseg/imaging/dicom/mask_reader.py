@@ -1,4 +1,4 @@
-"""Masks in DICOM: segmentations (SEG) and structure sets (RTSTRUCT), brought onto the planes of an image."""
+"""Masks in DICOM, segmentations (SEG) and structure sets (RTSTRUCT), on the planes of an image."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
 from metseg.imaging.dicom.geometry import Grid, Plane, grid_of_frames, planes_of
 from metseg.imaging.dicom.headers import SEGMENTATIONS, Header, items, read_dataset, refusing
 from metseg.imaging.dicom.series import decoded
-from metseg.imaging.grids import resample_mask
+from metseg.imaging.geometry import resample_mask
 
 OFF_PLANE = 0.25
-"""Share of the slice distance by which a contour may lie off the slice it is drawn on."""
+"""Tolerance of a contour's distance from its slice, as a share of the slice distance."""
 
 OFF_VOXEL = 0.1
 FRACTIONAL = "FRACTIONAL"
@@ -27,12 +26,12 @@ FRACTIONAL = "FRACTIONAL"
 
 @dataclass(frozen=True)
 class Regions:
-    """Which regions a mask file holds: segment numbers of a SEG, ROI numbers of an RTSTRUCT.
+    """Regions of a mask file: segment numbers of a SEG, ROI numbers of an RTSTRUCT.
 
     Attributes:
         header: the file.
         numbers: in rising order.
-        fractional: whether it is a SEG of shares or probabilities, which are cut at a value.
+        fractional: whether it is a SEG of fractions or probabilities, to be cut at a value.
     """
 
     header: Header
@@ -41,7 +40,7 @@ class Regions:
 
 
 def regions_of(header: Header) -> Regions:
-    """Read which regions the file of `header` holds."""
+    """Read the numbers of the regions in the file of `header`."""
     dataset = read_dataset(header.path, header.handle)
     with refusing(header.handle):
         if header.kind in SEGMENTATIONS:
@@ -70,9 +69,8 @@ def read_mask(
         grid: of the image.
         threshold: stored value of a FRACTIONAL SEG above which a voxel is lesion; None takes half of its maximum and
             more.
-        resample: bring a mask that lies on another grid onto `grid` by nearest neighbour, instead of refusing it.
-        drawn_on: gives the grids of other series that an RTSTRUCT may have been drawn on: contours say nothing of how
-            thick their slices are.
+        resample: resample a mask on another grid onto `grid` by nearest neighbour, instead of refusing it.
+        drawn_on: returns the grids of other series that an RTSTRUCT may refer to: contours have no slice thickness.
 
     Returns:
         uint8 `(planes, rows, columns)` of 0 and 1, on `grid`; and whether it was resampled.
@@ -93,7 +91,7 @@ def _read_segmentation(
 
     dataset = read_dataset(header.path, header.handle, pixels=True)
     with refusing(header.handle, "this is no valid DICOM SEG"):
-        # highdicom holds the file against the standard; it may alter what it is given.
+        # highdicom compares the file with the standard; it may alter its argument.
         checked = highdicom.seg.segread(BytesIO(header.path.read_bytes()))
         kind = checked.segmentation_type.value
         planes = planes_of(dataset)
@@ -116,12 +114,12 @@ def _read_segmentation(
 
 
 def _lowest_lesion(dataset: Dataset, kind: str, threshold: int | None, name: str) -> float:
-    """The smallest stored value that is lesion."""
+    """Return the smallest stored value of lesion."""
     if kind != FRACTIONAL:
         return 1
     full = float(dataset.get("MaximumFractionalValue") or 1)
     if threshold is None:
-        # PS3.3 C.8.20.2: FRACTIONAL stores a share or probability, of which this is half.
+        # PS3.3 C.8.20.2: FRACTIONAL stores a fraction or probability, of which this is half.
         return full / 2
     if threshold >= full:
         raise DataError(
@@ -132,7 +130,7 @@ def _lowest_lesion(dataset: Dataset, kind: str, threshold: int | None, name: str
 
 
 def _on_voxels(own: Grid, grid: Grid) -> bool:
-    """Whether every voxel of `own` is one of `grid`, whichever way its axes run."""
+    """Return True if every voxel of `own` is one of `grid`, in any order of axes."""
     between = np.linalg.solve(grid.affine, own.affine)
     whole = between.round()
     axes = np.abs(whole[:3, :3])
@@ -148,14 +146,10 @@ def _on_voxels(own: Grid, grid: Grid) -> bool:
 
 
 def _onto(mask: NDArray[np.uint8], own: Grid, grid: Grid) -> tuple[NDArray[np.uint8], bool]:
-    """A mask on `own` brought onto `grid`, and whether voxels had to be chosen for that."""
+    """Return a mask on `own` resampled onto `grid`, and whether voxels do not coincide."""
     if own is grid:
         return mask, False
-    return resample_mask(mask, _geometry(own), grid.shape, _geometry(grid)), not _on_voxels(own, grid)
-
-
-def _geometry(grid: Grid) -> Geometry:
-    return Geometry(tuple(tuple(map(float, row)) for row in grid.affine), grid.spacing, True)
+    return resample_mask(mask, own.geometry, grid.shape, grid.geometry), not _on_voxels(own, grid)
 
 
 def _segment_number(dataset: Dataset, frame: int) -> int:
@@ -166,7 +160,7 @@ def _segment_number(dataset: Dataset, frame: int) -> int:
 
 
 def _plane_index(plane: Plane, grid: Grid) -> int | None:
-    """Which plane of `grid` the SEG frame `plane` is; None where it is none of them."""
+    """Return the index in `grid` of the SEG frame `plane`; None if it is on no plane."""
     across, down = grid.affine[:3, 0], grid.affine[:3, 1]
     own_across = np.array(plane.orientation[:3]) * plane.spacing[1]
     own_down = np.array(plane.orientation[3:]) * plane.spacing[0]
@@ -174,7 +168,7 @@ def _plane_index(plane: Plane, grid: Grid) -> int | None:
     index = round(float(place[2]))
     drift = np.abs(np.stack([across - own_across, down - own_down])).max() * max(plane.size)
     off = np.abs(place - (0, 0, index)).max()
-    fits = drift <= OFF_VOXEL * min(grid.spacing) and off <= OFF_VOXEL and 0 <= index < grid.shape[0]
+    fits = drift <= OFF_VOXEL * min(grid.geometry.spacing) and off <= OFF_VOXEL and 0 <= index < grid.shape[0]
     return index if fits and plane.size == grid.shape[1:] else None
 
 
@@ -204,7 +198,7 @@ def _read_structures(
 
 
 def _outlines(roi: Any, name: str) -> list[NDArray[np.float64]]:
-    """The closed contours of an ROI, each `(n, 3)` LPS mm."""
+    """Return the closed contours of an ROI, each `(n, 3)` LPS mm."""
     found = []
     for contour in items(roi, "ContourSequence"):
         kind = str(contour.ContourGeometricType)
@@ -219,13 +213,13 @@ def _outlines(roi: Any, name: str) -> list[NDArray[np.float64]]:
 
 
 def _places(outline: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-    """`(n, 3)`: columns, rows and planes of `grid`."""
+    """Return `(n, 3)` columns, rows and planes of `grid`."""
     inverse = np.linalg.inv(grid.affine)
     return np.asarray(outline @ inverse[:3, :3].T + inverse[:3, 3], dtype=np.float64)
 
 
 def _plane_of(outline: NDArray[np.float64], grid: Grid) -> int | None:
-    """Which plane of `grid` a contour was drawn on; None where it was on none of them."""
+    """Return the index in `grid` of a contour's plane; None if it is on no plane."""
     heights = _places(outline, grid)[:, 2]
     index = round(float(heights.mean()))
     return index if np.abs(heights - index).max() <= OFF_PLANE and 0 <= index < grid.shape[0] else None
@@ -234,7 +228,7 @@ def _plane_of(outline: NDArray[np.float64], grid: Grid) -> int | None:
 def _grid_of_outlines(
     outlines: list[NDArray[np.float64]], grid: Grid, name: str, drawn_on: Callable[[], Iterable[Grid]]
 ) -> Grid:
-    """The grid of the series that contours were drawn on, where it is not `grid`."""
+    """Return the grid of another series that the contours were drawn on."""
     for other in drawn_on():
         if all(_plane_of(outline, other) is not None for outline in outlines):
             return other
@@ -242,20 +236,20 @@ def _grid_of_outlines(
     raise DataError(
         f"{name}: a contour lies at plane {_places(wrong, grid)[:, 2].mean() + 1:.2f} of an image with planes 1 to "
         f"{grid.shape[0]}: {grid.describe()}. Draw contours on the images' own slices, or add the series that they "
-        "were drawn on and say data_resample_masks=true."
+        "were drawn on and set data_resample_masks=true."
     )
 
 
 def _on_another_grid(name: str, own: Grid, grid: Grid) -> DataError:
     return DataError(
         f"{name}: the mask lies on another grid than its image. Its grid: {own.describe()}; the image's: "
-        f"{grid.describe()}. Draw or export the mask on the images' own grid, or say data_resample_masks=true, which "
+        f"{grid.describe()}. Draw or export the mask on the images' own grid, or set data_resample_masks=true, which "
         "takes the nearest voxel of the mask."
     )
 
 
 def polygon(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Pixels whose centre lies inside a closed polygon, by the even-odd rule.
+    """Return the pixels whose centre lies inside a closed polygon, by the even-odd rule.
 
     Args:
         points: `(n, 2)`, columns and rows; pixel centres are whole numbers.
@@ -263,6 +257,9 @@ def polygon(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.ui
 
     Returns:
         uint8 `(rows, columns)` of 0 and 1.
+
+    >>> polygon(np.array([[0.5, 0.5], [2.5, 0.5], [2.5, 1.5], [0.5, 1.5]]), (3, 4)).tolist()
+    [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
     plane = np.zeros(size, dtype=np.uint8)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):

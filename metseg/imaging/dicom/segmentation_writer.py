@@ -1,4 +1,4 @@
-"""A mask written as DICOM SEG on the planes of the series that it was found on: a segment a lesion."""
+"""Write a mask as DICOM SEG on the planes of its series, one segment per lesion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metseg.imaging.dicom.series import DicomOriginal, mask_on_planes
 
 MANUFACTURER = "metseg"
 MOST_LESIONS = 255
-"""Segments of one file; their numbers are kept in 8 bits here, and no reader shows as many."""
+"""Segments of one file: their numbers have 8 bits here, and no reader shows as many."""
 
 SERIES_NUMBER = 9000
 _PATIENT = (
@@ -27,18 +27,18 @@ _PATIENT = (
     "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "StudyID", "StudyDate", "StudyTime",
     "ClinicalTrialSubjectID", "PatientBirthTime",
 )  # fmt: skip
-"""What highdicom copies from the source images and names a person or a day."""
+"""Attributes that highdicom copies from the source images and that identify a patient or a day."""
 
 _REQUIRED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName", "Manufacturer", "PositionReferenceIndicator",
 )  # fmt: skip
-"""May be empty in a SEG but must be there (PS3.3, type 2); exports leave them out at times."""
+"""Attributes that a SEG must have, possibly empty (PS3.3, type 2), and that exports sometimes lack."""
 
 
 @dataclass(frozen=True)
 class Finder:
-    """What found the lesions, as a SEG records it.
+    """The model that found the lesions, for the record in a SEG.
 
     Attributes:
         name: of the model.
@@ -66,16 +66,16 @@ def write_dicom_segmentation(
     12738006 (brain), found AUTOMATICally. Without a lesion there is one segment, and no voxel in it.
 
     Args:
-        path: file to write; written beside and renamed.
+        path: file to write, atomically.
         labels: canonical `(slices, height, width)`, 0 or the number of a lesion from 1.
         original: the series, from reading it.
-        finder: what found them.
-        patient: stands in place of what names the patient; None keeps what the images have. UIDs are always the images'
-            own, for a mask that refers to nothing is of no use.
-        descriptions: label of each lesion's segment, in order of the numbers; `Lesion N` where none is given.
+        finder: the model.
+        patient: replaces the patient's identity; None retains that of the images. UIDs are always the images' own, to
+            which the mask refers.
+        descriptions: label of each lesion's segment, in order of the numbers; `Lesion N` by default.
 
     Raises:
-        DataError: a file of the series is gone or broken, or there are more lesions than a SEG is written for.
+        DataError: a file of the series is missing or broken, or there are more than `MOST_LESIONS` lesions.
     """
     import highdicom
 
@@ -112,7 +112,7 @@ def write_dicom_segmentation(
 
 
 def _sources(original: DicomOriginal, planes: NDArray[np.uint8], name: str) -> tuple[list[Dataset], NDArray[np.uint8]]:
-    """Headers of the source images, and the planes of the mask in the same order."""
+    """Return the headers of the source images, and the planes of the mask in the same order."""
     if len(set(original.files)) == 1:
         order = np.argsort(original.frames)
         return [_header(original.files[0], name)], np.ascontiguousarray(planes[order])

@@ -1,6 +1,6 @@
-"""Which channel an MR series is: t1n, t1c, t2f or t2w, from its sequence parameters and its description.
+"""Channel of an MR series (t1n, t1c, t2f or t2w), from its sequence parameters and its description.
 
-The description is matched against patterns and never kept: it is free text, and may hold a name.
+The description is compared with patterns and never recorded: it is free text, and may contain a name.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _NO_AGENT = {"", "no", "none", "n", "n/a", "na", "without", "unknown", "0"}
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a series was taken, as far as its channel depends on it; times in ms, None where the header is silent.
+    """Sequence parameters that decide the channel of a series; times in ms, None if the header has none.
 
     Attributes:
         description: SeriesDescription, ProtocolName and SequenceName, in small letters. Never in a message.
         types: values of ImageType.
         echo, repetition, inversion: times in ms.
-        gradient_echo: whether ScanningSequence says GR and not SE or IR.
+        gradient_echo: whether ScanningSequence has GR and neither SE nor IR.
         agent: whether the header names a contrast agent.
     """
 
@@ -73,7 +73,7 @@ def acquisition_of(dataset: Dataset) -> Acquisition:
 
 
 def _time(dataset: Dataset, plain: str, groups: list[Any], sequence: str, nested: str) -> float | None:
-    """A time in ms from where a plain or an enhanced image keeps it."""
+    """Return a time in ms of a plain or an enhanced image."""
     values = [dataset.get(plain)]
     values += [item.get(nested) for group in groups for item in group.get(sequence) or ()]
     for value in values:
@@ -84,18 +84,18 @@ def _time(dataset: Dataset, plain: str, groups: list[Any], sequence: str, nested
 
 
 def channel_of(taken: Acquisition) -> str | None:
-    """The channel of a series, or None where it is none of the four.
+    """Return the channel of a series, or None for any other series.
 
-    In this order:
+    The rules apply in this order:
 
     1. localisers, diffusion, perfusion, angiography, projections and differences are none;
-    2. `t2f`: the description says FLAIR (or dark fluid) and not T1, or the inversion time is at least 1500 ms and the
+    2. `t2f`: the description has FLAIR (or dark fluid) and not T1, or the inversion time is at least 1500 ms and the
        echo time at least 60 ms;
-    3. T1: the description says so (T1, MPRAGE, BRAVO, SPGR, VIBE), or it says nothing, the echo time is at most 30 ms
+    3. T1: the description has T1, MPRAGE, BRAVO, SPGR or VIBE, or neither T1 nor T2, the echo time is at most 30 ms
        (12 ms of a gradient echo, for longer ones weigh iron), and the repetition time is below 1000 ms or the inversion
-       time between 500 and 1500 ms. It is `t1n` where the description says pre or without; else `t1c` where a contrast
-       agent is named or the description says post; else `t1n`;
-    4. `t2w`: the description says T2 (T2* is none), or it says nothing and echo and repetition time are at least 70 and
+       time between 500 and 1500 ms. It is `t1n` if the description has pre or without; else `t1c` if a contrast agent
+       is named or the description has post; else `t1n`;
+    4. `t2w`: the description has T2 (but not T2*), or neither, and echo and repetition time are at least 70 and
        2000 ms; a gradient echo is none.
     """
     text, echo, repetition, inversion = taken.description, taken.echo, taken.repetition, taken.inversion
@@ -117,5 +117,5 @@ def channel_of(taken: Acquisition) -> str | None:
 
 
 def matches(taken: Acquisition, pattern: str) -> bool:
-    """Whether the description fits a shell pattern (`*post*`), letters' case aside."""
+    """Return True if the description matches a shell pattern (`*post*`), ignoring case."""
     return fnmatchcase(taken.description, f"*{pattern.lower()}*")

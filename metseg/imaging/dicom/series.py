@@ -1,4 +1,8 @@
-"""DICOM series: read from files in any arrangement into canonical orientation."""
+"""DICOM series: files sorted along the normal of their planes into a volume.
+
+highdicom's `get_volume_from_series` and SEG volumes were tried: they report a gap as "not a regularly-spaced volume",
+without its place and size, take 8 bytes for each voxel of 2, and check no size before decoding.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +19,24 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.dicom.geometry import Grid, Plane, canonical, grid_of, planes_of
-from metseg.imaging.dicom.headers import Header, read_dataset, refusing, scan
-from metseg.imaging.io.pictures import MAX_PIXELS
-from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, require_allowed
-from metseg.imaging.orientation import from_canonical
+from metseg.imaging.dicom.geometry import Grid, Plane, grid_of, planes_of
+from metseg.imaging.dicom.headers import Header, read_dataset, refusing
+from metseg.imaging.geometry import from_canonical
+from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, MAX_PIXELS, require_within_limit
 from metseg.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
 class DicomOriginal:
-    """What is kept of a series so that a mask can be brought back onto its planes.
+    """The planes of a series, for writing a mask onto them.
 
     Attributes:
-        path: folder that the series was read from.
         files: file of each plane, in the order of the grid's first axis.
         frames: number of each plane in its file, from 0.
-        grid: the planes' own grid.
+        grid: of the planes as acquired.
         orientation: `(3, 2)`, nibabel's transform from the grid's `(column, row, plane)` to canonical axes.
     """
 
-    path: Path = field(repr=False)
     files: tuple[Path, ...] = field(repr=False)
     frames: tuple[int, ...]
     grid: Grid
@@ -48,7 +48,7 @@ class Series:
     """The files of one series.
 
     Attributes:
-        name: what a message calls it; holds no identifier.
+        name: its handle in messages, without an identifier.
         headers: its files.
     """
 
@@ -57,12 +57,12 @@ class Series:
 
     @property
     def uid(self) -> str:
-        """SeriesInstanceUID as it came in. Never in a message."""
+        """SeriesInstanceUID as in the files. Never in a message."""
         return self.headers[0].series
 
     @property
     def frame_of_reference(self) -> str:
-        """FrameOfReferenceUID as it came in. Never in a message."""
+        """FrameOfReferenceUID as in the files. Never in a message."""
         return self.headers[0].frame_of_reference
 
 
@@ -71,8 +71,8 @@ class SeriesVolume:
     """A series in memory, as acquired.
 
     Attributes:
-        array: `(planes, rows, columns)`: as stored, or float32 where a rescaling changes anything.
-        grid: where it lies.
+        array: `(planes, rows, columns)`: as stored, or float32 if the header rescales.
+        grid: of its planes.
         files: file of each plane.
         frames: number of each plane in its file, from 0.
     """
@@ -84,7 +84,7 @@ class SeriesVolume:
 
 
 def series_of(headers: Iterable[Header], pseudonyms: Pseudonyms) -> list[Series]:
-    """Image series among `headers`, in order of their first file."""
+    """Return the image series among `headers`, in order of their first file."""
     grouped: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         if not header.is_mask:
@@ -93,7 +93,7 @@ def series_of(headers: Iterable[Header], pseudonyms: Pseudonyms) -> list[Series]
 
 
 def read_grid(series: Series) -> Grid:
-    """The grid of a series, from its headers alone; a `DataError` says why it has none."""
+    """Read the grid of a series from its headers; raise a `DataError` if its planes make up none."""
     planes: list[Plane] = []
     for header in series.headers:
         dataset = read_dataset(header.path, header.handle)
@@ -106,15 +106,19 @@ def read_series(series: Series) -> SeriesVolume:
     """Read a series' pixels, sorted along the normal of its planes.
 
     Raises:
-        DataError: a file is broken or coded in a way that is not read, or planes do not make up a regular grid.
+        DataError: a file is broken, has an unsupported coding, or planes do not make up a regular grid.
+        TooLarge: the series exceeds an enclosing `limit_voxels`.
     """
     planes: list[Plane] = []
     pixels: list[NDArray[Any]] = []
     files: list[Path] = []
+    voxels = 0
     for header in series.headers:
         dataset = read_dataset(header.path, header.handle, pixels=True)
         with refusing(header.handle, "its plane cannot be placed in the patient"):
             found = planes_of(dataset)
+        voxels += sum(rows * columns for rows, columns in (plane.size for plane in found))
+        require_within_limit(series.name, voxels)
         with refusing(header.handle, "its pixels cannot be read"):
             frames = decoded(dataset, header.handle)
         if len(frames) != len(found):
@@ -141,7 +145,7 @@ def _rescaled(pixels: Sequence[NDArray[Any]], planes: Sequence[Plane]) -> NDArra
 
 
 def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
-    """Stored values of a file as `(frames, rows, columns)`.
+    """Decode the stored values of a file as `(frames, rows, columns)`.
 
     Raises:
         DataError: pixels are missing, coloured, truncated, or in a transfer syntax that no installed decoder reads.
@@ -163,18 +167,18 @@ def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
 
 
 def _require_possible(dataset: Dataset, handle: str, packed: bool) -> None:
-    """Refuse, before memory is taken, a header that claims more pixels than are read or than its data can hold."""
+    """Refuse, before allocating memory, more pixels than are read or than the data can contain."""
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     frames = int(dataset.get("NumberOfFrames") or 1)
-    require_allowed(handle, rows * columns * frames)
+    require_within_limit(handle, rows * columns * frames)
     claimed = rows * columns * frames * int(dataset.BitsAllocated) // 8
-    held = len(dataset.get("PixelData") or dataset.get("FloatPixelData") or b"")
+    size = len(dataset.get("PixelData") or dataset.get("FloatPixelData") or b"")
     # A voxel of one bit takes a byte in memory.
     taken = max(claimed, rows * columns * frames)
-    if rows * columns > MAX_PIXELS or taken > MAX_BYTES or claimed > (held * DEFLATE_LIMIT if packed else held):
+    if rows * columns > MAX_PIXELS or taken > MAX_BYTES or claimed > (size * DEFLATE_LIMIT if packed else size):
         raise DataError(
             f"{handle}: the header claims {frames} frames of {rows}×{columns} pixels, {claimed} bytes, and the file "
-            f"has {held}{' compressed' if packed else ''}; up to {MAX_PIXELS} pixels a frame and {MAX_BYTES >> 30} GiB "
+            f"has {size}{' compressed' if packed else ''}; up to {MAX_PIXELS} pixels a frame and {MAX_BYTES >> 30} GiB "
             "are read. Export it again."
         )
 
@@ -186,37 +190,12 @@ def _has_decoder(syntax: UID) -> bool:
         return False
 
 
-def read_dicom_series(
-    folder: Path, pseudonyms: Pseudonyms | None = None
-) -> tuple[NDArray[np.generic], Geometry, DicomOriginal]:
-    """Read the one MR series in a folder, whatever its files are called.
-
-    Args:
-        folder: of the series' files; masks beside them are passed over.
-        pseudonyms: name files and series in messages; those of the environment where none are given.
-
-    Returns:
-        Array `(slices, height, width)`, its geometry, and where its planes came from.
-
-    Raises:
-        DataError: there is no MR series, or several; or it cannot be read.
-    """
-    chosen = pseudonyms or Pseudonyms.from_environment()
-    found = series_of(scan(folder, chosen).headers, chosen)
-    if len(found) != 1:
-        there = ", ".join(f"{series.name} ({len(series.headers)} files)" for series in found) or "none"
-        raise DataError(f"{folder}: one MR series is expected; there are {len(found)}: {there}. Keep one in a folder.")
-    volume = read_series(found[0])
-    array, geometry, orientation = canonical(volume.array, volume.grid)
-    return array, geometry, DicomOriginal(folder, volume.files, volume.frames, volume.grid, orientation)
-
-
 def mask_on_planes(mask: NDArray[np.uint8], original: DicomOriginal) -> NDArray[np.uint8]:
-    """Bring a canonical mask back onto the planes that a series was acquired in.
+    """Return a canonical mask on the planes of the series as acquired.
 
     Args:
         mask: uint8 `(slices, height, width)` of 0 and 1.
-        original: from `read_dicom_series`.
+        original: from reading the series.
 
     Returns:
         uint8 `(planes, rows, columns)`, plane by plane in the order of `original.files`.

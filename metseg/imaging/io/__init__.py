@@ -1,136 +1,136 @@
-"""One image file, whichever format it has: read in canonical orientation, and its mask written back."""
+"""Image files of all supported formats: read in canonical orientation, write masks on the file's own grid.
+
+A new format is a class of `base.ImageFormat` in `FORMATS`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.io.nifti import NIFTI_SUFFIXES, NiftiOriginal, NiftiVolume, is_nifti, read_nifti, write_nifti_mask
-from metseg.imaging.io.nrrd import NRRD_SUFFIXES, NrrdOriginal, NrrdVolume, is_nrrd, read_nrrd, write_nrrd_mask
-from metseg.imaging.io.pictures import (
-    PICTURE_SUFFIXES,
-    Picture,
-    PictureOriginal,
-    is_lossy,
-    is_picture,
-    mask_suffix_of,
-    read_picture,
-    read_stack,
-    write_picture_mask,
-)
+from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
+from metseg.imaging.io.nifti import Nifti
+from metseg.imaging.io.nrrd import Nrrd
+from metseg.imaging.io.pictures import Pictures
 
-Original = NiftiOriginal | NrrdOriginal | PictureOriginal
-Volume = NiftiVolume | NrrdVolume
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES)
+NIFTI, PICTURES = Nifti(), Pictures()
+FORMATS: tuple[ImageFormat[Any], ...] = (NIFTI, Nrrd(), PICTURES)
+ENDINGS = tuple(ending for format in FORMATS for ending in format.endings)
 
 __all__ = [
-    "NIFTI_SUFFIXES",
-    "NRRD_SUFFIXES",
-    "PICTURE_SUFFIXES",
-    "VOLUME_SUFFIXES",
-    "NiftiOriginal",
-    "NiftiVolume",
-    "NrrdOriginal",
-    "NrrdVolume",
+    "ENDINGS",
+    "LoadedImage",
     "Original",
-    "Picture",
-    "PictureOriginal",
-    "Volume",
     "bare_stem",
     "is_image",
-    "is_lossy",
     "is_nifti",
-    "is_nrrd",
     "is_picture",
     "is_volume",
     "mask_suffix",
+    "read_affine",
     "read_image",
-    "read_nifti",
-    "read_nrrd",
-    "read_picture",
-    "read_volume",
     "write_mask_like",
 ]
 
 
+def is_nifti(path: Path) -> bool:
+    """Return True if the name is that of a NIfTI file."""
+    return NIFTI.matches(path)
+
+
+def is_picture(path: Path) -> bool:
+    """Return True if the name is that of a picture."""
+    return PICTURES.matches(path)
+
+
 def is_volume(path: Path) -> bool:
-    """Whether the name is that of a format that places its voxels in space: NIfTI or NRRD."""
-    return is_nifti(path) or is_nrrd(path)
+    """Return True if the name is that of a format with geometry: NIfTI or NRRD."""
+    return any(format.matches(path) for format in FORMATS if format.has_geometry)
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of any format that `read_image` reads."""
-    return is_volume(path) or is_picture(path)
+    """Return True if `read_image` reads files of this name.
+
+    >>> is_image(Path("head.NII.GZ")), is_image(Path("notes.txt"))
+    (True, False)
+    """
+    return path.name.lower().endswith(ENDINGS)
 
 
 def bare_stem(path: Path) -> str:
-    """The file's name without the suffix of its format, of which `.nii.gz` is one."""
+    """Return the file's name without the ending of its format.
+
+    >>> bare_stem(Path("scans/p1.seg.nii.gz"))
+    'p1.seg'
+    """
     name = path.name
-    for suffix in sorted((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES), key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
     return path.stem
 
 
-def read_volume(path: Path, *, finite: bool = True) -> Volume:
-    """Read one NIfTI or NRRD file into canonical orientation.
+def read_image(path: Path, *, finite: bool = True) -> LoadedImage:
+    """Read one file of any supported format into canonical orientation.
 
     Args:
         path: the file.
-        finite: refuse voxels that are no numbers; False leaves that to the caller.
-
-    Raises:
-        DataError: the file cannot be read; the message names it and says why.
-    """
-    return read_nifti(path, finite=finite) if is_nifti(path) else read_nrrd(path, finite=finite)
-
-
-def read_image(path: Path) -> tuple[NDArray[np.generic], Geometry, Original]:
-    """Read one file of any supported format.
+        finite: raise on NaN or infinity.
 
     Returns:
-        Array `(slices, height, width)`, or `(slices, height, width, 3)` of coloured pictures; its geometry; and what
-        `write_mask_like` needs. A picture is one slice, a TIFF one a page.
+        Array `(slices, height, width)`, or `(slices, height, width, 3)` for coloured pictures; its geometry; and its
+        original grid for `write_mask_like`. A picture is one slice, a TIFF has one slice per page.
 
     Raises:
-        DataError: the file cannot be read, or its format is none of the supported ones.
+        DataError: the file is damaged, or its format is not supported.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "slice.png"
+    ...     Image.fromarray(np.eye(3, dtype=np.uint8)).save(path)
+    ...     array, geometry, original = read_image(path)
+    ...     write_mask_like(path.with_name(f"mask{mask_suffix(original)}"), array, original)
+    ...     array.shape, geometry.spacing_known, read_image(path.with_name("mask.png")).array.max()
+    ((1, 3, 3), False, np.uint8(255))
     """
-    if is_volume(path):
-        volume = read_volume(path)
-        return volume.array, volume.geometry, volume.original
-    if is_picture(path):
-        picture = read_stack(path)
-        return picture.array, Geometry.unknown(), picture.original
-    raise DataError(f"{path}: files named {', '.join((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES))} are read; convert it.")
+    return _format_of(path).read_image(path, finite=finite)
+
+
+def read_affine(path: Path) -> NDArray[np.float64] | None:
+    """Read the affine of the file's own axes → RAS+ from its header; None for pictures.
+
+    Raises:
+        DataError: the header is damaged, or the format is not supported.
+    """
+    return _format_of(path).read_affine(path)
 
 
 def mask_suffix(original: Original) -> str:
-    """Suffix of the file that `write_mask_like` writes: the input's own, but `.png` for JPEG, which loses values."""
-    if isinstance(original, PictureOriginal):
-        return mask_suffix_of(original)
-    if isinstance(original, NrrdOriginal):
-        return ".nrrd"
-    return ".nii.gz" if original.path.name.lower().endswith(".gz") else ".nii"
+    """Return the ending of the file that `write_mask_like` writes: the input's own, or `.png` for JPEG."""
+    return _format_of(original.path).mask_endings(original)[0]
 
 
 def write_mask_like(path: Path, mask: NDArray[np.uint8], original: Original) -> None:
-    """Write a canonical mask so that it overlays the image it belongs to, voxel for voxel.
+    """Write a canonical mask so that it overlays its image, voxel for voxel.
 
     Args:
-        path: file to write, with the suffix that `mask_suffix` names; written beside and renamed.
+        path: file to write, atomically, with the ending `mask_suffix(original)`.
         mask: uint8 `(slices, height, width)` of 0 and 1.
-        original: what reading the image gave.
+        original: from `read_image`.
 
     Raises:
-        DataError: mask and image differ in size, or the suffix does not fit.
+        DataError: mask and image differ in size, or the ending does not fit.
     """
-    if isinstance(original, NiftiOriginal):
-        write_nifti_mask(path, mask, original)
-    elif isinstance(original, NrrdOriginal):
-        write_nrrd_mask(path, mask, original)
-    else:
-        write_picture_mask(path, mask, original)
+    _format_of(original.path).write_mask(path, mask, original)
+
+
+def _format_of(path: Path) -> ImageFormat[Any]:
+    for format in FORMATS:
+        if format.matches(path):
+            return format
+    raise DataError(f"{path}: files named {', '.join(ENDINGS)} are read; convert it.")

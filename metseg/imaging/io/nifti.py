@@ -1,4 +1,4 @@
-"""NIfTI files: read into canonical orientation, and a mask written back into the grid that came in."""
+"""NIfTI-1 and NIfTI-2 files, `.nii` and `.nii.gz`."""
 
 from __future__ import annotations
 
@@ -14,133 +14,104 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.files import written_beside
-from metseg.imaging.case import Geometry
-from metseg.imaging.io.size_limits import gzip_errors, read_claimed, require_file, require_finite, require_possible
-from metseg.imaging.orientation import from_canonical, geometry_of, require_spanning, to_canonical
+from metseg.imaging.geometry import Geometry, require_spanning, to_canonical
+from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
+from metseg.imaging.io.size_limits import (
+    gzip_errors,
+    read_exactly,
+    require_file,
+    require_finite,
+    require_plausible_size,
+)
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _HEADER_BYTES = {348: 352, 540: 544}
 _MAX_VOX_OFFSET = 64 << 20
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
 @dataclass(frozen=True)
-class NiftiOriginal:
-    """What is kept of a NIfTI file so that a mask can be written into its grid.
+class NiftiOriginal(Original):
+    """The grid of a NIfTI file.
 
     Attributes:
-        path: the file.
-        shape: of its voxel array, as the header has it.
-        affine: voxel index of the file → RAS+ mm.
         header: nibabel's header of the file, on which the mask's header is modelled.
-        orientation: `(3, 2)`, nibabel's orientation transform from the file's axes to canonical ones.
     """
 
-    path: Path
-    shape: tuple[int, ...]
-    affine: NDArray[np.float64]
-    header: Any
-    orientation: NDArray[np.float64]
+    header: Any = None
 
 
-@dataclass(frozen=True)
-class NiftiVolume:
-    """A NIfTI file in canonical orientation.
+class Nifti(ImageFormat[NiftiOriginal]):
+    """NIfTI in one file, compressed or not."""
 
-    Attributes:
-        array: `(slices, height, width)`: in the file's own dtype, or float32 where the header scales it.
-        geometry: where it lies in the patient.
-        original: what `write_nifti_mask` needs.
-    """
+    endings = (".nii", ".nii.gz")
+    has_geometry = True
 
-    array: NDArray[np.generic]
-    geometry: Geometry
-    original: NiftiOriginal
+    def read_image(self, path: Path, *, finite: bool = True) -> LoadedImage:
+        """Read one volume; see `ImageFormat.read_image`."""
+        header, voxels = _read_voxels(path)
+        array, affine, orientation = to_canonical(voxels, _affine(header, path))
+        if finite:
+            require_finite(array, path)
+        unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+        geometry = Geometry.of_canonical(affine, unit, spacing_known=True)
+        return LoadedImage(array, geometry, NiftiOriginal(path, voxels.shape, orientation, header))
 
+    def read_affine(self, path: Path) -> NDArray[np.float64]:
+        """Read the affine; see `ImageFormat.read_affine`."""
+        require_file(path)
+        with gzip_errors(path), _opened(path) as stream:
+            return _affine(_read_header(stream, path), path)
 
-def is_nifti(path: Path) -> bool:
-    """Whether the name is that of a NIfTI file."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
+    def mask_endings(self, original: NiftiOriginal) -> tuple[str, ...]:
+        """Return both endings, that of the image first."""
+        return (".nii.gz", ".nii") if _is_packed(original.path) else (".nii", ".nii.gz")
 
-
-def read_nifti(path: Path, *, finite: bool = True) -> NiftiVolume:
-    """Read one NIfTI-1 or NIfTI-2 file, `.nii` or `.nii.gz`, into canonical orientation.
-
-    Args:
-        path: the file.
-        finite: refuse voxels that are no numbers; False leaves that to the caller.
-
-    Raises:
-        DataError: the file is absent, empty, truncated, not NIfTI, too large, not one volume, or not finite.
-    """
-    header, voxels = _read_voxels(path)
-    affine = _affine(header, path)
-    array, canonical, transform = to_canonical(voxels, affine)
-    if finite:
-        require_finite(array, path)
-    shape = tuple(int(n) for n in header.get_data_shape())
-    unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
-    original = NiftiOriginal(path, shape, affine, header, transform)
-    return NiftiVolume(array, geometry_of(canonical, unit, True), original)
-
-
-def write_nifti_mask(path: Path, mask: NDArray[np.uint8], original: NiftiOriginal) -> None:
-    """Write a canonical mask into the grid of the file it belongs to: the same shape, affine and codes, uint8.
-
-    Args:
-        path: file to write, `.nii` or `.nii.gz`; written beside and renamed.
-        mask: uint8 `(slices, height, width)` of 0 and 1.
-        original: from `read_nifti`.
-
-    Raises:
-        DataError: the mask has another size than the volume, or `path` is not named as a NIfTI file.
-    """
-    if not is_nifti(path):
-        raise DataError(f"{path}: a mask of {original.path.name} is written as .nii or .nii.gz; name it so.")
-    shape = (*original.shape, 1, 1)[:3]
-    voxels = from_canonical(mask, original.orientation)
-    if voxels.shape != shape:
-        raise DataError(f"{path}: the mask has {voxels.shape} voxels, {original.path} has {shape}; both must agree.")
-    header = original.header.copy()
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1.0, 0.0)
-    header["cal_min"], header["cal_max"] = 0.0, 1.0
-    # Free text may hold names; a mask carries none of its input's.
-    for field in {"descrip", "aux_file", "intent_name", "db_name", "data_type"} & set(header.keys()):
-        header[field] = b""
-    header["magic"] = header.single_magic
-    header["vox_offset"] = _HEADER_BYTES[int(header["sizeof_hdr"])]
-    content = bytes(header.binaryblock) + bytes(4) + np.asarray(voxels, dtype=np.uint8).tobytes(order="F")
-    with written_beside(path) as beside:
-        packed = gzip.compress(content, 6, mtime=0) if path.name.lower().endswith(".gz") else content
-        beside.write_bytes(packed)
+    def encode_mask(self, voxels: NDArray[np.uint8], original: NiftiOriginal, ending: str) -> bytes:
+        """Return a mask with the shape, affine and codes of the image; see `ImageFormat.encode_mask`."""
+        header = original.header.copy()
+        header.set_data_dtype(np.uint8)
+        header.set_slope_inter(1.0, 0.0)
+        header["cal_min"], header["cal_max"] = 0.0, 1.0
+        # Free text may contain names; a mask has none of its input's.
+        for field in {"descrip", "aux_file", "intent_name", "db_name", "data_type"} & set(header.keys()):
+            header[field] = b""
+        header["magic"] = header.single_magic
+        header["vox_offset"] = _HEADER_BYTES[int(header["sizeof_hdr"])]
+        content = bytes(header.binaryblock) + bytes(4) + voxels.tobytes(order="F")
+        return gzip.compress(content, 6, mtime=0) if ending.endswith(".gz") else content
 
 
 def _read_voxels(path: Path) -> tuple[Any, NDArray[np.generic]]:
-    """Header and voxels `(i, j, k)` of the file, after its claims have been held against its size."""
+    """Read header and voxels `(i, j, k)`, after comparing the header's size with the file's."""
     size = require_file(path)
-    packed = path.name.lower().endswith(".gz")
-    with gzip_errors(path), gzip.open(path, "rb") if packed else path.open("rb") as opened:
-        stream = cast(BinaryIO, opened)
-        header = _header(stream.read(544), path)
+    with gzip_errors(path), _opened(path) as stream:
+        header = _read_header(stream, path)
         shape = _shape(header, path)
         offset, claimed = _offset(header, path), math.prod(shape) * header.get_data_dtype().itemsize
-        require_possible(path, shape, offset + claimed, size, packed)
+        require_plausible_size(path, shape, offset + claimed, size, _is_packed(path))
         stream.seek(offset)
-        raw = read_claimed(stream, claimed, path, shape)
+        raw = read_exactly(stream, claimed, path, shape)
     stored = np.frombuffer(raw, header.get_data_dtype()).reshape(shape, order="F")
     return header, _scaled(stored, header, path)
 
 
-def _header(head: bytes, path: Path) -> Any:
-    """nibabel's header of a file that begins with `head`."""
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb") if _is_packed(path) else path.open("rb"))
+
+
+def _read_header(stream: BinaryIO, path: Path) -> Any:
+    """Read nibabel's header from the start of a file."""
+    head = stream.read(544)
     lengths = {int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")} & set(_HEADER_BYTES)
     if not lengths or len(head) < _HEADER_BYTES[min(lengths)]:
         raise DataError(f"{path}: this is no NIfTI file: it begins with {head[:4]!r}. Convert it, or remove it.")
     kind: Any = nibabel.Nifti1Header if 348 in lengths else nibabel.Nifti2Header
     try:
-        # The four bytes after it announce extensions, which hold free text, and lie beyond what was read.
+        # The next four bytes announce extensions: free text beyond the bytes that were read.
         header = kind.from_fileobj(BytesIO(head[: min(lengths)] + bytes(4)), check=False)
         header.get_data_dtype()
         header.get_data_shape()
@@ -158,7 +129,7 @@ def _header(head: bytes, path: Path) -> Any:
 
 
 def _shape(header: Any, path: Path) -> tuple[int, ...]:
-    """The three extents; a 2D file is one slice, further axes must have length 1."""
+    """Return the three extents; a 2D file is one slice, further axes must have length 1."""
     shape = tuple(int(n) for n in header.get_data_shape())
     if len(shape) not in range(2, 8) or min(shape) < 1:
         raise DataError(f"{path}: the header claims the shape {shape}; three positive extents are expected.")
@@ -175,7 +146,7 @@ def _offset(header: Any, path: Path) -> int:
 
 
 def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.generic]:
-    """Voxels in native byte order, with the header's slope and intercept applied where they change anything."""
+    """Return voxels in native byte order, with the header's slope and intercept applied unless they are 1 and 0."""
     try:
         slope, intercept = header.get_slope_inter()
     except nibabel.spatialimages.HeaderDataError as error:
@@ -184,12 +155,12 @@ def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.generic
         ) from error
     if slope is None or (slope, intercept) == (1.0, 0.0):
         return cast("NDArray[np.generic]", stored.astype(stored.dtype.newbyteorder("="), copy=False))
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by name later
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values are refused by name later
         return cast("NDArray[np.generic]", (stored.astype(np.float64) * slope + (intercept or 0.0)).astype(np.float32))
 
 
 def _affine(header: Any, path: Path) -> NDArray[np.float64]:
-    """Voxel index → RAS+, sform before qform before spacing alone, as nibabel chooses."""
+    """Return voxel index → RAS+, of sform, qform or spacing, in nibabel's order of preference."""
     try:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except (nibabel.spatialimages.HeaderDataError, ValueError) as error:

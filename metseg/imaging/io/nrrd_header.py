@@ -1,4 +1,8 @@
-"""The header of a NRRD file: text that says how the voxels are stored and where they lie."""
+"""Header of a NRRD file: the storage and the position of the voxels.
+
+pynrrd 1.1.3 was tried: it drops bytes that are not ASCII, so that a damaged number is read as another one, truncates a
+size of 4.9 to 4, and refuses vectors with blanks, `(0.5, 0, 0)`, which 3D Slicer writes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ _TO_RAS = {
     "left-posterior-superior": (-1.0, -1.0, 1.0),
     "lps": (-1.0, -1.0, 1.0),
 }
-_UNNAMED_SPACE = _TO_RAS["lps"]  # as ITK takes it
+_UNNAMED_SPACE = _TO_RAS["lps"]  # as in ITK
 _DTYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -41,18 +45,6 @@ _DTYPES = {
 _ENCODINGS = {"raw": False, "gzip": True, "gz": True}
 _SPATIAL_KINDS = ("domain", "space", "none", "???")
 _MILLIMETRES = {"mm": 1.0, "um": 0.001, "µm": 0.001, "m": 1000.0, "cm": 10.0}
-_ALIASES = {
-    "blocksize": "block size",
-    "datafile": "data file",
-    "lineskip": "line skip",
-    "byteskip": "byte skip",
-    "oldmin": "old min",
-    "oldmax": "old max",
-    "axismins": "axis mins",
-    "axismaxs": "axis maxs",
-    "sampleunits": "sample units",
-    "centers": "centerings",
-}
 _OTHER_FIELDS = (
     *("type", "block size", "encoding", "endian", "content", "min", "max", "old min", "old max", "data file"),
     *("line skip", "byte skip", "number", "thicknesses", "labels", "units", "measurement frame", "sample units"),
@@ -71,23 +63,25 @@ _GRID_FIELDS = (
     "space units",
     "space origin",
 )
+_NAMES = {name.replace(" ", ""): name for name in (*_GRID_FIELDS, *_OTHER_FIELDS)} | {"centers": "centerings"}
+"""Fields by their name without blanks: the format knows `datafile` and `data file`."""
 
 
 @dataclass(frozen=True)
 class NrrdHeader:
-    """What a NRRD header says.
+    """Parsed header.
 
     Attributes:
         fields: its fields as written, by name.
-        length: bytes until the voxels, where they are in the same file.
-        shape: the three extents, fastest axis first; axes that hold one value a voxel are left out.
+        length: bytes until the voxels, if they are in the same file.
+        shape: the three extents, fastest axis first, without the axis of one value per voxel.
         dtype: of the stored voxels, in their byte order.
         packed: whether they are compressed by gzip.
-        data_file: name of the file beside that holds them; empty where they follow the header.
+        data_file: name of the separate file of the voxels; empty if they follow the header.
         byte_skip: bytes before them in that file.
         affine: 4×4, voxel index → RAS+ in the header's unit.
         millimetres: that unit.
-        spacing_known: False where the header has neither directions nor spacings.
+        spacing_known: False if the header has neither directions nor spacings.
     """
 
     fields: dict[str, str]
@@ -101,16 +95,16 @@ class NrrdHeader:
     millimetres: float
     spacing_known: bool
 
-    def grid_lines(self) -> list[str]:
-        """Lines of the header that place the grid, as written; free text, which may hold names, is not among them."""
-        return [f"{name}: {self.fields[name]}" for name in _GRID_FIELDS if name in self.fields]
+    def grid_lines(self) -> tuple[str, ...]:
+        """Return the lines that define the grid, as written, without free text, which may contain names."""
+        return tuple(f"{name}: {self.fields[name]}" for name in _GRID_FIELDS if name in self.fields)
 
 
 def parse_header(head: bytes, path: Path) -> NrrdHeader:
     """Parse the header of the file that begins with `head`.
 
     Raises:
-        DataError: it is no NRRD header, or it says something that is not read; the message names the field.
+        DataError: it is no NRRD header, or a field has an unsupported value; the message names the field.
     """
     fields, length = _fields(head, path)
     try:
@@ -123,15 +117,16 @@ def parse_header(head: bytes, path: Path) -> NrrdHeader:
     encoding = fields.get("encoding", "").lower()
     if encoding not in _ENCODINGS:
         raise DataError(f"{path}: encoding {encoding!r}; raw and gzip are read. Write the file anew in one of them.")
-    if int(byte_skip) < 0 or (byte_skip and not data_file) or fields.get("line skip", "0") != "0":
+    if byte_skip < 0 or (byte_skip and not data_file) or fields.get("line skip", "0") != "0":
         raise DataError(f"{path}: line skip or byte skip is used; write the voxels right behind the header.")
     if byte_skip and _ENCODINGS[encoding]:
         raise DataError(f"{path}: byte skip into a gzip stream is not read; write the file anew.")
+    shape = [*(sizes[axis] for axis in spatial), 1]
     units = set(re.findall(r'"([^"]*)"', fields.get("space units", "")))
     return NrrdHeader(
         fields=fields,
         length=length,
-        shape=_three(tuple(sizes[axis] for axis in spatial)),
+        shape=(shape[0], shape[1], shape[2]),
         dtype=_dtype(fields, path),
         packed=_ENCODINGS[encoding],
         data_file=data_file,
@@ -143,7 +138,7 @@ def parse_header(head: bytes, path: Path) -> NrrdHeader:
 
 
 def _fields(head: bytes, path: Path) -> tuple[dict[str, str], int]:
-    """Fields of the header, and its length; `key:=value` pairs and comments are passed over."""
+    """Return the fields of the header, and its length; `key:=value` pairs and comments are skipped."""
     if not _MAGIC.match(head):
         raise DataError(f"{path}: this is no NRRD file: it begins with {head[:8]!r}. Convert it, or remove it.")
     end = re.search(rb"\n\r?\n", head)
@@ -155,11 +150,11 @@ def _fields(head: bytes, path: Path) -> tuple[dict[str, str], int]:
         if not line or line.startswith("#") or re.match(r"[^:]*:=", line):
             continue
         name, colon, value = line.partition(": ")
-        name = _ALIASES.get(name, name)
-        # A name that the format does not know is refused: a damaged one would take the grid with it unseen.
-        if not colon or name in fields or name not in (*_GRID_FIELDS, *_OTHER_FIELDS):
+        known = _NAMES.get(name.replace(" ", ""), "")
+        # An unknown name is refused: skipping a damaged one would lose the grid silently.
+        if not colon or not known or known in fields:
             raise DataError(f"{path}: the NRRD header is broken at {line[:40]!r}. Write the file anew.")
-        fields[name] = value.strip()
+        fields[known] = value.strip()
     missing = [name for name in ("type", "dimension", "sizes", "encoding") if name not in fields]
     if missing:
         raise DataError(f"{path}: the NRRD header lacks {', '.join(missing)}. Write the file anew.")
@@ -167,7 +162,7 @@ def _fields(head: bytes, path: Path) -> tuple[dict[str, str], int]:
 
 
 def _axes(fields: dict[str, str], path: Path) -> tuple[tuple[int, ...], list[int]]:
-    """Extents of all axes, and which two or three of them lie in space; the others must have length 1."""
+    """Return the extents of all axes, and the two or three spatial axes; the others must have length 1."""
     sizes = tuple(int(size) for size in fields["sizes"].split())
     if len(sizes) != int(fields["dimension"]) or not 2 <= len(sizes) <= _MAX_AXES or min(sizes) < 1:
         raise DataError(
@@ -196,7 +191,7 @@ def _axes(fields: dict[str, str], path: Path) -> tuple[tuple[int, ...], list[int
 
 
 def _affine(fields: dict[str, str], spatial: list[int], path: Path) -> NDArray[np.float64]:
-    """Voxel index → RAS+; without directions, axes run along those of the space, as ITK takes it."""
+    """Return voxel index → RAS+; without directions, axes are those of the space, as in ITK."""
     space = fields.get("space", "").lower()
     if space not in _TO_RAS and "space" in fields:
         raise DataError(
@@ -222,7 +217,7 @@ def _affine(fields: dict[str, str], spatial: list[int], path: Path) -> NDArray[n
 
 
 def _vectors(text: str) -> list[tuple[float, ...] | None]:
-    """Vectors such as `none (1,0,0) (0,1,0)`, None for `none`."""
+    """Parse vectors such as `none (1,0,0) (0,1,0)`, with None for `none`."""
     parts = re.findall(r"none|\([^()]*\)", text)
     if re.sub(r"none|\([^()]*\)|\s", "", text) or not parts:
         raise ValueError(f"{text[:60]!r} is no list of vectors")
@@ -230,14 +225,10 @@ def _vectors(text: str) -> list[tuple[float, ...] | None]:
 
 
 def _in_space(vector: tuple[float, ...]) -> tuple[float, float, float]:
-    """The vector in three components; a series of one volume gives it a fourth, which must be 0."""
+    """Return three components; the fourth, of a series of one volume, must be 0."""
     if len(vector) < 2 or any(component != 0 for component in vector[3:]):
         raise ValueError(f"the vector {vector} is none of space, which takes two or three components")
     return (vector[0], vector[1], vector[2] if len(vector) > 2 else 0.0)
-
-
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    return (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)
 
 
 def _dtype(fields: dict[str, str], path: Path) -> np.dtype[np.generic]:
@@ -253,7 +244,7 @@ def _dtype(fields: dict[str, str], path: Path) -> np.dtype[np.generic]:
 
 
 def _data_file(fields: dict[str, str], path: Path) -> str:
-    """Name of the detached data file, which must lie beside the header or below it."""
+    """Return the name of the detached data file, which must be in the header's folder or below."""
     name = fields.get("data file", "")
     place = PurePosixPath(name)
     if name and (place.is_absolute() or ".." in place.parts or name.startswith("LIST") or "%" in name):

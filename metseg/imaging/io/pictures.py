@@ -1,4 +1,4 @@
-"""Pictures (PNG, JPEG, TIFF, BMP): one slice a file, or a TIFF of one slice a page; without geometry."""
+"""Pictures (PNG, JPEG, TIFF, BMP): one slice per file, or a TIFF of one slice per page; without geometry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,15 @@ from PIL import Image, ImageSequence
 from PIL.TiffImagePlugin import TiffImageFile
 
 from metseg.errors import DataError, TooLarge
-from metseg.files import written_beside
-from metseg.imaging.io.size_limits import DEFLATE_LIMIT, require_allowed, require_file, require_finite
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-LOSSY_SUFFIXES = (".jpg", ".jpeg")
-STACK_SUFFIXES = (".tif", ".tiff")
-MAX_PIXELS = 1 << 26
-"""Pixels of one picture: a side of 8192."""
+from metseg.imaging.geometry import Geometry
+from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
+from metseg.imaging.io.size_limits import (
+    DEFLATE_LIMIT,
+    MAX_PIXELS,
+    require_file,
+    require_finite,
+    require_within_limit,
+)
 
 MAX_PAGES = 4096
 _TIFF_TAGS = {256: "ImageWidth", 257: "ImageLength", 259: "Compression", 262: "PhotometricInterpretation"}
@@ -32,7 +33,7 @@ _PHOTOMETRIC = (0, 1, 2, 3)  # grey either way, RGB, palette
 _READ = ("PNG", "JPEG", "TIFF", "BMP")
 
 _GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-# Pillow's parsers stumble over broken files in all of these ways.
+# Pillow's parsers raise all of these on broken files.
 _BROKEN = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
@@ -52,131 +53,99 @@ _BROKEN = (
 )
 
 
-@dataclass(frozen=True)
-class PictureOriginal:
-    """What is kept of a picture so that a mask can be written in its size."""
+class Pictures(ImageFormat[Original]):
+    """Pictures: one slice per file, or a TIFF of one slice per page."""
 
-    path: Path
-    height: int
-    width: int
-    pages: int = 1
+    endings = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+    has_geometry = False
 
+    def read_image(self, path: Path, *, finite: bool = True) -> LoadedImage:
+        """Read a picture as `(pages, height, width[, 3])`; see `ImageFormat.read_image`.
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture in memory.
+        Palettes are resolved; an alpha channel of one value is dropped. Pages of a TIFF have one size and kind.
+        """
+        size = require_file(path)
+        with _opened(path) as image:
+            _check_extent(image, path, size)
+            extent = image.size  # of the first page: the iterator turns the pages of the same object
+            pages = [_page(page, path, extent) for page in ImageSequence.Iterator(image)]
+        kinds = {(page.shape, page.dtype) for page in pages}
+        if len(kinds) != 1:
+            raise DataError(f"{path}: the pages differ in colour or depth; write all pages of one scan alike.")
+        array = np.stack(pages) if len(pages) > 1 else pages[0][None]
+        if finite:
+            require_finite(array, path)
+        return LoadedImage(array, Geometry.unknown(), Original(path, array.shape[:3]))
 
-    Attributes:
-        array: `(height, width)` of a grey picture, `(height, width, 3)` of a coloured one, in the file's dtype.
-        original: what `write_picture_mask` needs.
-    """
+    def read_affine(self, path: Path) -> None:
+        """Return None: pictures have no geometry."""
 
-    array: NDArray[np.generic]
-    original: PictureOriginal
+    def mask_endings(self, original: Original) -> tuple[str, ...]:
+        """Return `.tif` for a TIFF, else `.png`: JPEG is lossy."""
+        return (".tif",) if _is_tiff(original.path) else (".png",)
 
-
-def is_picture(path: Path) -> bool:
-    """Whether the name is that of a picture."""
-    return path.suffix.lower() in PICTURE_SUFFIXES
+    def encode_mask(self, voxels: NDArray[np.uint8], original: Original, ending: str) -> bytes:
+        """Return a picture of 0 and 255; see `ImageFormat.encode_mask`."""
+        pages = [Image.fromarray(np.where(plane > 0, np.uint8(255), np.uint8(0))) for plane in voxels]
+        content = BytesIO()
+        if ending == ".tif":
+            pages[0].save(content, format="TIFF", compression="tiff_deflate", save_all=True, append_images=pages[1:])
+        else:
+            pages[0].save(content, format="PNG")
+        return content.getvalue()
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether the format smears values: a mask in it is no longer binary."""
-    return path.suffix.lower() in LOSSY_SUFFIXES
+    """Return True for JPEG, in which a mask is no longer binary."""
+    return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def is_stack(path: Path) -> bool:
-    """Whether the file is a TIFF of several pages."""
-    if path.suffix.lower() not in STACK_SUFFIXES:
+    """Return True if the file is a TIFF of several pages."""
+    if not _is_tiff(path):
         return False
     require_file(path)
     with _opened(path) as image:
         return bool(getattr(image, "n_frames", 1) > 1)
 
 
-def read_picture(path: Path, *, finite: bool = True) -> Picture:
-    """Read one picture; a palette is resolved, an alpha channel that says nothing is dropped.
+def read_picture(path: Path, *, finite: bool = True) -> NDArray[np.generic]:
+    """Read a picture of one page as `(height, width)`, or `(height, width, 3)` if it has colours.
 
     Args:
         path: the file.
-        finite: refuse pixels that are no numbers; False leaves that to the caller.
+        finite: raise on NaN or infinity.
 
     Raises:
-        DataError: the file is absent, empty, truncated, no picture, too large, of several pages, or not finite.
+        DataError: the file is absent, damaged, too large, of several pages, or not finite.
     """
-    stack = read_stack(path, finite=finite)
-    if len(stack.array) != 1:
-        raise DataError(f"{path}: the file holds {len(stack.array)} pages; write each slice to its own file.")
-    return Picture(stack.array[0], stack.original)
-
-
-def read_stack(path: Path, *, finite: bool = True) -> Picture:
-    """Read one picture, or a TIFF of several pages of one size and kind, as `(pages, height, width[, 3])`.
-
-    Args:
-        path: the file.
-        finite: refuse pixels that are no numbers; False leaves that to the caller.
-
-    Raises:
-        DataError: the file is absent, empty, truncated, no picture, too large, or not finite, or its pages differ.
-    """
-    size = require_file(path)
-    with _opened(path) as image:
-        _check_extent(image, path, size)
-        extent = image.size  # of the first page: the iterator turns the pages of the same object
-        pages = [_page(page, path, extent) for page in ImageSequence.Iterator(image)]
-    kinds = {(page.shape, page.dtype) for page in pages}
-    if len(kinds) != 1:
-        raise DataError(f"{path}: the pages differ in colour or depth; write all pages of one scan alike.")
-    array = np.stack(pages) if len(pages) > 1 else pages[0][None]
-    if finite:
-        require_finite(array, path)
-    return Picture(array, PictureOriginal(path, array.shape[1], array.shape[2], len(array)))
+    pages = Pictures().read_image(path, finite=finite).array
+    if len(pages) != 1:
+        raise DataError(f"{path}: the file holds {len(pages)} pages; write each slice to its own file.")
+    picture: NDArray[np.generic] = pages[0]
+    return picture
 
 
 def is_grey(array: NDArray[np.generic]) -> bool:
-    """Whether a picture is grey: one plane, or three planes that are the same."""
+    """Return True for one plane, or three equal planes.
+
+    >>> is_grey(np.zeros((2, 3))), is_grey(np.eye(3)[None])
+    (True, False)
+    """
     return array.ndim == 2 or bool((array[..., :1] == array[..., 1:]).all())
 
 
-def mask_suffix_of(original: PictureOriginal) -> str:
-    """`.tif` for a TIFF; `.png` for any other picture, since a mask must not lose values to JPEG."""
-    return ".tif" if original.path.suffix.lower() in STACK_SUFFIXES else ".png"
-
-
-def write_picture_mask(path: Path, mask: NDArray[np.uint8], original: PictureOriginal) -> None:
-    """Write a mask as a picture of 0 and 255, in the size of the one it belongs to: a TIFF for a TIFF, else a PNG.
-
-    Args:
-        path: file to write, with the suffix that `mask_suffix_of` names; written beside and renamed.
-        mask: uint8 `(pages, height, width)`, or `(height, width)` of a single page, of 0 and 1.
-        original: from `read_picture` or `read_stack`.
-
-    Raises:
-        DataError: the mask has another size than the picture, or `path` is named otherwise.
-    """
-    suffix = mask_suffix_of(original)
-    if path.suffix.lower() != suffix:
-        raise DataError(f"{path}: a mask of {original.path.name} is written as {suffix}, losing nothing; name it so.")
-    stack = mask[None] if mask.ndim == 2 else mask
-    expected = (original.pages, original.height, original.width)
-    if stack.shape != expected:
-        raise DataError(f"{path}: the mask has {stack.shape} pixels, {original.path} has {expected}; both must agree.")
-    pages = [Image.fromarray(np.where(plane > 0, np.uint8(255), np.uint8(0))) for plane in stack]
-    with written_beside(path) as beside:
-        if suffix == ".tif":
-            pages[0].save(beside, format="TIFF", compression="tiff_deflate", save_all=True, append_images=pages[1:])
-        else:
-            pages[0].save(beside, format="PNG")
+def _is_tiff(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture, opened; whatever its reader stumbles over becomes a `DataError` that names the file."""
+    """Open a picture; translate every error of its reader to a `DataError` that names the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if path.suffix.lower() in STACK_SUFFIXES:  # there Pillow skips what it cannot read, and pages with it
+            if _is_tiff(path):  # Pillow skips unreadable tags of a TIFF, and pages with them
                 warnings.filterwarnings("error", "(Tag data|Corrupt EXIF|Truncated)", UserWarning)
             with Image.open(path, formats=_READ) as image:
                 yield image
@@ -187,12 +156,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _check_extent(image: Image.Image, path: Path, size: int) -> None:
-    """Refuse before decoding what a header claims and nobody can mean."""
+    """Refuse an implausible size in the header before decoding."""
     width, height = image.size
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format != "TIFF":
         raise DataError(f"{path}: the file holds {pages} pages; write each slice to its own file.")
-    require_allowed(path, width * height * pages)
+    require_within_limit(path, width * height * pages)
     if width * height * pages > MAX_PIXELS or pages > MAX_PAGES:
         raise DataError(
             f"{path}: the header claims {height}×{width} pixels on {pages} pages; up to {MAX_PIXELS} pixels are read. "
@@ -206,7 +175,7 @@ def _check_extent(image: Image.Image, path: Path, size: int) -> None:
 
 
 def _check_tiff_page(image: TiffImageFile, path: Path) -> None:
-    """Refuse a page whose header does not cover its pixels, which Pillow would fill up or guess (TIFF 6.0, part 1)."""
+    """Refuse a page with an incomplete header, whose pixels Pillow would guess (TIFF 6.0, part 1)."""
     tags = image.tag_v2
     width, height = image.size
     bits, samples = max(tags.get(258, (1,))), tags.get(277, 1)
@@ -229,12 +198,12 @@ def _check_tiff_page(image: TiffImageFile, path: Path) -> None:
 
 
 def _page(image: Image.Image, path: Path, size: tuple[int, int]) -> NDArray[np.generic]:
-    """Pixels of the page that is turned up, in the type the file has them in."""
+    """Return the pixels of the current page, in the dtype of the file."""
     if image.size != size:
         raise DataError(f"{path}: the pages differ in size, {size} and {image.size}; write each to its own file.")
     coding = next((tile.args for tile in getattr(image, "tile", ())), "")
     if image.mode in ("RGB", "RGBA", "LA") and "16" in str(coding[0] if isinstance(coding, tuple) else coding):
-        # Pillow would keep the upper eight bits and say nothing.
+        # Pillow would silently keep the upper eight bits.
         raise DataError(f"{path}: colours of 16 bits are not read; write each channel as a grey picture of its own.")
     if not isinstance(image, TiffImageFile):
         return _pixels(image, path)

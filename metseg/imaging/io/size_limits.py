@@ -1,4 +1,4 @@
-"""What a header claims, held against the file that carries it, before memory is taken for it."""
+"""Validate header sizes against file size before allocating memory."""
 
 from __future__ import annotations
 
@@ -19,35 +19,44 @@ from metseg.errors import DataError, TooLarge
 MAX_BYTES = 4 << 30
 """Voxels of one file, in bytes: a 512³ volume of doubles takes a quarter of it."""
 
+MAX_PIXELS = 1 << 26
+"""Pixels of one picture or frame: a side of 8192."""
+
 DEFLATE_LIMIT = 1032
-"""A byte of deflate gives no more than this many."""
+"""Largest ratio of unpacked to packed bytes of a deflate stream."""
 
 PADDING = 4096
 """Bytes that may follow the voxels: some programs fill the last block."""
 
 _BLOCK = 16 << 20
-_most_voxels: ContextVar[int | None] = ContextVar("most_voxels", default=None)
+_voxel_limit: ContextVar[int | None] = ContextVar("voxel_limit", default=None)
 
 
 @contextmanager
-def at_most(voxels: int) -> Iterator[None]:
-    """Refuse, within this block and this thread, images of more voxels: those of strangers must not fill the memory."""
-    before = _most_voxels.set(voxels)
+def limit_voxels(voxels: int) -> Iterator[None]:
+    """Refuse larger images within this block and thread; bounds memory for untrusted uploads."""
+    token = _voxel_limit.set(voxels)
     try:
         yield
     finally:
-        _most_voxels.reset(before)
+        _voxel_limit.reset(token)
 
 
-def require_allowed(name: object, voxels: int) -> None:
-    """Raise `TooLarge` where an `at_most` around the caller allows fewer voxels than a header claims."""
-    most = _most_voxels.get()
+def require_within_limit(name: object, voxels: int) -> None:
+    """Raise `TooLarge` if a header claims more voxels than an enclosing `limit_voxels` allows.
+
+    >>> with limit_voxels(1000):
+    ...     require_within_limit("a.nii", 8000)
+    Traceback (most recent call last):
+    metseg.errors.TooLarge: a.nii: its header claims 8000 voxels; up to 1000 are read here. Cut it to the head.
+    """
+    most = _voxel_limit.get()
     if most is not None and voxels > most:
         raise TooLarge(f"{name}: its header claims {voxels} voxels; up to {most} are read here. Cut it to the head.")
 
 
 def require_file(path: Path) -> int:
-    """Size of the file in bytes; a `DataError` where it is absent or empty."""
+    """Return the size of the file in bytes; raise a `DataError` if it is absent or empty."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     size = path.stat().st_size
@@ -56,13 +65,21 @@ def require_file(path: Path) -> int:
     return size
 
 
-def require_possible(path: Path, shape: tuple[int, ...], claimed: int, size: int, packed: bool) -> None:
-    """Refuse a header that claims more bytes than are read, or than a file of `size` bytes can hold."""
-    require_allowed(path, math.prod(shape))
+def require_plausible_size(path: Path, shape: tuple[int, ...], claimed: int, size: int, packed: bool) -> None:
+    """Raise a `DataError` if a header claims more bytes than are read, or than the file can contain.
+
+    Args:
+        path: the file.
+        shape: claimed extents.
+        claimed: claimed bytes of header and voxels.
+        size: bytes of the file.
+        packed: whether it is compressed by gzip.
+    """
+    require_within_limit(path, math.prod(shape))
     if claimed > MAX_BYTES:
         raise DataError(
             f"{path}: the header claims {shape} voxels, {claimed / 2**30:.1f} GiB; up to {MAX_BYTES >> 30} GiB are "
-            "read. Where that is its true size, resample it or cut it to the head."
+            "read. If that is its true size, resample it or cut it to the head."
         )
     if claimed > (size * DEFLATE_LIMIT if packed else size):
         raise DataError(
@@ -73,20 +90,20 @@ def require_possible(path: Path, shape: tuple[int, ...], claimed: int, size: int
 
 @contextmanager
 def gzip_errors(path: Path) -> Iterator[None]:
-    """Turn what a broken gzip stream raises into a `DataError` that names the file."""
+    """Translate the errors of a broken gzip stream to a `DataError` that names the file."""
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: the gzip stream is broken ({error}). Copy the file again from its source.") from error
 
 
-def read_claimed(stream: BinaryIO, claimed: int, path: Path, shape: tuple[int, ...]) -> bytearray:
-    """The `claimed` bytes of the voxels, after which the stream must end.
+def read_exactly(stream: BinaryIO, claimed: int, path: Path, shape: tuple[int, ...]) -> bytearray:
+    """Read the `claimed` bytes of the voxels, after which the stream must end.
 
-    Memory grows with what is there, not with what is claimed, and no more than `PADDING` is read beyond it.
+    Memory grows with the bytes read, not with the claim; at most `PADDING` more bytes are read.
 
     Raises:
-        DataError: there are fewer bytes, or more.
+        DataError: the stream is shorter or longer.
     """
     raw = bytearray()
     while len(raw) < claimed:
@@ -106,7 +123,7 @@ def read_claimed(stream: BinaryIO, claimed: int, path: Path, shape: tuple[int, .
 
 
 def require_finite(array: NDArray[np.generic], path: Path) -> None:
-    """Raise a `DataError` that names the file and the first place where `array` is NaN or infinite."""
+    """Raise a `DataError` that names the file and the first place if `array` has NaN or infinite values."""
     if not np.issubdtype(array.dtype, np.floating):
         return
     wrong = ~np.isfinite(cast("NDArray[np.floating[Any]]", array))

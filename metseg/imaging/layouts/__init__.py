@@ -1,10 +1,15 @@
-"""The layouts of a cohort in a folder, and telling which one a folder has."""
+"""Layouts of a cohort in a folder, and their recognition.
+
+A new layout is a class in a module of its own, listed in `LAYOUTS`; see `base.Layout` and `volumes.VolumeLayout`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from metseg.errors import DataError, UsageError
+from metseg.imaging.layouts.base import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
 from metseg.imaging.layouts.brainmetshare import BrainMetShare
 from metseg.imaging.layouts.brats_mets import BratsMets
 from metseg.imaging.layouts.case_folders import CaseFolders
@@ -12,13 +17,12 @@ from metseg.imaging.layouts.dicom import Dicom
 from metseg.imaging.layouts.image_mask_folders import ImageMaskFolders
 from metseg.imaging.layouts.nnunet import NnUnet
 from metseg.imaging.layouts.pseudonymous import cover, under_pseudonyms
-from metseg.imaging.layouts.source import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
 from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
 from metseg.pseudonyms import Pseudonyms, pseudonyms_everywhere
 
 AUTO = "auto"
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: tuple[Layout[Any], ...] = (
     BratsMets(),
     TcgaLgg(),
     BrainMetShare(),
@@ -42,23 +46,21 @@ __all__ = [
 ]
 
 
-def recognise(root: Path) -> Layout:
-    """The layout of the folder `root`.
+def recognise(root: Path) -> Layout[Any]:
+    """Recognise the layout of the folder `root`.
 
     Raises:
-        DataError: it has none of the layouts, or several; the message lists what was looked for.
+        DataError: it has none of the layouts, or several; the message lists the layouts.
     """
     found = [layout for layout in LAYOUTS if layout.recognise(root)]
-    # Several layouts are folders of volumes too: the general one is meant only where none of them is.
+    # Several layouts are folders of volumes too: the general one applies only if no other does.
     found = [layout for layout in found if layout.name != CaseFolders.name] or found
     if len(found) == 1:
         return found[0]
     looked_for = "; ".join(f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS)
     if found:
         names = " and ".join(layout.name for layout in found)
-        raise DataError(
-            f"{root}: holds files of the layouts {names}. Say which is meant, such as data_layout={found[0].name}."
-        )
+        raise DataError(f"{root}: holds files of the layouts {names}. Choose one, such as data_layout={found[0].name}.")
     entries = visible(root)
     inside = [path.name for path in entries if path.is_dir() and any(layout.recognise(path) for layout in LAYOUTS)]
     hint = f" The folder {inside[0]} inside it is in one of them: name that one." if inside else ""
@@ -72,11 +74,11 @@ def open_cohort(root: Path, layout: str = AUTO, options: LayoutOptions | None = 
     Args:
         root: the cohort's folder.
         layout: name of the layout, or `auto` to recognise it.
-        options: what the user says about the cohort.
+        options: the user's.
 
     Raises:
         UsageError: the layout's name is unknown, or an option does not fit it.
-        DataError: files are missing, double or do not fit; the message names them.
+        DataError: files are missing, duplicate or do not fit; the message names them.
     """
     names = {known.name: known for known in LAYOUTS}
     if layout != AUTO and layout not in names:
@@ -88,5 +90,5 @@ def open_cohort(root: Path, layout: str = AUTO, options: LayoutOptions | None = 
     with covering.over_errors():
         chosen = recognise(root) if layout == AUTO else names[layout]
         cohort = chosen.open(root, options or LayoutOptions())
-    # DICOM has its pseudonyms from the patient's number, whatever folders are called.
+    # DICOM has pseudonyms of the PatientID, whatever the names of folders.
     return cohort if chosen.name == Dicom.name else under_pseudonyms(cohort, covering)

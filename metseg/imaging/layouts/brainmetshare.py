@@ -3,132 +3,109 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.io import bare_stem
-from metseg.imaging.io.pictures import is_grey, is_picture, read_picture
-from metseg.imaging.layouts.masks import labels_note, read_mask_picture
-from metseg.imaging.layouts.source import (
-    CaseSource,
+from metseg.imaging.channel_names import DEFAULT_CHANNELS, MASK
+from metseg.imaging.geometry import Geometry
+from metseg.imaging.io import is_picture
+from metseg.imaging.io.pictures import is_grey
+from metseg.imaging.layouts.base import (
+    Layout,
     LayoutOptions,
-    LoadedCase,
     SourceCohort,
     chosen_channels,
-    gaps,
-    gaps_note,
+    folders_in,
     listed,
+    other_folders_note,
     require_pairs,
-    require_same_size,
     visible,
 )
-from metseg.imaging.layouts.volumes import DEFAULT_CHANNELS, VolumeCase, volume_cohort, volumes_by_name
+from metseg.imaging.layouts.pictures import PictureCase, Slice, picture_cohort
+from metseg.imaging.layouts.volumes import VolumeCase, VolumeLayout
 
-CASE = re.compile(r"Mets_\w+")
+CASE = re.compile(r"(?P<patient>Mets_\w+)")
 PICTURES = {"1": "t1n", "3": "t2f", "0": "t1c", "2": "t1gd"}
-VOLUMES = {"t1_pre": "t1n", "flair": "t2f", "bravo": "t1c", "t1_gd": "t1gd"}
-"""`t1c` is the gradient echo after contrast (BRAVO), `t1gd` the spin echo after contrast."""
+"""Channel by folder: `t1c` is the gradient echo after contrast (BRAVO), `t1gd` the spin echo after contrast."""
 
-SEGMENTATION = "seg"
-SPACING = (1.0, 0.94, 0.94)
-"""mm between slices, rows and columns, as its authors give them; the pictures carry none."""
+GEOMETRY = Geometry.of_affine(np.diag([0.94, 0.94, 1.0, 1.0]))
+"""Of the pictures: mm between columns, rows and slices, as published; the files carry none."""
 
-_AFFINE = tuple(tuple(float(i == j) * (SPACING[2 - i] if i < 3 else 1.0) for j in range(4)) for i in range(4))
+
+class _Volumes(VolumeLayout):
+    """The cases whose channels are volumes."""
+
+    name = "brainmetshare"
+    case_folder = CASE
+    file_stem = "{channel}"
+    channel_files: ClassVar = {"t1_pre": "t1n", "flair": "t2f", "bravo": "t1c", "t1_gd": "t1gd", "seg": MASK}
+
+
+_VOLUMES = _Volumes()
 
 
 @dataclass(frozen=True)
-class _Scan:
-    """The pictures of one case: channel or `seg` → number of the slice → file."""
+class _Pictures:
+    """The pictures of one case: channel or `MASK` → number of the slice → file."""
 
     folder: Path
     files: dict[str, dict[int, Path]]
 
     @property
-    def mask(self) -> dict[int, Path]:
-        return self.files.get(SEGMENTATION, {})
+    def case(self) -> str:
+        return self.folder.name
 
 
-class BrainMetShare:
-    """One folder a patient, with a folder of pictures or a volume a channel."""
+class BrainMetShare(Layout[_Pictures | VolumeCase]):
+    """One folder per patient, with a folder of pictures or a volume per channel."""
 
-    name = "brainmetshare"
+    name = _Volumes.name
     looks_for = (
         "folders such as Mets_005 with {0,1,2,3,seg}/<n>.png, or with {bravo,t1_pre,t1_gd,flair,seg}.nii or .nii.gz"
     )
 
-    def recognise(self, root: Path) -> bool:
-        """Whether a folder is named as a case and holds pictures or volumes of the names above."""
-        return any(_volumes(folder) or _scan(folder).files for folder in _folders(root))
+    def find(self, root: Path) -> Iterator[_Pictures | VolumeCase]:
+        """Yield the folders named as a case with volumes or pictures."""
+        for folder in folders_in(root):
+            if not CASE.fullmatch(folder.name):
+                continue
+            volumes, pictures = _VOLUMES.case_in(folder), _pictures(folder)
+            if volumes:
+                yield volumes
+            if pictures.files:
+                yield pictures
 
-    def open(self, root: Path, options: LayoutOptions) -> SourceCohort:
-        """Find the cases; every slice needs every chosen channel and its mask."""
-        volumes = {folder: found for folder in _folders(root) if (found := _volumes(folder))}
-        scans = [scan for folder in _folders(root) if (scan := _scan(folder)).files]
-        if volumes and scans:
+    def cohort(self, root: Path, cases: Sequence[_Pictures | VolumeCase], options: LayoutOptions) -> SourceCohort:
+        """Describe the cases as a cohort; every slice needs all chosen channels and its mask."""
+        volumes = [case for case in cases if isinstance(case, VolumeCase)]
+        pictures = [case for case in cases if isinstance(case, _Pictures)]
+        if volumes and pictures:
             raise DataError(
-                f"{root}: {listed(path.name for path in volumes)} hold volumes, {listed(s.folder.name for s in scans)} "
+                f"{root}: {listed(one.case for one in volumes)} hold volumes, {listed(one.case for one in pictures)} "
                 "hold pictures; keep one kind."
             )
-        if not volumes and not scans:
-            raise DataError(f"{root}: no case of the layout {self.name} in it; expected {self.looks_for}.")
-        names = {folder.name for folder in volumes} | {scan.folder.name for scan in scans}
-        passed_over = [path.name for path in visible(root) if path.is_dir() and path.name not in names]
-        notes = [f"{len(passed_over)} folders are no cases and were passed over: {listed(passed_over)}"]
-        notes = notes if passed_over else []
-        return (
-            self._of_pictures(root, scans, options, notes) if scans else self._of_volumes(root, volumes, options, notes)
-        )
-
-    def _of_volumes(
-        self, root: Path, volumes: dict[Path, dict[str, Path]], options: LayoutOptions, notes: list[str]
-    ) -> SourceCohort:
-        cases = []
-        for folder, files in volumes.items():
-            mask = files.pop(SEGMENTATION, None)
-            cases.append(VolumeCase(folder.name, folder.name, "", folder, files, mask))
-        stems = {channel: stem for stem, channel in VOLUMES.items()}
-        return volume_cohort(
-            root,
-            self.name,
-            cases,
-            options,
-            file_of=lambda _, channel: f"{stems.get(channel, channel)}.nii",
-            default=DEFAULT_CHANNELS,
-            notes=notes,
-        )
-
-    def _of_pictures(self, root: Path, scans: list[_Scan], options: LayoutOptions, notes: list[str]) -> SourceCohort:
+        if volumes:
+            return _VOLUMES.cohort(root, volumes, options)
         there = tuple(PICTURES.values())
         chosen = chosen_channels(options.channels or DEFAULT_CHANNELS, there, self.name)
         channels = tuple(there[position] for position in chosen)
-        for scan in scans:
-            _require_complete(scan, channels)
-        skipping = [f"{scan.folder.name} lacks {missing}" for scan in scans if (missing := gaps(scan.mask))]
-        notes = [*labels_note(options.labels, self.name), *([gaps_note(skipping)] if skipping else []), *notes]
-        sources = tuple(_source(root, scan, channels, options.mask_threshold) for scan in scans)
-        return SourceCohort(self.name, channels, ("lesion",), sources, tuple(notes))
+        described = [_case(one, channels) for one in pictures]
+        notes = other_folders_note(root, (one.case for one in pictures))
+        return picture_cohort(
+            root, self.name, channels, described, options, _grey_plane, geometry=GEOMETRY, notes=notes
+        )
 
 
-def _folders(root: Path) -> list[Path]:
-    return [path for path in visible(root) if path.is_dir() and CASE.fullmatch(path.name)]
-
-
-def _volumes(folder: Path) -> dict[str, Path]:
-    """Volumes of a case by channel, and `seg`."""
-    names = {**VOLUMES, SEGMENTATION: SEGMENTATION}
-    return volumes_by_name(folder, lambda path: names.get(bare_stem(path)))
-
-
-def _scan(folder: Path) -> _Scan:
-    """Pictures of a case by channel, and `seg`; slices in the order of their numbers."""
+def _pictures(folder: Path) -> _Pictures:
+    """Return the pictures of a case by channel; slices in the order of their numbers."""
     files: dict[str, dict[int, Path]] = {}
-    for inner, channel in {**PICTURES, SEGMENTATION: SEGMENTATION}.items():
+    for inner, channel in {**PICTURES, "seg": MASK}.items():
         slices: dict[int, Path] = {}
         for path in visible(folder / inner) if (folder / inner).is_dir() else ():
             if not is_picture(path) or not path.stem.isdecimal():
@@ -139,52 +116,28 @@ def _scan(folder: Path) -> _Scan:
             slices[number] = path
         if slices:
             files[channel] = dict(sorted(slices.items()))
-    return _Scan(folder, files)
+    return _Pictures(folder, files)
 
 
-def _require_complete(scan: _Scan, channels: tuple[str, ...]) -> None:
-    """Raise a `DataError` where a channel and the mask are not of the same slices."""
+def _case(pictures: _Pictures, channels: tuple[str, ...]) -> PictureCase:
+    """Return the case; raise a `DataError` if a channel and the mask have different slices."""
     inner = {channel: name for name, channel in PICTURES.items()}
+    masks = pictures.files.get(MASK, {})
     for channel in channels:
-        there = scan.files.get(channel, {})
+        there = pictures.files.get(channel, {})
         require_pairs(
-            scan.folder / inner[channel],
-            [path.name for number, path in there.items() if number not in scan.mask],
-            [f"seg/{path.name}" for number, path in scan.mask.items() if number not in there],
+            pictures.folder / inner[channel],
+            [path.name for number, path in there.items() if number not in masks],
+            [f"seg/{path.name}" for number, path in masks.items() if number not in there],
         )
-
-
-def _source(root: Path, scan: _Scan, channels: tuple[str, ...], threshold: int | None) -> CaseSource:
-    slices = [([scan.files[channel][number] for channel in channels], mask) for number, mask in scan.mask.items()]
-    return CaseSource(
-        case=scan.folder.name,
-        patient=scan.folder.name,
-        timepoint="",
-        slice_names=tuple(map(str, scan.mask)),
-        sources=tuple(path.relative_to(root).as_posix() for files, mask in slices for path in (*files, mask)),
-        load=partial(_load, root, slices, threshold),
+    slices = tuple(
+        Slice(str(number), tuple(pictures.files[channel][number] for channel in channels), mask)
+        for number, mask in masks.items()
     )
+    return PictureCase(pictures.case, pictures.case, "", slices)
 
 
-def _load(root: Path, slices: list[tuple[list[Path], Path]], threshold: int | None) -> LoadedCase:
-    images, masks, thresholded = [], [], []
-    first = slices[0][0][0]
-    size: tuple[int, ...] = ()
-    for files, mask_path in slices:
-        planes = [_plane(path) for path in files]
-        size = size or planes[0].shape
-        mask, cut = read_mask_picture(mask_path, threshold)
-        for path, plane in (*zip(files, planes, strict=True), (mask_path, mask)):
-            require_same_size(first, size, path, plane.shape)
-        images.append(np.stack(planes, axis=-1))
-        masks.append(mask)
-        if cut:
-            thresholded.append(mask_path.relative_to(root).as_posix())
-    return LoadedCase(np.stack(images), np.stack(masks), Geometry(_AFFINE, SPACING, True), tuple(thresholded))
-
-
-def _plane(path: Path) -> NDArray[np.generic]:
-    array = read_picture(path, finite=False).array
+def _grey_plane(array: NDArray[np.generic], path: Path) -> NDArray[np.generic]:
     if not is_grey(array):
         raise DataError(f"{path}: this picture has colours; a channel of {BrainMetShare.name} is grey.")
-    return array if array.ndim == 2 else array[..., 0]
+    return array[..., None] if array.ndim == 2 else array[..., :1]

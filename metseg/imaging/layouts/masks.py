@@ -1,15 +1,15 @@
-"""From what a mask file holds to 0 and 1."""
+"""Convert the values of a mask file to 0 and 1."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.io.pictures import is_grey, is_lossy, read_picture
+from metseg.imaging.io.pictures import is_grey, is_lossy
 
 LOSSY_THRESHOLD = 127
 LABEL_SETS = {"core": (1, 3), "whole": (1, 2, 3), "enhancing": (3,)}
@@ -18,45 +18,46 @@ LABEL_SETS = {"core": (1, 3), "whole": (1, 2, 3), "enhancing": (3,)}
 KNOWN_LABELS = (0, 1, 2, 3, 4)
 
 
-def read_mask_picture(path: Path, threshold: int | None) -> tuple[NDArray[np.uint8], bool]:
-    """Read a mask picture.
+def lesion_of_greys(array: NDArray[np.generic], path: Path, threshold: int | None) -> tuple[NDArray[np.uint8], bool]:
+    """Return the mask of a picture of 0 and 1, or of 0 and 255.
 
     Args:
-        path: the picture, of 0 and 1, or of 0 and 255.
-        threshold: grey value above which a picture of other values counts as lesion; None refuses it, unless its
-            format smears values (JPEG), where `LOSSY_THRESHOLD` is taken.
+        array: pixels `(height, width[, 3])` of the picture or page.
+        path: the file, for messages.
+        threshold: grey value above which a picture of other values counts as lesion; None refuses it, except a lossy
+            one (JPEG), which is cut at `LOSSY_THRESHOLD`.
 
     Returns:
-        uint8 `(height, width)` of 0 and 1, and whether a lossy mask was cut at `LOSSY_THRESHOLD` unasked.
+        uint8 `(height, width)` of 0 and 1, and whether a lossy mask was cut without a threshold.
 
     Raises:
         DataError: the picture has colours, or grey values and no threshold.
+
+    >>> lesion_of_greys(np.array([[0, 255]]), Path("mask.png"), None)[0]
+    array([[0, 1]], dtype=uint8)
     """
-    return lesion_of_greys(read_picture(path).array, path, threshold)
-
-
-def lesion_of_greys(array: NDArray[np.generic], path: Path, threshold: int | None) -> tuple[NDArray[np.uint8], bool]:
-    """What `read_mask_picture` gives, from the pixels `(height, width[, 3])` of the picture or page at `path`."""
     if not is_grey(array):
         raise DataError(f"{path}: a mask is grey; this picture has colours. Write the lesions as 255 on 0.")
     plane = array if array.ndim == 2 else array[..., 0]
-    values = np.unique(plane)
-    found = set(values.tolist())
-    if found <= {0, 1} or found <= {0, 255}:
+    if is_binary(plane):
         return (plane != 0).astype(np.uint8), False
     if threshold is not None:
         return (np.asarray(plane, dtype=np.float64) > threshold).astype(np.uint8), False
     if is_lossy(path):
         return (np.asarray(plane, dtype=np.float64) > LOSSY_THRESHOLD).astype(np.uint8), True
-    shown = ", ".join(f"{value:g}" for value in values[:6].tolist()) + (", …" if len(values) > 6 else "")
+    values = np.unique(plane)
     raise DataError(
-        f"{path}: a mask holds 0 and 1, or 0 and 255; this one holds {len(values)} values ({shown}). Where lesion is "
-        f"what is brighter than half, say data_mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask anew."
+        f"{path}: a mask holds 0 and 1, or 0 and 255; this one holds {len(values)} values ({_shown(values.tolist())}). "
+        f"If lesion is brighter than half, set data_mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask anew."
     )
 
 
 def lesion_labels(labels: str) -> tuple[int, ...]:
-    """Label values that `labels` names: `core`, `whole`, `enhancing`, or comma-separated positive numbers."""
+    """Parse label values: `core`, `whole`, `enhancing`, or comma-separated positive numbers.
+
+    >>> lesion_labels("core"), lesion_labels("4, 2")
+    ((1, 3), (2, 4))
+    """
     if labels in LABEL_SETS:
         return LABEL_SETS[labels]
     parts = [part.strip() for part in labels.split(",")]
@@ -70,13 +71,13 @@ def lesion_labels(labels: str) -> tuple[int, ...]:
 def select_labels(
     segmentation: NDArray[np.generic], lesion: Iterable[int], path: Path, known: Iterable[int] | None = KNOWN_LABELS
 ) -> NDArray[np.uint8]:
-    """Mask of the voxels whose label is one of `lesion`.
+    """Return the mask of the voxels whose label is one of `lesion`.
 
     Args:
         segmentation: label values, whole numbers in any dtype.
-        lesion: values that count.
+        lesion: label values of lesion.
         path: the file, for the message.
-        known: values that may occur besides; None for any whole number.
+        known: other values that may occur; None for any whole number.
 
     Returns:
         uint8 of the same shape, 0 and 1.
@@ -92,16 +93,15 @@ def select_labels(
         strange = sorted(set(values) - {float(value) for value in (*lesion, *known)})
         expected = "BraTS has 1 necrotic core, 2 oedema, 3 enhancing, 4 resection cavity"
     if strange:
-        shown = ", ".join(f"{value:g}" for value in strange[:6]) + (", …" if len(strange) > 6 else "")
         raise DataError(
-            f"{path}: labels {shown} are unknown; {expected}. Name what is lesion, such as data_labels=1,3, and export "
-            "the segmentation without resampled values."
+            f"{path}: labels {_shown(strange)} are unknown; {expected}. Name the labels of lesion, such as "
+            "data_labels=1,3, and export the segmentation without resampled values."
         )
     return np.isin(segmentation, list(lesion)).astype(np.uint8)
 
 
 def labels_note(labels: str, layout: str) -> list[str]:
-    """A note that label values were named for masks that have none; a `UsageError` where they are no labels at all."""
+    """Return a note if `labels` has no effect on binary masks; raise a `UsageError` if it is invalid."""
     if labels in ("", "core"):
         return []
     lesion_labels(labels)
@@ -111,6 +111,10 @@ def labels_note(labels: str, layout: str) -> list[str]:
 
 
 def is_binary(segmentation: NDArray[np.generic]) -> bool:
-    """Whether a mask holds nothing but 0 and 1, or nothing but 0 and 255."""
-    found = {float(value) for value in np.unique(segmentation).tolist()}
-    return found <= {0.0, 1.0} or found <= {0.0, 255.0}
+    """Return True if a mask contains only 0 and 1, or only 0 and 255."""
+    values = set(np.unique(segmentation).tolist())
+    return values <= {0, 1} or values <= {0, 255}
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values[:6]) + (", …" if len(values) > 6 else "")

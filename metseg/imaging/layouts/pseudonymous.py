@@ -1,4 +1,4 @@
-"""Any layout under pseudonyms: names of patients, cases and files hashed, in cases and in messages alike."""
+"""Any layout with hashed names of patients, cases and files, in cases and messages."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metseg.dataset.version import data_files
 from metseg.errors import DataError, UsageError
-from metseg.imaging.layouts.source import CaseSource, LoadedCase, SourceCohort, natural
+from metseg.files import data_files
+from metseg.imaging.layouts.base import CaseSource, LoadedCase, SourceCohort, natural
 from metseg.pseudonyms import Pseudonyms
 
 SHORTEST = 3
-"""Letters of a name that is replaced in a message: shorter ones occur in any word."""
+"""Least letters of a name that is replaced in a message: shorter ones occur in any word."""
 
 
 @dataclass(frozen=True)
 class Cover:
-    """What stands for the names below a cohort's root in a message.
+    """Replacements of the names below a cohort's root in messages.
 
     Attributes:
-        root: the cohort's folder; its own path is the user's word and stays.
-        pseudonyms: where handles come from.
-        vocabulary: names that belong to the layouts, such as `images` and `masks`.
+        root: the cohort's folder; its own path, given by the user, is not replaced.
+        pseudonyms: source of the handles.
+        vocabulary: words of the layouts, such as `images` and `masks`, which are not replaced.
     """
 
     root: Path
@@ -33,11 +33,11 @@ class Cover:
     vocabulary: frozenset[str]
 
     def handle(self, name: str) -> str:
-        """What a path relative to the root is called; as everywhere, so that `--find` knows it."""
+        """Return the handle of a path relative to the root, which `--find` resolves."""
         return self.pseudonyms.handle("file", name)
 
     def text(self, message: str, more: Iterable[str] = ()) -> str:
-        """`message` with the names of files and folders below the root, and `more`, replaced by handles."""
+        """Replace the names of files and folders below the root, and `more`, in a message by handles."""
         names = {name: self.handle(name) for name in more}
         # Files behind links lie in folders that `rglob` does not enter.
         files = [path.relative_to(self.root) for path in data_files(self.root)]
@@ -48,16 +48,16 @@ class Cover:
             names[relative.as_posix()] = handle
             for part in (relative.name, relative.name.split(".")[0]):
                 names.setdefault(part, handle)
-        told = [name for name in names if len(name) >= SHORTEST and name not in self.vocabulary]
-        if not told:
+        replaced = [name for name in names if len(name) >= SHORTEST and name not in self.vocabulary]
+        if not replaced:
             return message
         # The longest first, in one pass: a handle is not searched for names again.
-        pattern = "|".join(map(re.escape, sorted(told, key=len, reverse=True)))
+        pattern = "|".join(map(re.escape, sorted(replaced, key=len, reverse=True)))
         return re.sub(pattern, lambda match: names[match[0]], message)
 
     @contextmanager
     def over_errors(self, more: Iterable[str] = ()) -> Iterator[None]:
-        """Let an error of ours out with its names replaced; its first text goes nowhere."""
+        """Replace the names in the errors raised in this block; the original text is dropped."""
         try:
             yield
         except DataError as error:
@@ -67,13 +67,13 @@ class Cover:
 
 
 def cover(root: Path, pseudonyms: Pseudonyms, descriptions: Iterable[str]) -> Cover:
-    """The `Cover` of a cohort; `descriptions` say what the layouts look for, and so hold their own words."""
+    """Return the `Cover` of a cohort; the words of the layouts' `descriptions` are its vocabulary."""
     words = (word for text in descriptions for word in re.findall(r"[A-Za-z0-9_]+", text))
     return Cover(root, pseudonyms, frozenset(words))
 
 
 def under_pseudonyms(cohort: SourceCohort, covering: Cover) -> SourceCohort:
-    """The same cohort with hashed names; timepoints become 000, 001, … in the order of their names."""
+    """Return the cohort with hashed names; timepoints become 000, 001, … in the order of their names."""
     by_patient: dict[str, list[CaseSource]] = defaultdict(list)
     for case in cohort.cases:
         by_patient[case.patient].append(case)

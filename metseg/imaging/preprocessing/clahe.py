@@ -1,4 +1,4 @@
-"""Contrast-limited adaptive histogram equalisation as OpenCV does it, with the background kept black."""
+"""Contrast-limited adaptive histogram equalisation (CLAHE) of OpenCV, with the background kept black."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 
 
 def equalise(slices: NDArray[np.uint8], specification: PreprocessingSpecification) -> NDArray[np.uint8]:
-    """Equalise each channel of each slice by itself.
+    """Equalise each channel of each slice.
 
     CLAHE lifts a black background to a few grey values, which would depend on the tile; pixels that were 0 stay 0.
 
     Args:
         slices: uint8 `(slices, height, width, channels)`.
-        specification: clip limit and tile grid; where `clahe` is off the slices come back unchanged.
+        specification: clip limit and tile grid; slices are unchanged if `clahe` is off.
 
     Returns:
         uint8, the same shape.
+
+    >>> slices = np.full((1, 16, 16, 1), 7, np.uint8)
+    >>> equalise(slices, PreprocessingSpecification(("t1c",), clahe=False)) is slices
+    True
     """
     if not specification.clahe:
         return slices

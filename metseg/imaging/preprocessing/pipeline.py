@@ -1,4 +1,4 @@
-"""From raw intensities to what a network sees, with NumPy and OpenCV: the path that the served graph is checked by."""
+"""Preprocessing with NumPy and OpenCV, the reference for the served graph."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def preprocess(image: NDArray[np.generic], specification: PreprocessingSpecifica
 
     Returns:
         float32 `(slices, image_size, image_size, channels)` between 0 and 1.
+
+    >>> image = np.arange(2 * 12 * 10).reshape(2, 12, 10, 1)
+    >>> preprocess(image, PreprocessingSpecification(("t1c",), image_size=16)).shape
+    (2, 16, 16, 1)
     """
     raw = np.asarray(image, dtype=np.float32)
     window = volume_window(raw, specification)
@@ -29,7 +33,7 @@ def preprocess(image: NDArray[np.generic], specification: PreprocessingSpecifica
 
 
 def stack_context(slices: NDArray[np.float32], context: int) -> NDArray[np.float32]:
-    """Stack every slice's neighbours onto its channels, nearest first slice and last slice repeated at the ends.
+    """Stack every slice's neighbours onto its channels; the first and last slice are repeated at the ends.
 
     Args:
         slices: `(slices, height, width, channels)`.
@@ -37,6 +41,9 @@ def stack_context(slices: NDArray[np.float32], context: int) -> NDArray[np.float
 
     Returns:
         `(slices, height, width, channels * (2 * context + 1))`, from the neighbour below to the one above.
+
+    >>> stack_context(np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1), 1)[:, 0, 0].tolist()
+    [[0.0, 0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 2.0, 2.0]]
     """
     if context == 0:
         return slices

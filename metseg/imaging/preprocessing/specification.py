@@ -1,4 +1,4 @@
-"""The frozen preprocessing: chosen once, stored with the records, built into the served graph."""
+"""Specification of the preprocessing: stored with the records, and built into the served graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PreprocessingSpecification:
-    """Everything that turns raw intensities into what a network sees.
+    """All settings of the conversion from raw intensities to a network's input.
 
     Attributes:
         channels: names of the channels, in order.
@@ -37,20 +37,25 @@ class PreprocessingSpecification:
 
     @property
     def network_channels(self) -> int:
-        """Channels that the network receives: the image's own and those of the context slices."""
+        """Number of the network's input channels: the image's own and those of the context slices."""
         return len(self.channels) * (2 * self.context_slices + 1)
 
     def to_json(self) -> str:
-        """The specification as JSON with sorted keys, the form that is stored and hashed."""
+        """Return JSON with sorted keys, the form that is stored and hashed."""
         return json.dumps(asdict(self), sort_keys=True, indent=1)
 
     def digest(self) -> str:
-        """SHA-256 of the JSON form."""
+        """Return the SHA-256 of the JSON form."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str) -> PreprocessingSpecification:
-        """The specification that `to_json` wrote."""
+        """Parse the output of `to_json`.
+
+        >>> specification = PreprocessingSpecification(("t1c",), clahe_clip_limit=3.0)
+        >>> PreprocessingSpecification.from_json(specification.to_json()) == specification
+        True
+        """
         fields = json.loads(text)
         fields["channels"] = tuple(fields["channels"])
         fields["clahe_tiles"] = tuple(fields["clahe_tiles"])

@@ -1,4 +1,4 @@
-"""The robust intensity window of a channel: two order statistics inside the head, taken over the whole volume."""
+"""Robust intensity window of a channel: two order statistics inside the head, over the whole volume."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from numpy.typing import NDArray
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 
 BRIGHT_PERCENTILE = 99.0
-"""Percentile of all voxels that stands for bright tissue when the head is told from the background."""
+"""Percentile of all voxels that represents bright tissue, for separating the head from the background."""
 
 
 def rank_of(percentile: float, count: int) -> int:
-    """Zero-based rank of a percentile among `count` sorted values, without interpolation, in integer arithmetic.
+    """Return the zero-based rank of a percentile among `count` sorted values, in integer arithmetic.
 
-    The percentile counts to a thousandth. The served graph computes the same rank in int64.
+    There is no interpolation; the percentile is rounded to a thousandth. The served graph computes the same rank in
+    int64.
+
+    >>> rank_of(50, 11), rank_of(99.8, 1001)
+    (5, 998)
     """
     return (count - 1) * round(percentile * 1000) // 100_000
 
 
 def order_statistic(values: NDArray[np.float32], percentile: float) -> np.float32:
-    """The value of rank `rank_of(percentile, len(values))`; `values` is flat and not empty."""
+    """Return the value of rank `rank_of(percentile, len(values))`; `values` is flat and not empty.
+
+    >>> float(order_statistic(np.float32([3, 1, 2]), 50))
+    2.0
+    """
     return _ranked(np.sort(values), percentile)
 
 
@@ -29,7 +37,11 @@ def _ranked(ordered: NDArray[np.float32], percentile: float) -> np.float32:
 
 
 def percentile_of_sorted(ordered: NDArray[np.generic], percentile: float) -> float:
-    """A percentile of values in rising order, interpolated linearly as `numpy.percentile` does."""
+    """Return a percentile of values in rising order, interpolated linearly as by `numpy.percentile`.
+
+    >>> percentile_of_sorted(np.array([1, 2, 4]), 75)
+    3.0
+    """
     place = (ordered.size - 1) * percentile / 100
     below = int(place)
     low, high = float(ordered[below]), float(ordered[min(below + 1, ordered.size - 1)])
@@ -37,15 +49,17 @@ def percentile_of_sorted(ordered: NDArray[np.generic], percentile: float) -> flo
 
 
 def channel_window(voxels: NDArray[np.float32], specification: PreprocessingSpecification) -> tuple[float, float]:
-    """Lower and upper end of the window of one channel.
+    """Return the lower and upper end of the window of one channel.
 
     Args:
         voxels: float32, any shape, all voxels of one channel of one volume, finite.
         specification: percentiles and the definition of the head.
 
     Returns:
-        Intensities that become 0 and 255. A constant image gives a window one unit wide, or as narrow as float32 has it
-        there.
+        Intensities that become 0 and 255. The window of a constant image is one unit wide, or the next float32.
+
+    >>> channel_window(np.float32([5, 5, 5]), PreprocessingSpecification(("t1c",)))
+    (5.0, 6.0)
     """
     # Sorted once: NumPy sorts floats with vector instructions, several times faster than it selects three ranks.
     ordered = np.sort(voxels, axis=None)
@@ -62,14 +76,18 @@ def channel_window(voxels: NDArray[np.float32], specification: PreprocessingSpec
 
 
 def volume_window(image: NDArray[np.float32], specification: PreprocessingSpecification) -> NDArray[np.float32]:
-    """Windows of all channels of a volume `(slices, height, width, channels)`, as float32 `(channels, 2)`."""
+    """Return the windows of all channels of `(slices, height, width, channels)`, as float32 `(channels, 2)`."""
     return np.array(
         [channel_window(image[..., channel], specification) for channel in range(image.shape[-1])], dtype=np.float32
     )
 
 
 def apply_window(image: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Map intensities `(…, channels)` linearly from the window `(channels, 2)` to 0–255, rounding half to even."""
+    """Map intensities `(…, channels)` linearly from the window `(channels, 2)` to 0–255, rounding half to even.
+
+    >>> apply_window(np.float32([[0], [50], [200]]), np.float32([[0, 100]])).ravel().tolist()
+    [0, 128, 255]
+    """
     grey = np.empty(image.shape, dtype=np.uint8)
     # Channel by channel: NumPy is slow where the last axis is short.
     for channel, (low, high) in enumerate(window):

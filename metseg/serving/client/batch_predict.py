@@ -9,12 +9,9 @@ from typing import Any
 
 from metseg.errors import UsageError
 from metseg.progress import Progress, track
-from metseg.serving.client.dicom_inputs import DicomCase
-from metseg.serving.client.inputs import PredictCase, bare_name, find_cases, group_files, read_case
+from metseg.serving.client.inputs import DicomCase, PredictCase, find_cases, read_case
 from metseg.serving.client.outputs import record_of, suffix_of, write_lesions, write_outputs
 from metseg.serving.client.segmentation_client import SegmentationClient, Tls
-
-__all__ = ["PredictCase", "bare_name", "group_files", "predict_files", "read_case"]
 
 logger = logging.getLogger(__name__)
 

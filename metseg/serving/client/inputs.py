@@ -1,9 +1,8 @@
-"""What one predicts on: image files gathered into cases by channel, or the studies in a folder of DICOM files."""
+"""Inputs of prediction: image files grouped into cases by channel, and studies in folders of DICOM files."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,23 +11,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.case import Geometry
-from metseg.imaging.dicom.series import DicomOriginal
-from metseg.imaging.grids import require_same_grid
-from metseg.imaging.io import Original, is_image, is_volume, read_image
-from metseg.serving.client.dicom_inputs import DicomCase, dicom_cases, holds_dicom, read_study
+from metseg.imaging.channel_names import MASK, channel_name
+from metseg.imaging.dicom.headers import files_under, is_dicom
+from metseg.imaging.dicom.series import DicomOriginal, Series
+from metseg.imaging.dicom.study import (
+    candidates_of,
+    find_studies,
+    patterns_of,
+    read_channels,
+    require_channels,
+    several_series,
+)
+from metseg.imaging.geometry import Geometry, require_same_grid
+from metseg.imaging.io import ENDINGS, LoadedImage, Original, bare_stem, is_image, is_volume, read_image
+from metseg.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
 
-MASK_NAME = re.compile(r"([-_](seg|mask)|\bmask)$", re.IGNORECASE)
+GRID_REMEDY = "Files on different grids are not stacked: resample one onto the other."
 
 
 @dataclass(frozen=True)
 class PredictCase:
-    """The files of one case by channel; `""` stands for one file that holds all channels."""
+    """The files of one case by channel; the channel `""` is one file with all channels."""
 
     name: str
     files: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DicomCase:
+    """One study.
+
+    Attributes:
+        name: pseudonym of the patient and number of the timepoint.
+        patient: pseudonym of the patient.
+        series: by channel of the model.
+    """
+
+    name: str
+    patient: str
+    series: dict[str, Series]
 
 
 @dataclass(frozen=True)
@@ -36,10 +59,10 @@ class ReadCase:
     """A case in memory.
 
     Attributes:
-        image: `(slices, height, width, channels)` as the files have it, channels in the model's order.
-        geometry: where it lies.
-        original: what its mask is written like.
-        sources: what each channel was read from, as a record calls it.
+        image: `(slices, height, width, channels)` in the dtype of the files, channels in the model's order.
+        geometry: position in the patient.
+        original: grid on which its mask is written.
+        sources: file or series of each channel, for records.
     """
 
     image: NDArray[np.generic]
@@ -48,20 +71,18 @@ class ReadCase:
     sources: dict[str, str]
 
 
-def bare_name(path: Path) -> str:
-    """The file's name without the suffixes of its format."""
-    return re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", path.name)
-
-
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """Image files among `paths` and, for folders, in them; masks beside images are left out."""
+    """Return the image files among `paths` and inside folders; files named as masks in folders are left out.
+
+    Raises:
+        UsageError: a path does not exist, or a folder has no image.
+    """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = [item for item in sorted(path.rglob("*")) if is_image(item)]
-            images = [item for item in inside if not MASK_NAME.search(bare_name(item))]
+            images = [p for p in sorted(path.rglob("*")) if is_image(p) and channel_name(p).channel != MASK]
             if not images:
-                raise UsageError(f"{path}: the folder holds no image (.nii, .nii.gz, .nrrd, .png, .jpg, .tif)")
+                raise UsageError(f"{path}: the folder holds no image ({', '.join(ENDINGS)})")
             found += images
         elif path.is_file():
             found.append(path)
@@ -70,16 +91,20 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def group_files(files: Sequence[Path], wanted: Sequence[str], given: Sequence[str]) -> list[PredictCase]:
-    """Gather files into cases by the channel that their names end in.
+def group_files(files: Sequence[Path], wanted: Sequence[str], given: Sequence[str] = ()) -> list[PredictCase]:
+    """Group files into cases by the channel that their names end in.
 
     Args:
         files: image files.
-        wanted: channels that the model takes, in order.
+        wanted: channels of the model, in order.
         given: channel of each file in order; then all files are one case.
 
     Raises:
         UsageError: names and channels do not fit.
+
+    >>> (case,) = group_files([Path("p1-t1c.nii.gz"), Path("p1-t2f.nii.gz")], ("t1c", "t2f"))
+    >>> case.name, case.files["t2f"].name
+    ('p1', 'p1-t2f.nii.gz')
     """
     if given:
         if len(given) != len(files) or set(given) != set(wanted):
@@ -87,18 +112,18 @@ def group_files(files: Sequence[Path], wanted: Sequence[str], given: Sequence[st
                 f"--channels {','.join(given)}: expected one name for each of the {len(files)} files, "
                 f"and together the model's channels {','.join(wanted)}"
             )
-        return [PredictCase(bare_name(files[0]), dict(zip(given, files, strict=True)))]
+        return [PredictCase(bare_stem(files[0]), dict(zip(given, files, strict=True)))]
     cases: dict[tuple[Path, str], PredictCase] = {}
     for path in files:
-        name = bare_name(path)
-        match = re.fullmatch(r"(.+)[-_.]([A-Za-z][A-Za-z0-9]*)", name)
-        if match and match[2] in wanted:
-            case = cases.setdefault((path.parent, match[1]), PredictCase(match[1]))
-            case.files[match[2]] = path
-        elif match and is_volume(path) and len(wanted) > 1:
-            logger.info("%s: %s is no channel of the model (%s); left out", path, match[2], ",".join(wanted))
+        name = channel_name(path, wanted)
+        if name.case and name.channel is not None and name.channel in wanted:
+            case = cases.setdefault((path.parent, name.case), PredictCase(name.case))
+            case.files[name.channel] = path
+        elif name.case and name.ending and is_volume(path) and len(wanted) > 1:
+            logger.info("%s: %s is no channel of the model (%s); left out", path, name.ending, ",".join(wanted))
         else:
-            cases[path.parent, name] = PredictCase(name, {"": path})
+            stem = bare_stem(path)
+            cases[path.parent, stem] = PredictCase(stem, {"": path})
     if not cases:
         raise UsageError(
             f"no file is named after a channel of the model ({', '.join(wanted)}), as in case-{wanted[0]}.nii.gz: "
@@ -107,12 +132,92 @@ def group_files(files: Sequence[Path], wanted: Sequence[str], given: Sequence[st
     return list(cases.values())
 
 
-def read_files(case: PredictCase, wanted: Sequence[str]) -> ReadCase:
+def find_cases(
+    paths: Sequence[Path], wanted: Sequence[str], given: Sequence[str] = ()
+) -> list[PredictCase | DicomCase]:
+    """Find the cases in files and folders.
+
+    Args:
+        paths: image files, folders of them, folders of DICOM files.
+        wanted: channels of the model, in order.
+        given: channel of each file in order, if names do not end in it; for DICOM `NAME=PATTERN` of the description.
+
+    Raises:
+        UsageError: a path does not exist, or names and channels do not fit.
+        DataError: a DICOM file is broken, or a study lacks a channel.
+    """
+    studies = [path for path in paths if path.is_dir() and any(is_dicom(file) for file in files_under(path))]
+    found: list[PredictCase | DicomCase] = []
+    for folder in studies:
+        found += dicom_cases(folder, wanted, given)
+    others = [path for path in paths if path not in studies]
+    if others:
+        found += group_files(image_files(others), wanted, [] if studies else given)
+    _require_distinct_names(found)
+    return found
+
+
+def dicom_cases(folder: Path, wanted: Sequence[str], given: Sequence[str] = ()) -> list[DicomCase]:
+    """Find the studies under `folder`, each with one series for every channel; masks are ignored.
+
+    Args:
+        folder: of DICOM files, in any arrangement.
+        wanted: channels of the model.
+        given: `NAME=PATTERN` of a series' description, for channels that its sequence parameters do not identify.
+
+    Raises:
+        UsageError: `given` has another form.
+        DataError: a file is broken, there is no MR series, or a study has no series or several for a channel.
+    """
+    _, patterns = patterns_of(text for text in given if text)
+    studies = find_studies(folder, Pseudonyms.from_environment()).studies
+    if not studies:
+        raise DataError(f"{folder}: no MR series in it; expected DICOM files of MR images.")
+    cases = []
+    for study in studies:
+        candidates = candidates_of(study, patterns)
+        require_channels(study, wanted, candidates, "channels")
+        for name in wanted:
+            if len(candidates[name]) > 1:
+                raise several_series(study, name, candidates[name], "channels")
+        cases.append(DicomCase(study.case, study.patient, {name: candidates[name][0] for name in wanted}))
+    return cases
+
+
+def read_case(case: PredictCase | DicomCase, wanted: Sequence[str]) -> ReadCase:
     """Read the channels of a case in the model's order.
 
     Raises:
-        DataError: a channel is missing, or sizes or places differ.
+        DataError: a channel is missing, a file is broken, or sizes, grids or frames of reference differ.
     """
+    if isinstance(case, PredictCase):
+        return _read_files(case, wanted)
+    series = [case.series[name] for name in wanted]
+    read = read_channels(case.name, series, Pseudonyms.from_environment())
+    sources = {name: one.name for name, one in zip(wanted, series, strict=True)}
+    return ReadCase(read.image, read.geometry, read.original, sources)
+
+
+def stack_files(files: Sequence[Path]) -> LoadedImage:
+    """Read files on one grid as the channels `(slices, height, width, channels)` of one image.
+
+    Raises:
+        DataError: a file is broken or coloured, or lies on another grid than the first.
+    """
+    first = read_image(files[0])
+    planes = []
+    for path in files:
+        image = first if path == files[0] else read_image(path)
+        if image.array.ndim != 3:
+            raise DataError(f"{path}: a coloured picture cannot be one of several channels; write it as grey.")
+        require_same_grid(
+            files[0], first.array.shape, first.geometry, path, image.array.shape, image.geometry, GRID_REMEDY
+        )
+        planes.append(image.array)
+    return first._replace(array=np.stack(planes, axis=-1))
+
+
+def _read_files(case: PredictCase, wanted: Sequence[str]) -> ReadCase:
     if "" in case.files:
         path = case.files[""]
         array, geometry, original = read_image(path)
@@ -131,62 +236,12 @@ def read_files(case: PredictCase, wanted: Sequence[str]) -> ReadCase:
             f"{have.parent / case.name}: channel {', '.join(missing)} is missing; the model takes "
             f"{', '.join(wanted)}. Expected a file such as {expected} beside {have.name}"
         )
-    planes = []
-    first: tuple[Path, NDArray[np.generic], Geometry, Original] | None = None
-    for channel in wanted:
-        path = case.files[channel]
-        array, geometry, original = read_image(path)
-        if first is None:
-            first = (path, array, geometry, original)
-        else:
-            remedy = "Files on different grids are not stacked: resample one onto the other."
-            require_same_grid(first[0], first[1].shape, first[2], path, array.shape, geometry, remedy)
-        planes.append(array)
-    if first is None:
-        raise DataError(f"{case.name}: no channel was given")
-    sources = {channel: str(case.files[channel]) for channel in wanted}
-    return ReadCase(np.stack(planes, axis=-1), first[2], first[3], sources)
+    image, geometry, original = stack_files([case.files[channel] for channel in wanted])
+    return ReadCase(image, geometry, original, {channel: str(case.files[channel]) for channel in wanted})
 
 
-def find_cases(
-    paths: Sequence[Path], wanted: Sequence[str], given: Sequence[str] = ()
-) -> list[PredictCase | DicomCase]:
-    """The cases that files and folders hold.
-
-    Args:
-        paths: image files, folders of them, folders of DICOM files.
-        wanted: channels that the model takes, in order.
-        given: channel of each file in order, where names do not tell; of DICOM `NAME=PATTERN` of the description.
-
-    Raises:
-        UsageError: a path is absent, or names and channels do not fit.
-        DataError: a DICOM file is broken, or a study lacks a channel.
-    """
-    studies = [path for path in paths if path.is_dir() and holds_dicom(path)]
-    found: list[PredictCase | DicomCase] = []
-    for folder in studies:
-        found += dicom_cases(folder, wanted, given)
-    others = [path for path in paths if path not in studies]
-    if others:
-        found += group_files(image_files(others), wanted, [] if studies else given)
-    _require_names(found)
-    return found
-
-
-def read_case(case: PredictCase | DicomCase, wanted: Sequence[str]) -> ReadCase:
-    """Read the channels of a case in the model's order.
-
-    Raises:
-        DataError: a channel is missing, a file is broken, or sizes or places differ.
-    """
-    if isinstance(case, PredictCase):
-        return read_files(case, wanted)
-    image, geometry, original, sources = read_study(case, wanted)
-    return ReadCase(image, geometry, original, sources)
-
-
-def _require_names(cases: Sequence[PredictCase | DicomCase]) -> None:
-    """Refuse two cases whose outputs would have one name."""
+def _require_distinct_names(cases: Sequence[PredictCase | DicomCase]) -> None:
+    """Raise a `UsageError` for two cases with one name, whose outputs would collide."""
     seen: set[str] = set()
     for case in cases:
         if case.name in seen:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import NotServed, ServingError, UsageError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import volume_window
 from metseg.serving.client.channel import RETRY_DELAYS, Tls

@@ -12,9 +12,8 @@ from pathlib import Path
 from metseg.dataset.archives import Limits, unpack
 from metseg.errors import DataError, TooLarge
 from metseg.imaging.dicom.headers import files_under, is_dicom
-from metseg.imaging.io.size_limits import at_most
-from metseg.serving.client.dicom_inputs import dicom_cases
-from metseg.serving.client.inputs import PredictCase, ReadCase, read_case
+from metseg.imaging.io.size_limits import limit_voxels
+from metseg.serving.client.inputs import PredictCase, ReadCase, dicom_cases, read_case
 from metseg.serving.gateway.problem_details import Problem, without_names
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.gateway.uploads import Received
@@ -158,7 +157,7 @@ def read_intake(intake: Intake, folder: Path, wanted: Sequence[str], voxels: int
     Raises:
         DataError: it cannot be read, is too large, or does not fit the model.
     """
-    with at_most(voxels):
+    with limit_voxels(voxels):
         if not intake.is_dicom:
             files = {channel: folder / name for channel, name in intake.files.items()}
             return read_case(PredictCase("image", files), wanted), None

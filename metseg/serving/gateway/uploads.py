@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import BinaryIO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from metseg.imaging.io import bare_stem
+from metseg.imaging.channel_names import channel_name
 from metseg.serving.gateway.problem_details import Problem
 from metseg.serving.gateway.settings import GatewaySettings
 
@@ -92,7 +91,7 @@ class _Parts:
             path = self._folder / str(len(self.received.files))
             self._file = path.open("xb")
             self.received.files.append(path)
-            self.received.endings.append(_ending(options[b"filename"].decode("utf-8", "replace")))
+            self.received.endings.append(channel_name(options[b"filename"].decode("utf-8", "replace")).ending)
         elif name in FIELDS and b"filename" not in options:
             self._field = bytearray()
         else:
@@ -117,12 +116,6 @@ class _Parts:
 
     def _end(self) -> None:
         self.ended = True
-
-
-def _ending(name: str) -> str:
-    """What stands after the last separator of a file's name."""
-    match = re.search(r"[-_.]([A-Za-z][A-Za-z0-9]*)$", bare_stem(Path(name)))
-    return match[1] if match else ""
 
 
 def boundary_of(content_type: str, content_length: str, settings: GatewaySettings) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.imaging.io import mask_suffix, write_mask_like
 from metseg.scoring.lesion_table import lesion_record
 from metseg.serving.viewer.compositing import FIRST, to_png

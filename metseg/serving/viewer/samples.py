@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from metseg.errors import DataError, UsageError
+from metseg.imaging.geometry import Geometry, to_canonical
 from metseg.imaging.io import bare_stem, is_image
 from metseg.imaging.layouts import LayoutOptions, open_cohort
-from metseg.imaging.orientation import geometry_of, to_canonical
 from metseg.phantom import phantom_case
 from metseg.pseudonyms import pseudonyms_everywhere
 from metseg.serving.viewer.study import Study
@@ -49,7 +49,9 @@ def open_phantom(sample: Sample, labels: Sequence[str]) -> Study:
     turned = [to_canonical(voxels, case.affine)[0] for voxels in channels.values()]
     segmentation, affine, _ = to_canonical(case.seg, case.affine)
     truth = truth_of(segmentation, labels, Path("seg"))
-    return Study(sample.name, np.stack(turned, axis=-1), tuple(channels), geometry_of(affine, 1.0, True), truth)
+    return Study(
+        sample.name, np.stack(turned, axis=-1), tuple(channels), Geometry.of_canonical(affine, 1.0, True), truth
+    )
 
 
 class SampleFolder:

@@ -1,8 +1,8 @@
-"""From dropped files to a study; names of files, which may name a patient, end here."""
+"""Read dropped files as a study, without keeping file names, which may name a patient."""
 
 from __future__ import annotations
 
-import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,22 +14,18 @@ from numpy.typing import NDArray
 
 from metseg.dataset.archives import Limits, is_archive, unpack
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
-from metseg.imaging.dicom.headers import is_dicom
+from metseg.imaging.channel_names import MASK, channel_name
+from metseg.imaging.dicom.geometry import Grid, canonical
+from metseg.imaging.dicom.headers import Header, is_dicom
+from metseg.imaging.dicom.mask_reader import read_mask, regions_of
 from metseg.imaging.dicom.sequences import CHANNELS
-from metseg.imaging.grids import require_same_grid
-from metseg.imaging.io import (
-    PICTURE_SUFFIXES,
-    VOLUME_SUFFIXES,
-    Original,
-    bare_stem,
-    is_image,
-    is_picture,
-    is_volume,
-    read_image,
-)
+from metseg.imaging.dicom.series import Series, read_series
+from metseg.imaging.dicom.study import DicomStudy, candidates_of, find_studies, stack_channels
+from metseg.imaging.geometry import Geometry, require_same_grid
+from metseg.imaging.io import ENDINGS, Original, is_image, is_picture, is_volume, read_image
 from metseg.imaging.layouts.masks import lesion_of_greys
-from metseg.serving.viewer.dicom_study import read_dicom_study
+from metseg.pseudonyms import Pseudonyms
+from metseg.serving.client.inputs import stack_files
 from metseg.serving.viewer.study import Study
 
 TITLE = "Uploaded study"
@@ -41,8 +37,6 @@ ALL_CHANNELS = "all channels"
 LIMITS = Limits(files=20_000, file_bytes=1 << 30, total_bytes=2 << 30)
 """What a dropped archive may hold."""
 
-_MASK_NAME = re.compile(r"(^|[-_. ])(seg|mask|label)s?$", re.IGNORECASE)
-_CHANNEL_NAME = re.compile(r"(?:^|.*[-_. ])([A-Za-z][A-Za-z0-9]*)$")
 _DICOM_MARK = slice(128, 132)
 
 
@@ -60,26 +54,17 @@ class Upload:
 
 
 def roles_of(names: Sequence[str], wanted: Sequence[str]) -> list[str | None]:
-    """What each image file is, as far as its name says: a channel, the true mask, a picture of all channels, or None.
+    """Return the role of each image file by its name: a channel, the true mask, all channels, or None.
 
     Args:
         names: of the files.
-        wanted: channels that the model takes; besides them `t1n`, `t1c`, `t2f` and `t2w` are known.
+        wanted: channels of the model; `t1n`, `t1c`, `t2f` and `t2w` are known too.
     """
-    known = {name.lower(): name for name in (*CHANNELS, *wanted)}
-    roles: list[str | None] = []
-    for name in names:
-        stem = bare_stem(Path(name))
-        match = _CHANNEL_NAME.fullmatch(stem)
-        if _MASK_NAME.search(stem):
-            roles.append(TRUTH)
-        elif match and match[1].lower() in known:
-            roles.append(known[match[1].lower()])
-        else:
-            roles.append(None)
+    channels = [channel_name(name, (*CHANNELS, *wanted)).channel for name in names]
+    roles = [TRUTH if channel == MASK else channel for channel in channels]
     silent = [place for place, role in enumerate(roles) if role is None]
     if len(silent) == 1 and set(roles) <= {None, TRUTH}:
-        # One image alone: it is the model's one channel, or a picture that holds them all.
+        # One image alone: the model's one channel, or a picture with all channels.
         only = names[silent[0]]
         if len(wanted) == 1:
             roles[silent[0]] = wanted[0]
@@ -143,6 +128,59 @@ def truth_of(array: NDArray[np.generic], labels: Sequence[str], path: Path) -> N
     return np.isin(array, numbers)
 
 
+def read_dicom_study(folder: Path, title: str) -> Study:
+    """Read the one study in a folder, whatever the names of its files.
+
+    Files and series are named in messages by pseudonyms under a key that is forgotten at once: nothing is recorded.
+
+    Args:
+        folder: of DICOM files, in any arrangement.
+        title: name of the study.
+
+    Raises:
+        DataError: there is no study or several, no series has a known channel, two have the same, or a file is broken.
+    """
+    studies = find_studies(folder, Pseudonyms(secrets.token_bytes(32))).studies
+    if not studies:
+        raise DataError("The DICOM files hold no MR image; drop the series of one MR study.")
+    if len(studies) > 1:
+        raise DataError("The DICOM files are of several studies; drop one study at a time.")
+    (study,) = studies
+    volumes = {name: read_series(series) for name, series in _channels(study).items()}
+    first, grid = next(iter(volumes)), next(iter(volumes.values())).grid
+    apart = [name for name, volume in volumes.items() if not volume.grid.same_as(grid)]
+    notes = [f"{name} lies on another grid than {first} and was left out" for name in apart]
+    channels = tuple(name for name in volumes if name not in apart)
+    read = stack_channels([volumes[name] for name in channels])
+    truth = _dicom_truth(study.masks, grid, notes)
+    return Study(title, read.image, channels, read.geometry, truth, None, tuple(notes))
+
+
+def _channels(study: DicomStudy) -> dict[str, Series]:
+    """Return the series of each channel, in a fixed order."""
+    candidates = candidates_of(study, {})
+    if not candidates:
+        raise DataError(
+            f"None of the {len(study.series)} DICOM series is told to be {', '.join(CHANNELS)} by how it was taken; "
+            "export the T1 and FLAIR series, or drop NIfTI files with the channel in their names."
+        )
+    several = next((name for name in CHANNELS if len(candidates.get(name, ())) > 1), None)
+    if several:
+        raise DataError(f"{len(candidates[several])} DICOM series are {several}; drop the one to look at.")
+    return {name: candidates[name][0] for name in CHANNELS if name in candidates}
+
+
+def _dicom_truth(masks: Sequence[Header], grid: Grid, notes: list[str]) -> NDArray[np.bool_] | None:
+    """Return the one mask of the study on its images' grid, with all of its regions."""
+    if not masks:
+        return None
+    if len(masks) > 1:
+        notes.append(f"{len(masks)} masks came along, and none was taken: drop the one to compare with")
+        return None
+    mask, _ = read_mask(masks[0], regions_of(masks[0]).numbers, grid)
+    return np.asarray(canonical(mask, grid)[0] > 0)
+
+
 def _open_archive(archive: Upload, folder: Path, wanted: Sequence[str], labels: Sequence[str]) -> Study:
     packed = folder / f"archive{_suffix(archive.name)}"
     packed.write_bytes(archive.content)
@@ -175,8 +213,7 @@ def open_images(
     for path, role in files:
         if not is_image(path):
             raise DataError(
-                f"{path.name} is of no format that is read: drop {', '.join((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES))}, "
-                "DICOM files or a ZIP."
+                f"{path.name} is of no format that is read: drop {', '.join(ENDINGS)}, DICOM files or a ZIP."
             )
         if role is None:
             raise DataError(
@@ -200,24 +237,16 @@ def open_images(
 def _stack(
     paths: dict[str, Path], wanted: Sequence[str]
 ) -> tuple[NDArray[np.generic], tuple[str, ...], Geometry, Original]:
-    first_path = next(iter(paths.values()))
-    first, geometry, original = read_image(first_path)
-    if ALL_CHANNELS in paths:
-        if len(paths) > 1:
-            raise DataError("One file holds all channels, and there are others: drop it alone.")
-        image = first if first.ndim == 4 else first[..., None]
-        count = image.shape[-1]
-        names = tuple(wanted) if count == len(wanted) else {1: ("grey",), 3: ("red", "green", "blue")}[count]
-        return image, names, geometry, original
-    planes = []
-    for role, path in paths.items():
-        array, other, _ = (first, geometry, None) if path == first_path else read_image(path)
-        if array.ndim != 3:
-            raise DataError(f"{path.name} is coloured, while it is to be the one channel {role}: write it as grey.")
-        remedy = "Files on different grids are not stacked: resample one onto the other."
-        require_same_grid(first_path, first.shape, geometry, path, array.shape, other, remedy)
-        planes.append(array)
-    return np.stack(planes, axis=-1), tuple(paths), geometry, original
+    if ALL_CHANNELS not in paths:
+        image, geometry, original = stack_files(list(paths.values()))
+        return image, tuple(paths), geometry, original
+    if len(paths) > 1:
+        raise DataError("One file holds all channels, and there are others: drop it alone.")
+    array, geometry, original = read_image(paths[ALL_CHANNELS])
+    image = array if array.ndim == 4 else array[..., None]
+    count = image.shape[-1]
+    names = tuple(wanted) if count == len(wanted) else {1: ("grey",), 3: ("red", "green", "blue")}[count]
+    return image, names, geometry, original
 
 
 def _read_truth(
@@ -232,7 +261,7 @@ def _read_truth(
 
 def _suffix(name: str) -> str:
     """The suffix of a known format, in small letters; empty for any other."""
-    known = sorted((*VOLUME_SUFFIXES, *PICTURE_SUFFIXES, ".zip", ".tar", ".tar.gz", ".tgz"), key=len, reverse=True)
+    known = sorted((*ENDINGS, ".zip", ".tar", ".tar.gz", ".tgz"), key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from metseg.cli import app
 from metseg.errors import DataError, UsageError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.scoring.lesion_table import lesion_labels, lesion_table
 from metseg.serving.client.batch_predict import predict_files
 from metseg.serving.client.inputs import find_cases

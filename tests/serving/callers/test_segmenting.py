@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from metseg.errors import DeadlineExceeded, NotServed, RequestRefused, ServerBusy, ServerUnavailable, ServingError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.serving.client.chunks import BLOCK, chunks_of
 from metseg.serving.client.segmentation_client import SegmentationClient
 from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from metseg.errors import DataError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.scoring.lesion_table import lesion_table
 from metseg.serving.viewer.mask_comparison import agreement, also_marked
 

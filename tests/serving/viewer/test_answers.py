@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from metseg.errors import DataError, ServingError, UsageError
-from metseg.imaging.case import Geometry
+from metseg.imaging.geometry import Geometry
 from metseg.serving.viewer import downloads
 from metseg.serving.viewer.compositing import FIRST, to_jpeg
 from metseg.serving.viewer.mask_comparison import agreement

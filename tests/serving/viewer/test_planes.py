@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metseg.imaging.io.nifti import read_nifti
+from metseg.imaging.io import read_image
 from metseg.serving.viewer.slices import (
     AXIAL,
     CORONAL,
@@ -63,7 +63,7 @@ def test_letters_stand_at_the_edge_where_the_patient_has_them(tmp_path, directio
         nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(tuple(codes))
     )
     nibabel.save(image.as_reoriented(turn), tmp_path / "a.nii")
-    volume = read_nifti(tmp_path / "a.nii").array
+    volume = read_image(tmp_path / "a.nii").array
     found = tuple(np.argwhere(volume)[0])
     for name, edge in EDGES[direction].items():
         plane = PLANES[name]

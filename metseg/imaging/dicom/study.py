@@ -1,0 +1,212 @@
+"""DICOM studies: their series by channel and their masks, read onto one grid."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import DataError, UsageError
+from metseg.imaging.dicom.geometry import Grid, canonical
+from metseg.imaging.dicom.headers import Header, scan
+from metseg.imaging.dicom.sequences import CHANNELS, channel_of, matches
+from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_series, series_of
+from metseg.imaging.geometry import Geometry
+from metseg.pseudonyms import Pseudonyms
+
+
+@dataclass(frozen=True)
+class DicomStudy:
+    """The files of one study.
+
+    Attributes:
+        case: pseudonym of the patient and number of the timepoint.
+        patient: pseudonym of the patient.
+        timepoint: its number, by date.
+        series: image series.
+        masks: SEG and RTSTRUCT files.
+    """
+
+    case: str
+    patient: str
+    timepoint: str
+    series: tuple[Series, ...]
+    masks: tuple[Header, ...]
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The studies in a folder.
+
+    Attributes:
+        studies: with images, sorted by patient and date.
+        other_files: number of files that are neither MR images nor masks.
+        stray_masks: number of masks of no study with images.
+    """
+
+    studies: tuple[DicomStudy, ...]
+    other_files: int
+    stray_masks: int
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """The channels of a study in memory.
+
+    Attributes:
+        image: `(slices, height, width, channels)`, canonical.
+        geometry: position in the patient.
+        original: planes of the first channel's series.
+    """
+
+    image: NDArray[np.generic]
+    geometry: Geometry
+    original: DicomOriginal
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the planes as acquired."""
+        return self.original.grid
+
+
+def find_studies(folder: Path, pseudonyms: Pseudonyms) -> StudyFolder:
+    """Find the studies with MR images under `folder`, in files and folders of any name.
+
+    A mask in a study of its own belongs to the study of the series it refers to.
+
+    Raises:
+        DataError: a file is broken, or a study has two patients.
+    """
+    found = scan(folder, pseudonyms)
+    by_study: dict[str, list[Header]] = defaultdict(list)
+    for header in found.headers:
+        if not header.is_mask:
+            by_study[header.study].append(header)
+    study_of = {header.series: header.study for files in by_study.values() for header in files}
+    masks: dict[str, list[Header]] = defaultdict(list)
+    for header in found.headers:
+        if header.is_mask:
+            named = [study_of[uid] for uid in header.referenced_series if uid in study_of]
+            masks[named[0] if named else header.study].append(header)
+    for files in by_study.values():
+        _require_one_patient(files)
+    ordered = sorted(by_study, key=lambda uid: (by_study[uid][0].patient, by_study[uid][0].moment, pseudonyms.uid(uid)))
+    count: Counter[str] = Counter()
+    studies = []
+    for uid in ordered:
+        patient = by_study[uid][0].patient
+        timepoint = f"{count[patient]:03d}"
+        count[patient] += 1
+        series = tuple(series_of(by_study[uid], pseudonyms))
+        studies.append(DicomStudy(f"{patient}-{timepoint}", patient, timepoint, series, tuple(masks[uid])))
+    stray = sum(len(files) for uid, files in masks.items() if uid not in by_study)
+    return StudyFolder(tuple(studies), found.passed_over, stray)
+
+
+def _require_one_patient(files: Sequence[Header]) -> None:
+    other = next((header for header in files if header.patient != files[0].patient), None)
+    if other is not None:
+        raise DataError(
+            f"{files[0].handle} and {other.handle}: they belong to one study and two patients ({files[0].patient} "
+            f"and {other.patient}). Export the study again."
+        )
+
+
+def patterns_of(wanted: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the names of `data_channels`, and the patterns of those given as `name=pattern`.
+
+    >>> patterns_of(["t1c=*post*", "t2f"])
+    (('t1c', 't2f'), {'t1c': '*post*'})
+    """
+    given = tuple(wanted)
+    names = tuple(text.partition("=")[0].strip() for text in given)
+    patterns = {name: text.partition("=")[2].strip() for name, text in zip(names, given, strict=True) if "=" in text}
+    if len(set(names)) != len(names):
+        raise UsageError(f"data_channels={','.join(given)} names a channel twice.")
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name) or (name not in CHANNELS and not patterns.get(name)):
+            raise UsageError(
+                f"channels: {name} unknown; series are told apart as {', '.join(CHANNELS)}, or by their description, "
+                "such as data_channels=t1c=*post*."
+            )
+    return names, patterns
+
+
+def candidates_of(study: DicomStudy, patterns: Mapping[str, str]) -> dict[str, list[Series]]:
+    """Return the series of a study by channel: those that match the user's patterns, else by their acquisition."""
+    candidates: dict[str, list[Series]] = defaultdict(list)
+    for series in study.series:
+        acquisition = series.headers[0].acquisition
+        by_pattern = [name for name, pattern in patterns.items() if matches(acquisition, pattern)]
+        detected = channel_of(acquisition)
+        for name in by_pattern or ([detected] if detected and detected not in patterns else []):
+            candidates[name].append(series)
+    return dict(candidates)
+
+
+def require_channels(study: DicomStudy, wanted: Sequence[str], found: Iterable[str], setting: str) -> None:
+    """Raise a `DataError` if a wanted channel has no series; `setting` names the user's option."""
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise DataError(
+            f"{study.case}: no series is {', '.join(missing)}; told apart were {', '.join(sorted(found)) or 'none'} "
+            f"among {len(study.series)} series, and {', '.join(wanted)} are needed. Name the channels that every study "
+            f"has, or identify a series by its description, such as {setting}={missing[0]}=*post*."
+        )
+
+
+def several_series(study: DicomStudy, channel: str, series: Sequence[Series], setting: str) -> DataError:
+    """Return the error for a channel with several series."""
+    files = ", ".join(f"{one.name} ({len(one.headers)} files)" for one in series)
+    return DataError(
+        f"{study.case}: {len(series)} series are {channel}: {files}. Identify one by its description, such as "
+        f"{setting}={channel}=*axial*post*, or remove the others."
+    )
+
+
+def read_channels(case: str, series: Sequence[Series], pseudonyms: Pseudonyms) -> StudyImage:
+    """Read series of a study as the channels of one image.
+
+    Args:
+        case: name of the study, for messages.
+        series: of the channels, in order.
+        pseudonyms: name UIDs in messages.
+
+    Raises:
+        DataError: a file is broken, or channels lie on different grids or in different frames of reference.
+    """
+    expected = series[0].frame_of_reference
+    for one in series[1:]:
+        if one.frame_of_reference != expected:
+            raise other_frame(case, series[0], one.name, one.frame_of_reference, pseudonyms)
+    volumes = [read_series(one) for one in series]
+    for one, volume in zip(series[1:], volumes[1:], strict=True):
+        if not volume.grid.same_as(volumes[0].grid):
+            raise DataError(
+                f"{case}: {series[0].name} has {volumes[0].grid.describe()}; {one.name} has {volume.grid.describe()}. "
+                "The channels of a study must lie on one grid: register and resample them, or name fewer channels."
+            )
+    return stack_channels(volumes)
+
+
+def stack_channels(volumes: Sequence[SeriesVolume]) -> StudyImage:
+    """Return series on one grid as one canonical image, in the smallest dtype that represents all of them."""
+    first = volumes[0]
+    turned = [canonical(volume.array, first.grid) for volume in volumes]
+    _, geometry, orientation = turned[0]
+    image = np.stack([array for array, _, _ in turned], axis=-1)
+    return StudyImage(image, geometry, DicomOriginal(first.files, first.frames, first.grid, orientation))
+
+
+def other_frame(case: str, first: Series, name: str, uid: str, pseudonyms: Pseudonyms) -> DataError:
+    """Return the error for a series or mask `name` in another frame of reference than `first`."""
+    return DataError(
+        f"{case}: {first.name} has the FrameOfReferenceUID {pseudonyms.uid(first.frame_of_reference) or 'none'}, "
+        f"{name} has {pseudonyms.uid(uid) or 'none'} (as they are remapped): they were not acquired in one position. "
+        "Register them and export them in one frame of reference."
+    )

@@ -1,0 +1,200 @@
+"""Geometry of volumes: orientation to canonical axes, comparison of grids, resampling of masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from metseg.errors import DataError
+
+TOLERANCE = 0.1
+"""Largest distance between the corners of two equal grids, as a share of the smallest voxel side."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Position of a canonical volume in the patient.
+
+    Canonical axes are `(slices, height, width)`: inferior to superior, anterior to posterior, and the
+    patient's right to left. A slice drawn with row 0 on top is the usual radiological axial view.
+
+    Attributes:
+        affine: 4×4 nested tuple, voxel index `(width, height, slice)` → LPS+ millimetres as in ITK and DICOM.
+        spacing: mm between voxel centres along `(slices, height, width)`; 1 if unknown.
+        spacing_known: False for formats without spacing; distances are then in voxels.
+    """
+
+    affine: tuple[tuple[float, ...], ...]
+    spacing: tuple[float, float, float]
+    spacing_known: bool
+
+    @classmethod
+    def unknown(cls) -> Geometry:
+        """Return the geometry of a picture: unit spacing, identity affine."""
+        return cls.of_affine(np.eye(4), spacing_known=False)
+
+    @classmethod
+    def of_affine(cls, affine: NDArray[np.float64], *, spacing_known: bool = True) -> Geometry:
+        """Return the geometry of an affine `(width, height, slice)` → LPS+ mm.
+
+        >>> Geometry.of_affine(np.diag([0.5, 0.7, 3.0, 1.0])).spacing
+        (3.0, 0.7, 0.5)
+        """
+        width, height, depth = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+        # A zero times -1 is -0.0: an equal number with another text.
+        rows = tuple(tuple(float(value) + 0.0 for value in row) for row in affine)
+        return cls(rows, (depth, height, width), spacing_known)
+
+    @classmethod
+    def of_canonical(cls, affine: NDArray[np.float64], millimetres: float, spacing_known: bool) -> Geometry:
+        """Return the geometry of `(width, height, slice)` → RAS+, in units of that many `millimetres`."""
+        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+        lps[:3] *= millimetres
+        return cls.of_affine(lps, spacing_known=spacing_known)
+
+
+def to_canonical(
+    voxels: NDArray[np.generic], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.generic], NDArray[np.float64], NDArray[np.float64]]:
+    """Permute and flip the axes of a volume to canonical order, without interpolation.
+
+    Args:
+        voxels: `(i, j, k)` in the file's own axes.
+        affine: 4×4, `(i, j, k)` → RAS+.
+
+    Returns:
+        Array `(slices, height, width)`; the affine `(width, height, slice)` → RAS+; and nibabel's orientation
+        transform `(3, 2)`, which `from_canonical` inverts.
+
+    >>> array, _, transform = to_canonical(np.arange(24).reshape(4, 3, 2), np.eye(4))
+    >>> array.shape
+    (2, 3, 4)
+    >>> bool((from_canonical(array, transform) == np.arange(24).reshape(4, 3, 2)).all())
+    True
+    """
+    start = io_orientation(affine)  # type: ignore[no-untyped-call]
+    transform = ornt_transform(start, axcodes2ornt(("L", "P", "S")))  # type: ignore[no-untyped-call]
+    turned = np.transpose(apply_orientation(voxels, transform), (2, 1, 0))  # type: ignore[no-untyped-call]
+    canonical = affine @ inv_ornt_aff(transform, voxels.shape)  # type: ignore[no-untyped-call]
+    return np.ascontiguousarray(turned), canonical, transform
+
+
+def from_canonical(array: NDArray[np.uint8], transform: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return a canonical `(slices, height, width)` array as voxels `(i, j, k)` in the file's own axes."""
+    inverse = np.empty_like(transform)
+    for axis, (target, flip) in enumerate(transform):
+        inverse[int(target)] = (axis, flip)
+    turned = apply_orientation(np.transpose(array, (2, 1, 0)), inverse)  # type: ignore[no-untyped-call]
+    return cast("NDArray[np.uint8]", turned)
+
+
+def require_spanning(affine: NDArray[np.float64], path: Path, fields: str) -> None:
+    """Raise a `DataError` that names the header's `fields` if an affine is singular or not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if (
+        not np.isfinite(affine).all()
+        or not np.isfinite(lengths).all()
+        or lengths.min() <= 0
+        or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3
+    ):
+        raise DataError(
+            f"{path}: the affine {affine[:3].round(4).tolist()} does not span space (a spacing of zero, axes that "
+            f"coincide, NaN or infinity). Correct the header's {fields}."
+        )
+
+
+def describe_grid(shape: Shape, geometry: Geometry) -> str:
+    """Return shape and spacing as slices, rows, columns, with origin and directions in LPS+ mm.
+
+    >>> describe_grid((2, 3, 4), Geometry.unknown())
+    'shape 2×3×4, spacing 1×1×1 mm, origin (0, 0, 0), direction (1, 0, 0) (0, 1, 0) (0, 0, 1)'
+    """
+    affine = np.array(geometry.affine)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    directions = (affine[:3, :3] / lengths).T
+    return (
+        f"shape {'×'.join(map(str, shape[:3]))}, spacing {'×'.join(f'{mm:.5g}' for mm in geometry.spacing)} mm, "
+        f"origin {_vector(affine[:3, 3])}, direction {' '.join(_vector(axis) for axis in directions)}"
+    )
+
+
+def largest_shift(shape: Shape, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return the largest distance between equal corners of two grids of one `shape`.
+
+    Args:
+        shape: `(slices, height, width)` of both.
+        first, second: 4×4, voxel index `(width, height, slice)` → mm.
+
+    Returns:
+        mm.
+    """
+    depth, height, width = shape[:3]
+    corners = np.array([[x, y, z, 1] for x in (0, width - 1) for y in (0, height - 1) for z in (0, depth - 1)]).T
+    return float(np.linalg.norm(((first - second) @ corners)[:3], axis=0).max())
+
+
+def same_grid(first_shape: Shape, first: Geometry, shape: Shape, geometry: Geometry) -> bool:
+    """Return True if two canonical volumes overlay each other, to `TOLERANCE` of a voxel.
+
+    >>> same_grid((2, 3, 4), Geometry.unknown(), (2, 3, 5), Geometry.unknown())
+    False
+    """
+    if first_shape[:3] != shape[:3]:
+        return False
+    shift = largest_shift(shape, np.array(first.affine), np.array(geometry.affine))
+    return shift <= TOLERANCE * min(first.spacing)
+
+
+def require_same_grid(
+    first_path: Path, first_shape: Shape, first: Geometry, path: Path, shape: Shape, geometry: Geometry, remedy: str
+) -> None:
+    """Raise a `DataError` with both grids and the `remedy` if two canonical volumes do not overlay."""
+    if same_grid(first_shape, first, shape, geometry):
+        return
+    apart = ""
+    if first_shape[:3] == shape[:3]:
+        apart = f" (up to {largest_shift(shape, np.array(first.affine), np.array(geometry.affine)):.2f} mm away)"
+    raise DataError(
+        f"{path}: lies on another grid than {first_path}{apart}. Its grid: {describe_grid(shape, geometry)}; "
+        f"that of {first_path.name}: {describe_grid(first_shape, first)}; both as slices×rows×columns, LPS. {remedy}"
+    )
+
+
+def resample_mask(mask: NDArray[np.uint8], geometry: Geometry, shape: Shape, onto: Geometry) -> NDArray[np.uint8]:
+    """Nearest-neighbour resampling of a mask onto another grid; what lies outside of it becomes 0.
+
+    Args:
+        mask: uint8 `(slices, height, width)`.
+        geometry: where it lies.
+        shape: `(slices, height, width)` of the result.
+        onto: where the result lies.
+
+    Returns:
+        uint8 of `shape`: at each voxel's centre the value of the nearest voxel of `mask`.
+    """
+    between = np.linalg.inv(np.array(geometry.affine)) @ np.array(onto.affine)
+    height, width = shape[1:3]
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    extents = np.array(mask.shape[::-1]).reshape(3, 1, 1)
+    resampled = np.zeros(shape[:3], np.uint8)
+    for number, plane in enumerate(resampled):
+        voxels = np.stack([columns, rows, np.full_like(rows, number)])
+        # Indices of the source (column, row, slice): a voxel reaches half a step to either side of its centre.
+        place = np.tensordot(between[:3, :3], voxels, axes=1) + between[:3, 3].reshape(3, 1, 1)
+        nearest = np.floor(place + 0.5).astype(np.int64)
+        inside = ((nearest >= 0) & (nearest < extents)).all(axis=0)
+        column, row, slice_ = nearest[:, inside]
+        plane[inside] = mask[slice_, row, column]
+    return resampled
+
+
+def _vector(values: NDArray[np.float64]) -> str:
+    return f"({', '.join(f'{round(float(value), 4) + 0.0:g}' for value in values)})"

@@ -1,0 +1,117 @@
+"""Interface of image file formats: read in canonical orientation, write a mask on the file's own grid."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import DataError
+from metseg.files import written_beside
+from metseg.imaging.geometry import Geometry, from_canonical
+
+
+@dataclass(frozen=True)
+class Original:
+    """The grid of an image file, for writing a mask onto it.
+
+    Attributes:
+        path: the file.
+        shape: of its voxel array, in the file's own axes.
+        orientation: `(3, 2)`, nibabel's transform from the file's axes to canonical ones; None for pictures.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    orientation: NDArray[np.float64] | None = None
+
+
+class LoadedImage(NamedTuple):
+    """An image file in canonical orientation.
+
+    Attributes:
+        array: `(slices, height, width)`, or `(slices, height, width, 3)` for coloured pictures. Its dtype is the
+            file's, in native byte order, or float32 if the header scales the values.
+        geometry: position in the patient.
+        original: the file's own grid.
+    """
+
+    array: NDArray[np.generic]
+    geometry: Geometry
+    original: Original
+
+
+OriginalT = TypeVar("OriginalT", bound=Original)
+
+
+class ImageFormat(ABC, Generic[OriginalT]):
+    """One file format.
+
+    Attributes:
+        endings: of file names, in lower case.
+        has_geometry: whether the format stores the position in the patient.
+    """
+
+    endings: tuple[str, ...]
+    has_geometry: bool
+
+    def matches(self, path: Path) -> bool:
+        """Return True if the file's name has one of the endings, in any case."""
+        return path.name.lower().endswith(self.endings)
+
+    @abstractmethod
+    def read_image(self, path: Path, *, finite: bool = True) -> LoadedImage:
+        """Read one file into canonical orientation.
+
+        Args:
+            path: the file.
+            finite: raise on NaN or infinity.
+
+        Raises:
+            DataError: the file is absent, empty, damaged, too large, of several volumes, or not finite.
+        """
+
+    @abstractmethod
+    def read_affine(self, path: Path) -> NDArray[np.float64] | None:
+        """Read the affine of the file's own axes → RAS+ from its header; None for pictures."""
+
+    @abstractmethod
+    def mask_endings(self, original: OriginalT) -> tuple[str, ...]:
+        """Return the endings of a mask's file name, the default first."""
+
+    @abstractmethod
+    def encode_mask(self, voxels: NDArray[np.uint8], original: OriginalT, ending: str) -> bytes:
+        """Return the content of a mask file.
+
+        Args:
+            voxels: uint8 of 0 and 1, in the file's own axes and shape.
+            original: the grid.
+            ending: of the file name, one of `mask_endings`.
+        """
+
+    def write_mask(self, path: Path, mask: NDArray[np.uint8], original: OriginalT) -> None:
+        """Write a canonical mask so that it overlays its image, voxel for voxel.
+
+        Args:
+            path: file to write, atomically, with one of `mask_endings`.
+            mask: uint8 `(slices, height, width)` of 0 and 1.
+            original: grid of the image.
+
+        Raises:
+            DataError: mask and image differ in size, or the ending does not fit.
+        """
+        endings = self.mask_endings(original)
+        ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
+        if ending is None:
+            raise DataError(f"{path}: a mask of {original.path.name} is written as {' or '.join(endings)}; name it so.")
+        voxels = mask if original.orientation is None else from_canonical(mask, original.orientation)
+        if voxels.shape != original.shape:
+            raise DataError(
+                f"{path}: the mask has {voxels.shape} voxels, {original.path} has {original.shape}; both must agree."
+            )
+        with written_beside(path) as beside:
+            beside.write_bytes(self.encode_mask(np.asarray(voxels, dtype=np.uint8), original, ending))

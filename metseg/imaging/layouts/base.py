@@ -1,0 +1,238 @@
+"""Base class of the layouts: the cases of a cohort, found but not yet read."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import DataError, UsageError
+from metseg.imaging.geometry import Geometry
+
+SHOWN = 5
+BRATS = re.compile(r"(?P<patient>.+-\d{5})-(?P<timepoint>\d{3})")
+_TIMEPOINTS = (
+    BRATS,
+    re.compile(r"(?P<patient>sub-[A-Za-z0-9]+)_(?P<timepoint>ses-[A-Za-z0-9]+)"),
+    re.compile(r"(?P<patient>.+?)[-_](?P<timepoint>(?:t|tp|ses|session|visit|time|timepoint)[-_]?\d+)", re.IGNORECASE),
+)
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """The user's options for a cohort.
+
+    Attributes:
+        channels: channels to use, in order; empty for the layout's default.
+        labels: label values that are lesion: `core`, `whole`, `enhancing`, or comma-separated numbers.
+        mask_threshold: grey value above which a mask that is not binary counts as lesion; None refuses such masks.
+        resample_masks: resample a mask on another grid than its image (nearest neighbour) instead of refusing it.
+    """
+
+    channels: tuple[str, ...] = ()
+    labels: str = "core"
+    mask_threshold: int | None = None
+    resample_masks: bool = False
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """One case in memory.
+
+    Attributes:
+        image: `(slices, height, width, channels)`, in the dtype of the source.
+        mask: uint8 `(slices, height, width)` of 0 and 1.
+        geometry: position of both in the patient.
+        thresholded: lossy masks that were cut at a grey value, relative to the cohort's root.
+        resampled: masks that were resampled onto their image's grid, relative to the cohort's root.
+    """
+
+    image: NDArray[np.generic]
+    mask: NDArray[np.uint8]
+    geometry: Geometry
+    thresholded: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseSource:
+    """One timepoint of one patient, found in a folder.
+
+    Attributes:
+        case: its name, unique in the cohort.
+        patient: the patient.
+        timepoint: the scan of the patient, as in the name; empty if unknown.
+        slice_names: one name per slice; empty if the number of slices is known only after reading.
+        sources: files it is read from, relative to the cohort's root.
+        load: reads it.
+    """
+
+    case: str
+    patient: str
+    timepoint: str
+    slice_names: tuple[str, ...]
+    sources: tuple[str, ...]
+    load: Callable[[], LoadedCase]
+
+
+@dataclass(frozen=True)
+class SourceCohort:
+    """A cohort in one of the layouts.
+
+    Attributes:
+        layout: name of the layout.
+        channels: names of the channels, in order.
+        labels: meaning of the mask.
+        cases: sorted by name.
+        notes: remarks for the user on the reading.
+    """
+
+    layout: str
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    cases: tuple[CaseSource, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+FoundT = TypeVar("FoundT")
+
+
+class Layout(ABC, Generic[FoundT]):
+    """One arrangement of a cohort in a folder.
+
+    A layout of volumes with one folder per case is a subclass of `volumes.VolumeLayout`: names and a table.
+
+    Attributes:
+        name: value of `data_layout`.
+        looks_for: the expected files, for messages.
+    """
+
+    name: str
+    looks_for: str
+
+    @abstractmethod
+    def find(self, root: Path) -> Iterable[FoundT]:
+        """Find the cases under `root`, sorted by name, without reading their images."""
+
+    @abstractmethod
+    def cohort(self, root: Path, cases: Sequence[FoundT], options: LayoutOptions) -> SourceCohort:
+        """Return the cohort of the `cases` that `find` yields; a `DataError` names files that do not fit."""
+
+    def recognise(self, root: Path) -> bool:
+        """Return True if `root` contains a case of this layout."""
+        return any(True for _ in self.find(root))
+
+    def open(self, root: Path, options: LayoutOptions) -> SourceCohort:
+        """Find the cases under `root` and describe them as a cohort.
+
+        Raises:
+            DataError: there is no case, or files are missing or do not fit; the message names them.
+            UsageError: an option does not fit.
+        """
+        cases = list(self.find(root))
+        if not cases:
+            raise DataError(f"{root}: no case of the layout {self.name} in it; expected {self.looks_for}.")
+        return self.cohort(root, cases, options)
+
+
+def patient_and_timepoint(case: str) -> tuple[str, str]:
+    """Return patient and timepoint of a case's name: as in BraTS or BIDS, or ending in `_t1`, `-tp2`, `_visit3`, …
+
+    Any other name is the patient's, and the timepoint is empty.
+
+    >>> patient_and_timepoint("sub-01_ses-2"), patient_and_timepoint("anna_tp3"), patient_and_timepoint("p7")
+    (('sub-01', 'ses-2'), ('anna', 'tp3'), ('p7', ''))
+    """
+    for pattern in _TIMEPOINTS:
+        match = pattern.fullmatch(case)
+        if match:
+            return match["patient"], match["timepoint"]
+    return case, ""
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return the entries of `folder` that are not hidden, sorted by name."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def folders_in(root: Path) -> list[Path]:
+    """Return the folders in `root` that are not hidden, sorted by name."""
+    return [path for path in visible(root) if path.is_dir()]
+
+
+def other_folders_note(root: Path, cases: Iterable[str]) -> list[str]:
+    """Return a note on the folders in `root` that are none of the `cases`; empty if there are none."""
+    known = set(cases)
+    others = [path.name for path in folders_in(root) if path.name not in known]
+    return [f"{len(others)} folders are no cases and were passed over: {listed(others)}"] if others else []
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key that reads runs of digits as numbers.
+
+    >>> sorted(["x_10", "x_2"], key=natural)
+    ['x_2', 'x_10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def gaps(numbers: Iterable[int]) -> str:
+    """Return the numbers missing within a run of slice numbers; empty if none are.
+
+    >>> gaps([1, 2, 6, 7, 9])
+    '3-5, 8'
+    """
+    there = sorted(set(numbers))
+    ends = [(before + 1, after - 1) for before, after in pairwise(there) if after - before > 1]
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first five of `names` and the number of the others.
+
+    >>> listed("abcdefg")
+    'a, b, c, d, e and 2 more'
+    """
+    everything = list(names)
+    rest = len(everything) - SHOWN
+    return ", ".join(everything[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def require_pairs(root: Path, without_mask: Iterable[str], without_image: Iterable[str]) -> None:
+    """Raise a `DataError` that lists images without a mask and masks without an image, if there are any."""
+    images, masks = list(without_mask), list(without_image)
+    problems = []
+    if images:
+        problems.append(f"{len(images)} without a mask: {listed(images)}")
+    if masks:
+        problems.append(f"{len(masks)} masks without an image: {listed(masks)}")
+    if problems:
+        raise DataError(
+            f"{root}: images and masks do not pair up. {'; '.join(problems)}. Add what is missing (a mask of zeros "
+            "if there is no lesion), or move the single files elsewhere."
+        )
+
+
+def chosen_channels(wanted: tuple[str, ...], there: tuple[str, ...], layout: str) -> tuple[int, ...]:
+    """Return the positions in `there` of the wanted channels; all of them if none is named."""
+    require_distinct(wanted)
+    unknown = [name for name in wanted if name not in there]
+    if unknown:
+        raise UsageError(
+            f"channels: {', '.join(unknown)} unknown; images of the layout {layout} have {', '.join(there)}."
+        )
+    return tuple(there.index(name) for name in wanted or there)
+
+
+def require_distinct(channels: Sequence[str]) -> None:
+    """Raise a `UsageError` if `data_channels` names a channel twice."""
+    if len(set(channels)) != len(channels):
+        raise UsageError(f"data_channels={','.join(channels)} names a channel twice.")
