@@ -17,7 +17,7 @@ MOST_SECONDS = 10.0
 
 def hostile_figures(published: Path, folder: Path) -> list[Figure]:
     """Wrong codes, the slowest answer, peak memory of the gateway, and whether it still works."""
-    from metseg.serving.configuration import ServerOptions
+    from metseg.serving.server.flags import ServerOptions
     from metseg.serving.server.model_server import ModelServer
     from tests.serving.callers.gateways import LIMITS, gateway
     from tests.serving.callers.hostile import hostile_requests

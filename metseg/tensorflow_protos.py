@@ -1,10 +1,10 @@
 """The generated message and service classes of TensorFlow Serving, imported without TensorFlow.
 
-The generated modules live inside the packages `tensorflow` and `tensorflow_serving`. Importing one of them in the
-usual way runs `tensorflow/__init__.py`, which takes ten seconds and a gigabyte; the modules themselves need protobuf
-alone. So, while they are imported here, a bare package that has `tensorflow`'s folder but not its code stands in its
-place, and is taken away again: TensorFlow can be imported before this module or after it. In both cases the classes
-are the same, because protobuf keeps one class for each message type of its default pool.
+The generated modules are inside the packages `tensorflow` and `tensorflow_serving`. A usual import of one of them runs
+`tensorflow/__init__.py`, which takes ten seconds and a gigabyte; the modules themselves need protobuf alone. So a bare
+package with `tensorflow`'s folder but not its code replaces it during the imports, and is removed again: TensorFlow can
+be imported before this module or after it. In both cases the classes are the same, because protobuf has one class for
+each message type of its default pool.
 
 The modules are typed `Any`: the generated files carry no type information.
 """
@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
 from metseg.errors import ServingError
 
 
@@ -28,14 +30,14 @@ def _is_tensorflow(module_name: str) -> bool:
 
 @contextmanager
 def _bare_tensorflow() -> Iterator[None]:
-    """Let modules below `tensorflow` be imported without running `tensorflow/__init__.py`."""
+    """Import modules below `tensorflow` without running `tensorflow/__init__.py`."""
     if "tensorflow" in sys.modules:
         yield
         return
     specification = importlib.util.find_spec("tensorflow")
     if specification is None or specification.submodule_search_locations is None:
         raise ServingError(
-            "the package tensorflow is not installed; its generated protocol classes are needed to talk to a model "
+            "the package tensorflow is not installed; its generated protocol classes are needed to call a model "
             "server: install the extra `serve`"
         )
     bare = ModuleType("tensorflow")
@@ -44,7 +46,7 @@ def _bare_tensorflow() -> Iterator[None]:
     try:
         yield
     finally:
-        # All of them, the generated ones too: a later `import tensorflow` must find nothing half-made.
+        # All of them, also the generated ones: a later `import tensorflow` must not see a half-imported package.
         for name in [name for name in sys.modules if _is_tensorflow(name)]:
             del sys.modules[name]
 
@@ -77,3 +79,40 @@ with _bare_tensorflow():
     model_service_pb2_grpc = _generated("tensorflow_serving.apis.model_service_pb2_grpc")
     prediction_service_pb2_grpc = _generated("tensorflow_serving.apis.prediction_service_pb2_grpc")
     model_server_config_pb2 = _generated("tensorflow_serving.config.model_server_config_pb2")
+
+
+_Field = descriptor_pb2.FieldDescriptorProto
+_PACKAGE = "tensorflow.serving"
+_MESSAGES: dict[str, list[tuple[str, Any]]] = {
+    "SSLConfig": [
+        ("server_key", _Field.TYPE_STRING),
+        ("server_cert", _Field.TYPE_STRING),
+        ("custom_ca", _Field.TYPE_STRING),
+        ("client_verify", _Field.TYPE_BOOL),
+    ],
+    "PrometheusConfig": [("enable", _Field.TYPE_BOOL), ("path", _Field.TYPE_STRING)],
+    "MonitoringConfig": [("prometheus_config", "PrometheusConfig")],
+}
+"""Messages that tensorflow-serving-api lacks: fields of TF Serving's config/{ssl,monitoring}_config.proto, in order."""
+
+
+def _message_classes() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(name="metseg/serving.proto", package=_PACKAGE, syntax="proto3")
+    for name, members in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for number, (member, kind) in enumerate(members, 1):
+            entry = message.field.add(name=member, number=number, label=_Field.LABEL_OPTIONAL)
+            if isinstance(kind, str):
+                entry.type, entry.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
+            else:
+                entry.type = kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)  # type: ignore[no-untyped-call]
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
+    }
+
+
+_CLASSES = _message_classes()
+SSLConfig: Any = _CLASSES["SSLConfig"]
+MonitoringConfig: Any = _CLASSES["MonitoringConfig"]

@@ -1,4 +1,4 @@
-"""The `models.config` file of a model server: which versions of which model it holds, and what its labels point at."""
+"""The `models.config` file of a model server: its models, their versions and labels."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metseg.errors import PublishError
+from google.protobuf import text_format
+
+from metseg.errors import PublishError, UsageError
 from metseg.files import flush_folder
+from metseg.tensorflow_protos import model_server_config_pb2
+
+PLATFORM = "tensorflow"
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model of a `models.config` file; no `versions` means the latest one."""
+    """One model of a `models.config` file; no `versions` means the latest one.
+
+    Attributes:
+        name: the name in requests.
+        base_path: absolute folder of the versions, as the server sees it.
+        versions: the versions to load.
+        labels: the version of each label (`stable`, `canary`).
+    """
 
     name: str
     base_path: Path
@@ -22,43 +34,36 @@ class ServedModel:
     labels: dict[str, int] = field(default_factory=dict)
 
 
-def write_model_config(path: Path, name: str, base_path: Path, versions: list[int], labels: dict[str, int]) -> None:
-    """Put one model into a `models.config` file, whole or not at all; other models in the file stay.
-
-    Args:
-        path: the file, as `--model_config_file` names it; its folder exists.
-        name: the model, as callers ask for it.
-        base_path: absolute folder of its versions, as the server sees it.
-        versions: the versions to load, at least one.
-        labels: what each label (`stable`, `canary`) points at; only versions in `versions`.
+def read_message(path: Path, message: Any) -> Any:
+    """Fill a protobuf message from a file in text format.
 
     Raises:
-        PublishError: for a request that no server would accept, or a file that cannot be read or written.
+        UsageError: if the file cannot be read or holds something else; it names the file.
     """
-    if not versions:
-        raise PublishError(f"{path}: no version of {name} is given; expected at least one to serve")
-    if not Path(base_path).is_absolute():
-        raise PublishError(
-            f"{path}: the base path {base_path} of {name} is relative; a model server asks for an absolute one"
-        )
-    for label, version in labels.items():
-        if version not in versions:
-            raise PublishError(
-                f"{path}: label {label} of {name} points at version {version}, "
-                f"which is not among the versions to serve: {', '.join(map(str, versions))}"
-            )
-    configuration = _read(path) if path.exists() else empty_configuration()
-    set_model(configuration, ServedModel(name, Path(base_path), versions, labels))
-    write_configuration(path, configuration)
+    kind = message.DESCRIPTOR.name
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), message)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: the {kind} cannot be read: {error}") from error
+    except text_format.ParseError as error:
+        raise UsageError(f"{path}: not a {kind} in protobuf text format: {error}") from error
+
+
+def read_configuration(path: Path) -> Any:
+    """Read a ModelServerConfig; raises UsageError naming the file."""
+    return read_message(path, model_server_config_pb2.ModelServerConfig())
 
 
 def read_model_config(path: Path) -> dict[str, ServedModel]:
-    """The models of a `models.config` file by name.
+    """Read the models of a `models.config` file, by name.
 
     Raises:
-        PublishError: when the file is missing or is no ModelServerConfig in protobuf text format.
+        PublishError: if the file is missing or is not a ModelServerConfig in protobuf text format.
     """
-    configuration = _read(path)
+    try:
+        configuration = read_configuration(path)
+    except UsageError as error:
+        raise PublishError(str(error)) from error
     return {
         model.name: ServedModel(
             name=model.name,
@@ -71,29 +76,39 @@ def read_model_config(path: Path) -> dict[str, ServedModel]:
 
 
 def empty_configuration() -> Any:
-    """A ModelServerConfig without models, which a server starts with and waits."""
-    from metseg.tensorflow_protos import model_server_config_pb2
-
+    """Return a ModelServerConfig without models, with which a server starts and waits."""
     configuration = model_server_config_pb2.ModelServerConfig()
     configuration.model_config_list.SetInParent()
     return configuration
 
 
 def set_model(configuration: Any, model: ServedModel) -> None:
-    """Put a model into a ModelServerConfig in the place of what was there under its name; other models stay."""
-    from metseg.serving.configuration import PLATFORM
+    """Put a model into a ModelServerConfig in place of the one with its name; other models stay.
 
+    Raises:
+        PublishError: for a model that no server accepts.
+    """
+    if not model.versions:
+        raise PublishError(f"model {model.name} has no version; expected at least one to serve")
+    if not model.base_path.is_absolute():
+        raise PublishError(
+            f"the base path {model.base_path} of {model.name} is relative; a model server requires an absolute path"
+        )
+    for label, version in model.labels.items():
+        if version not in model.versions:
+            raise PublishError(
+                f"label {label} of {model.name} points at version {version}, "
+                f"which is not among the versions to serve: {', '.join(map(str, model.versions))}"
+            )
     remove_model(configuration, model.name)
     entry = configuration.model_config_list.config.add(
-        name=model.name, base_path=str(model.base_path), model_platform=PLATFORM
+        name=model.name, base_path=str(model.base_path), model_platform=PLATFORM, version_labels=model.labels
     )
     entry.model_version_policy.specific.versions.extend(sorted(set(model.versions)))
-    for label, version in sorted(model.labels.items()):
-        entry.version_labels[label] = version
 
 
 def remove_model(configuration: Any, name: str) -> None:
-    """Take a model out of a ModelServerConfig, if it is there."""
+    """Remove a model from a ModelServerConfig, if it is there."""
     entries = configuration.model_config_list.config
     for place in reversed(range(len(entries))):
         if entries[place].name == name:
@@ -101,39 +116,23 @@ def remove_model(configuration: Any, name: str) -> None:
 
 
 def write_configuration(path: Path, configuration: Any) -> None:
-    """Write a ModelServerConfig to a `models.config` file, whole or not at all, and flush it to the disk.
+    """Write a ModelServerConfig to a `models.config` file atomically, and flush it to the disk.
 
     Raises:
-        PublishError: when the file cannot be written.
+        PublishError: if the file cannot be written.
     """
-    from google.protobuf import text_format
-
-    _replace(path, str(text_format.MessageToString(configuration)))
-
-
-def _read(path: Path) -> Any:
-    from metseg.errors import UsageError
-    from metseg.serving.configuration import read_configuration
-
     try:
-        return read_configuration(path)
-    except UsageError as error:
-        raise PublishError(str(error)) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    try:
-        descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise PublishError(f"{path}: the folder cannot be written: {error}") from error
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.write(text_format.MessageToString(configuration))
             stream.flush()
             os.fsync(stream.fileno())
-        Path(beside).chmod(0o644)  # mkstemp keeps the file to its owner; the server often runs as another user
-        Path(beside).replace(path)
+        Path(temporary).chmod(0o644)  # mkstemp restricts the file to its owner; the server often runs as another user
+        Path(temporary).replace(path)
         flush_folder(path.parent)
     except OSError as error:
-        Path(beside).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise PublishError(f"{path}: the model configuration cannot be written: {error}") from error

@@ -20,18 +20,6 @@ from pathlib import Path
 
 from metseg.errors import PublishError
 from metseg.files import flush_folder
-from metseg.serving.model_config import ServedModel, read_model_config, write_model_config
-
-__all__ = [
-    "ServedModel",
-    "publish",
-    "published_versions",
-    "read_model_config",
-    "remove_leftovers",
-    "saved_model_digest",
-    "unpublish",
-    "write_model_config",
-]
 
 LOGGER = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from metseg.dataset.cache import DataCache
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references.availability import look_again
 from metseg.errors import DataError, MetsegError, PublishError
-from metseg.serving.publishing import read_model_config, saved_model_digest
+from metseg.serving.model_config import read_model_config
+from metseg.serving.publishing import saved_model_digest
 from metseg.settings import Settings
 from metseg.tracking import model_registry
 from metseg.tracking.container_registry import image_exists

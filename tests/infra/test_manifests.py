@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from metseg.retention import VERSIONS
-from metseg.serving.config_files import MonitoringConfig, read_message
 from metseg.serving.gateway.settings import GatewaySettings
+from metseg.serving.model_config import read_message
 from metseg.serving.server.flags import parse_flags
 from metseg.settings import Settings
+from metseg.tensorflow_protos import MonitoringConfig
 from pipelines.placement import (
     MLFLOW_SECRET,
     SETTINGS_MAP,

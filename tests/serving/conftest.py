@@ -13,9 +13,8 @@ import pytest
 
 from metseg.serving.client.segmentation_client import SegmentationClient
 from metseg.serving.codec.tensor_proto import to_tensor_proto
-from metseg.serving.model_config import write_model_config
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
-from metseg.serving.server.options import ServerOptions
 from metseg.tensorflow_protos import (
     model_service_pb2_grpc,
     predict_pb2,
@@ -23,6 +22,7 @@ from metseg.tensorflow_protos import (
 )
 from tests.serving.callers import models
 from tests.serving.conformance.model import MODEL, export_tiny_model
+from tests.serving.model_config_files import write_model_config
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ import pytest
 
 from metseg.errors import ServingError, UsageError
 from metseg.serving.client.segmentation_client import SegmentationClient, VersionStatus
-from metseg.serving.configuration import ServerOptions
 from metseg.serving.publishing import publish
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
 from tests.serving.conftest import MODEL, Running
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from metseg.errors import UsageError
-from metseg.serving.server.flags import UNSUPPORTED, flags_help, parse_flags
-from metseg.serving.server.options import ServerOptions
+from metseg.serving.server.flags import UNSUPPORTED, ServerOptions, flags_help, parse_flags
 
 # As model_servers/main.cc declares them.
 FLAGS_OF_TF_SERVING = [

@@ -14,15 +14,14 @@ from pathlib import Path
 import pytest
 
 from metseg.errors import PublishError
+from metseg.serving.model_config import ServedModel, read_model_config
 from metseg.serving.publishing import (
-    ServedModel,
     publish,
     published_versions,
-    read_model_config,
     saved_model_digest,
     unpublish,
-    write_model_config,
 )
+from tests.serving.model_config_files import write_model_config
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from metseg.errors import ServingError, UsageError
 from metseg.serving.client.segmentation_client import SegmentationClient
 from metseg.serving.codec.tensor_proto import from_tensor_proto
 from metseg.serving.publishing import publish
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
-from metseg.serving.server.options import ServerOptions
 from metseg.serving.server.saved_model import session_config
 from metseg.tensorflow_protos import (
     classification_pb2,

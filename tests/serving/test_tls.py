@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from metseg.errors import UsageError
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
-from metseg.serving.server.options import ServerOptions
 from metseg.tensorflow_protos import prediction_service_pb2_grpc
 from tests.serving.conftest import MODEL, predict_request, run_server
 

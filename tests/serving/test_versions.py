@@ -14,11 +14,11 @@ import pytest
 from google.protobuf import text_format
 
 from metseg.errors import ServingError
-from metseg.serving.model_config import write_model_config
 from metseg.serving.publishing import publish, unpublish
-from metseg.serving.server.base_path import aspired_versions
+from metseg.serving.server.version_source import aspired_versions
 from metseg.tensorflow_protos import model_server_config_pb2
 from tests.serving.conftest import MODEL, Running, predict_request, run_server
+from tests.serving.model_config_files import write_model_config
 
 FAST = {"file_system_poll_wait_seconds": 0.1, "max_num_load_retries": 0}
 

@@ -13,11 +13,12 @@ import pytest
 from components.register.step import register
 from metseg.dataset.version import data_version
 from metseg.errors import MetsegError
-from metseg.serving.publishing import publish, write_model_config
+from metseg.serving.publishing import publish
 from metseg.settings import Settings
 from metseg.tracking import lineage, model_registry
 from tests.components.registering import GOOD, Pipeline
 from tests.mlflow_store import fresh_store
+from tests.serving.model_config_files import write_model_config
 from tests.tracking.image_server import ImageServer, running
 from tests.validation.cohorts import sound
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from metseg.imaging.preprocessing.window import volume_window
 from metseg.serving.publishing import saved_model_digest
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.metrics import Metrics
-from metseg.serving.server.options import ServerOptions
 from metseg.serving.server.saved_model import LoadedModel
 from metseg.serving.server.warmup import warm_up
 from metseg.training.evaluation import independent_probability, load_network

@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from metseg.errors import ServingError, UsageError
+from metseg.serving import DEFAULT_MODEL_NAME, DEFAULT_PORT
 from metseg.serving.client.channel import Tls, call, open_channel
 from metseg.serving.codec.predict_messages import predict_request, read_predict_response
 from metseg.serving.codec.tensor_proto import ReceivedTensor
-from metseg.serving.configuration import DEFAULT_MODEL_NAME, DEFAULT_PORT, read_configuration
+from metseg.serving.model_config import read_configuration
 from metseg.tensorflow_protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,

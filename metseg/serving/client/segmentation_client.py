@@ -14,10 +14,10 @@ from metseg.errors import NotServed, ServingError, UsageError
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import volume_window
+from metseg.serving import DEFAULT_MODEL_NAME, DEFAULT_PORT
 from metseg.serving.client.channel import RETRY_DELAYS, Tls
 from metseg.serving.client.chunks import Chunk, chunks_of
 from metseg.serving.client.model_client import DESCRIBE_SIGNATURE, ModelClient, VersionStatus
-from metseg.serving.configuration import DEFAULT_MODEL_NAME, DEFAULT_PORT
 from metseg.tensorflow_protos import model_pb2
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from metseg.serving.codec.message_fields import DELIMITED, NotWorthCutting, fields, varint
 from metseg.serving.codec.tensor_proto import BULK_FIELDS, ReceivedTensor, bulk_of
+from metseg.serving.codec.wire_format import DELIMITED, LeaveToProtobuf, fields, varint
 from metseg.tensorflow_protos import predict_pb2, tensor_pb2
 
 Chunk = bytes | memoryview
@@ -87,7 +87,7 @@ def _read(message: bytes, kind: Any, field: int) -> tuple[Any, dict[str, Bulk]]:
     bulks: dict[str, Bulk] = {}
     try:
         light = b"".join(_lightened(memoryview(message), field, bulks))
-    except NotWorthCutting:
+    except LeaveToProtobuf:
         return kind.FromString(message), {}
     return kind.FromString(light), bulks
 

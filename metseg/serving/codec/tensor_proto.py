@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import ServingError
-from metseg.serving.codec.message_fields import DELIMITED, LONGEST_VARINT, NotWorthCutting, fields, varint
+from metseg.serving.codec.wire_format import DELIMITED, LONGEST_VARINT, LeaveToProtobuf, fields, varint
 from metseg.tensorflow_protos import tensor_pb2, types_pb2
 
 LARGEST_FILLED_BYTES = 2**28
@@ -196,7 +196,7 @@ def _packed_bytes(proto: Any, field: str) -> memoryview:
     number = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number
     try:
         return _cut_out(memoryview(proto.SerializeToString()), number)
-    except NotWorthCutting:
+    except LeaveToProtobuf:
         alone = tensor_pb2.TensorProto()
         getattr(alone, field).MergeFrom(getattr(proto, field))
         return _cut_out(memoryview(alone.SerializeToString()), number)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metseg.errors import UsageError
-from metseg.serving.configuration import DEFAULT_MODEL_NAME
+from metseg.serving import DEFAULT_MODEL_NAME
 from metseg.settings import Settings
 
 KEYS_VARIABLE = "METSEG_API_KEYS"

@@ -143,7 +143,8 @@ def _server(settings: Settings, volume: ServingVolume) -> Iterator[str]:
     from metseg.quiet_tensorflow import import_tensorflow
 
     import_tensorflow()
-    from metseg.serving.server.model_server import ModelServer, ServerOptions
+    from metseg.serving.server.flags import ServerOptions
+    from metseg.serving.server.model_server import ModelServer
 
     volume.prepare()
     options = ServerOptions(

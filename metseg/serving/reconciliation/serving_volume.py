@@ -15,10 +15,10 @@ from typing import IO, Any
 
 from metseg.errors import PublishError
 from metseg.retention import expired
-from metseg.serving.configuration import read_configuration
 from metseg.serving.model_config import (
     ServedModel,
     empty_configuration,
+    read_configuration,
     read_model_config,
     remove_model,
     set_model,

@@ -1,4 +1,7 @@
-"""The heart of the embedded server: which version answers a request, and what a new configuration changes."""
+"""Models, versions and labels of the embedded server.
+
+The rules of a configuration are those of TF Serving's `ServerCore` (model_servers/server_core.cc).
+"""
 
 from __future__ import annotations
 
@@ -15,34 +18,33 @@ from numpy.typing import NDArray
 
 from metseg.errors import ServingError, UsageError
 from metseg.serving.codec.tensor_proto import ReceivedTensor
-from metseg.serving.configuration import (
-    Labels,
-    assign_labels,
-    check_configuration,
-    initial_configuration,
-    read_configuration,
-)
+from metseg.serving.model_config import PLATFORM, empty_configuration, read_configuration
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.metrics import REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, Metrics
-from metseg.serving.server.options import ServerOptions
-from metseg.serving.server.prediction import DEFAULT_SIGNATURE, prepared
-from metseg.serving.server.refusal import Refusal, invalid_argument, not_found
+from metseg.serving.server.request_validation import DEFAULT_SIGNATURE, validate_request
 from metseg.serving.server.saved_model import session_config
 from metseg.serving.server.servables import Servable, ServableTable, VersionState
+from metseg.serving.server.status import StatusError, failed_precondition, invalid_argument, not_found
 from metseg.serving.server.version_source import BasePathWatcher
+from metseg.tensorflow_protos import model_server_config_pb2
 
 LOGGER = logging.getLogger(__name__)
 
 _LONGEST_SECONDS = 1e6
-"""A deadline further away than this is none; TensorFlow takes no more than 2^63 milliseconds."""
+"""A longer deadline counts as none; TensorFlow takes no more than 2^63 milliseconds."""
 _MICROSECONDS = 1e6
 _UNKNOWN_MODEL = "(unknown)"
+
+
+Labels = dict[str, dict[str, int]]
+"""Version of each label of each model."""
 
 
 class ServerCore:
     """Models, versions and labels of one server; safe to use from any thread.
 
     Attributes:
-        metrics: what the server counts.
+        metrics: counters and latencies for Prometheus.
     """
 
     def __init__(self, options: ServerOptions) -> None:
@@ -54,16 +56,16 @@ class ServerCore:
         self._labels: Labels = {}
         self._configuration = initial_configuration(options)
         if options.tensorflow_session_config_file:
-            session_config(options)  # what is wrong with it is told now, not by each version that does not load
+            session_config(options)  # report errors in the file now, not with each version
         self._stopped = threading.Event()
         self._file_thread = threading.Thread(target=self._follow_file, name="model-config-file", daemon=True)
 
     def start(self) -> None:
-        """Load what is there; raises ServingError when the configuration is refused."""
+        """Load the versions below the base paths; raises ServingError for an invalid configuration."""
         try:
             check_configuration(self._configuration)
             self._labels = self._assigned(self._configuration)
-        except Refusal as error:
+        except StatusError as error:
             remedy = (
                 "; start with --allow_version_labels_for_unavailable_models=true"
                 if error.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -76,7 +78,7 @@ class ServerCore:
             self._file_thread.start()
 
     def stop(self) -> None:
-        """Stop watching base paths and configuration file, and let go of every version."""
+        """Stop watching base paths and configuration file, and unload every version."""
         self._stopped.set()
         self._watcher.stop()
         if self._file_thread.is_alive():
@@ -84,7 +86,7 @@ class ServerCore:
         self._table.unload_all()
 
     def use(self, model_spec: Any) -> AbstractContextManager[Servable]:
-        """The version that a ModelSpec asks for, by number, by label or the latest, held until the block ends."""
+        """Hold the version of a ModelSpec (by number, by label, or the latest) until the block ends."""
         if not model_spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         match model_spec.WhichOneof("version_choice"):
@@ -107,8 +109,8 @@ class ServerCore:
         output_filter: Iterable[str],
         seconds: float | None,
     ) -> dict[str, NDArray[Any]]:
-        """Outputs of a signature for tensors as they were received; raises Refusal as TF Serving refuses."""
-        inputs, outputs = prepared(servable.model, signature, tensors, output_filter)
+        """Compute outputs of a signature for received tensors; raises StatusError as TF Serving does."""
+        inputs, outputs = validate_request(servable.model, signature, tensors, output_filter)
         return self.run(servable, signature, inputs, outputs, seconds)
 
     def run(
@@ -119,7 +121,7 @@ class ServerCore:
         outputs: list[str],
         seconds: float | None,
     ) -> dict[str, NDArray[Any]]:
-        """Outputs of a signature for arrays that fit it, with the time counted; raises Refusal."""
+        """Compute outputs of a signature for arrays that fit it, and record the latency; raises StatusError."""
         limit = seconds if seconds is not None and seconds < _LONGEST_SECONDS else None
         began = time.monotonic()
         computed = servable.model.run(signature or DEFAULT_SIGNATURE, inputs, outputs, limit)
@@ -128,9 +130,9 @@ class ServerCore:
 
     @contextmanager
     def metered(self, model_name: str, entrypoint: str) -> Iterator[None]:
-        """Count a request for a model, its status and, if it is answered, its time.
+        """Count a request for a model by status, and record the latency of a success.
 
-        Names that no configuration holds are counted together, for callers may ask for any.
+        Requests for models outside the configuration are counted under one name, so that callers cannot add names.
         """
         known = {model.name for model in self._configuration.model_config_list.config}
         name = model_name if model_name in known else _UNKNOWN_MODEL
@@ -139,14 +141,14 @@ class ServerCore:
             yield
             status = grpc.StatusCode.OK
             self.metrics.add(REQUEST_LATENCY, name, "Predict", entrypoint, amount=_microseconds_since(began))
-        except Refusal as refusal:
+        except StatusError as refusal:
             status = refusal.code
             raise
         finally:
             self.metrics.add(REQUEST_COUNT, name, status.name)
 
     def states(self, model_spec: Any) -> list[VersionState]:
-        """State of the version that is named by number, or of all versions; refuses with NOT_FOUND."""
+        """Return the state of one version (by number) or of all; raises StatusError with NOT_FOUND."""
         states = self._table.states(model_spec.name)
         if model_spec.HasField("version"):
             version = model_spec.version.value
@@ -158,12 +160,12 @@ class ServerCore:
         return states
 
     def reload(self, configuration: Any) -> None:
-        """Serve exactly what a ModelServerConfig names; models that it leaves out are unloaded.
+        """Serve exactly the models of a ModelServerConfig; others are unloaded.
 
-        Returns when a version of every new model answers; models that were there change in the background.
+        Returns when every new model has an available version; the other models change in the background.
 
         Raises:
-            Refusal: for a configuration that is not applied; UNKNOWN for one with a new model that does not load.
+            StatusError: for a configuration that is not applied; UNKNOWN if a new model does not load.
         """
         with self._reloading:
             check_configuration(configuration)
@@ -175,8 +177,8 @@ class ServerCore:
             self._watcher.replace(models, wait=bool(new))
         unavailable = [name for name in new if not self._table.available(name)]
         if unavailable:
-            listed = ", ".join(f"{{name: {name} {self._watcher.trouble(name)}}}" for name in unavailable)
-            raise Refusal(
+            listed = ", ".join(f"{{name: {name} {self._watcher.failure_text(name)}}}" for name in unavailable)
+            raise StatusError(
                 grpc.StatusCode.UNKNOWN, f"{len(unavailable)} model(s) did not become available: {{{listed}}}"
             )
 
@@ -190,23 +192,97 @@ class ServerCore:
         )
 
     def _follow_file(self) -> None:
-        """Apply the configuration file whenever it changes; one that is refused is tried again at the next turn."""
+        """Apply the configuration file whenever it changes; a rejected file is tried again at the next poll."""
         applied = self._configuration
-        refused = ""
+        last_error = ""
         while not self._stopped.wait(self._options.model_config_file_poll_wait_seconds):
             try:
                 configuration = read_configuration(Path(self._options.model_config_file))
                 if configuration == applied:
                     continue
                 self.reload(configuration)
-            except (Refusal, UsageError) as error:
-                if str(error) != refused:
+            except (StatusError, UsageError) as error:
+                if str(error) != last_error:
                     LOGGER.error("%s: not applied: %s", self._options.model_config_file, error)
-                refused = str(error)
+                last_error = str(error)
             else:
-                applied, refused = configuration, ""
+                applied, last_error = configuration, ""
                 LOGGER.info("%s: applied", self._options.model_config_file)
 
 
 def _microseconds_since(began: float) -> int:
     return round((time.monotonic() - began) * _MICROSECONDS)
+
+
+def initial_configuration(options: ServerOptions) -> Any:
+    """Return the ModelServerConfig of the flags; raises UsageError for a file that cannot be read."""
+    if options.model_config_file:
+        return read_configuration(Path(options.model_config_file))
+    configuration = empty_configuration()
+    configuration.model_config_list.config.add(
+        name=options.model_name, base_path=str(Path(options.model_base_path).absolute()), model_platform=PLATFORM
+    )
+    return configuration
+
+
+def check_configuration(configuration: Any) -> None:
+    """Raise StatusError, INVALID_ARGUMENT, for a configuration that TF Serving rejects."""
+    if configuration.WhichOneof("config") != "model_config_list":
+        raise invalid_argument(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest."
+            " Only ModelConfigList is currently supported"
+        )
+    names = set()
+    for model in configuration.model_config_list.config:
+        if model.name in names:
+            raise invalid_argument(f"Illegal to list model {model.name} multiple times in config list")
+        names.add(model.name)
+    for model in configuration.model_config_list.config:
+        if not Path(model.base_path).is_absolute():
+            raise invalid_argument(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+            )
+        _check_platform(model)
+
+
+def _check_platform(model: Any) -> None:
+    if model.model_type and model.model_platform:
+        raise invalid_argument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+        )
+    platform = PLATFORM if model.model_type == model_server_config_pb2.TENSORFLOW else model.model_platform
+    if not platform:
+        raise invalid_argument(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
+        )
+    if platform != PLATFORM:
+        raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
+
+
+def assign_labels(
+    configuration: Any, current: Labels, available: dict[str, set[int]], *, allow_unavailable: bool
+) -> Labels:
+    """Return the labels of a new configuration.
+
+    Args:
+        configuration: the new ModelServerConfig.
+        current: the present labels.
+        available: the available versions of each model.
+        allow_unavailable: `--allow_version_labels_for_unavailable_models`; as in TF Serving it covers a label that is
+            new or does not move.
+
+    Raises:
+        StatusError: FAILED_PRECONDITION for a label on a version that is not available.
+    """
+    labels: Labels = {}
+    for model in configuration.model_config_list.config:
+        labels[model.name] = {}
+        for label, version in model.version_labels.items():
+            moves = current.get(model.name, {}).get(label, version) != version
+            if version not in available.get(model.name, set()) and (moves or not allow_unavailable):
+                raise failed_precondition(
+                    f"Request to assign label to version {version} of model {model.name}, "
+                    "which is not currently available for inference"
+                )
+            labels[model.name][label] = version
+    return labels

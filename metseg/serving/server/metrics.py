@@ -1,8 +1,8 @@
-"""What the server counts, under the names and in the text that TF Serving's exporter gives Prometheus.
+"""Metrics for Prometheus, under the names and in the text format of TF Serving.
 
 Names and buckets are those of servables/tensorflow/util.cc, saved_model_warmup_util.cc and, in TensorFlow,
-cc/saved_model/loader.cc; the text is that of util/prometheus_exporter.cc, whose metric names keep no suffix of their
-kind, so that a dashboard made for TF Serving works here.
+cc/saved_model/loader.cc; the text is that of util/prometheus_exporter.cc, so that a dashboard made for TF Serving works
+here. prometheus_client is not used: it adds the suffix `_total`, which TF Serving omits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FIRST_BUCKET, _GROWTH, _BUCKETS = 10.0, 1.8, 33
 
 @dataclass(frozen=True)
 class _Metric:
-    """A counter, or with `buckets` a histogram, and the names of its labels."""
+    """A counter, or a histogram if it has `buckets`, and the names of its labels."""
 
     name: str
     labels: tuple[str, ...]
@@ -41,7 +41,7 @@ _ALL = sorted(
 
 @dataclass
 class _Series:
-    """What one combination of labels has seen; a counter uses `total` alone."""
+    """Values of one combination of labels; a counter uses `total` alone."""
 
     total: int = 0
     counts: list[int] = field(default_factory=lambda: [0] * (_BUCKETS + 1))
@@ -55,7 +55,7 @@ class Metrics:
         self._series: dict[_Metric, dict[tuple[str, ...], _Series]] = {metric: {} for metric in _ALL}
 
     def add(self, metric: _Metric, *labels: str, amount: int = 1) -> None:
-        """Count `amount` more, or in a histogram note one value of `amount`."""
+        """Increase a counter by `amount`, or add one value of `amount` to a histogram."""
         with self._lock:
             series = self._series[metric].setdefault(labels, _Series())
             series.total += amount
@@ -63,7 +63,7 @@ class Metrics:
                 series.counts[bisect_right(_LIMITS, amount)] += 1
 
     def page(self) -> str:
-        """Everything in Prometheus' text format, as TF Serving writes it."""
+        """Return all metrics in Prometheus' text format, as TF Serving writes it."""
         lines: list[str] = []
         with self._lock:
             for metric in _ALL:

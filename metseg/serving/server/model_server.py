@@ -1,8 +1,8 @@
-"""The embedded model server: TF Serving's gRPC and REST APIs in this process, where there is no TF Serving image.
+"""The embedded model server: TF Serving's gRPC and REST APIs in this process, without TF Serving's image.
 
-Callers meet the codes and texts of TF Serving. It differs where TF Serving waits without end or gives up: it starts
-and answers also while no version can be loaded (TF Serving blocks, then exits), and a reload with a new model that has
-no version to load is answered with UNKNOWN at once. It batches nothing.
+Callers see the codes of TF Serving, and over gRPC also its texts. It differs if TF Serving would wait without limit or
+exit: it also starts without a version that can be loaded (TF Serving blocks, then exits), and a reload with a new model
+without such a version fails with UNKNOWN at once. There is no batching.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from metseg.errors import ServingError, UsageError
 from metseg.malloc import keep_freed_memory
-from metseg.serving.config_files import MonitoringConfig, SSLConfig, read_message
+from metseg.serving.model_config import read_message
 from metseg.serving.server.core import ServerCore
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_service import ModelService
-from metseg.serving.server.options import ServerOptions
 from metseg.serving.server.prediction_service import PredictionService
-from metseg.serving.server.status import NothingElse
-from metseg.tensorflow_protos import model_service_pb2_grpc
+from metseg.serving.server.status import UnknownMethodHandler
+from metseg.tensorflow_protos import MonitoringConfig, SSLConfig, model_service_pb2_grpc
 
-__all__ = ["ModelServer", "ServerOptions", "serve"]
+if TYPE_CHECKING:
+    from metseg.serving.server.rest import RestServer
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
 _CHANNEL_ARGUMENTS: dict[str, int | str] = {
     "grpc.max_receive_message_length": -1,
     "grpc.max_send_message_length": -1,
-    # Otherwise two servers share one port in silence, and each gets some of the requests.
+    # Otherwise two servers share one port without an error, and each gets some of the requests.
     "grpc.so_reuseport": 0,
 }
 _CANCELLING_SECONDS = 5.0
-"""How long gRPC may take to end the calls that had their grace."""
+"""Time limit of gRPC to cancel calls after the grace period."""
 _HEALTH_SERVICES = ("", "ModelService", "PredictionService")
 
 
@@ -63,25 +64,27 @@ class ModelServer:
         self._pool = ThreadPoolExecutor(options.grpc_max_threads, thread_name_prefix="grpc")
         self._server = grpc.server(self._pool, options=_channel_arguments(options))
         self._health: health.HealthServicer | None = None
-        self._rest: Any = None
+        self._rest: RestServer | None = None
         self._port = 0
-        self._ended = False
+        self._stopped = False
 
     @property
     def port(self) -> int:
-        """The port it listens on, also when the options left the choice to the system; 0 before `start`."""
+        """The port of the gRPC API, also if the system chose it; 0 before `start`."""
         return self._port
 
     def start(self) -> None:
-        """Take the ports, load what the base paths hold, then answer; returns when requests are answered.
+        """Bind the ports, load the versions, then serve; returns when requests are served.
 
         Raises:
-            ServingError: when a port is taken, or the configuration is refused.
+            ServingError: if a port is in use, or the configuration is invalid.
         """
         try:
             self._port = self._bind()
             if self._options.rest_api_port:
-                self._rest = self._rest_server()
+                from metseg.serving.server.rest import RestServer
+
+                self._rest = RestServer(self._options, self._core, self._metrics_path)
             self._register()
             self._core.start()
             self._server.start()
@@ -95,18 +98,18 @@ class ModelServer:
             LOGGER.info("serving REST at %s:%d", self._options.host, self._options.rest_api_port)
 
     def stop(self, grace: float | None = None) -> None:
-        """Take no more calls; those in flight get `grace` seconds, by default `shutdown_grace_seconds`, to finish."""
-        if self._ended:
+        """Take no more calls; those in flight get `grace` seconds (default: `shutdown_grace_seconds`) to finish."""
+        if self._stopped:
             return
-        self._ended = True
+        self._stopped = True
         if self._health is not None:
             self._health.enter_graceful_shutdown()
         seconds = self._options.shutdown_grace_seconds if grace is None else grace
-        ends = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         stopped = self._server.stop(seconds)
         if self._rest is not None:
             self._rest.stop(seconds)
-        stopped.wait(max(0.0, ends - time.monotonic()) + _CANCELLING_SECONDS)
+        stopped.wait(max(0.0, deadline - time.monotonic()) + _CANCELLING_SECONDS)
         self._core.stop()
         self._pool.shutdown(wait=False)
         LOGGER.info("stopped serving at %s:%d", self._options.host, self._port)
@@ -131,40 +134,28 @@ class ModelServer:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
             for service in _HEALTH_SERVICES:
                 self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._server.add_generic_rpc_handlers((NothingElse(),))
-
-    def _rest_server(self) -> Any:
-        from metseg.serving.server.rest_api import RestApi
-        from metseg.serving.server.rest_server import RestServer
-
-        seconds = self._options.rest_api_timeout_in_ms / 1000 or None
-        return RestServer(self._options, RestApi(self._core, seconds), self._core.metrics, self._metrics_path)
+        self._server.add_generic_rpc_handlers((UnknownMethodHandler(),))
 
     def _bind(self) -> int:
         credentials = _server_credentials(self._options)
         if self._options.grpc_socket_path:
-            self._listen_at(f"unix:{self._options.grpc_socket_path}", credentials)
-        return self._listen_at(f"{self._options.host}:{self._options.port}", credentials)
+            self._add_port(f"unix:{self._options.grpc_socket_path}", credentials)
+        return self._add_port(f"{self._options.host}:{self._options.port}", credentials)
 
-    def _listen_at(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        remedy = (
-            "most likely another server has it; stop that one, or choose another with --port (0 picks a free one) "
-            "or --grpc_socket_path"
-        )
+    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
             if credentials is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, credentials)
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            raise ServingError(f"port {self._options.port} cannot be listened on ({address}): {remedy}") from error
-        if port == 0:
-            raise ServingError(f"port {self._options.port} cannot be listened on ({address}): {remedy}")
-        return port
+            raise ServingError(
+                f"port {self._options.port} cannot be listened on ({address}): most likely another server uses it; "
+                "stop that one, or choose another port with --port (0 picks a free one) or --grpc_socket_path"
+            ) from error
 
 
 def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
-    """Ours, then those of `--grpc_channel_arguments`: whole numbers as numbers, the rest as text; raises UsageError."""
+    """Return our arguments and those of `--grpc_channel_arguments` (integers as numbers); raises UsageError."""
     arguments = dict(_CHANNEL_ARGUMENTS)
     for argument in filter(None, options.grpc_channel_arguments.split(",")):
         key, separator, value = argument.partition("=")
@@ -175,7 +166,7 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
 
 
 def _server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
-    """TLS as `--ssl_config_file` says; None without one. Raises UsageError naming the file."""
+    """Return the TLS credentials of `--ssl_config_file`, None without it; raises UsageError naming the file."""
     if not options.ssl_config_file:
         return None
     config = read_message(Path(options.ssl_config_file), SSLConfig())
@@ -191,7 +182,7 @@ def _server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None
 
 
 def _metrics_path(options: ServerOptions) -> str | None:
-    """Where metrics are shown, as `--monitoring_config_file` says; None: nowhere. Raises UsageError naming the file."""
+    """Return the path of the metrics in `--monitoring_config_file`, None if off; raises UsageError naming the file."""
     if not options.monitoring_config_file:
         return None
     config = read_message(Path(options.monitoring_config_file), MonitoringConfig()).prometheus_config
@@ -205,10 +196,10 @@ def _metrics_path(options: ServerOptions) -> str | None:
 def serve(options: ServerOptions) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Calls in flight then finish within `shutdown_grace_seconds`; a second signal ends at once.
+    Calls in flight then finish within `shutdown_grace_seconds`; a second signal ends the process at once.
 
     Raises:
-        ServingError: when the port is taken, or the configuration is refused.
+        ServingError: if the port is in use, or the configuration is invalid.
     """
     keep_freed_memory()
     stopping = threading.Event()
@@ -222,21 +213,21 @@ def serve(options: ServerOptions) -> None:
 
 @contextmanager
 def _on_signal(stopping: threading.Event) -> Iterator[None]:
-    """Set the event at the first SIGTERM or SIGINT; the second one finds the handlers that were there before."""
+    """Set the event at the first SIGTERM or SIGINT; a second one goes to the previous handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore() -> None:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
     def handle(number: int, frame: FrameType | None) -> None:
         restore()
         stopping.set()
 
-    for number in before:
+    for number in previous:
         signal.signal(number, handle)
     try:
         yield

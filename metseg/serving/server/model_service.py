@@ -1,4 +1,4 @@
-"""tensorflow.serving.ModelService: what is loaded, and a new configuration.
+"""tensorflow.serving.ModelService: the state of versions, and a new configuration.
 
 TF Serving: get_model_status_impl.cc, model_service_impl.cc.
 """
@@ -11,8 +11,7 @@ from typing import Any
 import grpc
 
 from metseg.serving.server.core import ServerCore
-from metseg.serving.server.refusal import Refusal, invalid_argument
-from metseg.serving.server.status import answering
+from metseg.serving.server.status import StatusError, abort_on_error, invalid_argument
 from metseg.tensorflow_protos import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
 LOGGER = logging.getLogger(__name__)
@@ -21,29 +20,29 @@ _Base: Any = model_service_pb2_grpc.ModelServiceServicer
 
 
 class ModelService(_Base):  # type: ignore[misc]
-    """Answers GetModelStatus and HandleReloadConfigRequest."""
+    """GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, core: ServerCore) -> None:
         self._core = core
 
-    @answering
+    @abort_on_error
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """State of the version that the ModelSpec names by number, else of every version, the highest first."""
+        """Return the state of the version that the ModelSpec names by number, else of all, the highest first."""
         return model_status(self._core, request)
 
-    @answering
+    @abort_on_error
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """Serve exactly what the request's configuration names."""
+        """Serve exactly the models of the request's configuration."""
         try:
             self._core.reload(request.config)
-        except Refusal as refusal:
-            LOGGER.error("ReloadConfig failed: %s", refusal)
+        except StatusError as error:
+            LOGGER.error("ReloadConfig failed: %s", error)
             raise
         return model_management_pb2.ReloadConfigResponse(status={"error_code": 0, "error_message": ""})
 
 
 def model_status(core: ServerCore, request: Any) -> Any:
-    """GetModelStatusResponse; raises Refusal."""
+    """Return a GetModelStatusResponse; raises StatusError."""
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
     response = get_model_status_pb2.GetModelStatusResponse()

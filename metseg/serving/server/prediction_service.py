@@ -1,4 +1,4 @@
-"""tensorflow.serving.PredictionService: Predict and GetModelMetadata, with TF Serving's checks in TF Serving's order.
+"""tensorflow.serving.PredictionService: Predict and GetModelMetadata, with the checks of TF Serving in its order.
 
 The texts are those of predict_impl.cc and get_model_metadata_impl.cc in servables/tensorflow.
 """
@@ -12,9 +12,8 @@ from google.protobuf.message import DecodeError
 
 from metseg.serving.codec.predict_messages import predict_response, read_predict_request
 from metseg.serving.server.core import ServerCore
-from metseg.serving.server.prediction import DEFAULT_SIGNATURE
-from metseg.serving.server.refusal import Refusal, invalid_argument
-from metseg.serving.server.status import answering
+from metseg.serving.server.request_validation import DEFAULT_SIGNATURE
+from metseg.serving.server.status import StatusError, abort_on_error, invalid_argument, unimplemented_call
 from metseg.tensorflow_protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -26,7 +25,7 @@ from metseg.tensorflow_protos import (
 SERVICE = "tensorflow.serving.PredictionService"
 SIGNATURE_FIELD = "signature_def"
 
-_NOT_OFFERED = {
+_UNIMPLEMENTED = {
     "Classify": classification_pb2.ClassificationRequest,
     "Regress": regression_pb2.RegressionRequest,
     "MultiInference": inference_pb2.MultiInferenceRequest,
@@ -34,14 +33,14 @@ _NOT_OFFERED = {
 
 
 class PredictionService:
-    """Answers Predict and GetModelMetadata; the calls that take tf.Example say that they are not implemented."""
+    """Predict and GetModelMetadata; the calls that take tf.Example end with UNIMPLEMENTED."""
 
     def __init__(self, core: ServerCore, *, as_tensor_content: bool) -> None:
         self._core = core
         self._as_tensor_content = as_tensor_content
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """The service for a gRPC server; Predict takes and gives bytes, so that volumes are copied once."""
+        """Return the service for a gRPC server; Predict takes and returns bytes, so that volumes are copied once."""
         unary = grpc.unary_unary_rpc_method_handler
         methods = {
             "Predict": unary(self.Predict),
@@ -51,46 +50,46 @@ class PredictionService:
                 get_model_metadata_pb2.GetModelMetadataResponse.SerializeToString,
             ),
         }
-        for call, request in _NOT_OFFERED.items():
-            methods[call] = unary(self._refusing(call), request.FromString)
+        for call, request in _UNIMPLEMENTED.items():
+            methods[call] = unary(self._unimplemented(call), request.FromString)
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    @answering
+    @abort_on_error
     def Predict(self, message: bytes, context: grpc.ServicerContext) -> bytes:
-        """Run a signature of the version that the ModelSpec asks for."""
+        """Run a signature of a version."""
         try:
             request, tensors = read_predict_request(message)
         except DecodeError as error:
-            raise Refusal(grpc.StatusCode.INTERNAL, f"the PredictRequest cannot be parsed: {error}") from error
+            raise StatusError(grpc.StatusCode.INTERNAL, f"the PredictRequest cannot be parsed: {error}") from error
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         spec = request.model_spec
         with self._core.metered(spec.name, "GRPC"), self._core.use(spec) as servable:
             if not context.is_active():
-                raise Refusal(grpc.StatusCode.CANCELLED, "the caller is gone")
+                raise StatusError(grpc.StatusCode.CANCELLED, "the caller has disconnected")
             outputs = self._core.predict(
                 servable, spec.signature_name, tensors, request.output_filter, context.time_remaining()
             )
-            answered = model_pb2.ModelSpec(name=servable.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
-            answered.version.value = servable.version
-            return predict_response(answered, outputs, typed_fields=not self._as_tensor_content)
+            version = model_pb2.ModelSpec(name=servable.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
+            version.version.value = servable.version
+            return predict_response(version, outputs, typed_fields=not self._as_tensor_content)
 
-    @answering
+    @abort_on_error
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """The signatures of the version that the ModelSpec asks for."""
+        """Return the signatures of a version."""
         return model_metadata(self._core, request)
 
-    def _refusing(self, call: str) -> Any:
-        @answering
-        def refuse(request: Any, context: grpc.ServicerContext) -> Any:
+    def _unimplemented(self, call: str) -> Any:
+        @abort_on_error
+        def fail(request: Any, context: grpc.ServicerContext) -> Any:
             with self._core.metered(getattr(request, "model_spec", model_pb2.ModelSpec()).name, "GRPC"):
-                raise not_implemented(call)
+                raise unimplemented_call(call)
 
-        return refuse
+        return fail
 
 
 def model_metadata(core: ServerCore, request: Any) -> Any:
-    """GetModelMetadataResponse; raises Refusal."""
+    """Return a GetModelMetadataResponse; raises StatusError."""
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
     if not request.metadata_field:
@@ -107,11 +106,3 @@ def model_metadata(core: ServerCore, request: Any) -> Any:
         response.model_spec.version.value = servable.version
     response.metadata[SIGNATURE_FIELD].Pack(signatures)
     return response
-
-
-def not_implemented(call: str) -> Refusal:
-    """What is said of a call that the embedded server does not offer."""
-    return Refusal(
-        grpc.StatusCode.UNIMPLEMENTED,
-        f"{call} is not implemented by metseg's embedded model server; call Predict, or run TF Serving",
-    )

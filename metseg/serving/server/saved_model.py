@@ -1,9 +1,8 @@
-"""A SavedModel in memory: its signatures as TF Serving shows them, and running one of them.
+"""A SavedModel in memory: its signatures, and runs of them.
 
 It is loaded as TF Serving loads it: the graph into a session of its own, filled by the graph's own restore operation,
-and run by the names of tensors. So a model that TF Serving could not serve does not answer here either, a run stops at
-its deadline, and outputs that nobody asked for are not computed. The only file of the server that needs TensorFlow for
-every request; TensorFlow is imported when the first model is loaded.
+and run by the names of tensors. So a model that TF Serving could not serve is not served here either, a run stops at
+its deadline, and only the requested outputs are computed. TensorFlow is imported when the first model is loaded.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from metseg.serving.config_files import read_message
-from metseg.serving.server.options import ServerOptions
-from metseg.serving.server.refusal import Refusal, invalid_argument, not_found
+from metseg.serving.model_config import read_message
+from metseg.serving.server.flags import ServerOptions
+from metseg.serving.server.status import StatusError, invalid_argument, not_found
 from metseg.tensorflow_protos import saved_model_pb2
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -37,11 +36,11 @@ class LoadedModel:
     """A SavedModel loaded for serving; `close` gives its memory back.
 
     Attributes:
-        signatures: SignatureDef of each signature, as written in the SavedModel.
+        signatures: SignatureDef of each signature, as in the SavedModel.
     """
 
     def __init__(self, path: Path, options: ServerOptions) -> None:
-        """Load a version's folder; raises Refusal with the code and text of the failure."""
+        """Load a version's folder; raises StatusError with the code and text of the failure."""
         tags = options.saved_model_tags.split(",")
         self.signatures: Mapping[str, Any] = _read_signatures(path, tags)
         import tensorflow as tf
@@ -55,15 +54,15 @@ class LoadedModel:
             graph.finalize()
         except tf.errors.OpError as error:
             self.close()
-            raise _refusal(error) from error
+            raise _status_error(error) from error
         except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
             self.close()
-            raise Refusal(grpc.StatusCode.INTERNAL, f"{path}: the SavedModel cannot be loaded: {error}") from error
+            raise StatusError(grpc.StatusCode.INTERNAL, f"{path}: the SavedModel cannot be loaded: {error}") from error
 
     def _free_inputs(self) -> dict[str, Any]:
-        """A placeholder of any shape for each input, by the name of the tensor in whose place it comes.
+        """Return a placeholder of any shape for each input, by the name of the tensor that it replaces.
 
-        TF Serving feeds any shape and lets operations refuse it; Python's session would refuse it first.
+        TF Serving feeds any shape, and an operation fails; Python's session would fail first, with another text.
         """
         import tensorflow as tf
 
@@ -71,23 +70,23 @@ class LoadedModel:
         return {name: tf.compat.v1.placeholder(tf.dtypes.as_dtype(info.dtype)) for name, info in infos.items()}
 
     def close(self) -> None:
-        """Give the memory of the weights back; runs that are under way are cancelled."""
+        """Free the memory of the weights; active runs are cancelled."""
         self._session.close()
 
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], seconds: float | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Some outputs of a signature by name.
+        """Compute outputs of a signature, by name.
 
         Args:
             signature: a key of `signatures`.
-            inputs: an array for every input, of the dtype that the signature asks for.
+            inputs: an array for every input, of the signature's dtype.
             outputs: the outputs to compute.
-            seconds: how long it may take; None: as long as it takes.
+            seconds: time limit; None: no limit.
 
         Raises:
-            Refusal: with TensorFlow's own code and message, DEADLINE_EXCEEDED when time was up; INVALID_ARGUMENT when
-                the arrays do not fit the signature.
+            StatusError: with TensorFlow's own code and message, DEADLINE_EXCEEDED after the time limit;
+                INVALID_ARGUMENT if the arrays do not fit the signature.
         """
         import tensorflow as tf
 
@@ -100,30 +99,30 @@ class LoadedModel:
         try:
             computed = self._session.run(fetches, feeds, options=run_options)
         except tf.errors.OpError as error:
-            raise _refusal(error) from error
-        except RuntimeError as error:  # the session was closed: its version is gone
-            raise Refusal(grpc.StatusCode.UNAVAILABLE, str(error)) from error
+            raise _status_error(error) from error
+        except RuntimeError as error:  # the session is closed: its version was unloaded
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, str(error)) from error
         except (TypeError, ValueError) as error:
             raise invalid_argument(str(error)) from error
         return {name: _array(value) for name, value in zip(outputs, computed, strict=True)}
 
 
 def session_config(options: ServerOptions) -> Any:
-    """TensorFlow's ConfigProto as the flags want it; raises UsageError for a file that holds none."""
+    """Return TensorFlow's ConfigProto from the flags; raises UsageError for an invalid file."""
     import tensorflow as tf
     from tensorflow.core.protobuf import rewriter_config_pb2
 
     config = tf.compat.v1.ConfigProto()
     config.experimental.disable_thread_spinning = True
-    # A second pass over the graph gains no speed that shows, and a quarter of a first answer is spent on it.
+    # A second pass over the graph brings no measurable speed and takes a quarter of the first request's time.
     config.graph_options.rewrite_options.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     if options.tensorflow_session_config_file:
         read_message(Path(options.tensorflow_session_config_file), config)
     both = options.tensorflow_session_parallelism
-    if inside := options.tensorflow_intra_op_parallelism or both:
-        config.intra_op_parallelism_threads = inside
-    if among := options.tensorflow_inter_op_parallelism or both:
-        config.inter_op_parallelism_threads = among
+    if intra := options.tensorflow_intra_op_parallelism or both:
+        config.intra_op_parallelism_threads = intra
+    if inter := options.tensorflow_inter_op_parallelism or both:
+        config.inter_op_parallelism_threads = inter
     if options.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
     return config
@@ -131,7 +130,7 @@ def session_config(options: ServerOptions) -> Any:
 
 @contextmanager
 def _without_deprecation_warnings() -> Iterator[None]:
-    """TensorFlow warns that its loader for sessions is of version 1; it is the one that TF Serving's C++ mirrors."""
+    """Silence the warning that the loader is of TensorFlow 1: it is the one that TF Serving mirrors in C++."""
     logger = logging.getLogger("tensorflow")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -148,26 +147,26 @@ def _read_signatures(path: Path, tags: Sequence[str]) -> dict[str, Any]:
     except OSError as error:
         raise not_found(f"Could not find SavedModel .pb at supplied export directory path: {path} ({error})") from error
     except DecodeError as error:
-        raise Refusal(grpc.StatusCode.DATA_LOSS, f"{file}: not a SavedModel: {error}") from error
+        raise StatusError(grpc.StatusCode.DATA_LOSS, f"{file}: not a SavedModel: {error}") from error
     for graph in saved_model.meta_graphs:
         if set(graph.meta_info_def.tags) == set(tags):
             return dict(graph.signature_def)
     raise not_found(f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }} in {file}")
 
 
-def _refusal(error: Any) -> Refusal:
-    """The refusal that TF Serving gives: the session wraps TensorFlow's own message, which it keeps as the context."""
+def _status_error(error: Any) -> StatusError:
+    """Return TF Serving's status: the session wraps TensorFlow's own message, which is in the error's context."""
     own = getattr(error.__context__, "message", None) or error.message or str(error)
-    return Refusal(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), own)
+    return StatusError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), own)
 
 
 def _aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """The array where TensorFlow takes it as it is; elsewhere it would be copied twice."""
+    """Return the array aligned in memory, as TensorFlow takes it without two copies of its own."""
     if array.dtype == object or array.nbytes < _SMALLEST_ALIGNED or array.ctypes.data % _ALIGNMENT == 0:
         return array
-    room = np.empty(array.nbytes + _ALIGNMENT, dtype=np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    buffer = np.empty(array.nbytes + _ALIGNMENT, dtype=np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 

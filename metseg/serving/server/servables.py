@@ -1,7 +1,7 @@
-"""The versions that the server knows: their states, and who is using them.
+"""The versions of all models: their states, and the number of requests that use them.
 
 A version goes START → LOADING → AVAILABLE → UNLOADING → END, as in TF Serving (core/servable_state.h), and stays
-listed at END. Requests hold a version while they run: it is dropped when the last of them is done.
+listed at END. Requests hold a version while they run: it is closed after the last of them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
-from metseg.serving.server.refusal import Refusal, not_found
 from metseg.serving.server.saved_model import LoadedModel
+from metseg.serving.server.status import StatusError, not_found
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,17 +41,17 @@ class Servable:
 
 @dataclass(frozen=True)
 class VersionState:
-    """State of a version; `error` says why a version that ended was never available."""
+    """State of a version; `error`: the reason if a version ended without being available."""
 
     version: int
     state: State
-    error: Refusal | None
+    error: StatusError | None
 
 
 @dataclass
 class _Entry:
     state: State
-    error: Refusal | None = None
+    error: StatusError | None = None
     servable: Servable | None = None
     users: int = 0
 
@@ -65,7 +65,11 @@ class ServableTable:
 
     @contextmanager
     def use(self, name: str, version: int | None) -> Iterator[Servable]:
-        """An available version, by default the highest, held until the block ends; refuses with NOT_FOUND."""
+        """Hold an available version, by default the highest, until the block ends.
+
+        Raises:
+            StatusError: NOT_FOUND if it is not available.
+        """
         with self._lock:
             if version is None:
                 version = max(self._versions(name, State.AVAILABLE), default=None)
@@ -82,10 +86,10 @@ class ServableTable:
         finally:
             with self._lock:
                 entry.users -= 1
-            self._drop_if_unused(name, servable.version, entry)
+            self._close_if_unused(name, servable.version, entry)
 
     def states(self, name: str) -> list[VersionState]:
-        """Every version of a model that was ever seen, the highest first."""
+        """Return the states of all versions of a model since the start, the highest first."""
         with self._lock:
             entries = [(version, entry) for (model, version), entry in self._entries.items() if model == name]
             return [
@@ -94,41 +98,41 @@ class ServableTable:
             ]
 
     def names(self) -> set[str]:
-        """Models of which a version is loading or available."""
+        """Return the models with a version that is loading or available."""
         with self._lock:
             return {name for (name, _), entry in self._entries.items() if entry.state in _LIVE}
 
     def available(self, name: str) -> set[int]:
-        """Versions that answer requests."""
+        """Return the available versions of a model."""
         with self._lock:
             return set(self._versions(name, State.AVAILABLE))
 
-    def loading(self, name: str, version: int) -> None:
-        """A version is being loaded, or waits to be tried again."""
+    def set_loading(self, name: str, version: int) -> None:
+        """Enter a version that is being loaded, or waits for another attempt."""
         with self._lock:
-            # A fresh entry: requests that still hold an earlier load of this version count on theirs.
+            # A new entry: requests that still hold an earlier load of this version are counted in its own entry.
             self._entries[name, version] = _Entry(State.LOADING)
 
-    def loaded(self, servable: Servable) -> None:
-        """A version answers requests from now on."""
+    def set_available(self, servable: Servable) -> None:
+        """Make a loaded version available."""
         with self._lock:
             entry = self._entries[servable.name, servable.version]
             entry.state, entry.servable = State.AVAILABLE, servable
 
-    def failed(self, name: str, version: int, error: Refusal) -> None:
-        """A version could not be loaded and is not tried again."""
+    def set_failed(self, name: str, version: int, error: StatusError) -> None:
+        """End a version that could not be loaded and is not tried again."""
         with self._lock:
             self._entries[name, version] = _Entry(State.END, error)
 
     def unload(self, name: str, version: int) -> None:
-        """Take no more requests for a version; it ends when those in flight are done."""
+        """Take no more requests for a version; it ends after those in flight."""
         with self._lock:
             entry = self._entries[name, version]
             entry.state = State.UNLOADING
-        self._drop_if_unused(name, version, entry)
+        self._close_if_unused(name, version, entry)
 
     def unload_all(self) -> None:
-        """As `unload`, for every version that answers requests."""
+        """Unload every available version."""
         for name in self.names():
             for version in self.available(name):
                 self.unload(name, version)
@@ -136,7 +140,7 @@ class ServableTable:
     def _versions(self, name: str, *states: State) -> list[int]:
         return [version for (model, version), entry in self._entries.items() if model == name and entry.state in states]
 
-    def _drop_if_unused(self, name: str, version: int, entry: _Entry) -> None:
+    def _close_if_unused(self, name: str, version: int, entry: _Entry) -> None:
         with self._lock:
             if entry.state is not State.UNLOADING or entry.users:
                 return
@@ -144,7 +148,7 @@ class ServableTable:
         if servable is not None:
             servable.model.close()
         del servable
-        gc.collect()  # a graph is full of cycles; its memory is wanted back now
+        gc.collect()  # a graph has many reference cycles; free its memory now
         LOGGER.info("unloaded %s version %d", name, version)
 
 

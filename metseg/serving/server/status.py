@@ -1,15 +1,15 @@
-"""Turning a refusal inside a service method into the status that the caller receives."""
+"""Errors of the model server: a gRPC status with the text of TF Serving, and its way to the caller."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
-from metseg.serving.server.refusal import Refusal
+from metseg.errors import ServingError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -17,45 +17,77 @@ LONGEST_DETAILS = 1024
 """Details travel in a trailer, which HTTP/2 peers limit; TF Serving cuts them at this length (grpc_status_util.cc)."""
 
 
-def answering(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A service method whose refusals, and whose unforeseen errors as INTERNAL, end the call with a status.
+class StatusError(ServingError):
+    """A request that fails with a status; `code` is the status, the message its details."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+
+    @property
+    def number(self) -> int:
+        """The code as StatusProto carries it."""
+        return int(self.code.value[0])
+
+
+def invalid_argument(details: str) -> StatusError:
+    """Return an error with the status INVALID_ARGUMENT."""
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, details)
+
+
+def failed_precondition(details: str) -> StatusError:
+    """Return an error with the status FAILED_PRECONDITION."""
+    return StatusError(grpc.StatusCode.FAILED_PRECONDITION, details)
+
+
+def not_found(details: str) -> StatusError:
+    """Return an error with the status NOT_FOUND."""
+    return StatusError(grpc.StatusCode.NOT_FOUND, details)
+
+
+def unimplemented_call(call: str) -> StatusError:
+    """Return the error for a call that TF Serving has and the embedded server lacks."""
+    return StatusError(
+        grpc.StatusCode.UNIMPLEMENTED,
+        f"{call} is not implemented by metseg's embedded model server; call Predict, or run TF Serving",
+    )
+
+
+def abort_on_error(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a service method: a StatusError ends the call with its status, any other error with INTERNAL.
 
     The last two arguments of the method are the request and the context.
     """
 
     @functools.wraps(method)
-    def answer(*arguments: Any) -> Any:
-        context = arguments[-1]
+    def guarded(*arguments: Any) -> Any:
         try:
             return method(*arguments)
-        except Refusal as refusal:
-            code, details = refusal.code, str(refusal)
+        except StatusError as error:
+            code, details = error.code, str(error)
         except Exception as error:
-            LOGGER.exception("%s met an unexpected error", method.__name__)
+            LOGGER.exception("%s failed with an unexpected error", method.__name__)
             code, details = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-        context.abort(code, shortened(details))
+        return _abort(arguments[-1], code, details)
 
-    return answer
-
-
-def shortened(details: str) -> str:
-    """The details of a status at a length that every peer accepts."""
-    return details if len(details) <= LONGEST_DETAILS else details[:LONGEST_DETAILS] + "...TRUNCATED"
+    return guarded
 
 
-class NothingElse(grpc.GenericRpcHandler):
-    """Answers every call that no service takes: UNIMPLEMENTED, with the name of the call."""
+class UnknownMethodHandler(grpc.GenericRpcHandler):
+    """Ends every call that no service handles with UNIMPLEMENTED and the name of the call."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        call = handler_call_details.method
+        """Return a handler that aborts."""
+        details = (
+            f"{handler_call_details.method} is not implemented by metseg's embedded model server, which offers "
+            "PredictionService (Predict, GetModelMetadata) and ModelService"
+        )
+        return grpc.stream_stream_rpc_method_handler(
+            lambda messages, context: _abort(context, grpc.StatusCode.UNIMPLEMENTED, details)
+        )
 
-        def refuse(messages: Any, context: grpc.ServicerContext) -> Any:
-            context.abort(
-                grpc.StatusCode.UNIMPLEMENTED,
-                shortened(
-                    f"{call} is not implemented by metseg's embedded model server, which offers PredictionService "
-                    "(Predict, GetModelMetadata) and ModelService"
-                ),
-            )
 
-        return grpc.stream_stream_rpc_method_handler(refuse)
+def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, details: str) -> NoReturn:
+    cut = details if len(details) <= LONGEST_DETAILS else details[:LONGEST_DETAILS] + "...TRUNCATED"
+    context.abort(code, cut)
+    raise AssertionError("abort raises")

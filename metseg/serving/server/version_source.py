@@ -1,6 +1,6 @@
-"""Keeping what is loaded in step with what the base paths hold.
+"""Loading and unloading of versions after the content of the base paths.
 
-One thread looks, loads and unloads, so that versions change one at a time. A new version is available before the one
+One thread polls, loads and unloads, so that versions change one at a time. A new version is available before the one
 it replaces is unloaded, and a version that cannot be loaded replaces nothing (TF Serving:
 core/availability_preserving_policy.cc).
 """
@@ -8,6 +8,7 @@ core/availability_preserving_policy.cc).
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -16,12 +17,11 @@ from typing import Any
 
 import grpc
 
-from metseg.serving.server.base_path import aspired_versions
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.metrics import LOAD_ATTEMPTS, LOAD_LATENCY, Metrics
-from metseg.serving.server.options import ServerOptions
-from metseg.serving.server.refusal import Refusal
 from metseg.serving.server.saved_model import LoadedModel
 from metseg.serving.server.servables import Servable, ServableTable
+from metseg.serving.server.status import StatusError
 from metseg.serving.server.warmup import warm_up
 
 LOGGER = logging.getLogger(__name__)
@@ -30,59 +30,59 @@ _MICROSECONDS = 1e6
 
 
 @dataclass
-class _Trouble:
-    """A version that failed to load."""
+class _Failure:
+    """A version that failed to load; `next_attempt` is a time of the monotonic clock."""
 
-    error: Refusal
-    failures: int
-    next_try: float
+    error: StatusError
+    attempts: int
+    next_attempt: float
 
 
 class BasePathWatcher:
-    """Loads and unloads versions of the models it is told of, until it is stopped."""
+    """Loads and unloads versions of a list of models in a thread of its own, until it is stopped."""
 
     def __init__(self, options: ServerOptions, table: ServableTable, metrics: Metrics) -> None:
         self._options = options
         self._table = table
         self._metrics = metrics
         self._models: list[Any] = []
-        self._troubles: dict[tuple[str, int], _Trouble] = {}
+        self._failures: dict[tuple[str, int], _Failure] = {}
         self._warnings: dict[str, str] = {}
         self._changed = threading.Condition()
-        self._asked = 0
-        self._done = 0
+        self._requested = 0
+        self._completed = 0
         self._stopped = False
         self._thread = threading.Thread(target=self._watch, name="base-path-watcher", daemon=True)
 
     def start(self, models: list[Any]) -> None:
-        """Load what the base paths of the models (ModelConfig) hold now, then go on watching in the background."""
+        """Load the versions below the base paths of the models (ModelConfig), then watch in the background."""
         self._models = models
-        self._look()
+        self._poll()
         self._thread.start()
 
     def replace(self, models: list[Any], *, wait: bool) -> None:
-        """Watch these models from now on; `wait` until their base paths were looked at and loading was tried."""
+        """Watch these models instead; `wait` until their base paths are polled and loading is tried."""
         with self._changed:
             self._models = models
-            self._asked += 1
-            mine = self._asked
+            self._requested += 1
+            mine = self._requested
             self._changed.notify_all()
             if wait:
-                self._changed.wait_for(lambda: self._done >= mine or self._stopped)
+                self._changed.wait_for(lambda: self._completed >= mine or self._stopped)
 
     def stop(self) -> None:
-        """Stop watching; versions stay as they are."""
+        """Stop watching; versions stay loaded."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
 
-    def trouble(self, name: str) -> str:
-        """Why no version of a model could be loaded, as far as is known."""
+    def failure_text(self, name: str) -> str:
+        """Return the reasons for which no version of a model is loaded; empty if unknown."""
         errors = [
-            f"version: {version} due to error: {trouble.error}"
-            for (model, version), trouble in sorted(self._troubles.items())
+            f"version: {version} due to error: {failure.error}"
+            for (model, version), failure in sorted(self._failures.items())
             if model == name
         ]
         return "; ".join(errors) or self._warnings.get(name, "")
@@ -91,32 +91,32 @@ class BasePathWatcher:
         seconds = self._options.file_system_poll_wait_seconds or None
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped or self._asked > self._done, timeout=seconds)
+                self._changed.wait_for(lambda: self._stopped or self._requested > self._completed, timeout=seconds)
                 if self._stopped:
                     return
-                asked = self._asked
+                requested = self._requested
             try:
-                self._look()
+                self._poll()
             except Exception:
-                LOGGER.exception("looking at the base paths failed; trying again at the next turn")
+                LOGGER.exception("polling the base paths failed; trying again at the next poll")
             with self._changed:
-                self._done = asked
+                self._completed = requested
                 self._changed.notify_all()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         models = list(self._models)
         for model in models:
             aspired = aspired_versions(Path(model.base_path), model.model_version_policy)
             self._warn_once(model, aspired)
             if aspired is not None:
-                self._bring_about(model.name, aspired)
-        known = self._table.names() | {name for name, _ in self._troubles}
+                self._update(model.name, aspired)
+        known = self._table.names() | {name for name, _ in self._failures}
         for name in known - {model.name for model in models}:
-            self._bring_about(name, {})
+            self._update(name, {})
 
-    def _bring_about(self, name: str, aspired: dict[int, Path]) -> None:
-        """Load what is aspired, the highest version first; unload the rest once an aspired version answers."""
-        self._forget_troubles(name, aspired)
+    def _update(self, name: str, aspired: dict[int, Path]) -> None:
+        """Load the aspired versions, the highest first; unload the others once an aspired one is available."""
+        self._forget_failures(name, aspired)
         self._unload_others(name, aspired)
         for version in sorted(aspired, reverse=True):
             if self._stopped:
@@ -134,25 +134,27 @@ class BasePathWatcher:
 
     def _load(self, name: str, version: int, path: Path) -> None:
         began = time.monotonic()
-        self._table.loading(name, version)
+        self._table.set_loading(name, version)
         try:
-            model = self._loaded(path)
-        except Refusal as error:
-            self._failed(name, version, path, error)
+            model = self._load_warm(path)
+        except StatusError as error:
+            self._note_failure(name, version, path, error)
         except Exception as error:
-            LOGGER.exception("loading %s version %d met an unexpected error", name, version)
-            self._failed(name, version, path, Refusal(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"))
+            LOGGER.exception("loading %s version %d failed with an unexpected error", name, version)
+            self._note_failure(
+                name, version, path, StatusError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+            )
         else:
-            self._troubles.pop((name, version), None)
-            self._table.loaded(Servable(name, version, model))
+            self._failures.pop((name, version), None)
+            self._table.set_available(Servable(name, version, model))
             LOGGER.info("loaded %s version %d from %s in %.1f s", name, version, path, time.monotonic() - began)
 
-    def _loaded(self, path: Path) -> LoadedModel:
-        """The model in a folder, warm; raises Refusal."""
+    def _load_warm(self, path: Path) -> LoadedModel:
+        """Return the model of a folder after its warm-up; raises StatusError."""
         began = time.monotonic()
         try:
             model = LoadedModel(path, self._options)
-        except Refusal:
+        except StatusError:
             self._metrics.add(LOAD_ATTEMPTS, str(path), "fail")
             raise
         self._metrics.add(LOAD_ATTEMPTS, str(path), "success")
@@ -166,13 +168,13 @@ class BasePathWatcher:
                 raise
         return model
 
-    def _failed(self, name: str, version: int, path: Path, error: Refusal) -> None:
-        before = self._troubles.get((name, version))
-        failures = before.failures + 1 if before else 1
+    def _note_failure(self, name: str, version: int, path: Path, error: StatusError) -> None:
+        previous = self._failures.get((name, version))
+        attempts = previous.attempts + 1 if previous else 1
         wait = max(self._options.load_retry_interval_micros, 0) / _MICROSECONDS
-        self._troubles[name, version] = _Trouble(error, failures, time.monotonic() + wait)
-        if failures > self._options.max_num_load_retries:
-            self._table.failed(name, version, error)
+        self._failures[name, version] = _Failure(error, attempts, time.monotonic() + wait)
+        if attempts > self._options.max_num_load_retries:
+            self._table.set_failed(name, version, error)
             LOGGER.error("loading %s version %d from %s failed for good: %s", name, version, path, error)
         else:
             LOGGER.warning(
@@ -180,16 +182,16 @@ class BasePathWatcher:
             )
 
     def _is_due(self, name: str, version: int) -> bool:
-        trouble = self._troubles.get((name, version))
-        if trouble is None:
+        failure = self._failures.get((name, version))
+        if failure is None:
             return True
-        return trouble.failures <= self._options.max_num_load_retries and time.monotonic() >= trouble.next_try
+        return failure.attempts <= self._options.max_num_load_retries and time.monotonic() >= failure.next_attempt
 
-    def _forget_troubles(self, name: str, aspired: dict[int, Path]) -> None:
-        for model, version in list(self._troubles):
+    def _forget_failures(self, name: str, aspired: dict[int, Path]) -> None:
+        for model, version in list(self._failures):
             if model == name and version not in aspired:
-                trouble = self._troubles.pop((model, version))
-                self._table.failed(name, version, trouble.error)
+                failure = self._failures.pop((model, version))
+                self._table.set_failed(name, version, failure.error)
 
     def _warn_once(self, model: Any, aspired: dict[int, Path] | None) -> None:
         missing = set(model.model_version_policy.specific.versions) - set(aspired or {})
@@ -207,3 +209,36 @@ class BasePathWatcher:
         if warning and warning != self._warnings.get(model.name):
             LOGGER.warning("%s", warning)
         self._warnings[model.name] = warning
+
+
+_VERSION = re.compile(r"-?[0-9]+")
+_LARGEST = 2**63
+
+
+def aspired_versions(base_path: Path, policy: Any) -> dict[int, Path] | None:
+    """Return the folder of each version to serve (TF Serving: file_system_storage_path_source.cc).
+
+    Args:
+        base_path: the folder of the versions; only children named by an integer count.
+        policy: ServableVersionPolicy: `latest` (one, or `num_versions`), `all` or `specific`; unset: the latest one.
+
+    Returns:
+        None if the base path is missing or cannot be read: the loaded versions then stay.
+    """
+    try:
+        names = sorted(child.name for child in base_path.iterdir())
+    except OSError:
+        return None
+    children = {int(name): base_path / name for name in names if _is_version(name)}
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            selected = set(children)
+        case "specific":
+            selected = set(policy.specific.versions)
+        case _:
+            selected = set(sorted(children)[-max(policy.latest.num_versions, 1) :])
+    return {version: path for version, path in children.items() if version in selected}
+
+
+def _is_version(name: str) -> bool:
+    return _VERSION.fullmatch(name) is not None and -_LARGEST <= int(name) < _LARGEST

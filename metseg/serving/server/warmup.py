@@ -1,4 +1,4 @@
-"""The warm-up requests of a version: run before it answers, so that the first caller does not wait for TensorFlow.
+"""Warm-up requests of a version, run before it is available so that the first caller does not wait.
 
 The rules and texts are those of servables/tensorflow/saved_model_warmup_util.cc and saved_model_warmup.cc.
 """
@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 
 from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.serving.server.metrics import WARM_UP_LATENCY, Metrics
-from metseg.serving.server.prediction import DEFAULT_SIGNATURE, prepared
-from metseg.serving.server.refusal import Refusal, invalid_argument
+from metseg.serving.server.request_validation import DEFAULT_SIGNATURE, validate_request
 from metseg.serving.server.saved_model import LoadedModel
+from metseg.serving.server.status import StatusError, invalid_argument
 from metseg.tensorflow_protos import prediction_log_pb2
 
 LOGGER = logging.getLogger(__name__)
@@ -30,16 +30,17 @@ _MICROSECONDS = 1e6
 
 
 def warm_up(model: LoadedModel, folder: Path, iterations: int, metrics: Metrics) -> None:
-    """Run every warm-up request of a version's folder, if it has any.
+    """Run the warm-up requests of a version's folder, if it has any.
 
     Args:
-        model: the version, loaded.
+        model: the loaded version.
         folder: its SavedModel.
-        iterations: how often each request is run.
-        metrics: where the time is noted.
+        iterations: number of runs of each request.
+        metrics: takes the duration.
 
     Raises:
-        Refusal: a record cannot be read or fails, or there are more than `MOST_RECORDS`: the version must not answer.
+        StatusError: if a record cannot be read or fails, or there are more than `MOST_RECORDS`; the version is not
+            available then.
     """
     file = folder / WARM_UP_FILE
     if not file.exists():
@@ -47,7 +48,7 @@ def warm_up(model: LoadedModel, folder: Path, iterations: int, metrics: Metrics)
     began = time.monotonic()
     count = 0
     for count, record in enumerate(_records(file), 1):
-        log = _parsed(record, file)
+        log = _parse(record, file)
         for _ in range(iterations):
             _run(model, log)
         if count > MOST_RECORDS:
@@ -63,12 +64,12 @@ def _records(file: Path) -> Iterator[bytes]:
     try:
         yield from tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
     except tf.errors.DataLossError as error:
-        raise Refusal(
+        raise StatusError(
             grpc.StatusCode.DATA_LOSS, f"{error.message}. Please verify your warmup data is in TFRecord format."
         ) from error
 
 
-def _parsed(record: bytes, file: Path) -> Any:
+def _parse(record: bytes, file: Path) -> Any:
     try:
         return prediction_log_pb2.PredictionLog.FromString(record)
     except DecodeError as error:
@@ -81,9 +82,9 @@ def _run(model: LoadedModel, log: Any) -> None:
         return
     if kind != "predict_log":
         number = log.DESCRIPTOR.fields_by_name[kind].number
-        raise Refusal(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
     request = log.predict_log.request
     inputs = {name: ReceivedTensor(proto) for name, proto in request.inputs.items()}
     signature = request.model_spec.signature_name
-    arrays, outputs = prepared(model, signature, inputs, request.output_filter)
+    arrays, outputs = validate_request(model, signature, inputs, request.output_filter)
     model.run(signature or DEFAULT_SIGNATURE, arrays, outputs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metseg.errors import UsageError
-from metseg.serving.configuration import DEFAULT_MODEL_NAME, DEFAULT_PORT
+from metseg.serving import DEFAULT_MODEL_NAME, DEFAULT_PORT
 
 SERVER_VARIABLE = "METSEG_VIEWER_SERVER"
 MODELS_VARIABLE = "METSEG_VIEWER_MODELS"

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metseg.serving.client.segmentation_client import SegmentationClient
-from metseg.serving.configuration import ServerOptions
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
 from tests.serving.callers.models import CHANNELS, MODEL
 

@@ -17,8 +17,8 @@ import grpc
 import pytest
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
-from metseg.serving.server.options import ServerOptions
 from tests.serving.conformance.model import CONFIG, MODEL, MONITORING, write_conformance_models
 from tests.serving.ports import free_port
 

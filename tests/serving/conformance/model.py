@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from metseg.serving.model_config import write_model_config
+from tests.serving.model_config_files import write_model_config
 
 MODEL = "lesions"
 VERSIONS = (1, 2)

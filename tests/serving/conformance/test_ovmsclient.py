@@ -16,7 +16,7 @@ from tests.serving.conformance.model import MODEL
 CALLER = Path(__file__).with_name("ovms_caller.py")
 MISSING = {
     "grpc": "Signature input alias: image(feed name: serving_default_image:0) not found in request",
-    "rest": "Missing named input: image in 'inputs' object.",
+    "rest": "Missing named input: image",
 }
 
 

@@ -8,7 +8,8 @@ import json
 import random
 from collections.abc import Callable
 
-from metseg.serving.server.rest_server import BODY_SECONDS, HEADER_SECONDS, LARGEST_BODY_BYTES
+from metseg.serving.http_guard import BODY_SECONDS, LARGEST_BODY_BYTES
+from metseg.serving.server.rest import HEADER_SECONDS
 from tests.serving.hostile.messages import Shot
 from tests.serving.hostile.target import EXPORTED, TINY, HostileTarget
 from tests.serving.hostile.volley import Code, Hostile, dribble, raw

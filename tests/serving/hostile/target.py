@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
-from metseg.serving.model_config import write_model_config
 from metseg.tensorflow_protos import predict_pb2
 from tests.serving.callers import models
 from tests.serving.conformance import model as conformance
 from tests.serving.conformance.test_rest import ask
 from tests.serving.hostile.volley import SECONDS
+from tests.serving.model_config_files import write_model_config
 from tests.serving.ports import free_port
 from tests.serving.server_process import Said, ServerProcess
 

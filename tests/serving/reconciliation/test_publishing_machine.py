@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 import metseg.serving
 from metseg.serving.publishing import saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.server.model_server import ModelServer, ServerOptions
+from metseg.serving.server.flags import ServerOptions
+from metseg.serving.server.model_server import ModelServer
 from metseg.tracking.model_registry import LABELS
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, settings_in
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from metseg.serving.client.segmentation_client import SegmentationClient
-from metseg.serving.model_config import read_model_config, write_model_config
+from metseg.serving.model_config import read_model_config
 from metseg.serving.publishing import publish, saved_model_digest
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.outcome import Outcome
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.serving_volume import ServingVolume
+from tests.serving.model_config_files import write_model_config
 from tests.serving.reconciliation.laboratory import LIMITS, Laboratory, answer, request
 
 

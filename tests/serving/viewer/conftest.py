@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metseg.serving.model_config import write_model_config
 from tests.serving.conftest import MODEL, Running, run_server
+from tests.serving.model_config_files import write_model_config
 
 CHANNELS = ("t1n", "t2f", "t1c")
 SHAPE = (20, 30, 24)

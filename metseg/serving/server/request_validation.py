@@ -1,4 +1,4 @@
-"""Running one signature of a loaded model for a request, with TF Serving's checks in TF Serving's order.
+"""Validation of a predict request against a signature, with the checks of TF Serving in its order.
 
 The texts are those of servables/tensorflow/predict_util.cc and, in TensorFlow, cc/saved_model/util.cc.
 """
@@ -12,45 +12,45 @@ from numpy.typing import NDArray
 
 from metseg.errors import ServingError
 from metseg.serving.codec.tensor_proto import ReceivedTensor, dtype_name
-from metseg.serving.server.refusal import failed_precondition, invalid_argument
 from metseg.serving.server.saved_model import LoadedModel
+from metseg.serving.server.status import failed_precondition, invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
 
 
-def prepared(
+def validate_request(
     model: LoadedModel, signature: str, tensors: Mapping[str, ReceivedTensor], output_filter: Iterable[str]
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """What to run a signature with, and the outputs to compute: those of the filter, in its order, else all by name.
+    """Return the arrays to run a signature with, and the outputs to compute.
 
     Args:
-        model: the version that answers.
+        model: the loaded version.
         signature: name of the signature; empty: `serving_default`.
-        tensors: each input as it was received.
-        output_filter: the outputs to answer with; none: all of them.
+        tensors: each input as received.
+        output_filter: the outputs to return, in this order; none: all of them, by name.
 
     Raises:
-        Refusal: as TF Serving refuses.
+        StatusError: as TF Serving does.
     """
-    definition = definition_of(model, signature)
-    return input_arrays(definition, tensors), chosen_outputs(definition, output_filter)
+    definition = find_signature(model, signature)
+    return _input_arrays(definition, tensors), _selected_outputs(definition, output_filter)
 
 
-def definition_of(model: LoadedModel, signature: str) -> Any:
-    """The SignatureDef of a name; refuses with FAILED_PRECONDITION."""
+def find_signature(model: LoadedModel, signature: str) -> Any:
+    """Return the SignatureDef of a name; raises StatusError with FAILED_PRECONDITION."""
     name = signature or DEFAULT_SIGNATURE
     if name not in model.signatures:
         raise failed_precondition(f'Serving signature key "{name}" not found.')
     return model.signatures[name]
 
 
-def input_arrays(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> dict[str, NDArray[Any]]:
-    """An array for every input of a SignatureDef, from the request's tensors or the signature's defaults.
+def _input_arrays(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> dict[str, NDArray[Any]]:
+    """Return an array for every input of a SignatureDef, from the request or the signature's defaults.
 
     Raises:
-        Refusal: INVALID_ARGUMENT for missing or surplus names, a tensor that cannot be read, or one of another dtype.
+        StatusError: INVALID_ARGUMENT for missing or surplus names, an unreadable tensor, or one of another dtype.
     """
-    _check_number(signature, tensors)
+    _check_count(signature, tensors)
     arrays = {}
     for position, (alias, info) in enumerate(sorted(signature.inputs.items())):
         if alias in tensors:
@@ -63,7 +63,7 @@ def input_arrays(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> dict[
                 f"provided. Inputs expected to be in the request {{{_joined(tensors)}}}, or default input alias set: "
                 f"{_joined(signature.defaults)}"
             )
-        arrays[alias] = _parsed(alias, tensor)
+        arrays[alias] = _read_tensor(alias, tensor)
         if tensor.dtype != info.dtype:
             raise invalid_argument(
                 f"Expects arg[{position}] to be {dtype_name(info.dtype)} but {dtype_name(tensor.dtype)} is provided"
@@ -76,30 +76,30 @@ def input_arrays(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> dict[
     return arrays
 
 
-def chosen_outputs(signature: Any, output_filter: Iterable[str]) -> list[str]:
-    """The outputs to answer with: those of the filter, or all; refuses unknown and repeated ones."""
-    chosen: list[str] = []
+def _selected_outputs(signature: Any, output_filter: Iterable[str]) -> list[str]:
+    """Return the outputs of the filter, or all; raises StatusError for unknown and repeated names."""
+    selected: list[str] = []
     for alias in output_filter:
         if alias not in signature.outputs:
             raise invalid_argument(
                 f"output tensor alias not found in signature: {alias} "
                 f"Outputs expected to be in the set {{{_joined(signature.outputs)}}}."
             )
-        if alias in chosen:
+        if alias in selected:
             raise invalid_argument(f"duplicate output tensor alias: {alias}")
-        chosen.append(alias)
-    chosen = chosen or sorted(signature.outputs)
-    for alias in chosen:
+        selected.append(alias)
+    selected = selected or sorted(signature.outputs)
+    for alias in selected:
         name = signature.outputs[alias].name
-        if ":" not in name:  # an operation, such as the one that initialises a SavedModel; core/graph/subgraph.cc
+        if ":" not in name:  # an operation without output; core/graph/subgraph.cc
             raise invalid_argument(
                 f"Tried to fetch data for '{name}', which produces no output.  To run to a node but not fetch any "
                 f"data, pass '{name}' as an argument to the 'target_node_names' argument of the Session::Run API."
             )
-    return chosen
+    return selected
 
 
-def _check_number(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> None:
+def _check_count(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> None:
     sent, expected = set(tensors), set(signature.inputs)
     if len(sent) > len(expected) or (len(sent) < len(expected) and not signature.defaults):
         raise invalid_argument(
@@ -109,10 +109,10 @@ def _check_number(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> None
         )
 
 
-def _parsed(alias: str, tensor: ReceivedTensor) -> NDArray[Any]:
+def _read_tensor(alias: str, tensor: ReceivedTensor) -> NDArray[Any]:
     try:
         return tensor.array()
-    except (ServingError, MemoryError, ValueError) as error:  # a shape may have more dimensions than NumPy knows
+    except (ServingError, MemoryError, ValueError) as error:  # a shape may have more dimensions than NumPy allows
         raise invalid_argument(f"tensor parsing error: {alias}") from error
 
 

@@ -1,4 +1,4 @@
-"""The REST port of the embedded server under callers who send too much, too slowly or the wrong thing."""
+"""The REST port of the embedded server with callers that send too much, too slowly or invalid data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from metseg.serving.server import rest_api, rest_server
+from metseg.serving import http_guard
+from metseg.serving.server import json_tensors, rest
 from tests.serving.conformance.test_rest import ask
 from tests.serving.conftest import MODEL, Running, run_server
 from tests.serving.ports import free_port
@@ -54,7 +55,7 @@ def posted(length: int, body: bytes = b"", **headers: str) -> bytes:
 
 @pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}], ids=["at once", "on demand"])
 def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(running: Running, headers: dict[str, str]) -> None:
-    answer = raw(running, posted(rest_server.LARGEST_BODY_BYTES + 1, **headers))
+    answer = raw(running, posted(http_guard.LARGEST_BODY_BYTES + 1, **headers))
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"send volumes by gRPC" in answer
 
@@ -62,14 +63,14 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(running: Running, 
 def test_a_chunked_body_beyond_the_limit_is_refused_while_it_comes(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest_server, "LARGEST_BODY_BYTES", 2**16)
+    monkeypatch.setattr(http_guard, "LARGEST_BODY_BYTES", 2**16)
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     chunk = b"10000\r\n" + b" " * 2**16 + b"\r\n"
     assert raw(running, head + chunk * 100 + b"0\r\n\r\n").startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_bomb_is_not_unpacked_beyond_the_limit(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_server, "LARGEST_BODY_BYTES", 2**20)
+    monkeypatch.setattr(http_guard, "LARGEST_BODY_BYTES", 2**20)
     bomb = gzip.compress(b" " * 2**24)
     assert len(bomb) < 2**16
     status, error = error_of(ask(running.rest, PREDICT, bomb, **{"Content-Encoding": "gzip"}))
@@ -89,7 +90,7 @@ def test_a_broken_gzip_body_is_refused(running: Running, body: bytes, complaint:
 def test_requests_that_together_take_too_much_wait_their_turn(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest_server, "LARGEST_BODIES_BYTES", 2**17)
+    monkeypatch.setattr(http_guard, "LARGEST_BODIES_BYTES", 2**17)
     with socket.create_connection(("127.0.0.1", running.rest_port), timeout=30) as slow:
         slow.sendall(posted(2**20, b" " * 2**16))
         time.sleep(0.5)
@@ -100,26 +101,32 @@ def test_requests_that_together_take_too_much_wait_their_turn(
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_server, "BODY_SECONDS", 0.5)
-    monkeypatch.setattr(rest_server, "LINGER_SECONDS", 0.5)
+    monkeypatch.setattr(http_guard, "BODY_SECONDS", 0.5)
+    monkeypatch.setattr(http_guard, "DRAIN_SECONDS", 0.5)
     answer = raw(running, posted(100, b"{"))
-    assert answer.startswith(b"HTTP/1.1 408 ") and b"not there after 0.5 s" in answer
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.5 s" in answer
+
+
+@pytest.fixture(scope="module")
+def impatient(saved_models: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server that waits one second for the headers of a request."""
+    base_path = tmp_path_factory.mktemp("impatient") / MODEL
+    shutil.copytree(saved_models[1], base_path / "1")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(rest, "HEADER_SECONDS", 1)
+        yield from run_server(base_path, rest_api_port=free_port())
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/models/le", SOUND[:5]], ids=["nothing", "half a line", "nonsense"])
-def test_a_head_that_does_not_come_is_not_waited_for(
-    running: Running, sent: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rest_server, "HEADER_SECONDS", 0.5)
+def test_a_head_that_does_not_come_is_not_waited_for(impatient: Running, sent: bytes) -> None:
     began = time.monotonic()
-    raw(running, sent)
+    raw(impatient, sent)
     assert time.monotonic() - began < 10
 
 
-def test_a_second_head_that_does_not_come_is_not_waited_for(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_server, "HEADER_SECONDS", 0.5)
+def test_a_second_head_that_does_not_come_is_not_waited_for(impatient: Running) -> None:
     began = time.monotonic()
-    answer = raw(running, f"GET /v1/models/{MODEL} HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/mod".encode())
+    answer = raw(impatient, f"GET /v1/models/{MODEL} HTTP/1.1\r\nHost: x\r\n\r\nGET /v1/mod".encode())
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert time.monotonic() - began < 10
 
@@ -127,7 +134,7 @@ def test_a_second_head_that_does_not_come_is_not_waited_for(running: Running, mo
 def test_a_document_that_would_fill_the_memory_is_not_decoded(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest_api, "LARGEST_DOCUMENT_BYTES", 2**20)
+    monkeypatch.setattr(json_tensors, "LARGEST_DOCUMENT_BYTES", 2**20)
     lists = b"[" + b"[]," * 20_000 + b"[]]"
     status, error = error_of(ask(running.rest, PREDICT, b'{"inputs": ' + lists + b"}"))
     assert status == 429 and "send volumes by gRPC" in error
@@ -145,10 +152,10 @@ def test_the_bound_of_a_document_holds() -> None:
         b'{"inputs": [' + b"123456789012," * 9999 + b"1]}",
     ):
         tracemalloc.start()
-        document = json.loads(body)
+        document = json_tensors.read_request(body)
         taken, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert document and taken <= rest_api._document_bytes(body), body[:40]
+        assert document and taken <= json_tensors.document_bytes(body), body[:40]
 
 
 @pytest.mark.parametrize("depth", [200, 100_000])

@@ -18,7 +18,7 @@ _MOST_FIELDS = 64
 """A message with more fields than that is left to protobuf whole: nothing is to be gained, and Python is slow."""
 
 
-class NotWorthCutting(Exception):
+class LeaveToProtobuf(Exception):
     """The message is for protobuf to read."""
 
 
@@ -36,14 +36,14 @@ def fields(message: memoryview) -> Iterator[Field]:
     """The fields in their order.
 
     Raises:
-        NotWorthCutting: there are very many, or of a kind that is not read here.
+        LeaveToProtobuf: there are very many, or of a kind that is not read here.
         DecodeError: the bytes are no message.
     """
     position, count = 0, 0
     while position < len(message):
         count += 1
         if count > _MOST_FIELDS:
-            raise NotWorthCutting
+            raise LeaveToProtobuf
         start = position
         tag, content = read_varint(message, position)
         match tag & 7:
@@ -57,7 +57,7 @@ def fields(message: memoryview) -> Iterator[Field]:
                 length, content = read_varint(message, content)
                 position = content + length
             case _:
-                raise NotWorthCutting  # groups, or nothing that protobuf knows: it will say so
+                raise LeaveToProtobuf  # groups, or nothing that protobuf knows: it will say so
         if position > len(message):
             raise DecodeError("Error parsing message: a field is longer than what holds it")
         yield Field(tag >> 3, tag & 7 == DELIMITED, start, content, position)

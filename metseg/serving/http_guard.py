@@ -1,0 +1,187 @@
+"""Limits on HTTP callers: connections, time to send a request, and bytes of bodies in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LOGGER = logging.getLogger(__name__)
+
+LARGEST_BODY_BYTES = 2**28
+"""Of one request in memory, after decompression."""
+LARGEST_BODIES_BYTES = 2**29
+"""Of all requests in memory that are being received or processed."""
+BODY_SECONDS = 120.0
+"""Time limit for the arrival of a request's body."""
+DRAIN_SECONDS = 2.0
+"""Time for which a rejected body is still read, so that its sender sees the response."""
+
+_GZIP_RATIO = 1032
+"""Largest compression ratio of deflate (RFC 1951: 258 bytes in two bits)."""
+
+
+def guarded_config(app: ASGIApp, *, connections: int, header_seconds: int, **options: Any) -> uvicorn.Config:
+    """Return uvicorn's configuration with the limits of this module.
+
+    Args:
+        app: the ASGI application.
+        connections: connections at the same time; further requests get status 503.
+        header_seconds: time for the headers of a request, and for which an idle connection is kept.
+        options: further arguments of `uvicorn.Config`.
+    """
+    return uvicorn.Config(
+        app,
+        http=HeaderTimeoutProtocol,
+        ws="none",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        limit_concurrency=connections,
+        timeout_keep_alive=header_seconds,
+        **options,
+    )
+
+
+class HeaderTimeoutProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose headers do not arrive within `timeout_keep_alive`.
+
+    uvicorn itself waits for ever once the first byte has arrived.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Start the timer of the first request."""
+        super().connection_made(transport)
+        self._update_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the timer if the headers are complete; start it for the next request."""
+        super().data_received(data)
+        self._update_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._cancel_timer()
+        super().connection_lost(exc)
+
+    def _in_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _update_timer(self) -> None:
+        if self._in_request():
+            self._cancel_timer()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.timeout_keep_alive, self._close)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing() and not self._in_request():
+            self.transport.close()
+
+
+class BodyMemory:
+    """The memory of all request bodies of one server; for use in the event loop alone."""
+
+    def __init__(self) -> None:
+        self._reserved = 0
+
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """Receive the body of a request, decompressed; its bytes count until the block ends.
+
+        Raises:
+            HTTPException: 400 for a broken gzip stream, 408 for a slow sender, 413 for a body that is too large, 429
+                when all requests together hold too much.
+            starlette.requests.ClientDisconnect: the caller has gone.
+        """
+        mine = 0
+
+        def reserve(count: int) -> None:
+            nonlocal mine
+            if self._reserved + count > LARGEST_BODIES_BYTES:
+                raise HTTPException(429, "the requests in memory have too many bytes together: try again later")
+            self._reserved += count
+            mine += count
+
+        try:
+            yield await _receive(request, reserve)
+        finally:
+            self._reserved -= mine
+
+
+async def _receive(request: Request, reserve: Callable[[int], None]) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        if declared.isdigit() and int(declared) > LARGEST_BODY_BYTES:
+            raise _too_large()
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > LARGEST_BODY_BYTES:
+                    raise _too_large()
+                reserve(len(chunk))
+                chunks.append(chunk)
+    except (HTTPException, TimeoutError) as error:
+        reserve(-sum(map(len, chunks)))
+        chunks.clear()
+        await _drain(request)
+        if isinstance(error, HTTPException):
+            raise HTTPException(error.status_code, error.detail, {"connection": "close"}) from error
+        late = f"the request's body did not arrive within {BODY_SECONDS:g} s"
+        raise HTTPException(408, late, {"connection": "close"}) from error
+    raw = b"".join(chunks)
+    if "gzip" not in request.headers.get("content-encoding", "").lower():
+        return raw
+    largest = min(LARGEST_BODY_BYTES, len(raw) * _GZIP_RATIO)
+    reserve(largest)
+    body = await asyncio.to_thread(_decompress, raw)
+    reserve(len(body) - largest)
+    return body
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a moment: a caller whose connection is closed while it sends does not see the response."""
+    if request.headers.get("expect", "").lower() == "100-continue":
+        return
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in request.stream():
+                pass
+    except TimeoutError:
+        LOGGER.debug("a caller continues to send a rejected body")
+
+
+def _decompress(raw: bytes) -> bytes:
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        body = decompressor.decompress(raw, LARGEST_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise HTTPException(400, f"Content-Encoding is gzip, but the body is not gzip: {error}") from error
+    if len(body) > LARGEST_BODY_BYTES:
+        raise _too_large()
+    if not decompressor.eof:
+        raise HTTPException(400, "the gzip body is cut off")
+    return body
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"the request's body is larger than {LARGEST_BODY_BYTES} bytes: send volumes by gRPC")

@@ -1,0 +1,230 @@
+"""Predict requests and responses in JSON, in the shapes of TF Serving's util/json_tensor.cc.
+
+A request gives its inputs as `instances`, one element for each row of the batch, or as `inputs`, whole tensors by
+name; the response has the same form. Bytes are written as `{"b64": …}`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from reprlib import repr as shortened
+from typing import Any
+
+import grpc
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from metseg.serving.codec.tensor_proto import DTYPES, dtype_name
+from metseg.serving.server.status import StatusError, invalid_argument
+from metseg.tensorflow_protos import types_pb2
+
+LARGEST_DOCUMENT_BYTES = 2**30
+"""Memory limit of one decoded document; the text of a list of empty lists takes a twentieth of that."""
+
+_ELEMENT_TYPES: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, dict}}
+"""Python types of the JSON values that each kind of NumPy dtype accepts."""
+_MOST_DIMENSIONS = 64
+"""Of a NumPy array."""
+
+
+@dataclass(frozen=True)
+class JsonRequest:
+    """A predict request.
+
+    Attributes:
+        signature: name of the signature; may be empty.
+        by_rows: the inputs are given by rows (`instances`), not by columns (`inputs`).
+        values: the decoded value of `instances` or `inputs`.
+    """
+
+    signature: str
+    by_rows: bool
+    values: Any
+
+    def arrays(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Return the array of each input.
+
+        Args:
+            inputs: TensorInfo of each input of the signature.
+
+        Raises:
+            StatusError: INVALID_ARGUMENT if the values do not fit, UNIMPLEMENTED for a type that JSON cannot carry.
+        """
+        named = _columns(self.values, inputs) if self.by_rows else _by_name(self.values, inputs)
+        if missing := sorted(set(inputs) - set(named)):
+            raise invalid_argument(f"Missing named input: {missing[0]}; expected {', '.join(sorted(inputs))}")
+        return {name: _array(name, named[name], info.dtype) for name, info in sorted(inputs.items())}
+
+
+def read_request(body: bytes) -> JsonRequest:
+    """Parse the body of a predict request.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT if it is not a JSON object of the right form, RESOURCE_EXHAUSTED if it would take
+            more than `LARGEST_DOCUMENT_BYTES`.
+    """
+    if (expected := document_bytes(body)) > LARGEST_DOCUMENT_BYTES:
+        raise StatusError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"the JSON document would take up to {expected} bytes of memory, more than the limit of "
+            f"{LARGEST_DOCUMENT_BYTES}: send volumes by gRPC",
+        )
+    document = _parse(body)
+    if not isinstance(document, dict):
+        raise invalid_argument(f"the JSON document is {shortened(document)}; expected an object")
+    signature = document.get("signature_name", "")
+    if not isinstance(signature, str):
+        raise invalid_argument(f"signature_name is {shortened(signature)}; expected a string")
+    given = [key for key in ("inputs", "instances") if key in document]
+    if len(given) != 1:
+        raise invalid_argument(f"expected 'inputs' or 'instances' as a key, not {' and '.join(given) or 'neither'}")
+    values = document[given[0]]
+    by_rows = given[0] == "instances"
+    if by_rows and not (isinstance(values, list) and values):
+        raise invalid_argument(f"'instances' is {shortened(values)}; expected a list with at least one row")
+    return JsonRequest(signature, by_rows, values)
+
+
+def document_bytes(body: bytes) -> int:
+    """Return an upper bound of the memory for a JSON text: its objects in CPython and the parser's own table."""
+    return len(body) + 96 * body.count(b"[") + 320 * body.count(b"{") + 40 * body.count(b'"') + 64 * body.count(b",")
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass  # NaN and Infinity are not JSON, but TF Serving and Python's module accept them
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise invalid_argument("JSON Parse error: the document is nested too deeply") from error
+    except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
+        raise invalid_argument(f"JSON Parse error: {error}") from error
+
+
+def _columns(rows: list[Any], inputs: Collection[str]) -> dict[str, Any]:
+    """Return the rows of each input, in a list."""
+    if not any(map(_is_object, rows)):
+        return _by_name(rows, inputs)
+    for place, row in enumerate(rows):
+        if not _is_object(row) or set(row) != set(inputs):
+            raise invalid_argument(
+                f"element {place} of 'instances' is {shortened(row)}; expected every element to be an object with the "
+                f"keys {', '.join(sorted(inputs))}"
+            )
+    return {name: [row[name] for row in rows] for name in inputs}
+
+
+def _by_name(value: Any, inputs: Collection[str]) -> dict[str, Any]:
+    """Return values by name; a plain value is that of the only input."""
+    if _is_object(value):
+        return dict(value)
+    if len(inputs) != 1:
+        raise invalid_argument(
+            f"a plain value or list fits one input, but the signature has {len(inputs)}; expected an object with the "
+            f"keys {', '.join(sorted(inputs))}"
+        )
+    return {next(iter(inputs)): value}
+
+
+def _is_object(value: Any) -> bool:
+    """Distinguish an object with named values from bytes in base64."""
+    return isinstance(value, dict) and not (len(value) == 1 and isinstance(value.get("b64"), str))
+
+
+def _array(name: str, value: Any, data_type: int) -> NDArray[Any]:
+    dtype = np.dtype(object) if data_type == types_pb2.DT_STRING else DTYPES.get(data_type)
+    if dtype is None:
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"input {name}: JSON cannot carry {dtype_name(data_type)}")
+    objects = np.array(value, dtype=object)
+    elements = objects.ravel().tolist()
+    types = set(map(type, elements))
+    if list in types:
+        deep = objects.ndim == _MOST_DIMENSIONS
+        reason = "are nested too deeply" if deep else "differ in size, shape or nesting level"
+        raise invalid_argument(f"input {name}: the lists {reason}; expected a tensor")
+    for misfit in _misfits(elements, types, dtype)[:1]:
+        raise invalid_argument(
+            f"input {name}: {shortened(misfit)} cannot be converted to {dtype_name(data_type)} without loss"
+        )
+    array = np.empty(len(elements), dtype=dtype if dtype.kind in "fO" or dtype == np.uint64 else np.int64)
+    array[:] = [_bytes(name, element) for element in elements] if dtype.kind == "O" else elements
+    return array.astype(dtype, copy=False).reshape(objects.shape)
+
+
+def _misfits(elements: list[Any], types: set[type], dtype: np.dtype[Any]) -> list[Any]:
+    """Return elements that the dtype cannot hold, if there are any; not necessarily all."""
+    expected = _ELEMENT_TYPES[dtype.kind]
+    if not types <= expected:
+        return [element for element in elements if type(element) not in expected]
+    if int in types:
+        whole = elements if types == {int} else [element for element in elements if type(element) is int]
+        low, high = _whole_range(dtype)
+        if misfits := [element for element in (min(whole), max(whole)) if not low <= element <= high]:
+            return misfits
+    if float in types:
+        sizes = np.abs(np.array(elements, dtype=np.float64))
+        return list(sizes[(sizes > np.finfo(dtype).max) & np.isfinite(sizes)])
+    return []
+
+
+def _whole_range(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return the smallest and the largest integer that is accepted for a dtype."""
+    if dtype.kind == "f":
+        largest = 2 ** (np.finfo(dtype).nmant + 1) - 1
+        return -largest, largest
+    # Small integers are checked as 32-bit ones and cut, as TF Serving does.
+    limits = np.iinfo(np.int32 if dtype.itemsize < 4 else dtype)
+    return int(limits.min), int(limits.max)
+
+
+def _bytes(name: str, value: str | dict[str, Any]) -> bytes:
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass")
+    if _is_object(value):
+        raise invalid_argument(f"input {name}: {shortened(value)} is not a string and has no base64 data in 'b64'")
+    try:
+        return base64.b64decode(value["b64"], validate=True)
+    except ValueError as error:
+        raise invalid_argument(f"input {name}: Unable to base64 decode {shortened(value)}") from error
+
+
+def write_response(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> bytes:
+    """Return the response to a predict request in the form of the request; a single output has no name.
+
+    Numbers have the fewest digits that restore the same value. NaN and infinities are written as `NaN`, `Infinity` and
+    `-Infinity`, as TF Serving writes them, although they are not JSON.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT for rows of outputs that do not have the same first dimension.
+    """
+    values = {name: _json_value(name, array) for name, array in sorted(outputs.items())}
+    document: Any = values if len(values) > 1 else next(iter(values.values()))
+    if by_rows:
+        sizes = {array.shape[:1] for array in outputs.values()}
+        if len(sizes) > 1 or () in sizes:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in sorted(outputs.items()))
+            raise invalid_argument(f"the outputs have no common batch size ({shapes}): send 'inputs', not 'instances'")
+        if len(values) > 1:
+            document = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    response = {"predictions" if by_rows else "outputs": document}
+    if all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f"):
+        return orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    return json.dumps(response, default=lambda array: array.tolist()).encode()
+
+
+def _json_value(name: str, array: NDArray[Any]) -> Any:
+    """Return the array as the JSON writers take it; bytes are base64 if the name ends in `_bytes`, else text."""
+    if array.dtype != object:
+        return np.ascontiguousarray(array) if array.ndim else array.item()
+    texts = np.empty(array.size, dtype=object)
+    for place, element in enumerate(array.ravel()):
+        raw = element if isinstance(element, bytes) else str(element).encode()
+        in_base64 = name.endswith("_bytes")
+        texts[place] = {"b64": base64.b64encode(raw).decode()} if in_base64 else raw.decode(errors="replace")
+    return texts.reshape(array.shape).tolist()

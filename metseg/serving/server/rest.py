@@ -1,0 +1,232 @@
+"""TF Serving's REST API: its paths, JSON shapes and status codes (model_servers/http_rest_api_handler.cc)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import uvicorn
+from google.protobuf.json_format import MessageToDict, MessageToJson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from metseg.errors import ServingError
+from metseg.serving.http_guard import BodyMemory, guarded_config
+from metseg.serving.server.core import ServerCore
+from metseg.serving.server.flags import ServerOptions
+from metseg.serving.server.json_tensors import read_request, write_response
+from metseg.serving.server.model_service import model_status
+from metseg.serving.server.request_validation import DEFAULT_SIGNATURE
+from metseg.serving.server.status import StatusError, invalid_argument, unimplemented_call
+from metseg.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, model_pb2
+
+LOGGER = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 1000
+HEADER_SECONDS = 20
+"""Time limit for the headers of a request, and for an idle connection."""
+
+_START_SECONDS = 30.0
+_CORS_HEADERS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "POST, GET",
+    "access-control-allow-headers": "Content-Type",
+}
+_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>classify|regress|predict)", re.IGNORECASE)
+_STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
+_MOST_DIGITS = 100
+"""Python does not convert numbers of thousands of digits."""
+
+HTTP_STATUS = {
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+"""Status of each gRPC code; 500 for the others."""
+
+
+class RestServer:
+    """The REST API of one server, in a thread of its own.
+
+    Args:
+        options: address, threads, time limit, CORS.
+        core: the models, and the metrics.
+        metrics_path: path of the metrics for Prometheus; None: not served.
+    """
+
+    def __init__(self, options: ServerOptions, core: ServerCore, metrics_path: str | None) -> None:
+        self._options = options
+        self._core = core
+        self._metrics_path = metrics_path
+        self._memory = BodyMemory()
+        self._decoding = threading.Lock()
+        self._pool = ThreadPoolExecutor(options.rest_api_num_threads, thread_name_prefix="rest")
+        self._socket = _bind(options.host, options.rest_api_port)
+        self._server = uvicorn.Server(
+            guarded_config(
+                self._application,
+                connections=MOST_CONNECTIONS,
+                header_seconds=HEADER_SECONDS,
+                lifespan="off",
+                log_level=logging.WARNING,
+                proxy_headers=False,
+            )
+        )
+        serve = self._server.serve(sockets=[self._socket])
+        self._thread = threading.Thread(target=asyncio.run, args=(serve,), name="rest-api", daemon=True)
+
+    def start(self) -> None:
+        """Serve requests; raises ServingError if the server does not start."""
+        self._thread.start()
+        for _ in range(round(_START_SECONDS / 0.01)):
+            if self._server.started:
+                return
+            self._thread.join(0.01)
+            if not self._thread.is_alive():
+                break
+        raise ServingError(
+            f"the REST API could not be started on port {self._options.rest_api_port}; see the log above"
+        )
+
+    def stop(self, grace: float) -> None:
+        """Take no more requests; those in flight get `grace` seconds to finish."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace))
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+        self._pool.shutdown(wait=False)
+
+    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._respond(Request(scope, receive))
+        except ClientDisconnect:
+            LOGGER.debug("a caller disconnected while sending a request")
+            return
+        except HTTPException as error:
+            response = _error_response(error.status_code, error.detail)
+            response.headers.update(error.headers or {})
+        if self._options.rest_api_enable_cors_support:
+            response.headers.update(_CORS_HEADERS)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        path = request.scope["raw_path"].decode("latin-1")
+        if path == self._metrics_path:
+            return Response(self._core.metrics.page(), headers={"content-type": "text/plain"})
+        if not path.lower().startswith("/v1/"):
+            raise HTTPException(404, f"nothing is served at {path}; the API is below /v1/models")
+        if request.method == "OPTIONS" and self._options.rest_api_enable_cors_support:
+            return Response()
+        if request.scope["query_string"]:
+            path += f"?{request.scope['query_string'].decode('latin-1')}"
+        run = asyncio.get_running_loop().run_in_executor
+        if request.method != "POST":
+            return await run(self._pool, self._call, request.method, path, b"")
+        async with self._memory.body(request) as body:
+            return await run(self._pool, self._call, request.method, path, body)
+
+    def _call(self, method: str, path: str, body: bytes) -> Response:
+        """Return the response to a request; `path` is as sent, with the query."""
+        try:
+            if method == "POST" and (match := _PREDICTION.fullmatch(path)):
+                content: bytes | str = self._predict(_model_spec(match), match["call"].lower(), body)
+            elif method == "GET" and (match := _STATUS.fullmatch(path)):
+                if not match["name"]:
+                    raise invalid_argument("Missing model name in request.")
+                show = self._metadata if match["metadata"] else self._status
+                content = show(_model_spec(match))
+            else:
+                raise invalid_argument(f"Malformed request: {method} {path}")
+            return Response(content, media_type="application/json")
+        except StatusError as error:
+            return _error_response(HTTP_STATUS.get(error.code, 500), str(error))
+        except Exception as error:
+            LOGGER.exception("%s %s failed with an unexpected error", method, path)
+            return _error_response(500, f"{type(error).__name__}: {error}")
+
+    def _predict(self, spec: Any, call: str, body: bytes) -> bytes:
+        with self._core.metered(spec.name, "REST"):
+            if call != "predict":
+                raise unimplemented_call(call.capitalize())
+            # One document at a time: it takes up to twenty times the memory of the body.
+            with self._decoding:
+                request = read_request(body)
+                by_rows, name = request.by_rows, request.signature or DEFAULT_SIGNATURE
+                with self._core.use(spec) as servable:
+                    definition = servable.model.signatures.get(name)
+                if definition is None:
+                    raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+                arrays = request.arrays(definition.inputs)
+                del request
+            seconds = self._options.rest_api_timeout_in_ms / 1000 or None
+            with self._core.use(spec) as servable:
+                outputs = self._core.run(servable, name, arrays, sorted(definition.outputs), seconds)
+            return write_response(outputs, by_rows=by_rows)
+
+    def _status(self, spec: Any) -> str:
+        response = model_status(self._core, get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
+        return MessageToJson(response, always_print_fields_with_no_presence=True, indent=1)
+
+    def _metadata(self, spec: Any) -> str:
+        with self._core.use(spec) as servable:
+            version = model_pb2.ModelSpec(name=servable.name, version={"value": servable.version})
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.model.signatures)
+        metadata = {"model_spec": version, "metadata": {"signature_def": signatures}}
+        return json.dumps(metadata, indent=1, default=_message_as_json)
+
+
+def _message_as_json(message: Any) -> object:
+    return MessageToDict(message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
+
+
+def _error_response(status: int, message: str) -> Response:
+    """Return an error in TF Serving's shape."""
+    return Response(json.dumps({"error": message}, indent=4), status, media_type="application/json")
+
+
+def _model_spec(match: re.Match[str]) -> Any:
+    spec = model_pb2.ModelSpec(name=unquote(match["name"]))
+    if (digits := match["version"]) is not None:
+        if len(digits) > _MOST_DIGITS or int(digits) >= 2**63:
+            raise invalid_argument(f"Failed to convert version: {digits[:_MOST_DIGITS]} to numeric.")
+        spec.version.value = int(digits)
+    elif match["label"] is not None:
+        spec.version_label = unquote(match["label"])
+    return spec
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Return a socket at the address that does not listen yet; raises ServingError."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ServingError(
+            f"port {port} cannot be listened on ({host}:{port}): {error}; most likely another server uses it: stop "
+            "that one, or choose another port with --rest_api_port"
+        ) from error
+    return bound
