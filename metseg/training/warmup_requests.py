@@ -1,8 +1,8 @@
-"""The requests that a model server runs before a version answers, so that no caller waits for TensorFlow.
+"""Warm-up requests: a model server runs them before a version is available, so that no caller waits for TensorFlow.
 
-TensorFlow prepares a graph anew for each set of outputs that is asked for, and its kernels for each size of a block. So
-there is a request for each signature and set of outputs that the client asks for, of one whole block. The file is that
-of TF Serving (servables/tensorflow/saved_model_warmup_util.h): a TFRecord of PredictionLog.
+TensorFlow prepares a graph for each set of requested outputs, and its kernels for each block size. So there is a
+request of one whole block for each signature and set of outputs that the client requests. The file is that of
+TF Serving (servables/tensorflow/saved_model_warmup_util.h): a TFRecord of PredictionLog.
 """
 
 from __future__ import annotations
@@ -14,32 +14,31 @@ import tensorflow as tf
 
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import volume_window
-from metseg.serving.codec.tensor_proto import to_tensor_proto
 from metseg.tensorflow_protos import prediction_log_pb2
 from metseg.training.golden_requests import input_example
 from metseg.training.loop import INFERENCE_BLOCK
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
-ASKED: tuple[tuple[str, tuple[str, ...]], ...] = (
+REQUESTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("serving_default", ()),
     ("serving_default", ("probability",)),
     ("windowed", ("probability",)),
 )
-"""Signatures and outputs that are asked for; no output means all of them. Each makes loading a second longer, so that
-`windowed` with all outputs, which only `predict` on volumes of more than 64 MiB asks for, is not among them."""
+"""Signatures and requested outputs; no output means all of them. Each makes loading a second longer, so `windowed` with
+all outputs is left out: only `predict` on volumes of more than 64 MiB requests it."""
 
 
 def write_warm_up(saved_model: Path, specification: PreprocessingSpecification) -> None:
-    """Put the requests, made from a phantom, into an exported SavedModel."""
+    """Write the requests, made from a phantom, into an exported SavedModel."""
     image = input_example(specification.channels, INFERENCE_BLOCK)
-    whole = {"image": to_tensor_proto(image)}
-    chunk = {**whole, "window": to_tensor_proto(volume_window(image[0], specification)[None])}
+    whole = {"image": tf.make_tensor_proto(image)}
+    chunk = {**whole, "window": tf.make_tensor_proto(volume_window(image[0], specification)[None])}
     file = saved_model / WARM_UP_FILE
     file.parent.mkdir()
     with tf.io.TFRecordWriter(str(file)) as records:
-        for signature, outputs in ASKED:
+        for signature, outputs in REQUESTS:
             records.write(_record(signature, chunk if signature == "windowed" else whole, outputs))
-        records.write(_record("describe", {"request": to_tensor_proto(np.zeros(1, np.int32))}, ()))
+        records.write(_record("describe", {"request": tf.make_tensor_proto(np.zeros(1, np.int32))}, ()))
 
 
 def _record(signature: str, inputs: dict[str, object], outputs: tuple[str, ...]) -> bytes:

@@ -152,7 +152,7 @@ def test_the_bound_of_a_document_holds() -> None:
         b'{"inputs": [' + b"123456789012," * 9999 + b"1]}",
     ):
         tracemalloc.start()
-        document = json_tensors.read_request(body)
+        document = json_tensors.parse_request(body)
         taken, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert document and taken <= json_tensors.document_bytes(body), body[:40]

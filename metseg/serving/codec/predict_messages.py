@@ -1,9 +1,9 @@
 """PredictRequest and PredictResponse as bytes, without a copy of the tensors for every layer of messages.
 
 A volume is a hundred megabytes. Protobuf's Python classes copy it when a message is built, when it is put into another
-one, when it is serialised, and again on the way back. Here the bulk of a tensor goes straight from the array into the
-message, and is cut out of a message that was received before protobuf parses the rest, which it then does as always:
-names, types, shapes, merging, and everything that is broken.
+one, when it is serialised, and again in the other direction. Here the bulk of a tensor goes directly from the array
+into the message. In a received message it is cut out first, and protobuf parses the rest as usual: names, types,
+shapes, merged fields, and everything malformed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metseg.tensorflow_protos import predict_pb2, tensor_pb2
 
 Chunk = bytes | memoryview
 Bulk = tuple[str, memoryview]
-"""The name of the field that a tensor's elements came in, and its bytes."""
+"""Name of the field with a tensor's elements, and its bytes."""
 
 _INPUTS = predict_pb2.PredictRequest.DESCRIPTOR.fields_by_name["inputs"].number
 _OUTPUTS = predict_pb2.PredictResponse.DESCRIPTOR.fields_by_name["outputs"].number
@@ -33,28 +33,28 @@ _SMALLEST_BULK = 4096
 
 
 def predict_request(model_spec: Any, inputs: Mapping[str, NDArray[Any]], output_filter: Iterable[str] = ()) -> bytes:
-    """A serialised PredictRequest; its tensors are raw bytes in `tensor_content`, but for strings."""
+    """Serialise a PredictRequest; its tensors are raw bytes in `tensor_content`, except strings."""
     rest = predict_pb2.PredictRequest(model_spec=model_spec, output_filter=output_filter)
     return _message(rest, _INPUTS, inputs, typed_fields=False)
 
 
 def predict_response(model_spec: Any, outputs: Mapping[str, NDArray[Any]], *, typed_fields: bool) -> bytes:
-    """A serialised PredictResponse; `typed_fields`: as TF Serving answers unless told otherwise."""
+    """Serialise a PredictResponse; `typed_fields`: with elements in typed fields, as in TF Serving by default."""
     return _message(predict_pb2.PredictResponse(model_spec=model_spec), _OUTPUTS, outputs, typed_fields=typed_fields)
 
 
 def read_predict_request(message: bytes) -> tuple[Any, dict[str, ReceivedTensor]]:
-    """A PredictRequest and its tensors, which hold on to `message`.
+    """Read a PredictRequest and its tensors, which keep a reference to `message`.
 
     Raises:
-        DecodeError: the bytes are no PredictRequest.
+        DecodeError: if the bytes are not a PredictRequest.
     """
     request, bulks = _read(message, predict_pb2.PredictRequest, _INPUTS)
     return request, _received(request.inputs, bulks)
 
 
 def read_predict_response(message: bytes) -> tuple[Any, dict[str, ReceivedTensor]]:
-    """A PredictResponse and its tensors, which hold on to `message`; raises DecodeError."""
+    """Read a PredictResponse and its tensors, which keep a reference to `message`; raises DecodeError."""
     response, bulks = _read(message, predict_pb2.PredictResponse, _OUTPUTS)
     return response, _received(response.outputs, bulks)
 
@@ -83,29 +83,29 @@ def _received(protos: Mapping[str, Any], bulks: Mapping[str, Bulk]) -> dict[str,
 
 
 def _read(message: bytes, kind: Any, field: int) -> tuple[Any, dict[str, Bulk]]:
-    """The message without the bulk of its tensors, and the bulk by name."""
+    """Return the message without the bulk of its tensors, and the bulk by name."""
     bulks: dict[str, Bulk] = {}
     try:
-        light = b"".join(_lightened(memoryview(message), field, bulks))
+        stripped = b"".join(_strip_bulk(memoryview(message), field, bulks))
     except LeaveToProtobuf:
         return kind.FromString(message), {}
-    return kind.FromString(light), bulks
+    return kind.FromString(stripped), bulks
 
 
-def _lightened(message: memoryview, field: int, bulks: dict[str, Bulk]) -> Iterator[Chunk]:
+def _strip_bulk(message: memoryview, field: int, bulks: dict[str, Bulk]) -> Iterator[Chunk]:
     for one in fields(message):
         if one.number != field or not one.delimited:
             yield message[one.start : one.end]
             continue
-        entry, name, bulk = _lightened_entry(message[one.content : one.end])
-        bulks.pop(name, None)  # a name that is given twice counts as it was given last
+        entry, name, bulk = _strip_entry(message[one.content : one.end])
+        bulks.pop(name, None)  # of a repeated name the last entry counts
         if bulk is not None:
             bulks[name] = bulk
         yield _delimited(field, _size(entry))
         yield from entry
 
 
-def _lightened_entry(entry: memoryview) -> tuple[list[Chunk], str, Bulk | None]:
+def _strip_entry(entry: memoryview) -> tuple[list[Chunk], str, Bulk | None]:
     chunks: list[Chunk] = []
     name, bulk, values = "", None, 0
     for one in fields(entry):
@@ -113,7 +113,7 @@ def _lightened_entry(entry: memoryview) -> tuple[list[Chunk], str, Bulk | None]:
             name = _text(entry[one.content : one.end])
         if one.number == _VALUE and one.delimited:
             values += 1
-            value, bulk = _lightened_tensor(entry[one.content : one.end])
+            value, bulk = _strip_tensor(entry[one.content : one.end])
             chunks += [_delimited(_VALUE, _size(value)), *value]
         else:
             chunks.append(entry[one.start : one.end])
@@ -122,14 +122,14 @@ def _lightened_entry(entry: memoryview) -> tuple[list[Chunk], str, Bulk | None]:
     return chunks, name, bulk
 
 
-def _lightened_tensor(tensor: memoryview) -> tuple[list[Chunk], Bulk | None]:
+def _strip_tensor(tensor: memoryview) -> tuple[list[Chunk], Bulk | None]:
     chunks: list[Chunk] = []
     bulk: Bulk | None = None
     for one in fields(tensor):
         if one.number not in _BULK_FIELDS or one.end == one.content:
             chunks.append(tensor[one.start : one.end])
         elif bulk is not None or not one.delimited or one.end - one.content < _SMALLEST_BULK:
-            return [tensor], None  # little, or in several pieces: protobuf puts them together
+            return [tensor], None  # small, or in several pieces: protobuf joins them
         else:
             bulk = _BULK_FIELDS[one.number], tensor[one.content : one.end]
     return chunks, bulk

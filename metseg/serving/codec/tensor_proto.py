@@ -1,11 +1,10 @@
 """NumPy arrays as TensorProto messages, and back, without TensorFlow and without a Python loop over the elements.
 
-A TensorProto carries its elements either in `tensor_content`, as raw little-endian bytes, or in a repeated field of
-its type (`float_val`, `int_val` …), which is what TF Serving answers with. The Python classes of protobuf hand out
-such a field one element at a time; here the field's encoding on the wire is written and read instead, as whole
-arrays. The rules of reading are those of `Tensor::FromProto` (tensorflow/core/framework/tensor.cc): a typed field
-that is too short repeats its last element, an empty one means zeros, and what a field has beyond the shape is left
-out.
+A TensorProto has its elements either in `tensor_content`, as raw little-endian bytes, or in a repeated field of its
+type (`float_val`, `int_val` …), as in TF Serving's responses. Protobuf's Python classes read such a field one element
+at a time; here its wire format is read and written as whole arrays. The rules of reading are those of
+`Tensor::FromProto` (tensorflow/core/framework/tensor.cc): a typed field that is too short repeats its last element, an
+empty one means zeros, and surplus elements are ignored.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ from metseg.serving.codec.wire_format import DELIMITED, LONGEST_VARINT, LeaveToP
 from metseg.tensorflow_protos import tensor_pb2, types_pb2
 
 LARGEST_FILLED_BYTES = 2**28
-"""A few bytes may claim any shape, because a typed field repeats its last element; beyond this it is a mistake or an
-attack."""
+"""Limit for repeated elements: a few bytes may claim any shape, because a typed field repeats its last element."""
 
 _DECODED_AT_ONCE = 2**20
-"""Bytes; decoding takes some twenty times as many."""
+"""Bytes; decoding takes about twenty times as many."""
 
 _TYPES: dict[str, tuple[str, str]] = {
     # NumPy dtype: (protobuf DataType, typed field)
@@ -43,20 +41,20 @@ _TYPES: dict[str, tuple[str, str]] = {
     "bool": ("DT_BOOL", "bool_val"),
 }
 DTYPES = {types_pb2.DataType.Value(name): np.dtype(dtype) for dtype, (name, _) in _TYPES.items()}
-"""The NumPy dtype of each DataType that is carried, strings aside."""
+"""NumPy dtype of each supported DataType, except strings."""
 BULK_FIELDS = {"tensor_content", *(field for _, field in _TYPES.values())}
-"""The fields of a TensorProto that hold elements, strings aside."""
+"""Fields of a TensorProto with elements, except strings."""
 _FLOATING_FIELDS = ("float_val", "double_val")
 
 
 @dataclass(frozen=True)
 class ReceivedTensor:
-    """A TensorProto, and its elements where they were left in the message that it came in.
+    """A TensorProto, and its elements as a view of the received message.
 
     Attributes:
-        proto: the TensorProto, without the field that `elements` stands for.
-        field: the field that the elements came in; empty: they are in `proto`.
-        elements: the bytes of that field, as they stand on the wire.
+        proto: the TensorProto, without the field of `elements`.
+        field: name of the field of `elements`; empty: the elements are in `proto`.
+        elements: the bytes of that field, in wire format.
     """
 
     proto: Any
@@ -69,11 +67,11 @@ class ReceivedTensor:
         return int(self.proto.dtype)
 
     def array(self) -> NDArray[Any]:
-        """As `from_tensor_proto`."""
+        """Return the array, as `from_tensor_proto` does."""
         shape = _shape(self.proto)
         if self.dtype == types_pb2.DT_STRING:
             if self.field == "tensor_content" or self.proto.tensor_content:
-                raise ServingError("a string tensor carries tensor_content; expected its elements in string_val")
+                raise ServingError("a string tensor has tensor_content; expected its elements in string_val")
             return _strings(self.proto, shape)
         dtype = DTYPES.get(self.dtype)
         if dtype is None:
@@ -99,19 +97,19 @@ class ReceivedTensor:
         if field not in _FLOATING_FIELDS:
             return _decode_varints(packed, dtype)
         if len(packed) % dtype.itemsize:
-            raise ServingError(f"{field} holds {len(packed)} bytes, which are no whole number of {dtype}")
+            raise ServingError(f"{field} holds {len(packed)} bytes, which is not a multiple of the size of {dtype}")
         return np.frombuffer(packed, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False)
 
 
 def to_tensor_proto(array: NDArray[Any], *, typed_fields: bool = False) -> Any:
-    """The array as a TensorProto.
+    """Return the array as a TensorProto.
 
     Args:
         array: numeric or boolean of a dtype listed in this file, or strings (`bytes` or `str` elements), of any shape.
         typed_fields: elements in the repeated field of their type instead of `tensor_content`; strings always are.
 
     Raises:
-        ServingError: for a dtype that this module does not carry.
+        ServingError: for an unsupported dtype.
     """
     proto, bulk = bulk_of(array, typed_fields=typed_fields)
     proto.MergeFromString(b"".join(bulk))
@@ -119,9 +117,9 @@ def to_tensor_proto(array: NDArray[Any], *, typed_fields: bool = False) -> Any:
 
 
 def bulk_of(array: NDArray[Any], *, typed_fields: bool) -> tuple[Any, list[bytes | memoryview]]:
-    """The array as a TensorProto without elements, and the wire form of the field that holds them.
+    """Return the array as a TensorProto without elements, and the wire format of the field with the elements.
 
-    The bytes of the two, one after the other, are the bytes of the whole TensorProto; arguments and errors are those of
+    The bytes of both, joined, are the bytes of the whole TensorProto; arguments and errors are those of
     `to_tensor_proto`.
     """
     if array.dtype.kind in "OSU":
@@ -141,16 +139,16 @@ def bulk_of(array: NDArray[Any], *, typed_fields: bool) -> tuple[Any, list[bytes
 
 
 def from_tensor_proto(proto: Any) -> NDArray[Any]:
-    """The array that a TensorProto holds; strings come as an object array of `bytes`. May be read-only.
+    """Return the array of a TensorProto, perhaps read-only; strings are an object array of `bytes`.
 
     Raises:
-        ServingError: for an unknown type or shape, a size that does not fit the content, or a shape beyond all bounds.
+        ServingError: for an unknown type or shape, a size that does not fit the content, or a shape above the limit.
     """
     return ReceivedTensor(proto).array()
 
 
 def dtype_name(proto_enum: int) -> str:
-    """The name that TensorFlow's messages give a DataType: `float`, `uint8`, `string` …"""
+    """Return the name of a DataType in TensorFlow's messages: `float`, `uint8`, `string` …"""
     return _enum_name(proto_enum).removeprefix("DT_").lower()
 
 
@@ -173,7 +171,7 @@ def _enum_name(proto_enum: int) -> str:
 
 
 def _fill(elements: NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Exactly `count` elements: the rest is left out, what is missing repeats the last one, nothing gives zeros."""
+    """Return exactly `count` elements: surplus is ignored, missing ones repeat the last, no elements mean zeros."""
     if elements.size >= count:
         return elements[:count]
     if count * elements.itemsize > LARGEST_FILLED_BYTES:
@@ -189,26 +187,26 @@ def _fill(elements: NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray
 
 
 def _packed_bytes(proto: Any, field: str) -> memoryview:
-    """The elements of a repeated field as they stand on the wire.
+    """Return the elements of a repeated field in wire format.
 
-    Protobuf writes a message out ten times as fast as it copies such a field into another one.
+    Protobuf serialises a message ten times as fast as it copies such a field into another one.
     """
     number = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number
     try:
-        return _cut_out(memoryview(proto.SerializeToString()), number)
+        return _field_content(memoryview(proto.SerializeToString()), number)
     except LeaveToProtobuf:
         alone = tensor_pb2.TensorProto()
         getattr(alone, field).MergeFrom(getattr(proto, field))
-        return _cut_out(memoryview(alone.SerializeToString()), number)
+        return _field_content(memoryview(alone.SerializeToString()), number)
 
 
-def _cut_out(message: memoryview, number: int) -> memoryview:
-    """The content of a field; empty where the message does not have it."""
+def _field_content(message: memoryview, number: int) -> memoryview:
+    """Return the content of a field; empty if the message does not have it."""
     return next((message[one.content : one.end] for one in fields(message) if one.number == number), message[:0])
 
 
 def _encode_varints(numbers: NDArray[Any]) -> NDArray[np.uint8]:
-    """Protobuf's base-128 encoding of integers; negative ones count as 64-bit two's complement."""
+    """Encode integers in base 128; negative ones are 64-bit two's complement."""
     if numbers.dtype == np.bool_ or (numbers.min() >= 0 and numbers.max() < 0x80):
         return numbers.astype(np.uint8, copy=False)
     unsigned = numbers.astype(np.int64).astype(np.uint64)

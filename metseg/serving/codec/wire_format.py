@@ -1,6 +1,6 @@
-"""The fields of a serialised protobuf message: where each begins and ends.
+"""The wire format of protobuf: positions of the fields in a message, and variable-length integers.
 
-The encoding is that of https://protobuf.dev/programming-guides/encoding.
+Reference: https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 DELIMITED = 2
-"""The wire type of a field that starts with its length."""
+"""Wire type of a field that begins with its length."""
 LONGEST_VARINT = 10
-"""A 64-bit number takes at most ten bytes of seven bits."""
+"""Bytes of a 64-bit number, of seven bits each."""
 _MOST_FIELDS = 64
-"""A message with more fields than that is left to protobuf whole: nothing is to be gained, and Python is slow."""
+"""A message with more fields is parsed by protobuf as a whole: there is nothing to gain, and Python is slow."""
 
 
 class LeaveToProtobuf(Exception):
-    """The message is for protobuf to read."""
+    """The message has to be parsed by protobuf as a whole."""
 
 
 class Field(NamedTuple):
-    """Where a field of a message begins, where its content does, and where it ends."""
+    """Positions of a field in a message: its start, the start of its content, and its end."""
 
     number: int
     delimited: bool
@@ -33,11 +33,11 @@ class Field(NamedTuple):
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """The fields in their order.
+    """Iterate over the fields of a message in their order.
 
     Raises:
-        LeaveToProtobuf: there are very many, or of a kind that is not read here.
-        DecodeError: the bytes are no message.
+        LeaveToProtobuf: for very many fields, or a field of another wire type.
+        DecodeError: if the bytes are not a message.
     """
     position, count = 0, 0
     while position < len(message):
@@ -57,14 +57,14 @@ def fields(message: memoryview) -> Iterator[Field]:
                 length, content = read_varint(message, content)
                 position = content + length
             case _:
-                raise LeaveToProtobuf  # groups, or nothing that protobuf knows: it will say so
+                raise LeaveToProtobuf  # a group, or an unknown type: protobuf reports it
         if position > len(message):
-            raise DecodeError("Error parsing message: a field is longer than what holds it")
+            raise DecodeError("Error parsing message: a field is longer than its message")
         yield Field(tag >> 3, tag & 7 == DELIMITED, start, content, position)
 
 
 def read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The number at a position, and where what follows it begins; raises DecodeError."""
+    """Return the number at a position, and the position after it; raises DecodeError."""
     number = 0
     for shift in range(LONGEST_VARINT):
         if position >= len(message):
@@ -78,7 +78,7 @@ def read_varint(message: memoryview, position: int) -> tuple[int, int]:
 
 
 def varint(number: int) -> bytes:
-    """A number of zero or more in base 128, its low digits first."""
+    """Encode a number of zero or more in base 128, low digits first."""
     encoded = bytearray()
     while number >= 0x80:
         encoded.append(number & 0x7F | 0x80)

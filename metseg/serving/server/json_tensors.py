@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import Any
 
@@ -31,37 +30,8 @@ _MOST_DIMENSIONS = 64
 """Of a NumPy array."""
 
 
-@dataclass(frozen=True)
-class JsonRequest:
-    """A predict request.
-
-    Attributes:
-        signature: name of the signature; may be empty.
-        by_rows: the inputs are given by rows (`instances`), not by columns (`inputs`).
-        values: the decoded value of `instances` or `inputs`.
-    """
-
-    signature: str
-    by_rows: bool
-    values: Any
-
-    def arrays(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return the array of each input.
-
-        Args:
-            inputs: TensorInfo of each input of the signature.
-
-        Raises:
-            StatusError: INVALID_ARGUMENT if the values do not fit, UNIMPLEMENTED for a type that JSON cannot carry.
-        """
-        named = _columns(self.values, inputs) if self.by_rows else _by_name(self.values, inputs)
-        if missing := sorted(set(inputs) - set(named)):
-            raise invalid_argument(f"Missing named input: {missing[0]}; expected {', '.join(sorted(inputs))}")
-        return {name: _array(name, named[name], info.dtype) for name, info in sorted(inputs.items())}
-
-
-def read_request(body: bytes) -> JsonRequest:
-    """Parse the body of a predict request.
+def parse_request(body: bytes) -> dict[str, Any]:
+    """Return the document of a predict request, with either `instances` or `inputs`.
 
     Raises:
         StatusError: INVALID_ARGUMENT if it is not a JSON object of the right form, RESOURCE_EXHAUSTED if it would take
@@ -76,17 +46,31 @@ def read_request(body: bytes) -> JsonRequest:
     document = _parse(body)
     if not isinstance(document, dict):
         raise invalid_argument(f"the JSON document is {shortened(document)}; expected an object")
-    signature = document.get("signature_name", "")
-    if not isinstance(signature, str):
-        raise invalid_argument(f"signature_name is {shortened(signature)}; expected a string")
-    given = [key for key in ("inputs", "instances") if key in document]
-    if len(given) != 1:
-        raise invalid_argument(f"expected 'inputs' or 'instances' as a key, not {' and '.join(given) or 'neither'}")
-    values = document[given[0]]
-    by_rows = given[0] == "instances"
-    if by_rows and not (isinstance(values, list) and values):
-        raise invalid_argument(f"'instances' is {shortened(values)}; expected a list with at least one row")
-    return JsonRequest(signature, by_rows, values)
+    if not isinstance(document.get("signature_name", ""), str):
+        raise invalid_argument(f"signature_name is {shortened(document['signature_name'])}; expected a string")
+    if ("inputs" in document) == ("instances" in document):
+        raise invalid_argument("the JSON document has both or neither; expected 'inputs' or 'instances' as a key")
+    rows = document.get("instances", [None])
+    if not (isinstance(rows, list) and rows):
+        raise invalid_argument(f"'instances' is {shortened(rows)}; expected a list with at least one row")
+    return document
+
+
+def input_arrays(document: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the array of each input.
+
+    Args:
+        document: as `parse_request` returns it.
+        inputs: TensorInfo of each input of the signature.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT if the values do not fit, UNIMPLEMENTED for a type that JSON cannot carry.
+    """
+    by_rows = "instances" in document
+    named = _columns(document["instances"], inputs) if by_rows else _by_name(document["inputs"], inputs)
+    if missing := sorted(set(inputs) - set(named)):
+        raise invalid_argument(f"Missing named input: {missing[0]}; expected {', '.join(sorted(inputs))}")
+    return {name: _array(name, named[name], info.dtype) for name, info in sorted(inputs.items())}
 
 
 def document_bytes(body: bytes) -> int:
@@ -169,7 +153,7 @@ def _misfits(elements: list[Any], types: set[type], dtype: np.dtype[Any]) -> lis
             return misfits
     if float in types:
         sizes = np.abs(np.array(elements, dtype=np.float64))
-        return list(sizes[(sizes > np.finfo(dtype).max) & np.isfinite(sizes)])
+        return list(sizes[(sizes > np.finfo(dtype).max) & np.isfinite(sizes)].tolist())
     return []
 
 
@@ -194,7 +178,7 @@ def _bytes(name: str, value: str | dict[str, Any]) -> bytes:
         raise invalid_argument(f"input {name}: Unable to base64 decode {shortened(value)}") from error
 
 
-def write_response(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> bytes:
+def response_json(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> bytes:
     """Return the response to a predict request in the form of the request; a single output has no name.
 
     Numbers have the fewest digits that restore the same value. NaN and infinities are written as `NaN`, `Infinity` and

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
-import grpc
 import uvicorn
 from google.protobuf.json_format import MessageToDict, MessageToJson
 from starlette.exceptions import HTTPException
@@ -24,10 +23,10 @@ from metseg.errors import ServingError
 from metseg.serving.http_guard import BodyMemory, guarded_config
 from metseg.serving.server.core import ServerCore
 from metseg.serving.server.flags import ServerOptions
-from metseg.serving.server.json_tensors import read_request, write_response
+from metseg.serving.server.json_tensors import input_arrays, parse_request, response_json
 from metseg.serving.server.model_service import model_status
 from metseg.serving.server.request_validation import DEFAULT_SIGNATURE
-from metseg.serving.server.status import StatusError, invalid_argument, unimplemented_call
+from metseg.serving.server.status import HTTP_STATUS, StatusError, invalid_argument, unimplemented_call
 from metseg.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 LOGGER = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ MOST_CONNECTIONS = 1000
 HEADER_SECONDS = 20
 """Time limit for the headers of a request, and for an idle connection."""
 
-_START_SECONDS = 30.0
 _CORS_HEADERS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST, GET",
@@ -47,23 +45,6 @@ _PREDICTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>class
 _STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
 _MOST_DIGITS = 100
 """Python does not convert numbers of thousands of digits."""
-
-HTTP_STATUS = {
-    grpc.StatusCode.CANCELLED: 499,
-    grpc.StatusCode.INVALID_ARGUMENT: 400,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
-    grpc.StatusCode.NOT_FOUND: 404,
-    grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.PERMISSION_DENIED: 403,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
-    grpc.StatusCode.FAILED_PRECONDITION: 400,
-    grpc.StatusCode.ABORTED: 409,
-    grpc.StatusCode.OUT_OF_RANGE: 400,
-    grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.UNAUTHENTICATED: 401,
-}
-"""Status of each gRPC code; 500 for the others."""
 
 
 class RestServer:
@@ -82,32 +63,30 @@ class RestServer:
         self._memory = BodyMemory()
         self._decoding = threading.Lock()
         self._pool = ThreadPoolExecutor(options.rest_api_num_threads, thread_name_prefix="rest")
-        self._socket = _bind(options.host, options.rest_api_port)
-        self._server = uvicorn.Server(
-            guarded_config(
-                self._application,
-                connections=MOST_CONNECTIONS,
-                header_seconds=HEADER_SECONDS,
-                lifespan="off",
-                log_level=logging.WARNING,
-                proxy_headers=False,
-            )
+        host, port = options.host, options.rest_api_port
+        try:
+            self._socket = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            raise ServingError(
+                f"port {port} cannot be listened on ({host}:{port}): {error}; most likely another server uses it: stop "
+                "that one, or choose another port with --rest_api_port"
+            ) from error
+        config = guarded_config(
+            self._application,
+            connections=MOST_CONNECTIONS,
+            header_seconds=HEADER_SECONDS,
+            lifespan="off",
+            log_level=logging.WARNING,
+            proxy_headers=False,
         )
-        serve = self._server.serve(sockets=[self._socket])
-        self._thread = threading.Thread(target=asyncio.run, args=(serve,), name="rest-api", daemon=True)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._server.serve(sockets=[self._socket])), name="rest-api", daemon=True
+        )
 
     def start(self) -> None:
-        """Serve requests; raises ServingError if the server does not start."""
+        """Serve requests; connections since the construction have waited for this."""
         self._thread.start()
-        for _ in range(round(_START_SECONDS / 0.01)):
-            if self._server.started:
-                return
-            self._thread.join(0.01)
-            if not self._thread.is_alive():
-                break
-        raise ServingError(
-            f"the REST API could not be started on port {self._options.rest_api_port}; see the log above"
-        )
 
     def stop(self, grace: float) -> None:
         """Take no more requests; those in flight get `grace` seconds to finish."""
@@ -172,18 +151,18 @@ class RestServer:
                 raise unimplemented_call(call.capitalize())
             # One document at a time: it takes up to twenty times the memory of the body.
             with self._decoding:
-                request = read_request(body)
-                by_rows, name = request.by_rows, request.signature or DEFAULT_SIGNATURE
+                document = parse_request(body)
+                by_rows, name = "instances" in document, document.get("signature_name") or DEFAULT_SIGNATURE
                 with self._core.use(spec) as servable:
                     definition = servable.model.signatures.get(name)
                 if definition is None:
                     raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-                arrays = request.arrays(definition.inputs)
-                del request
+                arrays = input_arrays(document, definition.inputs)
+                del document
             seconds = self._options.rest_api_timeout_in_ms / 1000 or None
             with self._core.use(spec) as servable:
                 outputs = self._core.run(servable, name, arrays, sorted(definition.outputs), seconds)
-            return write_response(outputs, by_rows=by_rows)
+            return response_json(outputs, by_rows=by_rows)
 
     def _status(self, spec: Any) -> str:
         response = model_status(self._core, get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
@@ -215,18 +194,3 @@ def _model_spec(match: re.Match[str]) -> Any:
     elif match["label"] is not None:
         spec.version_label = unquote(match["label"])
     return spec
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket at the address that does not listen yet; raises ServingError."""
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise ServingError(
-            f"port {port} cannot be listened on ({host}:{port}): {error}; most likely another server uses it: stop "
-            "that one, or choose another port with --rest_api_port"
-        ) from error
-    return bound

@@ -16,6 +16,15 @@ LOGGER = logging.getLogger(__name__)
 LONGEST_DETAILS = 1024
 """Details travel in a trailer, which HTTP/2 peers limit; TF Serving cuts them at this length (grpc_status_util.cc)."""
 
+HTTP_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400, grpc.StatusCode.FAILED_PRECONDITION: 400, grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401, grpc.StatusCode.PERMISSION_DENIED: 403, grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409, grpc.StatusCode.ABORTED: 409, grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499, grpc.StatusCode.UNIMPLEMENTED: 501, grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}  # fmt: skip
+"""Status of the REST API for each gRPC code; 500 for the others."""
+
 
 class StatusError(ServingError):
     """A request that fails with a status; `code` is the status, the message its details."""
