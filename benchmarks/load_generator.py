@@ -1,11 +1,11 @@
-"""One way of asking a model, as a process: `python -m benchmarks.load_generator KIND WHERE`.
+"""A caller of a model in a process of its own: `python -m benchmarks.load_generator KIND TARGET`.
 
 KIND is `grpc` or `stub` with the address of a server, or `in-process` or `in-process-kept` with the folder of a
-SavedModel: as TensorFlow comes, or in a process that keeps freed memory, as `metseg serve` and `metseg predict` do.
+SavedModel: TensorFlow by default, or in a process that keeps freed memory, as `metseg serve` and `metseg predict` do.
 
-Each line that it reads is a JSON object: `shape` of the image that it asks with, and `calls` or `seconds`, how often or
-how long. It answers with a line: the seconds that each call took, from the NumPy array of the image to the NumPy arrays
-of probability and mask, and how long all took together. The first image of a shape is asked with once beforehand.
+Each line of its input is a JSON object: the `shape` of the image, and `calls` or `seconds`, the amount of work. Its
+output is a line with the seconds of each call, from the NumPy array of the image to the NumPy arrays of probability and
+mask, and the seconds of all. The first image of a shape is sent once beforehand.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from benchmarks.served_model import MODEL
 from metseg.malloc import keep_freed_memory
 
 Image = NDArray[np.float32]
-Ask = Callable[[Image], dict[str, NDArray[Any]]]
+Predict = Callable[[Image], dict[str, NDArray[Any]]]
 OUTPUTS = ("probability", "mask")
 
 
-def in_process(folder: str) -> Ask:
-    """TensorFlow's own way: the SavedModel is loaded, and its signature called."""
+def in_process(folder: str) -> Predict:
+    """Return TensorFlow's own way: load the SavedModel and call its signature."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(folder)
     call = loaded.signatures["serving_default"]
 
-    def ask(image: Image) -> dict[str, NDArray[Any]]:
+    def predict_image(image: Image) -> dict[str, NDArray[Any]]:
         _ = loaded
         return {name: tensor.numpy() for name, tensor in call(image=tf.constant(image)).items()}
 
-    return ask
+    return predict_image
 
 
 def channel_to(address: str) -> Any:
-    """A channel that takes messages of any size."""
+    """Return a channel for messages of any size."""
     import grpc
 
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     return grpc.insecure_channel(address, [*options, ("grpc.enable_http_proxy", 0)])
 
 
-def over_grpc(address: str) -> Ask:
-    """The messages of metseg's own client: those of Predict, written and read as whole arrays."""
+def over_grpc(address: str) -> Predict:
+    """Return Predict with the messages of metseg's own client, written and read as whole arrays."""
     from metseg.serving.client.model_client import PREDICT
     from metseg.serving.codec.predict_messages import predict_request, read_predict_response
     from metseg.tensorflow_protos import model_pb2
@@ -61,81 +61,81 @@ def over_grpc(address: str) -> Ask:
     predict = channel_to(address).unary_unary(PREDICT)
     spec = model_pb2.ModelSpec(name=MODEL)
 
-    def ask(image: Image) -> dict[str, NDArray[Any]]:
+    def predict_image(image: Image) -> dict[str, NDArray[Any]]:
         _, tensors = read_predict_response(predict(predict_request(spec, {"image": image})))
         return {name: tensors[name].array() for name in OUTPUTS}
 
-    return ask
+    return predict_image
 
 
-def by_stub(address: str) -> Ask:
-    """The official stub and its messages, filled and read as anyone may."""
+def by_stub(address: str) -> Predict:
+    """Return Predict with the official stub and its messages."""
     from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
     from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
 
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel_to(address))
 
-    def ask(image: Image) -> dict[str, NDArray[Any]]:
+    def predict_image(image: Image) -> dict[str, NDArray[Any]]:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = MODEL
         request.inputs["image"].CopyFrom(to_tensor_proto(image))
         response = stub.Predict(request)
         return {name: from_tensor_proto(response.outputs[name]) for name in OUTPUTS}
 
-    return ask
+    return predict_image
 
 
 KINDS = {"in-process": in_process, "in-process-kept": in_process, "grpc": over_grpc, "stub": by_stub}
 PLAIN = ("in-process", "stub")
-"""Kinds that do not keep freed memory."""
+"""Kinds that return freed memory to the system."""
 
 
 def image_of(shape: tuple[int, ...]) -> Image:
-    """Grey values as a scanner's are spread, the same for the same shape."""
+    """Return intensities with the distribution of a scanner's, the same for the same shape."""
     return np.random.default_rng(5).gamma(2.0, 100.0, shape).astype(np.float32)
 
 
-def timed(ask: Ask, image: Image, calls: int | None, seconds: float | None) -> dict[str, Any]:
-    """So many calls, or as many as begin within so many seconds."""
+def timed(predict: Predict, image: Image, calls: int | None, seconds: float | None) -> dict[str, Any]:
+    """Time a number of calls, or all calls that begin within a time."""
     taken: list[float] = []
     began = time.perf_counter()
     while len(taken) < calls if calls is not None else time.perf_counter() - began < (seconds or 0):
         start = time.perf_counter()
-        ask(image)
+        predict(image)
         taken.append(time.perf_counter() - start)
     return {"seconds": taken, "elapsed": time.perf_counter() - began}
 
 
 def main() -> None:
-    """Answer line by line until there are no more."""
-    kind, where = sys.argv[1:]
+    """Process orders line by line until the input ends."""
+    kind, target = sys.argv[1:]
     if kind not in PLAIN:
         keep_freed_memory()
-    ask = KINDS[kind](where)
+    predict = KINDS[kind](target)
     images: dict[tuple[int, ...], Image] = {}
     for line in sys.stdin:
         order = json.loads(line)
         shape = tuple(order["shape"])
         if shape not in images:
             images = {shape: image_of(shape)}
-            ask(images[shape])
-        print(json.dumps(timed(ask, images[shape], order.get("calls"), order.get("seconds"))), flush=True)
+            predict(images[shape])
+        print(json.dumps(timed(predict, images[shape], order.get("calls"), order.get("seconds"))), flush=True)
 
 
 @dataclass(frozen=True)
-class Taken:
+class Timing:
     """Seconds of each call, and of all of them together."""
 
     seconds: list[float]
     elapsed: float
 
 
-class Asking:
-    """A process that asks in one way, until the block ends; `kind` and `where` are its arguments."""
+class LoadGenerator:
+    """A process that calls a model, until the block ends; `kind` and `target` are its arguments."""
 
-    def __init__(self, kind: str, where: str) -> None:
+    def __init__(self, kind: str, target: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load_generator", kind, where],
+            [sys.executable, "-m", "benchmarks.load_generator", kind, target],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -153,21 +153,21 @@ class Asking:
         self._in.close()
         self._process.wait(60)
 
-    def begin(self, shape: tuple[int, ...], **much: float) -> None:
-        """Let it ask with an image of a shape: `calls=20`, or `seconds=5`."""
-        self._in.write(json.dumps({"shape": shape, **much}) + "\n")
+    def begin(self, shape: tuple[int, ...], **amount: float) -> None:
+        """Start calls with an image of a shape: `calls=20`, or `seconds=5`."""
+        self._in.write(json.dumps({"shape": shape, **amount}) + "\n")
         self._in.flush()
 
-    def end(self) -> Taken:
-        """What that took, once it is done; raises RuntimeError where the process failed."""
+    def end(self) -> Timing:
+        """Wait for the calls and return their timing; raises RuntimeError if the process failed."""
         line = self._out.readline()
         if not line:
             raise RuntimeError(f"{' '.join(map(str, self._process.args))} ended")  # type: ignore[arg-type]
-        return Taken(**json.loads(line))
+        return Timing(**json.loads(line))
 
-    def ask(self, shape: tuple[int, ...], **much: float) -> Taken:
+    def call(self, shape: tuple[int, ...], **amount: float) -> Timing:
         """`begin` and `end`."""
-        self.begin(shape, **much)
+        self.begin(shape, **amount)
         return self.end()
 
 

@@ -45,32 +45,32 @@ write_warm_up(Path(folder), specification)
 
 @dataclass(frozen=True)
 class Served:
-    """A running `metseg serve`: `host:port` of its gRPC API, and its process."""
+    """A running `metseg serve`: `host:port` of its gRPC API, and its process number."""
 
     address: str
     process: int
 
 
 def export_network(folder: Path, seed: int, threshold: float) -> Path:
-    """An untrained UNet++ of the default size as a SavedModel, in a process that ends with it; returns its folder."""
-    given = [str(folder), str(seed), str(threshold)]
-    subprocess.run([sys.executable, "-c", _EXPORT, *given], check=True, stderr=subprocess.DEVNULL)
+    """Export an untrained UNet++ of the default size as a SavedModel, in another process; return its folder."""
+    arguments = [str(folder), str(seed), str(threshold)]
+    subprocess.run([sys.executable, "-c", _EXPORT, *arguments], check=True, stderr=subprocess.DEVNULL)
     return folder
 
 
 def export_model(base_path: Path) -> Path:
-    """Version 1 of such a network; returns its folder."""
+    """Export version 1 of such a network; return its folder."""
     return export_network(base_path / "1", seed=2023, threshold=0.6)
 
 
 @contextmanager
 def serving(base_path: Path, *flags: str) -> Iterator[Served]:
-    """A `metseg serve` whose version 1 answers; more flags as on its command line."""
+    """Run `metseg serve` with version 1 available; more flags as on its command line."""
     from metseg.serving.client.segmentation_client import SegmentationClient
 
     port = free_port()
-    given = [f"--port={port}", f"--model_name={MODEL}", f"--model_base_path={base_path}", *flags]
-    command = [sys.executable, "-c", "from metseg.cli import main; main()", "serve", *given]
+    arguments = [f"--port={port}", f"--model_name={MODEL}", f"--model_base_path={base_path}", *flags]
+    command = [sys.executable, "-c", "from metseg.cli import main; main()", "serve", *arguments]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         with SegmentationClient(f"127.0.0.1:{port}", MODEL) as client:

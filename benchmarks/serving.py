@@ -1,6 +1,6 @@
-"""What `metseg serve` costs over the same SavedModel in process: `python -m benchmarks.serving`.
+"""The cost of `metseg serve` over the same SavedModel in process: `python -m benchmarks.serving`.
 
-Server, callers and the process that has the model to itself take turns. Every call counts from the NumPy array of the
+Callers of the server, and of the model in their own process, take turns. A call is timed from the NumPy array of the
 image to the NumPy arrays of probability and mask. The network is untrained, of the size that `make run` trains.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import OUT, Figure, table, write_figures
-from benchmarks.load_generator import KINDS, Asking, Taken, image_of
+from benchmarks.load_generator import KINDS, LoadGenerator, Timing, image_of
 from benchmarks.processes import Memory
 from benchmarks.served_model import MODEL, Served, export_model, serving
 
@@ -26,79 +26,79 @@ SLICES = 155
 CLIENTS = 8
 CALLS = 10
 SLICE_ROUNDS, VOLUME_ROUNDS = 12, 9
-"""How many to a round of clients: short ones, for the machine changes its pace within seconds."""
+"""Per round of clients: short ones, because the speed of the machine changes within seconds."""
 SECONDS = 6.0
 MOST_SLICE = 1.10
 MOST_VOLUME = 1.05
 MOST_GROWTH = 1.10
 AGAIN = 5
 MOST_REPEATED = 1.5
-"""Freed memory is kept in pieces, not all of which the next volume fits into; without end it must not grow."""
+"""Freed memory is kept in pieces, some too small for the next volume; it must not grow without limit."""
 LEAST_THROUGHPUT = 1.0
-ANSWER_BYTES = 5
+OUTPUT_BYTES = 5
 """Of a voxel: a float32 and a byte."""
 
-Sides = dict[str, Asking]
-"""By kind, as `benchmarks.load_generator` has them."""
+Sides = dict[str, LoadGenerator]
+"""By kind of `benchmarks.load_generator`."""
 
 
 def volume(slices: int) -> tuple[int, ...]:
-    """A head as BraTS has it, in one batch row."""
+    """Return the shape of a BraTS head, in one batch row."""
     return (1, slices, 240, 240, 3)
 
 
-def in_turns(sides: Sides, rounds: int, ask: Callable[[Asking], Taken]) -> dict[str, list[float]]:
-    """Median seconds of a call of each side, round by round; who begins changes."""
-    found: dict[str, list[float]] = {kind: [] for kind in sides}
+def in_turns(sides: Sides, rounds: int, call: Callable[[LoadGenerator], Timing]) -> dict[str, list[float]]:
+    """Return the median seconds of a call of each side, round by round; the first side changes."""
+    medians: dict[str, list[float]] = {kind: [] for kind in sides}
     for turn in range(rounds):
         for kind in sides if turn % 2 else reversed(sides):
-            found[kind].append(statistics.median(ask(sides[kind]).seconds))
-    return found
+            medians[kind].append(statistics.median(call(sides[kind]).seconds))
+    return medians
 
 
-def compared(name: str, found: dict[str, list[float]], bar: float, calls: int) -> list[Figure]:
-    """The median of the rounds' ratios to in process: of our messages, of the stub's, and against memory kept there."""
+def compared(name: str, medians: dict[str, list[float]], bar: float, calls: int) -> list[Figure]:
+    """Return the median ratio over in process: our messages, the stub's, and in process with freed memory kept."""
     figures = []
-    for kind, beside, said in (
+    for kind, baseline, label in (
         ("grpc", "in-process", name),
         ("stub", "in-process", "  the same with the official stub's messages"),
         ("grpc", "in-process-kept", "  the same over a process that keeps freed memory too"),
     ):
-        ratios = sorted(mine / alone for mine, alone in zip(found[kind], found[beside], strict=True))
-        over, alone = (statistics.median(found[side]) * 1000 for side in (kind, beside))
+        ratios = sorted(mine / alone for mine, alone in zip(medians[kind], medians[baseline], strict=True))
+        over, alone = (statistics.median(medians[side]) * 1000 for side in (kind, baseline))
         spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
         note = f"{over:.1f} ms against {alone:.1f} ms, {len(ratios)} rounds of {calls}, {spread}"
-        figures.append(Figure(said, statistics.median(ratios), at_most=None if figures else bar, note=note))
+        figures.append(Figure(label, statistics.median(ratios), at_most=None if figures else bar, note=note))
     return figures
 
 
 def slice_figures(sides: Sides, rounds: int) -> list[Figure]:
-    """Predict of one slice."""
-    found = in_turns(sides, SLICE_ROUNDS * rounds, lambda side: side.ask(SLICE, calls=CALLS))
-    return compared("gRPC Predict of one 256×256 slice, p50, over in process", found, MOST_SLICE, CALLS)
+    """Return the figures of Predict of one slice."""
+    medians = in_turns(sides, SLICE_ROUNDS * rounds, lambda side: side.call(SLICE, calls=CALLS))
+    return compared("gRPC Predict of one 256×256 slice, p50, over in process", medians, MOST_SLICE, CALLS)
 
 
 def volume_figures(sides: Sides, rounds: int) -> list[Figure]:
-    """Predict of a volume in one request."""
-    found = in_turns(sides, VOLUME_ROUNDS * rounds, lambda side: side.ask(volume(SLICES), calls=1))
-    return compared(f"{SLICES} slices of 240×240 in one request, over in process", found, MOST_VOLUME, 1)
+    """Return the figures of Predict of a volume in one request."""
+    medians = in_turns(sides, VOLUME_ROUNDS * rounds, lambda side: side.call(volume(SLICES), calls=1))
+    return compared(f"{SLICES} slices of 240×240 in one request, over in process", medians, MOST_VOLUME, 1)
 
 
 def client_figures(served: Served, rounds: int) -> list[Figure]:
-    """Throughput of clients at once over that of one, each a process of its own."""
+    """Return the throughput of parallel clients over that of one, each a process of its own."""
     ratios, single, together = [], [], []
     with ExitStack() as stack:
-        clients = [stack.enter_context(Asking("grpc", served.address)) for _ in range(CLIENTS)]
+        clients = [stack.enter_context(LoadGenerator("grpc", served.address)) for _ in range(CLIENTS)]
         for client in clients:
-            client.ask(SLICE, calls=2)
+            client.call(SLICE, calls=2)
         for turn in range(rounds):
             rates = {}
             for count in (1, CLIENTS) if turn % 2 else (CLIENTS, 1):
                 for client in clients[:count]:
                     client.begin(SLICE, seconds=SECONDS)
-                taken = [client.end() for client in clients[:count]]
-                rates[count] = sum(len(one.seconds) / one.elapsed for one in taken)
-                (single if count == 1 else together).extend(second for one in taken for second in one.seconds)
+                timings = [client.end() for client in clients[:count]]
+                rates[count] = sum(len(one.seconds) / one.elapsed for one in timings)
+                (single if count == 1 else together).extend(second for one in timings for second in one.seconds)
             ratios.append(rates[CLIENTS] / rates[1])
     p50, p99 = (np.percentile(together, share) * 1000 for share in (50, 99))
     alone = np.percentile(single, 99) * 1000
@@ -110,7 +110,7 @@ def client_figures(served: Served, rounds: int) -> list[Figure]:
 
 
 def client_memory_figure(served: Served) -> Figure:
-    """Peak memory of the server for a volume that the client sends in chunks, and for one twice as long."""
+    """Return the peak memory of the server for a volume twice as long as another, both sent in chunks."""
     from metseg.serving.client.segmentation_client import SegmentationClient
 
     memory = Memory(served.process)
@@ -129,33 +129,33 @@ def client_memory_figure(served: Served) -> Figure:
 
 
 def request_memory(base_path: Path, slices: int) -> tuple[float, float, float]:
-    """Of a server of its own, MB: at rest, at most after one request of so many slices, and after more of them."""
-    with serving(base_path) as served, Asking("grpc", served.address) as bare:
+    """Return the memory of a new server in MB: idle, the peak of one request of so many slices, and of more of them."""
+    with serving(base_path) as served, LoadGenerator("grpc", served.address) as bare:
         memory = Memory(served.process)
-        bare.ask(volume(FEW), calls=0)
+        bare.call(volume(FEW), calls=0)
         rest = memory.resident_mb()
         memory.forget_peak()
-        bare.ask(volume(slices), calls=0)
+        bare.call(volume(slices), calls=0)
         first = memory.peak_mb()
-        bare.ask(volume(slices), calls=AGAIN)
+        bare.call(volume(slices), calls=AGAIN)
         return rest, first, memory.peak_mb()
 
 
 def request_memory_figures(base_path: Path, rounds: int) -> list[Figure]:
-    """Peak memory of a server for one request, for its bytes, beside one twice as long; and after more of them.
+    """Return the peak memory of a server per byte of a request, over one half as long; and after more of them.
 
-    Each in a server of its own: what one keeps of a volume before, it takes for the next. The median of the rounds:
-    where freed memory is cut up unluckily, an image's bytes are taken once more.
+    Each in a new server, because a server reuses the memory of the volume before. The median of the rounds, because
+    fragmentation sometimes costs the bytes of one more image.
     """
     sizes = (SLICES, 2 * SLICES)
-    found = [np.median([request_memory(base_path, slices) for _ in range(rounds)], axis=0) for slices in sizes]
+    medians = [np.median([request_memory(base_path, slices) for _ in range(rounds)], axis=0) for slices in sizes]
     above = [
-        (first - rest) / (slices * 240 * 240 * (4 * 3 + ANSWER_BYTES) / 2**20)
-        for slices, (rest, first, _) in zip(sizes, found, strict=True)
+        (first - rest) / (slices * 240 * 240 * (4 * 3 + OUTPUT_BYTES) / 2**20)
+        for slices, (rest, first, _) in zip(sizes, medians, strict=True)
     ]
-    rest, first, last = found[-1]
+    rest, first, last = medians[-1]
     name = f"server memory for {sizes[-1]} slices in one request"
-    note = f"{above[0]:.2f} and {above[1]:.2f} times request and answer above {rest:.0f} MB, {rounds} servers each"
+    note = f"{above[0]:.2f} and {above[1]:.2f} times request and response above {rest:.0f} MB, {rounds} servers each"
     return [
         Figure(f"{name}, for its bytes, over {SLICES}", above[1] / above[0], at_most=MOST_GROWTH, note=note),
         Figure(f"{name}, after {AGAIN} more over the first", last / first, at_most=MOST_REPEATED,
@@ -167,34 +167,32 @@ PARTS = ("slice", "volume", "clients", "memory")
 
 
 def measured(parts: Sequence[str], rounds: int, folder: Path) -> list[Figure]:
-    """The figures of some parts."""
+    """Return the figures of some parts."""
     saved_model = export_model(folder)
-    found: list[Figure] = []
+    figures: list[Figure] = []
     with serving(folder) as served:
         if {"slice", "volume"} & set(parts):
             with ExitStack() as stack:
-                places = dict.fromkeys(KINDS, str(saved_model)) | dict.fromkeys(("grpc", "stub"), served.address)
-                sides = {kind: stack.enter_context(Asking(kind, where)) for kind, where in places.items()}
+                targets = dict.fromkeys(KINDS, str(saved_model)) | dict.fromkeys(("grpc", "stub"), served.address)
+                sides = {kind: stack.enter_context(LoadGenerator(kind, target)) for kind, target in targets.items()}
                 if "slice" in parts:
-                    found += slice_figures(sides, rounds)
+                    figures += slice_figures(sides, rounds)
                 if "volume" in parts:
-                    found += volume_figures(sides, rounds)
+                    figures += volume_figures(sides, rounds)
         if "clients" in parts:
-            found += client_figures(served, rounds)
+            figures += client_figures(served, rounds)
         if "memory" in parts:
-            found.append(client_memory_figure(served))
+            figures.append(client_memory_figure(served))
     if "memory" in parts:
-        found += request_memory_figures(folder, rounds)
-    return found
+        figures += request_memory_figures(folder, rounds)
+    return figures
 
 
 def main() -> None:
-    """Print the table, write the JSON."""
+    """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT / "serving.json")
-    parser.add_argument(
-        "--part", nargs="*", choices=PARTS, default=list(PARTS), help="which to measure; all unless given"
-    )
+    parser.add_argument("--part", nargs="*", choices=PARTS, default=list(PARTS), help="parts to measure (default: all)")
     parser.add_argument(
         "--rounds",
         type=int,
@@ -202,11 +200,11 @@ def main() -> None:
         help=f"of clients and of memory; {VOLUME_ROUNDS} times as many of volumes, {SLICE_ROUNDS} of slices"
         " (%(default)s)",
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
-        figures = measured(given.part, given.rounds, Path(folder) / MODEL)
+        figures = measured(arguments.part, arguments.rounds, Path(folder) / MODEL)
     print(table(figures))
-    write_figures(given.out, figures)
+    write_figures(arguments.out, figures)
 
 
 if __name__ == "__main__":

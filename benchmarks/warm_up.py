@@ -1,8 +1,7 @@
-"""What the first caller of a version waits, with its warm-up requests and without: `python -m benchmarks.warm_up`.
+"""Latency of a version's first request, with its warm-up requests and without: `python -m benchmarks.warm_up`.
 
-A server is started anew with an untrained network of the size that `make run` trains, once running the requests that
-were exported with it and once with `--enable_model_warmup=false`, in turns. Each time one slice is asked for, and then
-a few more.
+A server starts with an untrained network of the size that `make run` trains, in turns with the exported warm-up
+requests and with `--enable_model_warmup=false`. Each time one slice is predicted, and then a few more.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from benchmarks.served_model import MODEL, export_model, serving
 SLICE = (1, 256, 256, 3)
 LATER = 9
 MOST_WARM = 2.0
-"""Times a later request; TensorFlow's kernels meet a new size of slice in the first one all the same."""
+"""Times a later request; the slice size of the first one is new to TensorFlow's kernels in any case."""
 
 
-def waited(base_path: Path, *, warm: bool) -> tuple[float, float, float]:
-    """Seconds until the version was available, of the first request, and the median of later ones."""
+def measure_first(base_path: Path, *, warm: bool) -> tuple[float, float, float]:
+    """Return the seconds until the version is available, of the first request, and the median of later ones."""
     from metseg.serving.client.segmentation_client import SegmentationClient
 
     image = np.random.default_rng(5).gamma(2.0, 100.0, SLICE).astype(np.float32)
@@ -44,16 +43,16 @@ def waited(base_path: Path, *, warm: bool) -> tuple[float, float, float]:
 
 
 def first_request_figures(base_path: Path, rounds: int) -> list[Figure]:
-    """The first request over later ones, with the requests and without."""
-    found: dict[bool, list[tuple[float, float, float]]] = {True: [], False: []}
+    """Return the first request over later ones, with warm-up requests and without."""
+    timings: dict[bool, list[tuple[float, float, float]]] = {True: [], False: []}
     for turn in range(rounds):
         for warm in (True, False) if turn % 2 else (False, True):
-            found[warm].append(waited(base_path, warm=warm))
+            timings[warm].append(measure_first(base_path, warm=warm))
     figures = []
     for warm, name in ((True, "with warm-up requests"), (False, "without")):
-        available, first, later = (statistics.median(column) for column in zip(*found[warm], strict=True))
+        available, first, later = (statistics.median(column) for column in zip(*timings[warm], strict=True))
         note = f"{first * 1000:.0f} ms, later {later * 1000:.0f} ms; available {available:.1f} s after the start"
-        over = statistics.median(one / other for _, one, other in found[warm])
+        over = statistics.median(one / other for _, one, other in timings[warm])
         figures.append(
             Figure(f"first request of a version over later ones, {name}", over, at_most=MOST_WARM if warm else None,
                    note=note)
@@ -62,17 +61,17 @@ def first_request_figures(base_path: Path, rounds: int) -> list[Figure]:
 
 
 def main() -> None:
-    """Print the table, write the JSON."""
+    """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT / "warm_up.json")
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
         base_path = Path(folder) / MODEL
         export_model(base_path)
-        figures = first_request_figures(base_path, given.rounds)
+        figures = first_request_figures(base_path, arguments.rounds)
     print(table(figures))
-    write_figures(given.out, figures)
+    write_figures(arguments.out, figures)
 
 
 if __name__ == "__main__":
