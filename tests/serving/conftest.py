@@ -27,7 +27,7 @@ from tests.serving.model_config_files import write_model_config
 
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Two SavedModels, which say 1 and 2 when asked."""
+    """Two SavedModels, whose `describe` returns 1 and 2."""
     folder = tmp_path_factory.mktemp("saved-models")
     for version in (1, 2):
         export_tiny_model(folder / str(version), version)
@@ -81,7 +81,7 @@ def run_server(base_path: Path, **flags: Any) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def running(saved_models: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Versions 1 (`stable`) and 2 (`canary`) of one model; tests leave it as they found it."""
+    """Versions 1 (`stable`) and 2 (`canary`) of one model; tests restore its state."""
     base_path = tmp_path_factory.mktemp("base") / MODEL
     for version, folder in saved_models.items():
         shutil.copytree(folder, base_path / str(version))

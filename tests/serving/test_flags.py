@@ -1,4 +1,4 @@
-"""The command line of tensorflow_model_server: what is taken, what is refused by name, what `--help` lists."""
+"""The command line of tensorflow_model_server: supported flags, rejected flags, `--help`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ AT_ONCE = 4
 MOST_MEMORY_MB = 2048
 
 
-def test_every_kind_is_answered_by_its_code_and_good_requests_go_on(
+def test_every_kind_gets_its_code_and_valid_requests_succeed(
     saved_models: dict[int, Path], published: Path, tmp_path: Path
 ) -> None:
     tiny = tmp_path / "tiny"
@@ -32,7 +32,7 @@ def test_every_kind_is_answered_by_its_code_and_good_requests_go_on(
     assert not [line for line in said if "unexpected error" in line]
 
 
-def test_a_wrong_code_and_a_server_that_is_unwell_are_told() -> None:
+def test_a_wrong_code_and_a_failing_server_are_reported() -> None:
     requests = [Hostile(name, frozenset({400}), lambda code: code) for name in ("first", "second")]
     volley = fire(requests, 500, os.getpid(), 1, lambda: "it is ill")
     assert volley.wrong == ["first got 500, expected 400", "second got 500, expected 400"]

@@ -1,4 +1,4 @@
-"""The server as a process: ports, signals, health, threads, what it refuses to be started with."""
+"""The server as a process: ports, signals, health, threads, invalid options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from metseg.tensorflow_protos import (
     prediction_service_pb2_grpc,
     regression_pb2,
 )
-from tests.serving.conformance.test_rest import ask
+from tests.serving.conformance.test_rest import http_request
 from tests.serving.conftest import MODEL, Running, predict_request, run_server
 from tests.serving.ports import free_port
 
@@ -60,15 +60,15 @@ def test_unreadable_config_file_is_named(tmp_path: Path) -> None:
         ModelServer(ServerOptions(model_config_file=str(config_file)))
 
 
-def test_health_is_answered_for_the_server_and_its_services(running: Running) -> None:
+def test_health_is_reported_for_the_server_and_its_services(running: Running) -> None:
     with grpc.insecure_channel(running.address, [("grpc.enable_http_proxy", 0)]) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", "ModelService", "PredictionService"):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            response = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+            assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_answer_may_exceed_the_four_megabytes_of_grpc(running: Running) -> None:
+def test_response_may_exceed_the_four_megabytes_of_grpc(running: Running) -> None:
     image = np.full((40, 240, 240, 1), 0.75, np.float32)
     prediction = running.client().predict(image)
     assert prediction.probability.nbytes > 4 * 2**20
@@ -109,7 +109,7 @@ def test_sigterm_lets_calls_in_flight_finish(tmp_path: Path, saved_models: dict[
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             slow = stub.Predict.future(predict_request("slow", rounds=np.int32(1500)), timeout=120)
             body = b'{"signature_name": "slow", "inputs": 1500}'
-            slow_rest = pool.submit(ask, f"127.0.0.1:{rest}", f"/v1/models/{MODEL}:predict", body)
+            slow_rest = pool.submit(http_request, f"127.0.0.1:{rest}", f"/v1/models/{MODEL}:predict", body)
             threading.Event().wait(0.5)
             assert not slow.done() and not slow_rest.done()
             process.send_signal(signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_sigterm_lets_calls_in_flight_finish(tmp_path: Path, saved_models: dict[
         assert "stopped serving" in process.stdout.read()
 
 
-def test_a_call_that_nobody_offers_says_so(running: Running) -> None:
+def test_unknown_calls_are_reported(running: Running) -> None:
     with grpc.insecure_channel(running.address, [("grpc.enable_http_proxy", 0)]) as channel:
         for call in ("/tensorflow.serving.SessionService/SessionRun", "/tensorflow.serving.PredictionService/Explain"):
             with pytest.raises(grpc.RpcError) as refused:
@@ -162,7 +162,7 @@ def test_nothing_is_computed_after_the_deadline(running: Running) -> None:
     assert time.process_time() - before < 0.5
 
 
-def test_larger_messages_than_told_are_refused(tmp_path: Path, saved_models: dict[int, Path]) -> None:
+def test_messages_above_the_limit_are_rejected(tmp_path: Path, saved_models: dict[int, Path]) -> None:
     publish(saved_models[1], tmp_path, 1)
     for running in run_server(tmp_path, grpc_channel_arguments="grpc.max_receive_message_length=10000"):
         with pytest.raises(grpc.RpcError) as refused:

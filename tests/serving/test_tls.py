@@ -1,4 +1,4 @@
-"""gRPC over TLS, as `--ssl_config_file` says."""
+"""gRPC over TLS, by `--ssl_config_file`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server that is asked: the one that the environment names, else an embedded one of our own.
+"""The server under test: the one in the environment, else an embedded one.
 
 `METSEG_CONFORMANCE_ADDRESS` is HOST:PORT of a gRPC API, `METSEG_CONFORMANCE_REST` of its REST API, and
 `METSEG_CONFORMANCE_BASE` the folder of the models as that server sees it. docs/serving.md says how to start TF Serving
@@ -25,7 +25,7 @@ from tests.serving.ports import free_port
 
 @dataclass(frozen=True)
 class Target:
-    """Where the server answers; an empty address: not there."""
+    """Addresses of the server; empty: this API is not tested."""
 
     grpc: str
     rest: str
@@ -62,7 +62,7 @@ class Stubs:
     channel: Any
 
     def call(self, name: str, request: Any, timeout: float = 30) -> Any:
-        """The answer to a call of either service."""
+        """Return the response to a call of either service."""
         stub = self.models if hasattr(self.models, name) else self.predictions
         return getattr(stub, name)(request, timeout=timeout)
 

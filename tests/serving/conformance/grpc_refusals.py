@@ -1,4 +1,4 @@
-"""Requests that TF Serving refuses over gRPC, with its status code and text as its C++ sources have them.
+"""Requests that TF Serving rejects over gRPC, with status code and text from its C++ sources.
 
 The messages are built with the official packages; the sources are model_servers/server_core.cc, model_service_impl.cc,
 get_model_status_impl.cc, servables/tensorflow/predict_impl.cc, predict_util.cc, get_model_metadata_impl.cc, and in
@@ -33,7 +33,7 @@ _PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 @dataclass(frozen=True)
 class Row:
-    """A request and the refusal that it meets; `text` may be the beginning of it where `whole` is not set."""
+    """A request and its error; `text` is the beginning of the details if `whole` is not set."""
 
     name: str
     call: str

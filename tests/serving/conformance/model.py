@@ -23,7 +23,7 @@ MONITORING_TEXT = "prometheus_config { enable: true path: '/monitoring/prometheu
 
 
 def export_tiny_model(folder: Path, version: int) -> None:
-    """A model that answers the mean of the channels as probability, and its version by `describe`."""
+    """Export a model that returns the mean of the channels as probability, and its version by `describe`."""
     import tensorflow as tf
 
     module = tf.Module()

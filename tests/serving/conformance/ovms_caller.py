@@ -16,10 +16,10 @@ import ovmsclient
 IMAGE = np.arange(24, dtype=np.float32).reshape(1, 1, 3, 4, 2) / 24
 
 
-def heard(ask: Callable[[], Any]) -> Any:
-    """The answer as JSON values, or the error's type and text."""
+def response_of(call: Callable[[], Any]) -> Any:
+    """Return the response as JSON values, or the error's type and text."""
     try:
-        return plain(ask())
+        return plain(call())
     except Exception as error:
         return [type(error).__name__, str(error)]
 
@@ -36,12 +36,12 @@ def main(kind: str, address: str, model: str) -> None:
     print(
         json.dumps(
             {
-                "predict": heard(lambda: client.predict({"image": IMAGE}, model, 2)),
-                "status": heard(lambda: client.get_model_status(model, 1)),
-                "metadata": heard(lambda: client.get_model_metadata(model, 1)),
-                "unknown model": heard(lambda: client.predict({"image": IMAGE}, "m", 1)),
-                "unknown version": heard(lambda: client.get_model_status(model, 9)),
-                "wrong name": heard(lambda: client.predict({"picture": IMAGE}, model, 1)),
+                "predict": response_of(lambda: client.predict({"image": IMAGE}, model, 2)),
+                "status": response_of(lambda: client.get_model_status(model, 1)),
+                "metadata": response_of(lambda: client.get_model_metadata(model, 1)),
+                "unknown model": response_of(lambda: client.predict({"image": IMAGE}, "m", 1)),
+                "unknown version": response_of(lambda: client.get_model_status(model, 9)),
+                "wrong name": response_of(lambda: client.predict({"picture": IMAGE}, model, 1)),
             }
         )
     )

@@ -16,17 +16,17 @@ PREDICT = f"{PATH}:predict"
 
 @dataclass(frozen=True)
 class Answered:
-    """A request and the JSON that it is answered with.
+    """A request and the JSON of its response.
 
     Attributes:
         body: JSON text of the request, or None for a GET.
-        answer: the whole document.
+        response: the whole document.
     """
 
     name: str
     path: str
     body: str | None
-    answer: Any
+    response: Any
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ ANSWERED = [
         {"outputs": {"mask": [[[[0, 1, 0]]]], "probability": [[[["NaN", "Infinity", "-Infinity"]]]]}},
     ),
 ]
-"""NaN and its like stand as text in the answers here, for they do not equal themselves."""
+"""NaN and infinities are text in the responses here, because NaN does not equal itself."""
 ANSWERED = [
     row
-    if row.answer is not None
+    if row.response is not None
     else Answered(row.name, row.path, row.body, {"outputs": {"mask": [[[[1]]]], "probability": [[[[1.0]]]]}})
     for row in ANSWERED
 ]

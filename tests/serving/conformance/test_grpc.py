@@ -1,4 +1,4 @@
-"""TF Serving's gRPC API, asked with the official stubs."""
+"""TF Serving's gRPC API, called with the official stubs."""
 
 from __future__ import annotations
 
@@ -40,16 +40,14 @@ def test_refusal_has_the_code_and_text_of_tf_serving(stubs: Stubs, row: Row) -> 
 @pytest.mark.parametrize(
     ("changes", "version"), [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1), ({"label": "canary"}, 2)]
 )
-def test_predict_names_the_version_and_signature_that_answered(
-    stubs: Stubs, changes: dict[str, Any], version: int
-) -> None:
+def test_predict_names_its_version_and_signature(stubs: Stubs, changes: dict[str, Any], version: int) -> None:
     spec = stubs.call("Predict", predict(**changes)).model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == (MODEL, version, "serving_default")
     described = stubs.call("Predict", predict("describe", inputs={"request": np.zeros(1, np.int32)}, **changes))
     assert f'"exported": {version},'.encode() in tf.make_ndarray(described.outputs["specification"]).item()
 
 
-def test_predict_answers_all_outputs_in_typed_fields(stubs: Stubs) -> None:
+def test_predict_returns_all_outputs_in_typed_fields(stubs: Stubs) -> None:
     image = np.arange(24, dtype=np.float32).reshape(1, 1, 3, 4, 2) / 24
     outputs = stubs.call("Predict", predict(inputs={"image": image})).outputs
     assert set(outputs) == {"probability", "mask"}
@@ -123,22 +121,22 @@ def test_reload_with_the_same_models_is_accepted(stubs: Stubs, served_path: Path
     assert stubs.call("Predict", predict(label="canary")).model_spec.version.value == 2
 
 
-def test_health_is_answered_for_both_services(stubs: Stubs) -> None:
+def test_health_is_reported_for_both_services(stubs: Stubs) -> None:
     health = health_pb2_grpc.HealthStub(stubs.channel)
     for service in ("ModelService", "PredictionService"):
-        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        response = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_concurrent_requests_of_different_sizes_are_all_answered(stubs: Stubs) -> None:
-    def ask(size: int) -> bool:
+def test_concurrent_requests_of_different_sizes_all_succeed(stubs: Stubs) -> None:
+    def predict_size(size: int) -> bool:
         image = np.full((1, 2, size, size + 3, 2), size / 64, np.float32)
         outputs = stubs.call("Predict", predict(inputs={"image": image}), timeout=60).outputs
         probability = tf.make_ndarray(outputs["probability"])
         return probability.shape == image.shape[:4] and np.allclose(probability, size / 64)
 
     with ThreadPoolExecutor(16) as pool:
-        assert all(pool.map(ask, [5, 64, 17, 33, 48, 9, 21, 60] * 4))
+        assert all(pool.map(predict_size, [5, 64, 17, 33, 48, 9, 21, 60] * 4))
 
 
 def test_an_expired_deadline_ends_the_call(stubs: Stubs) -> None:

@@ -17,8 +17,10 @@ from tests.serving.conformance.rest_rows import ANSWERED, PATH, PREDICT, REFUSED
 METRICS = "/monitoring/prometheus/metrics"
 
 
-def ask(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the response; GET without a body, else POST."""
+def http_request(
+    address: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """Send a request: GET without a body, else POST."""
     connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request("GET" if body is None else "POST", path, body, headers)
@@ -49,20 +51,20 @@ def comparable(value: Any) -> Any:
 
 @pytest.mark.parametrize("row", ANSWERED, ids=[row.name for row in ANSWERED])
 def test_response_is_that_of_tf_serving(rest: str, row: Answered) -> None:
-    status, headers, body = ask(rest, row.path, encoded(row.body))
+    status, headers, body = http_request(rest, row.path, encoded(row.body))
     assert (status, headers["content-type"]) == (200, "application/json")
-    assert comparable(json.loads(body)) == comparable(row.answer)
+    assert comparable(json.loads(body)) == comparable(row.response)
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=[row.name for row in REFUSED])
 def test_error_has_the_status_of_tf_serving_and_names_the_cause(rest: str, row: Refused) -> None:
-    status, headers, body = ask(rest, row.path, encoded(row.body))
+    status, headers, body = http_request(rest, row.path, encoded(row.body))
     assert (status, headers["content-type"]) == (row.status, "application/json")
     assert row.error in json.loads(body)["error"]
 
 
 def test_metadata_is_that_of_the_signatures(rest: str) -> None:
-    status, _, body = ask(rest, f"{PATH}/versions/1/metadata")
+    status, _, body = http_request(rest, f"{PATH}/versions/1/metadata")
     assert status == 200
     document = json.loads(body)
     assert document["model_spec"] == {"name": MODEL, "signature_name": "", "version": "1"}
@@ -75,17 +77,17 @@ def test_metadata_is_that_of_the_signatures(rest: str) -> None:
 
 def test_a_compressed_request_is_read(rest: str) -> None:
     body = gzip.compress(json.dumps({"inputs": np.ones((1, 2, 3, 4, 1)).tolist()}).encode())
-    status, _, answer = ask(rest, PREDICT, body, **{"Content-Encoding": "gzip"})
+    status, _, response = http_request(rest, PREDICT, body, **{"Content-Encoding": "gzip"})
     assert status == 200
-    assert np.array(json.loads(answer)["outputs"]["mask"]).shape == (1, 2, 3, 4)
+    assert np.array(json.loads(response)["outputs"]["mask"]).shape == (1, 2, 3, 4)
 
 
-def test_a_slice_of_random_intensities_is_answered_in_order(rest: str) -> None:
+def test_outputs_of_a_random_slice_are_in_order(rest: str) -> None:
     image = np.random.default_rng(3).random((1, 1, 64, 48, 2)).astype(np.float32)
     body = json.dumps({"inputs": image.tolist()}).encode()
-    status, _, answer = ask(rest, PREDICT, body)
+    status, _, response = http_request(rest, PREDICT, body)
     assert status == 200
-    probability = np.array(json.loads(answer)["outputs"]["probability"], np.float32)
+    probability = np.array(json.loads(response)["outputs"]["probability"], np.float32)
     np.testing.assert_allclose(probability, image.mean(axis=-1), rtol=1e-6)
 
 
@@ -98,7 +100,7 @@ def test_other_methods_are_malformed_requests(rest: str) -> None:
 
 
 def test_a_path_outside_the_api_is_not_found(rest: str) -> None:
-    assert ask(rest, "/")[0] == 404
+    assert http_request(rest, "/")[0] == 404
 
 
 def test_requests_are_counted_for_prometheus(rest: str) -> None:
@@ -106,9 +108,9 @@ def test_requests_are_counted_for_prometheus(rest: str) -> None:
         line = f':tensorflow:serving:request_count{{model_name="{MODEL}",status="OK"}} '
         return sum(int(found.removeprefix(line)) for found in page.splitlines() if found.startswith(line))
 
-    before = count(ask(rest, METRICS)[2].decode())
-    assert ask(rest, PREDICT, b'{"inputs": [[[[[1]]]]]}')[0] == 200
-    status, headers, page = ask(rest, METRICS)
+    before = count(http_request(rest, METRICS)[2].decode())
+    assert http_request(rest, PREDICT, b'{"inputs": [[[[[1]]]]]}')[0] == 200
+    status, headers, page = http_request(rest, METRICS)
     assert (status, headers["content-type"]) == (200, "text/plain")
     assert count(page.decode()) == before + 1
     names = {line.split("{")[0] for line in page.decode().splitlines() if not line.startswith("#")}

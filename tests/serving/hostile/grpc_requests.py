@@ -1,6 +1,6 @@
 """Hostile messages to the gRPC API, each with the statuses that answer it rightly; the messages are protobuf's own.
 
-Where TF Serving's sources say which status answers, it is that one; they are named in tests/serving/conformance.
+The status is that of TF Serving's sources, if they name one; see tests/serving/conformance.
 """
 
 from __future__ import annotations
@@ -345,7 +345,7 @@ def packed(rng: random.Random) -> Shot:
 
 
 def hang_up(rng: random.Random) -> Shot:
-    """A caller who is gone before the answer comes."""
+    """A caller that disconnects before the response."""
     message = predict_message({"image": to_tensor_proto(random_image(rng, (1, 8, 64, 64, 3)))}).SerializeToString()
 
     def send(target: HostileTarget) -> Code:

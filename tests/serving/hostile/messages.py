@@ -13,7 +13,7 @@ from tests.serving.hostile.target import EXPORTED, PREDICT, HostileTarget
 from tests.serving.hostile.volley import Code
 
 Shot = tuple[set[Code], Callable[[HostileTarget], Code]]
-"""What may answer a request, and how it is sent."""
+"""The right codes of a request, and the function that sends it."""
 INVALID: set[Code] = {"INVALID_ARGUMENT"}
 OK: set[Code] = {"OK"}
 SOUND_SHAPE = (1, 2, 5, 4, 3)
@@ -47,7 +47,7 @@ def predict_message(inputs: dict[str, Any], signature: str = "", model: str = EX
 
 
 def sent(right: set[Code], message: Any, method: str = PREDICT, **more: Any) -> Shot:
-    """A message to a method, and what may answer it."""
+    """Return a message to a method, with its right codes."""
     content = message if isinstance(message, bytes) else message.SerializeToString()
     return right, lambda target: target.call(method, content, **more)
 

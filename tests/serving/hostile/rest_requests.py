@@ -1,4 +1,4 @@
-"""Hostile requests to the REST API, each with the statuses that answer it rightly."""
+"""Hostile requests to the REST API, each with its right statuses."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def _asked(right: set[Code], body: bytes, path: str = _PREDICT, method: str = "P
         connection = http.client.HTTPConnection("127.0.0.1", target.rest_port, timeout=60)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            content = answer.read()
+            response = connection.getresponse()
+            content = response.read()
         except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
             return 0
         finally:
             connection.close()
-        # An error says why, in JSON, without a trace.
-        sound = answer.status == 200 or (set(json.loads(content or b'{"error": 0}')) == {"error"})
-        return answer.status if sound and b"Traceback" not in content else f"{answer.status} {content[:80]!r}"
+        # An error has its reason in JSON, without a trace.
+        sound = response.status == 200 or (set(json.loads(content or b'{"error": 0}')) == {"error"})
+        return response.status if sound and b"Traceback" not in content else f"{response.status} {content[:80]!r}"
 
     return right, send
 
@@ -235,7 +235,7 @@ def heads(rng: random.Random) -> Shot:
 
 
 def hang_up(rng: random.Random) -> Shot:
-    """A caller who goes away in the middle of a body."""
+    """A caller that disconnects in the middle of a body."""
     body = _sound(rng)
     return {0}, lambda target: raw(
         "127.0.0.1", target.rest_port, _head(f"Content-Length: {len(body)}") + body[:9], patience=0.2
@@ -243,7 +243,7 @@ def hang_up(rng: random.Random) -> Shot:
 
 
 def smuggled(rng: random.Random) -> Shot:
-    """Two lengths, one of which hides a second request: the first one is answered, or both are refused."""
+    """Two lengths, one of which hides a second request: the first one gets a response, or both are rejected."""
     inside = b"0\r\n\r\nGET /v1/models/x HTTP/1.1\r\nHost: x\r\n\r\n"
     return _bytes(_BAD, _head(f"Content-Length: {len(inside)}", "Transfer-Encoding: chunked") + inside)
 
@@ -255,7 +255,7 @@ KINDS: tuple[Callable[[random.Random], Shot], ...] = (
 
 
 def slow_requests() -> list[Hostile[HostileTarget]]:
-    """Callers who take their time: a head or a body that comes byte by byte, and one that does not come at all."""
+    """Slow callers: headers or a body byte by byte, or not at all."""
     head = _head("X-Slow: yes", "Content-Length: 5000")
     long_head = b"GET /v1/models/x HTTP/1.1\r\nX-Slow: " + b"a" * 10_000
 

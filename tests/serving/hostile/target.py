@@ -1,4 +1,4 @@
-"""The server that hostile requests are sent to, as a process, and the good requests that it must go on answering."""
+"""The server for hostile requests, as a process, and the valid requests that must succeed meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
 from metseg.tensorflow_protos import predict_pb2
 from tests.serving.callers import models
 from tests.serving.conformance import model as conformance
-from tests.serving.conformance.test_rest import ask
+from tests.serving.conformance.test_rest import http_request
 from tests.serving.hostile.volley import SECONDS
 from tests.serving.model_config_files import write_model_config
 from tests.serving.ports import free_port
@@ -55,8 +55,8 @@ class HostileTarget:
         port: of its gRPC API.
         rest_port: of its REST API.
         channel: an open channel to it.
-        said: what it says, and its process.
-        expected: what version 2 of the exported model answered in peace.
+        said: its log, and its process.
+        expected: the output of version 2 of the exported model before the hostile requests.
     """
 
     port: int
@@ -70,7 +70,7 @@ class HostileTarget:
         return self.said.process
 
     def call(self, method: str, message: bytes, **more: Any) -> str:
-        """The name of the status that answers a message."""
+        """Return the name of the status of a message."""
         try:
             self.channel.unary_unary(method)(message, **{"timeout": SECONDS, **more})
         except grpc.RpcError as error:
@@ -78,29 +78,29 @@ class HostileTarget:
         return "OK"
 
     def complaint(self) -> str:
-        """What is wrong with the answers to good requests; nothing where all is well."""
+        """Return the failure of a valid request; empty if all succeed."""
         try:
             found = probability_of(self.channel, TINY, 1, _GOOD)
             if not np.allclose(found, _GOOD.mean(axis=-1), rtol=0, atol=1e-6):
-                return f"{TINY} answers something else"
+                return f"{TINY} returns other values"
             found = probability_of(self.channel, EXPORTED, 2, _HEAD)
             if not np.allclose(found, self.expected, rtol=0, atol=1e-5):
-                return f"{EXPORTED} answers something else"
+                return f"{EXPORTED} returns other values"
         except grpc.RpcError as error:
-            return f"a good request got {error.code().name}: {error.details()}"
+            return f"a valid request got {error.code().name}: {error.details()}"
         body = json.dumps({"inputs": _GOOD.tolist()}).encode()
         try:
-            status, _, answer = ask(f"127.0.0.1:{self.rest_port}", f"/v1/models/{TINY}:predict", body)
+            status, _, response = http_request(f"127.0.0.1:{self.rest_port}", f"/v1/models/{TINY}:predict", body)
         except (OSError, http.client.HTTPException) as error:
-            return f"a good REST request met {type(error).__name__}: {error}"
+            return f"a valid REST request met {type(error).__name__}: {error}"
         if status != 200:
-            return f"a good REST request got {status}"
-        found = np.array(json.loads(answer)["outputs"]["probability"])
-        return "" if np.allclose(found, _GOOD.mean(axis=-1), rtol=0, atol=1e-6) else "REST answers something else"
+            return f"a valid REST request got {status}"
+        found = np.array(json.loads(response)["outputs"]["probability"])
+        return "" if np.allclose(found, _GOOD.mean(axis=-1), rtol=0, atol=1e-6) else "REST returns other values"
 
 
 def probability_of(channel: grpc.Channel, model: str, version: int, image: NDArray[np.float32]) -> NDArray[Any]:
-    """What a version answers to an image; raises RpcError."""
+    """Return the probability of an image by a version; raises RpcError."""
     request = predict_pb2.PredictRequest(output_filter=["probability"])
     request.model_spec.name, request.model_spec.version.value = model, version
     request.inputs["image"].CopyFrom(to_tensor_proto(image))

@@ -1,4 +1,4 @@
-"""Hostile requests, each with the codes that answer it rightly, and what a server makes of many of them at once."""
+"""Hostile requests with their right codes, and the behaviour of a server under many of them at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Hostile(Generic[Target]):
-    """One request: `send` gives the code that answered it.
+    """One request: `send` returns the code of its response.
 
     Attributes:
         slow: it takes its time on purpose.
@@ -38,9 +38,9 @@ class Volley:
 
     Attributes:
         sent: how many.
-        wrong: each that was answered by a wrong code.
-        unwell: what was wrong with the good request that followed, each time it was.
-        slowest: seconds of the slowest answer to a request that was not slow on purpose, and its name.
+        wrong: the requests with a wrong code.
+        unwell: failures of the valid requests that followed.
+        slowest: seconds of the slowest response, requests slow on purpose aside, and its name.
         rest_mb: resident memory of the server beforehand.
         peak_mb: the most of it.
     """
@@ -56,14 +56,14 @@ class Volley:
 def fire(
     requests: Sequence[Hostile[Target]], target: Target, process: int, at_once: int, well: Callable[[], str]
 ) -> Volley:
-    """Send them all, so many at once; those that are slow on purpose go beside the others.
+    """Send all requests, several at once; those that are slow on purpose run in parallel.
 
     Args:
         requests: what to send.
         target: the server, as `send` takes it.
         process: whose memory counts.
         at_once: senders.
-        well: asks a good request; gives what is wrong with the answer, or nothing.
+        well: asks a valid request; gives what is wrong with the response, or nothing.
     """
     memory = Memory(process)
     memory.forget_peak()
@@ -94,7 +94,7 @@ def fire(
 def raw(
     host: str, port: int, sent: bytes, then: Callable[[socket.socket], None] | None = None, patience: float = SECONDS
 ) -> int:
-    """Status that answers bytes on a bare connection; 0 where there is none in so many seconds."""
+    """Return the status of bytes on a bare connection; 0 if there is none in time."""
     with socket.create_connection((host, port), timeout=patience) as line:
         try:
             line.sendall(sent)
@@ -103,14 +103,14 @@ def raw(
         except (BrokenPipeError, ConnectionResetError):
             pass
         try:
-            answer = line.recv(4096)
+            response = line.recv(4096)
         except (ConnectionResetError, TimeoutError):
             return 0
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+    return int(response.split(b" ", 2)[1]) if response.startswith(b"HTTP/1.1 ") else 0
 
 
 def dribble(line: socket.socket, content: bytes, pause: float) -> None:
-    """Send a byte now and then, until all is sent or an answer comes."""
+    """Send a byte now and then, until all is sent or a response arrives."""
     patience = line.gettimeout()
     line.settimeout(pause)
     for place in range(len(content)):

@@ -80,17 +80,17 @@ def test_new_version_takes_over_without_a_gap(
     with server_on(tmp_path) as running:
         done = threading.Event()
 
-        def ask() -> None:
+        def predict() -> None:
             client = running.client()
             while not done.is_set():
                 answered.append(client.predict(np.zeros((1, 2, 2, 2))).version)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
+        caller = threading.Thread(target=predict)
+        caller.start()
         publish(saved_models[2], tmp_path, 2)
         wait_for(lambda: states(running) == {2: "AVAILABLE", 1: "END"})
         done.set()
-        asking.join()
+        caller.join()
     assert set(answered) == {1, 2}
     assert answered == sorted(answered)
     messages = [record.getMessage() for record in caplog.records]
@@ -193,7 +193,7 @@ def test_reload_serves_exactly_the_models_it_names(tmp_path: Path, saved_models:
         wait_for(lambda: states(running) == {1: "END"})
         assert running.client(model_name="other").describe()["exported"] == 2
         running.client().reload_config(both)
-        assert running.client().describe()["exported"] == 1, "a reload returns when new models answer"
+        assert running.client().describe()["exported"] == 1, "a reload returns when new models are available"
         write_model_config(both, "third", tmp_path / "missing", [1], {})
         with pytest.raises(ServingError, match=r"1 model\(s\) did not become available: .*third.*base path"):
             running.client().reload_config(both)

@@ -157,7 +157,7 @@ def test_damaged_messages_are_read_as_protobuf_reads_them_or_refused(data: st.Da
 
 
 def refusing(read: Any) -> Any:
-    """The array, or None where it is refused."""
+    """Return the array, or None if it is rejected."""
     try:
         return read()
     except (ServingError, ValueError):

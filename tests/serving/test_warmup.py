@@ -1,4 +1,4 @@
-"""The warm-up file: run before a version answers, and a version whose requests fail does not."""
+"""The warm-up file: run before a version is available; if a request fails, it does not become available."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.serving.conftest import Running, predict_request, run_server
-from tests.serving.test_versions import states, wait_for
+from tests.serving.test_version_source import states, wait_for
 
 IMAGE = np.zeros((1, 2, 3, 4, 2), np.float32)
 
@@ -37,7 +37,7 @@ def version_with(base_path: Path, saved_model: Path, write: Callable[[Path], Non
     write(base_path / "1" / "assets.extra" / "tf_serving_warmup_requests")
 
 
-def test_requests_are_run_before_the_version_answers(
+def test_requests_are_run_before_the_version_is_available(
     tmp_path: Path, saved_models: dict[int, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "metseg.serving")
@@ -74,7 +74,7 @@ FAILING: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("write", "complaint"), FAILING.values(), ids=FAILING)
-def test_a_version_whose_warm_up_fails_does_not_answer(
+def test_a_version_whose_warm_up_fails_is_not_available(
     tmp_path: Path, saved_models: dict[int, Path], write: Callable[[Path], None], complaint: str
 ) -> None:
     version_with(tmp_path, saved_models[1], write)
@@ -105,8 +105,8 @@ def test_a_failing_version_leaves_the_one_before_it_in_place(tmp_path: Path, sav
         version_with(tmp_path, saved_models[1], lambda file: write_records(file, [predict_log(picture=IMAGE)]))
         wait_for(lambda running=running: states(running).get(1) == "END")
         assert states(running) == {1: "END", 0: "AVAILABLE"}
-        assert answered_by(running) == 0
+        assert version_of_response(running) == 0
 
 
-def answered_by(running: Running) -> int:
+def version_of_response(running: Running) -> int:
     return int(running.predictions.Predict(predict_request("", image=IMAGE), timeout=30).model_spec.version.value)
