@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import Message
 
 from metseg.errors import ServingError
 
@@ -96,7 +97,7 @@ _MESSAGES: dict[str, list[tuple[str, Any]]] = {
 """Messages that tensorflow-serving-api lacks: fields of TF Serving's config/{ssl,monitoring}_config.proto, in order."""
 
 
-def _message_classes() -> dict[str, Any]:
+def _message_classes() -> dict[str, type[Message]]:
     file = descriptor_pb2.FileDescriptorProto(name="metseg/serving.proto", package=_PACKAGE, syntax="proto3")
     for name, members in _MESSAGES.items():
         message = file.message_type.add(name=name)

@@ -9,7 +9,7 @@ shapes, merged fields, and everything malformed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from metseg.serving.codec.tensor_proto import BULK_FIELDS, ReceivedTensor, bulk_of
 from metseg.serving.codec.wire_format import DELIMITED, LeaveToProtobuf, fields, varint
 from metseg.tensorflow_protos import predict_pb2, tensor_pb2
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 Chunk = bytes | memoryview
 Bulk = tuple[str, memoryview]
@@ -78,7 +81,7 @@ def _delimited(field: int, length: int) -> bytes:
     return varint(field << 3 | DELIMITED) + varint(length)
 
 
-def _received(protos: Mapping[str, Any], bulks: Mapping[str, Bulk]) -> dict[str, ReceivedTensor]:
+def _received(protos: Mapping[str, TensorProto], bulks: Mapping[str, Bulk]) -> dict[str, ReceivedTensor]:
     return {name: ReceivedTensor(proto, *bulks.get(name, ("", None))) for name, proto in protos.items()}
 
 

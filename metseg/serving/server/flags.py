@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from metseg.errors import UsageError
 from metseg.serving import DEFAULT_PORT
 from metseg.settings import MODEL_NAME
 
 LARGEST_PORT = 65535
+
+FlagValue = bool | int | float | str
 
 _Value = TypeVar("_Value")
 
@@ -173,6 +175,13 @@ _SWITCHES = {name for name, kind in _KINDS.items() if kind == "bool"} | {
     name for name, (default, _) in UNSUPPORTED.items() if default in BOOLEANS and not default.isdigit()
 }
 
+_CONVERTERS: dict[str, Callable[[str], FlagValue]] = {
+    "bool": lambda text: BOOLEANS[text.lower()],
+    "int": int,
+    "float": float,
+    "str": str,
+}
+
 
 def parse_flags(arguments: Sequence[str]) -> ServerOptions:
     """Parse `--name=value`, `--name value`, and `--name` alone for a switch.
@@ -180,7 +189,7 @@ def parse_flags(arguments: Sequence[str]) -> ServerOptions:
     Raises:
         UsageError: for an unknown or unsupported flag, or a value of the wrong type; it names the flag.
     """
-    given: dict[str, Any] = {}
+    given: dict[str, FlagValue] = {}
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
@@ -193,7 +202,7 @@ def parse_flags(arguments: Sequence[str]) -> ServerOptions:
             _require_default(name, value)
         else:
             given[name] = _convert(name, value)
-    return ServerOptions(**given)
+    return ServerOptions(**given)  # type: ignore[arg-type]
 
 
 def flags_help(width: int = 100) -> str:
@@ -222,12 +231,10 @@ def _next_value(name: str, remaining: list[str]) -> str:
     return remaining.pop(0)
 
 
-def _convert(name: str, text: str) -> Any:
+def _convert(name: str, text: str) -> FlagValue:
     kind = _KINDS[name]
     try:
-        if kind == "bool":
-            return BOOLEANS[text.lower()]
-        return {"int": int, "float": float, "str": str}[kind](text)
+        return _CONVERTERS[kind](text)
     except (KeyError, ValueError):
         raise UsageError(f"--{name}={text}: expected a value of type {kind}") from None
 

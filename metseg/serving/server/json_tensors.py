@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Collection, Mapping
 from reprlib import repr as shortened
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import grpc
 import numpy as np
@@ -21,6 +21,9 @@ from metseg.serving.codec.tensor_proto import DTYPES, dtype_name
 from metseg.serving.server.status import StatusError, invalid_argument
 from metseg.tensorflow_protos import types_pb2
 
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
+
 LARGEST_DOCUMENT_BYTES = 2**30
 """Memory limit of one decoded document; the text of a list of empty lists takes a twentieth of that."""
 
@@ -30,7 +33,7 @@ _MOST_DIMENSIONS = 64
 """Of a NumPy array."""
 
 
-def parse_request(body: bytes) -> dict[str, Any]:
+def parse_request(body: bytes) -> dict[str, object]:
     """Return the document of a predict request, with either `instances` or `inputs`.
 
     Raises:
@@ -56,7 +59,7 @@ def parse_request(body: bytes) -> dict[str, Any]:
     return document
 
 
-def input_arrays(document: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def input_arrays(document: Mapping[str, object], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
     """Return the array of each input.
 
     Args:
@@ -66,8 +69,8 @@ def input_arrays(document: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict
     Raises:
         StatusError: INVALID_ARGUMENT if the values do not fit, UNIMPLEMENTED for a type that JSON cannot carry.
     """
-    by_rows = "instances" in document
-    named = _columns(document["instances"], inputs) if by_rows else _by_name(document["inputs"], inputs)
+    rows = document.get("instances")
+    named = _columns(rows, inputs) if isinstance(rows, list) else _by_name(document["inputs"], inputs)
     if missing := sorted(set(inputs) - set(named)):
         raise invalid_argument(f"Missing named input: {missing[0]}; expected {', '.join(sorted(inputs))}")
     return {name: _array(name, named[name], info.dtype) for name, info in sorted(inputs.items())}
@@ -91,9 +94,10 @@ def _parse(body: bytes) -> Any:
         raise invalid_argument(f"JSON Parse error: {error}") from error
 
 
-def _columns(rows: list[Any], inputs: Collection[str]) -> dict[str, Any]:
+def _columns(rows: list[object], inputs: Collection[str]) -> dict[str, object]:
     """Return the rows of each input, in a list."""
-    if not any(map(_is_object, rows)):
+    objects = [row for row in rows if _is_object(row)]
+    if not objects:
         return _by_name(rows, inputs)
     for place, row in enumerate(rows):
         if not _is_object(row) or set(row) != set(inputs):
@@ -101,13 +105,13 @@ def _columns(rows: list[Any], inputs: Collection[str]) -> dict[str, Any]:
                 f"element {place} of 'instances' is {shortened(row)}; expected every element to be an object with the "
                 f"keys {', '.join(sorted(inputs))}"
             )
-    return {name: [row[name] for row in rows] for name in inputs}
+    return {name: [row[name] for row in objects] for name in inputs}
 
 
-def _by_name(value: Any, inputs: Collection[str]) -> dict[str, Any]:
+def _by_name(value: object, inputs: Collection[str]) -> dict[str, object]:
     """Return values by name; a plain value is that of the only input."""
     if _is_object(value):
-        return dict(value)
+        return value
     if len(inputs) != 1:
         raise invalid_argument(
             f"a plain value or list fits one input, but the signature has {len(inputs)}; expected an object with the "
@@ -116,12 +120,12 @@ def _by_name(value: Any, inputs: Collection[str]) -> dict[str, Any]:
     return {next(iter(inputs)): value}
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
     """Distinguish an object with named values from bytes in base64."""
     return isinstance(value, dict) and not (len(value) == 1 and isinstance(value.get("b64"), str))
 
 
-def _array(name: str, value: Any, data_type: int) -> NDArray[Any]:
+def _array(name: str, value: object, data_type: int) -> NDArray[Any]:
     dtype = np.dtype(object) if data_type == types_pb2.DT_STRING else DTYPES.get(data_type)
     if dtype is None:
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"input {name}: JSON cannot carry {dtype_name(data_type)}")
@@ -167,7 +171,7 @@ def _whole_range(dtype: np.dtype[Any]) -> tuple[int, int]:
     return int(limits.min), int(limits.max)
 
 
-def _bytes(name: str, value: str | dict[str, Any]) -> bytes:
+def _bytes(name: str, value: str | dict[str, str]) -> bytes:
     if isinstance(value, str):
         return value.encode(errors="surrogatepass")
     if _is_object(value):

@@ -152,7 +152,7 @@ class RestServer:
             # One document at a time: it takes up to twenty times the memory of the body.
             with self._decoding:
                 document = parse_request(body)
-                by_rows, name = "instances" in document, document.get("signature_name") or DEFAULT_SIGNATURE
+                by_rows, name = "instances" in document, str(document.get("signature_name") or DEFAULT_SIGNATURE)
                 with self._core.use(spec) as servable:
                     definition = servable.model.signatures.get(name)
                 if definition is None:

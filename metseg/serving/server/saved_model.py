@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -22,6 +22,10 @@ from metseg.serving.model_config import read_message
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.status import StatusError, invalid_argument, not_found
 from metseg.tensorflow_protos import saved_model_pb2
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 SAVED_MODEL_FILE = "saved_model.pb"
 
@@ -42,7 +46,7 @@ class LoadedModel:
     def __init__(self, path: Path, options: ServerOptions) -> None:
         """Load a version's folder; raises StatusError with the code and text of the failure."""
         tags = options.saved_model_tags.split(",")
-        self.signatures: Mapping[str, Any] = _read_signatures(path, tags)
+        self.signatures: Mapping[str, SignatureDef] = _read_signatures(path, tags)
         import tensorflow as tf
 
         graph = tf.Graph()
@@ -59,7 +63,7 @@ class LoadedModel:
             self.close()
             raise StatusError(grpc.StatusCode.INTERNAL, f"{path}: the SavedModel cannot be loaded: {error}") from error
 
-    def _free_inputs(self) -> dict[str, Any]:
+    def _free_inputs(self) -> dict[str, tf.Tensor]:
         """Return a placeholder of any shape for each input, by the name of the tensor that it replaces.
 
         TF Serving feeds any shape, and an operation fails; Python's session would fail first, with another text.
@@ -140,7 +144,7 @@ def _without_deprecation_warnings() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _read_signatures(path: Path, tags: Sequence[str]) -> dict[str, Any]:
+def _read_signatures(path: Path, tags: Sequence[str]) -> dict[str, SignatureDef]:
     file = path / SAVED_MODEL_FILE
     try:
         saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
