@@ -23,7 +23,7 @@ MOST_SECONDS = 30.0
 
 
 def volley_figures(server: str, volley: Volley, requests: int, most_mb: float, most_seconds: float) -> list[Figure]:
-    """Return the counts of wrong codes and failed valid requests, the slowest response, and the peak memory."""
+    """Return wrong codes, failed valid requests, slowest response and peak memory."""
     seconds, slowest = volley.slowest
     return [
         Figure(f"hostile requests to the {server}", volley.sent, at_least=requests),

@@ -131,7 +131,7 @@ class Timing:
 
 
 class LoadGenerator:
-    """A process that calls a model, until the block ends; `kind` and `target` are its arguments."""
+    """A process that calls a model until the block ends."""
 
     def __init__(self, kind: str, target: str) -> None:
         self._process = subprocess.Popen(
@@ -159,7 +159,7 @@ class LoadGenerator:
         self._in.flush()
 
     def end(self) -> Timing:
-        """Wait for the calls and return their timing; raises RuntimeError if the process failed."""
+        """Return the timing of the calls; raises RuntimeError if the process failed."""
         line = self._out.readline()
         if not line:
             raise RuntimeError(f"{' '.join(map(str, self._process.args))} ended")  # type: ignore[arg-type]

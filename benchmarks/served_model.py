@@ -1,4 +1,4 @@
-"""An untrained network of the size that `make run` trains, and `metseg serve` with it as a process of its own."""
+"""An untrained network as a SavedModel, and `metseg serve` with it as a process."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Served:
 
 
 def export_network(folder: Path, seed: int, threshold: float) -> Path:
-    """Export an untrained UNet++ of the default size as a SavedModel, in another process; return its folder."""
+    """Export an untrained UNet++ of the default size; return its folder."""
     arguments = [str(folder), str(seed), str(threshold)]
     subprocess.run([sys.executable, "-c", _EXPORT, *arguments], check=True, stderr=subprocess.DEVNULL)
     return folder

@@ -48,7 +48,7 @@ def volume(slices: int) -> tuple[int, ...]:
 
 
 def in_turns(sides: Sides, rounds: int, call: Callable[[LoadGenerator], Timing]) -> dict[str, list[float]]:
-    """Return the median seconds of a call of each side, round by round; the first side changes."""
+    """Return the median seconds of a call of each side, per round."""
     medians: dict[str, list[float]] = {kind: [] for kind in sides}
     for turn in range(rounds):
         for kind in sides if turn % 2 else reversed(sides):
@@ -57,7 +57,7 @@ def in_turns(sides: Sides, rounds: int, call: Callable[[LoadGenerator], Timing])
 
 
 def compared(name: str, medians: dict[str, list[float]], bar: float, calls: int) -> list[Figure]:
-    """Return the median ratio over in process: our messages, the stub's, and in process with freed memory kept."""
+    """Return the median ratios of the server over in process."""
     figures = []
     for kind, baseline, label in (
         ("grpc", "in-process", name),
@@ -85,7 +85,7 @@ def volume_figures(sides: Sides, rounds: int) -> list[Figure]:
 
 
 def client_figures(served: Served, rounds: int) -> list[Figure]:
-    """Return the throughput of parallel clients over that of one, each a process of its own."""
+    """Return the throughput of parallel client processes over that of one."""
     ratios, single, together = [], [], []
     with ExitStack() as stack:
         clients = [stack.enter_context(LoadGenerator("grpc", served.address)) for _ in range(CLIENTS)]
@@ -110,7 +110,7 @@ def client_figures(served: Served, rounds: int) -> list[Figure]:
 
 
 def client_memory_figure(served: Served) -> Figure:
-    """Return the peak memory of the server for a volume twice as long as another, both sent in chunks."""
+    """Return the server's peak memory for a volume over one half as long, in chunks."""
     from metseg.serving.client.segmentation_client import SegmentationClient
 
     memory = Memory(served.process)
@@ -129,7 +129,7 @@ def client_memory_figure(served: Served) -> Figure:
 
 
 def request_memory(base_path: Path, slices: int) -> tuple[float, float, float]:
-    """Return the memory of a new server in MB: idle, the peak of one request of so many slices, and of more of them."""
+    """Return a new server's memory in MB: idle, after one request, after more."""
     with serving(base_path) as served, LoadGenerator("grpc", served.address) as bare:
         memory = Memory(served.process)
         bare.call(volume(FEW), calls=0)
@@ -142,7 +142,7 @@ def request_memory(base_path: Path, slices: int) -> tuple[float, float, float]:
 
 
 def request_memory_figures(base_path: Path, rounds: int) -> list[Figure]:
-    """Return the peak memory of a server per byte of a request, over one half as long; and after more of them.
+    """Return the server's memory for one request, and after more of them.
 
     Each in a new server, because a server reuses the memory of the volume before. The median of the rounds, because
     fragmentation sometimes costs the bytes of one more image.

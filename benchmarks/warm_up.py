@@ -24,7 +24,7 @@ MOST_WARM = 2.0
 
 
 def measure_first(base_path: Path, *, warm: bool) -> tuple[float, float, float]:
-    """Return the seconds until the version is available, of the first request, and the median of later ones."""
+    """Return seconds until available, of the first request, and of later ones."""
     from metseg.serving.client.segmentation_client import SegmentationClient
 
     image = np.random.default_rng(5).gamma(2.0, 100.0, SLICE).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Limits on HTTP callers: connections, time to send a request, and bytes of bodies in memory."""
+"""Limits on HTTP callers: connections, sending time, and bodies in memory."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ class HeaderTimeoutProtocol(H11Protocol):
 
 
 class BodyMemory:
-    """The memory of all request bodies of one server; for use in the event loop alone."""
+    """The memory of a server's request bodies; for the event loop alone."""
 
     def __init__(self) -> None:
         self._reserved = 0
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Receive the body of a request, decompressed; its bytes count until the block ends.
+        """Receive a decompressed body; its bytes count until the block ends.
 
         Raises:
             HTTPException: 400 for a broken gzip stream, 408 for a slow sender, 413 for a body that is too large, 429
@@ -159,7 +159,7 @@ async def _receive(request: Request, reserve: Callable[[int], None]) -> bytes:
 
 
 async def _drain(request: Request) -> None:
-    """Read on for a moment: a caller whose connection is closed while it sends does not see the response."""
+    """Read on for a moment, so that the sender sees the response."""
     if request.headers.get("expect", "").lower() == "100-continue":
         return
     try:

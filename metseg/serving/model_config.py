@@ -83,7 +83,7 @@ def empty_configuration() -> Any:
 
 
 def set_model(configuration: Any, model: ServedModel) -> None:
-    """Put a model into a ModelServerConfig in place of the one with its name; other models stay.
+    """Put a model into a ModelServerConfig, in place of its namesake.
 
     Raises:
         PublishError: for a model that no server accepts.

@@ -1,4 +1,4 @@
-"""Warm-up requests: a model server runs them before a version is available, so that no caller waits for TensorFlow.
+"""Warm-up requests of a model server, run before a version is available.
 
 TensorFlow prepares a graph for each set of requested outputs, and its kernels for each block size. So there is a
 request of one whole block for each signature and set of outputs that the client requests. The file is that of

@@ -1,4 +1,4 @@
-"""PredictRequest and PredictResponse as bytes, without a copy of the tensors for every layer of messages.
+"""PredictRequest and PredictResponse as bytes, without extra copies of the tensors.
 
 A volume is a hundred megabytes. Protobuf's Python classes copy it when a message is built, when it is put into another
 one, when it is serialised, and again in the other direction. Here the bulk of a tensor goes directly from the array

@@ -1,4 +1,6 @@
-"""NumPy arrays as TensorProto messages, and back, without TensorFlow and without a Python loop over the elements.
+"""NumPy arrays as TensorProto messages, and back, without TensorFlow.
+
+There is no Python loop over the elements.
 
 A TensorProto has its elements either in `tensor_content`, as raw little-endian bytes, or in a repeated field of its
 type (`float_val`, `int_val` …), as in TF Serving's responses. Protobuf's Python classes read such a field one element
@@ -117,7 +119,7 @@ def to_tensor_proto(array: NDArray[Any], *, typed_fields: bool = False) -> Any:
 
 
 def bulk_of(array: NDArray[Any], *, typed_fields: bool) -> tuple[Any, list[bytes | memoryview]]:
-    """Return the array as a TensorProto without elements, and the wire format of the field with the elements.
+    """Return a TensorProto without elements, and its elements in wire format.
 
     The bytes of both, joined, are the bytes of the whole TensorProto; arguments and errors are those of
     `to_tensor_proto`.
@@ -171,7 +173,7 @@ def _enum_name(proto_enum: int) -> str:
 
 
 def _fill(elements: NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return exactly `count` elements: surplus is ignored, missing ones repeat the last, no elements mean zeros."""
+    """Return exactly `count` elements; missing ones repeat the last, or are zeros."""
     if elements.size >= count:
         return elements[:count]
     if count * elements.itemsize > LARGEST_FILLED_BYTES:

@@ -15,7 +15,7 @@ DELIMITED = 2
 LONGEST_VARINT = 10
 """Bytes of a 64-bit number, of seven bits each."""
 _MOST_FIELDS = 64
-"""A message with more fields is parsed by protobuf as a whole: there is nothing to gain, and Python is slow."""
+"""A message with more fields is parsed by protobuf as a whole."""
 
 
 class LeaveToProtobuf(Exception):
@@ -23,7 +23,7 @@ class LeaveToProtobuf(Exception):
 
 
 class Field(NamedTuple):
-    """Positions of a field in a message: its start, the start of its content, and its end."""
+    """Positions of a field in a message: start, start of its content, end."""
 
     number: int
     delimited: bool

@@ -1,4 +1,4 @@
-"""Run the gateway in this process; it does not start open to other machines by mistake."""
+"""The gateway in this process, closed to other machines by default."""
 
 from __future__ import annotations
 

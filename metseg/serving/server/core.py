@@ -86,7 +86,7 @@ class ServerCore:
         self._table.unload_all()
 
     def use(self, model_spec: Any) -> AbstractContextManager[Servable]:
-        """Hold the version of a ModelSpec (by number, by label, or the latest) until the block ends."""
+        """Hold the version of a ModelSpec until the block ends; by default the latest."""
         if not model_spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         match model_spec.WhichOneof("version_choice"):
@@ -121,7 +121,11 @@ class ServerCore:
         outputs: list[str],
         seconds: float | None,
     ) -> dict[str, NDArray[Any]]:
-        """Compute outputs of a signature for arrays that fit it, and record the latency; raises StatusError."""
+        """Compute outputs of a signature for valid arrays and record the latency.
+
+        Raises:
+            StatusError: as `LoadedModel.run`.
+        """
         limit = seconds if seconds is not None and seconds < _LONGEST_SECONDS else None
         began = time.monotonic()
         computed = servable.model.run(signature or DEFAULT_SIGNATURE, inputs, outputs, limit)
@@ -192,7 +196,7 @@ class ServerCore:
         )
 
     def _follow_file(self) -> None:
-        """Apply the configuration file whenever it changes; a rejected file is tried again at the next poll."""
+        """Apply the configuration file whenever it changes; retry a rejected file."""
         applied = self._configuration
         last_error = ""
         while not self._stopped.wait(self._options.model_config_file_poll_wait_seconds):

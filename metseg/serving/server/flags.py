@@ -1,4 +1,4 @@
-"""The flags of `tensorflow_model_server`: those that the embedded server honours, and those that it rejects.
+"""The flags of `tensorflow_model_server`: supported and rejected ones.
 
 Names, meanings and defaults are those of `model_servers/main.cc` and `model_servers/server.h`, except if a help text
 states otherwise.
@@ -31,7 +31,10 @@ def _flag(default: _Value, explanation: str) -> _Value:
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Options of a model server. `host` and `shutdown_grace_seconds` are metseg's own; the rest is TF Serving's."""
+    """Options of a model server.
+
+    `host` and `shutdown_grace_seconds` are metseg's own; the rest is TF Serving's.
+    """
 
     port: int = _flag(DEFAULT_PORT, "TCP port of the gRPC API. Unlike TF Serving's, 0 picks a free one.")
     grpc_socket_path: str = _flag("", "Serve the gRPC API on this UNIX socket too.")

@@ -43,7 +43,7 @@ def parse_request(body: bytes) -> dict[str, object]:
     if (expected := document_bytes(body)) > LARGEST_DOCUMENT_BYTES:
         raise StatusError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"the JSON document would take up to {expected} bytes of memory, more than the limit of "
+            f"the JSON document would need {expected} bytes of memory, more than the limit of "
             f"{LARGEST_DOCUMENT_BYTES}: send volumes by gRPC",
         )
     document = _parse(body)
@@ -77,7 +77,10 @@ def input_arrays(document: Mapping[str, object], inputs: Mapping[str, TensorInfo
 
 
 def document_bytes(body: bytes) -> int:
-    """Return an upper bound of the memory for a JSON text: its objects in CPython and the parser's own table."""
+    """Return an upper bound of the memory for decoding a JSON text.
+
+    It counts the objects in CPython and the parser's own table.
+    """
     return len(body) + 96 * body.count(b"[") + 320 * body.count(b"{") + 40 * body.count(b'"') + 64 * body.count(b",")
 
 
@@ -183,10 +186,10 @@ def _bytes(name: str, value: str | dict[str, str]) -> bytes:
 
 
 def response_json(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> bytes:
-    """Return the response to a predict request in the form of the request; a single output has no name.
+    """Return the response to a predict request, in the form of the request.
 
-    Numbers have the fewest digits that restore the same value. NaN and infinities are written as `NaN`, `Infinity` and
-    `-Infinity`, as TF Serving writes them, although they are not JSON.
+    A single output has no name. Numbers have the fewest digits that restore the same value. NaN and infinities are
+    written as `NaN`, `Infinity` and `-Infinity`, as TF Serving writes them, although they are not JSON.
 
     Raises:
         StatusError: INVALID_ARGUMENT for rows of outputs that do not have the same first dimension.
@@ -207,7 +210,10 @@ def response_json(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> byte
 
 
 def _json_value(name: str, array: NDArray[Any]) -> Any:
-    """Return the array as the JSON writers take it; bytes are base64 if the name ends in `_bytes`, else text."""
+    """Return the array for the JSON writers.
+
+    Bytes are base64 if the name ends in `_bytes`, else text.
+    """
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.ndim else array.item()
     texts = np.empty(array.size, dtype=object)

@@ -1,4 +1,4 @@
-"""The embedded model server: TF Serving's gRPC and REST APIs in this process, without TF Serving's image.
+"""The embedded model server: TF Serving's gRPC and REST APIs in this process.
 
 Callers see the codes of TF Serving, and over gRPC also its texts. It differs if TF Serving would wait without limit or
 exit: it also starts without a version that can be loaded (TF Serving blocks, then exits), and a reload with a new model
@@ -166,7 +166,7 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
 
 
 def _server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
-    """Return the TLS credentials of `--ssl_config_file`, None without it; raises UsageError naming the file."""
+    """Return the TLS credentials of `--ssl_config_file`; raises UsageError naming the file."""
     if not options.ssl_config_file:
         return None
     config = read_message(Path(options.ssl_config_file), SSLConfig())
@@ -182,7 +182,7 @@ def _server_credentials(options: ServerOptions) -> grpc.ServerCredentials | None
 
 
 def _metrics_path(options: ServerOptions) -> str | None:
-    """Return the path of the metrics in `--monitoring_config_file`, None if off; raises UsageError naming the file."""
+    """Return the path of the metrics, None if off; raises UsageError naming the file."""
     if not options.monitoring_config_file:
         return None
     config = read_message(Path(options.monitoring_config_file), MonitoringConfig()).prometheus_config
@@ -213,7 +213,7 @@ def serve(options: ServerOptions) -> None:
 
 @contextmanager
 def _on_signal(stopping: threading.Event) -> Iterator[None]:
-    """Set the event at the first SIGTERM or SIGINT; a second one goes to the previous handlers."""
+    """Set the event at the first SIGTERM or SIGINT, then restore the handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -27,7 +27,7 @@ class ModelService(_Base):  # type: ignore[misc]
 
     @abort_on_error
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """Return the state of the version that the ModelSpec names by number, else of all, the highest first."""
+        """Return the state of one version (by number) or of all, highest first."""
         return model_status(self._core, request)
 
     @abort_on_error

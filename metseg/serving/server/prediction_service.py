@@ -40,7 +40,10 @@ class PredictionService:
         self._as_tensor_content = as_tensor_content
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return the service for a gRPC server; Predict takes and returns bytes, so that volumes are copied once."""
+        """Return the service for a gRPC server.
+
+        Predict takes and returns bytes, so that volumes are copied once.
+        """
         unary = grpc.unary_unary_rpc_method_handler
         methods = {
             "Predict": unary(self.Predict),

@@ -1,6 +1,7 @@
-"""Validation of a predict request against a signature, with the checks of TF Serving in its order.
+"""Validation of a predict request against a signature.
 
-The texts are those of servables/tensorflow/predict_util.cc and, in TensorFlow, cc/saved_model/util.cc.
+The checks and their order are those of TF Serving. The texts are those of servables/tensorflow/predict_util.cc and, in
+TensorFlow, cc/saved_model/util.cc.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def find_signature(model: LoadedModel, signature: str) -> Any:
 
 
 def _input_arrays(signature: Any, tensors: Mapping[str, ReceivedTensor]) -> dict[str, NDArray[Any]]:
-    """Return an array for every input of a SignatureDef, from the request or the signature's defaults.
+    """Return the array of every input, from the request or the signature's defaults.
 
     Raises:
         StatusError: INVALID_ARGUMENT for missing or surplus names, an unreadable tensor, or one of another dtype.

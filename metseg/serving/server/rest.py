@@ -149,7 +149,7 @@ class RestServer:
         with self._core.metered(spec.name, "REST"):
             if call != "predict":
                 raise unimplemented_call(call.capitalize())
-            # One document at a time: it takes up to twenty times the memory of the body.
+            # One document at a time: it needs twenty times the memory of the body.
             with self._decoding:
                 document = parse_request(body)
                 by_rows, name = "instances" in document, str(document.get("signature_name") or DEFAULT_SIGNATURE)

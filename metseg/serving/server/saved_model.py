@@ -64,7 +64,7 @@ class LoadedModel:
             raise StatusError(grpc.StatusCode.INTERNAL, f"{path}: the SavedModel cannot be loaded: {error}") from error
 
     def _free_inputs(self) -> dict[str, tf.Tensor]:
-        """Return a placeholder of any shape for each input, by the name of the tensor that it replaces.
+        """Return a placeholder of any shape for each input, by tensor name.
 
         TF Serving feeds any shape, and an operation fails; Python's session would fail first, with another text.
         """
@@ -134,7 +134,7 @@ def session_config(options: ServerOptions) -> Any:
 
 @contextmanager
 def _without_deprecation_warnings() -> Iterator[None]:
-    """Silence the warning that the loader is of TensorFlow 1: it is the one that TF Serving mirrors in C++."""
+    """Silence the warning about the TensorFlow 1 loader, which TF Serving mirrors in C++."""
     logger = logging.getLogger("tensorflow")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -159,13 +159,13 @@ def _read_signatures(path: Path, tags: Sequence[str]) -> dict[str, SignatureDef]
 
 
 def _status_error(error: Any) -> StatusError:
-    """Return TF Serving's status: the session wraps TensorFlow's own message, which is in the error's context."""
+    """Return TF Serving's status; TensorFlow's own message is in the error's context."""
     own = getattr(error.__context__, "message", None) or error.message or str(error)
     return StatusError(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), own)
 
 
 def _aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array aligned in memory, as TensorFlow takes it without two copies of its own."""
+    """Return the array aligned in memory; TensorFlow copies others twice."""
     if array.dtype == object or array.nbytes < _SMALLEST_ALIGNED or array.ctypes.data % _ALIGNMENT == 0:
         return array
     buffer = np.empty(array.nbytes + _ALIGNMENT, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Errors of the model server: a gRPC status with the text of TF Serving, and its way to the caller."""
+"""Errors of the model server: gRPC status and TF Serving's text."""
 
 from __future__ import annotations
 
@@ -63,9 +63,10 @@ def unimplemented_call(call: str) -> StatusError:
 
 
 def abort_on_error(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a service method: a StatusError ends the call with its status, any other error with INTERNAL.
+    """Decorate a service method so that errors end the call with a status.
 
-    The last two arguments of the method are the request and the context.
+    Errors other than StatusError have the status INTERNAL. The last two arguments of the method are the request and the
+    context.
     """
 
     @functools.wraps(method)

@@ -39,7 +39,7 @@ class _Failure:
 
 
 class BasePathWatcher:
-    """Loads and unloads versions of a list of models in a thread of its own, until it is stopped."""
+    """Loads and unloads versions of models, in a thread of its own."""
 
     def __init__(self, options: ServerOptions, table: ServableTable, metrics: Metrics) -> None:
         self._options = options
@@ -55,7 +55,7 @@ class BasePathWatcher:
         self._thread = threading.Thread(target=self._watch, name="base-path-watcher", daemon=True)
 
     def start(self, models: list[Any]) -> None:
-        """Load the versions below the base paths of the models (ModelConfig), then watch in the background."""
+        """Load the versions of the models (ModelConfig), then watch in the background."""
         self._models = models
         self._poll()
         self._thread.start()
@@ -115,7 +115,7 @@ class BasePathWatcher:
             self._update(name, {})
 
     def _update(self, name: str, aspired: dict[int, Path]) -> None:
-        """Load the aspired versions, the highest first; unload the others once an aspired one is available."""
+        """Load the aspired versions, highest first; then unload the others."""
         self._forget_failures(name, aspired)
         self._unload_others(name, aspired)
         for version in sorted(aspired, reverse=True):
@@ -175,7 +175,7 @@ class BasePathWatcher:
         self._failures[name, version] = _Failure(error, attempts, time.monotonic() + wait)
         if attempts > self._options.max_num_load_retries:
             self._table.set_failed(name, version, error)
-            LOGGER.error("loading %s version %d from %s failed for good: %s", name, version, path, error)
+            LOGGER.error("loading %s version %d from %s failed permanently: %s", name, version, path, error)
         else:
             LOGGER.warning(
                 "loading %s version %d from %s failed (try again in %g s): %s", name, version, path, wait, error

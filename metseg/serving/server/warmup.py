@@ -1,4 +1,4 @@
-"""Warm-up requests of a version, run before it is available so that the first caller does not wait.
+"""Warm-up requests of a version, run before it is available.
 
 The rules and texts are those of servables/tensorflow/saved_model_warmup_util.cc and saved_model_warmup.cc.
 """
