@@ -50,18 +50,8 @@ _OTHER_FIELDS = (
     *("line skip", "byte skip", "number", "thicknesses", "labels", "units", "measurement frame", "sample units"),
 )
 _GRID_FIELDS = (
-    "dimension",
-    "space",
-    "space dimension",
-    "sizes",
-    "space directions",
-    "kinds",
-    "centerings",
-    "spacings",
-    "axis mins",
-    "axis maxs",
-    "space units",
-    "space origin",
+    *("dimension", "space", "space dimension", "sizes", "space directions", "kinds", "centerings", "spacings"),
+    *("axis mins", "axis maxs", "space units", "space origin"),
 )
 _NAMES = {name.replace(" ", ""): name for name in (*_GRID_FIELDS, *_OTHER_FIELDS)} | {"centers": "centerings"}
 """Fields by their name without blanks: the format knows `datafile` and `data file`."""

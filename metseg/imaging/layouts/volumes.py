@@ -99,6 +99,23 @@ class VolumeLayout(Layout[VolumeCase]):
         file_stem: file name without its ending, from `{case}` and `{channel}`, which comes last.
         channel_files: channel, or `MASK`, by its name in files; empty takes any word as a channel, and `seg` as mask.
         default_channels: channels to use by default; empty for those of every case.
+
+    A new layout is a subclass listed in `metseg.imaging.layouts.LAYOUTS`:
+
+    >>> class Clinic(VolumeLayout):
+    ...     name = "clinic"
+    ...     looks_for = "folders such as p01-2 with p01-2_{pre,post,seg}.nii.gz"
+    ...     case_folder = re.compile(r"(?P<patient>p\\d+)-(?P<timepoint>\\d)")
+    ...     file_stem = "{case}_{channel}"
+    ...     channel_files = {"pre": "t1n", "post": "t1c", "seg": MASK}
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as root:
+    ...     (Path(root) / "p01-2").mkdir()
+    ...     for channel in ("pre", "post", "seg"):
+    ...         (Path(root) / "p01-2" / f"p01-2_{channel}.nii.gz").touch()
+    ...     (case,) = Clinic().find(Path(root))
+    >>> case.patient, case.timepoint, sorted(case.files), case.mask.name
+    ('p01', '2', ['t1c', 't1n'], 'p01-2_seg.nii.gz')
     """
 
     case_folder: re.Pattern[str] | None = None

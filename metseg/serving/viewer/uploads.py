@@ -42,14 +42,14 @@ _DICOM_MARK = slice(128, 132)
 
 @dataclass(frozen=True)
 class Upload:
-    """One dropped file: its name, which is read for its ending and then forgotten, and its bytes."""
+    """One dropped file: its name, used for its ending only, and its bytes."""
 
     name: str = field(repr=False)
     content: bytes = field(repr=False)
 
     @property
     def is_dicom(self) -> bool:
-        """Whether it begins as DICOM does."""
+        """True if it begins as DICOM does."""
         return self.content[_DICOM_MARK] == b"DICM"
 
 
@@ -80,9 +80,9 @@ def open_uploads(
 
     Args:
         uploads: the files.
-        roles: what each image is, as `roles_of` or a person says; archives and DICOM files need none.
-        wanted: channels that the model takes, which a coloured picture is taken to hold in this order.
-        labels: label values that are lesion, where a mask has several.
+        roles: of the images, from `roles_of` or the user; archives and DICOM files need none.
+        wanted: channels of the model, in the order of the planes of a coloured picture.
+        labels: label values of lesion, for a mask with several.
 
     Raises:
         DataError: in one sentence or two, without the name of any file that was dropped.
@@ -107,11 +107,11 @@ def open_uploads(
 
 
 def truth_of(array: NDArray[np.generic], labels: Sequence[str], path: Path) -> NDArray[np.bool_]:
-    """Lesion voxels of a mask: all that is not 0 where it holds 0 and 1 or 0 and 255, else those of the labels.
+    """Return the lesion voxels of a mask: all but 0 if it has 0 and 1 or 0 and 255, else those of the labels.
 
     Args:
         array: the mask, any shape.
-        labels: as the model's specification has them; words stand for anything but 0.
+        labels: of the model's specification; words mean any value but 0.
         path: the file, for the message.
 
     Raises:
@@ -188,7 +188,7 @@ def _open_archive(archive: Upload, folder: Path, wanted: Sequence[str], labels: 
     try:
         unpack(packed, inside, LIMITS)
     except DataError as error:
-        # The archive's own words name files in it.
+        # The archive's own message names files in it.
         reason = "it is broken, encrypted, too large when unpacked, or holds names or links that lead out of it"
         raise DataError(f"The archive cannot be unpacked: {reason}. Pack the study's folder again.") from error
     paths = [path for path in sorted(inside.rglob("*")) if path.is_file() and not path.name.startswith(".")]
@@ -208,7 +208,7 @@ def _open_archive(archive: Upload, folder: Path, wanted: Sequence[str], labels: 
 def open_images(
     files: Sequence[tuple[Path, str | None]], wanted: Sequence[str], labels: Sequence[str], title: str = TITLE
 ) -> Study:
-    """Read the image files of one study, each with its role as `roles_of` has it; see `open_uploads`."""
+    """Read the image files of one study, each with its role from `roles_of`; see `open_uploads`."""
     by_role: dict[str, Path] = {}
     for path, role in files:
         if not is_image(path):
@@ -253,21 +253,21 @@ def _read_truth(
     path: Path, labels: Sequence[str], image_path: Path, shape: tuple[int, ...], geometry: Geometry
 ) -> NDArray[np.bool_]:
     array, own, _ = read_image(path)
-    # A picture has no place of its own; it belongs to whatever has its size.
+    # A picture has no geometry: it is compared by its size.
     place = own if is_volume(path) and is_volume(image_path) else geometry
     require_same_grid(image_path, shape[:3], geometry, path, array.shape, place, "Export the mask on the image's grid.")
     return truth_of(array, labels, path)
 
 
 def _suffix(name: str) -> str:
-    """The suffix of a known format, in small letters; empty for any other."""
+    """Return the ending of a known format, in lower case; empty for any other."""
     known = sorted((*ENDINGS, ".zip", ".tar", ".tar.gz", ".tgz"), key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
 
 @contextmanager
 def _neutral(folder: Path) -> Iterator[None]:
-    """Take the temporary folder out of messages: it means nothing to the person who reads them."""
+    """Remove the temporary folder from messages: it means nothing to the user."""
     try:
         yield
     except DataError as error:
