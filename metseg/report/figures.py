@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metseg.report.canvas import canvas, keys, png, styled
-from metseg.report.report_data import HeadContent, NetworkContent
+from metseg.report.report_data import NetworkContent
 from metseg.report.style import INK, colour_of, marker_of
+from metseg.training.records import HeadScores
 
 FAINT = "#C3CCD5"
 
@@ -104,16 +105,16 @@ def cost_figure(networks: Sequence[NetworkContent]) -> bytes:
 def _draw_reliability(above: Axes, below: Axes, network: NetworkContent, shift: float) -> None:
     """The curve of one network with the intervals of its points, and its voxels in each bin."""
     assert network.calibration is not None
-    bins = [entry for entry in network.calibration["bins"] if entry["voxels"]]
-    places = np.array([entry["mean_probability"] for entry in bins])
-    observed = [entry["observed"] for entry in bins]
+    bins = [entry for entry in network.calibration.bins if entry.voxels]
+    places = np.array([entry.mean_probability for entry in bins])
+    observed = np.array([entry.observed for entry in bins])
     colour = colour_of(network.key)
-    intervals = np.array([entry["interval"] for entry in bins]).reshape(-1, 2)
+    intervals = np.array([entry.interval for entry in bins]).reshape(-1, 2)
     above.vlines(places + shift, intervals[:, 0], intervals[:, 1], color=colour, linewidth=1.2, alpha=0.7)
     above.plot(places + shift, observed, marker_of(network.key), linestyle="-", color=colour, markersize=5.5,
                linewidth=1.6, markeredgecolor="white")  # fmt: skip
-    edges = [entry["lower"] for entry in network.calibration["bins"]] + [1.0]
-    counts = [max(entry["voxels"], 0.5) for entry in network.calibration["bins"]]
+    edges = [entry.lower for entry in network.calibration.bins] + [1.0]
+    counts = [max(entry.voxels, 0.5) for entry in network.calibration.bins]
     below.stairs(counts, edges, color=colour, linewidth=1.6, baseline=None)
 
 
@@ -138,7 +139,7 @@ def _draw_costs(axes: Axes, network: NetworkContent) -> None:
             _label_head(axes, head, levels[-1].dice)
 
 
-def _label_head(axes: Axes, head: HeadContent, last: float) -> None:
+def _label_head(axes: Axes, head: HeadScores, last: float) -> None:
     """The level above its mark; the average, which costs as much as the last level, beside its own."""
     average = head.inference_head == "average"
     axes.annotate(

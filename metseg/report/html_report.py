@@ -46,18 +46,16 @@ def write_report(
 def render(content: ReportContent, drawn: dict[str, Drawn] | None = None) -> str:
     """The report as HTML; whatever comes from the data is escaped."""
     unit, networks = content.unit, content.networks
+    first = networks[0].patients if networks else {}
     return templates.render(
         "report.html.j2",
         content=content,
         verdict=tables.verdict_view(content.verdict, networks, unit),
-        networks=[tables.network_view(network) for network in networks],
+        networks=networks,
         rows=tables.comparison_rows(content, unit),
-        patients=tables.patient_rows(networks),
+        patients=sorted(first, key=lambda name: (first[name].dice, name)),
         sizes=tables.size_rows(networks, unit),
-        calibration=tables.calibration_rows(networks),
-        flips=tables.flip_rows(networks),
-        costs=tables.cost_rows(networks),
-        levelled=any(len(network.heads) > 1 for network in networks),
+        flip_scores=tables.FLIP_SCORES,
         figures=draw(content) if drawn is None else drawn,
         overlays=[{"case": case, "panels": overlay_panels(case)} for case in content.overlays],
         colours={"truth": TRUTH, "prediction": PREDICTION, "agreed": AGREED},

@@ -72,7 +72,9 @@ def amounts_figure(networks: Sequence[NetworkContent], unit: str) -> bytes:
 
 def patients_figure(networks: Sequence[NetworkContent], score: str, title: str) -> bytes:
     """One score of every test patient, on a line by name."""
-    patients = sorted(networks[0].patients, key=lambda patient: (networks[0].patients[patient][score], patient))
+    patients = sorted(
+        networks[0].patients, key=lambda patient: (getattr(networks[0].patients[patient], score), patient)
+    )
     with styled():
         figure = canvas(1.2 + 0.25 * len(patients))
         axes = figure.subplots()
@@ -108,7 +110,7 @@ def _draw_boxes(axes: Axes, networks: Sequence[NetworkContent], score: str, plac
 def _draw_patients(axes: Axes, networks: Sequence[NetworkContent], patients: Sequence[str], score: str) -> None:
     """A line a patient, a marker a network, joined where the networks differ."""
     lines = np.arange(len(patients))
-    values = np.array([[network.patients[patient][score] for patient in patients] for network in networks])
+    values = np.array([[getattr(network.patients[name], score) for name in patients] for network in networks])
     axes.hlines(lines, values.min(axis=0), values.max(axis=0), color=FAINT, linewidth=2, zorder=1)
     shifts = (np.arange(len(networks)) - (len(networks) - 1) / 2) * -0.24
     for network, dots, shift in zip(networks, values, shifts, strict=True):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,24 @@ class RocCurve:
     area: float
 
 
+Confusion = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class VoxelScores:
+    """Scores of all voxels inside the heads of the test patients.
+
+    Attributes:
+        calibration: reliability of the probabilities.
+        roc: None if all voxels are lesion, or none is.
+        confusion: voxels by truth (rows: healthy, lesion) and predicted mask (columns: healthy, lesion).
+    """
+
+    calibration: Calibration
+    roc: RocCurve | None
+    confusion: Confusion
+
+
 class VoxelTally:
     """Counts the voxels inside heads, case by case, so that no probability has to be kept."""
 
@@ -155,18 +173,14 @@ class VoxelTally:
             area=float(area),
         )
 
-    def confusion(self) -> list[list[int]]:
-        """Voxels by truth (rows: healthy, lesion) and predicted mask (columns: healthy, lesion)."""
-        return [[int(count) for count in row] for row in self._confusion]
+    def confusion(self) -> Confusion:
+        """Return the voxels by truth (rows: healthy, lesion) and predicted mask (columns: healthy, lesion)."""
+        (a, b), (c, d) = self._confusion.tolist()
+        return (a, b), (c, d)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Calibration, ROC curve and confusion matrix as plain types that JSON holds."""
-        roc = self.roc()
-        return {
-            "calibration": asdict(self.calibration()),
-            "roc": None if roc is None else asdict(roc),
-            "confusion": self.confusion(),
-        }
+    def scores(self) -> VoxelScores:
+        """Return calibration, ROC curve and confusion matrix of all voxels counted so far."""
+        return VoxelScores(self.calibration(), self.roc(), self.confusion())
 
 
 def _counts(probability: NDArray[np.float64], lesion: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metseg.scoring.evaluation import Evaluation
+from metseg.scoring.evaluation import Scored
 from metseg.scoring.significance import bootstrap_interval, mean_lower_limit, sign_flip_p_value
+from metseg.scoring.unscored import Incomparable
 from metseg.scoring.verdict import Check, Gain, Rules
 
 BASELINE = "unet"
@@ -32,7 +33,7 @@ class Comparison:
     incomparable: bool = False
 
 
-def compare_with_champion(candidate: Evaluation, champion: Evaluation, rules: Rules) -> Comparison:
+def compare_with_champion(candidate: Scored, champion: Scored | Incomparable, rules: Rules) -> Comparison:
     """Hold the candidate against the champion on the same test patients.
 
     With `rules.minimum_patients` or more, the paired Dice differences must pass a one-sided sign-flip permutation test,
@@ -40,7 +41,7 @@ def compare_with_champion(candidate: Evaluation, champion: Evaluation, rules: Ru
     mean Dice strictly higher, lesion F1 and lesion sensitivity not lower.
     """
     task = _task_check(candidate, champion)
-    if not task.passed:
+    if isinstance(champion, Incomparable) or not task.passed:
         return Comparison((task,), incomparable=True)
     fair = (task, _patients_check(candidate, champion), _unseen_check(candidate, champion))
     if not fair[1].passed or not candidate.patients:
@@ -56,7 +57,7 @@ def compare_with_champion(candidate: Evaluation, champion: Evaluation, rules: Ru
     return Comparison((*fair, dice, *others), tie=abs(mean) <= EQUAL)
 
 
-def paired_differences(candidate: Evaluation, champion: Evaluation, score: str) -> list[float]:
+def paired_differences(candidate: Scored, champion: Scored, score: str) -> list[float]:
     """Candidate minus champion in one score, by patient; patients where either is None are left out."""
     differences = []
     for patient in sorted(candidate.patients):
@@ -66,7 +67,7 @@ def paired_differences(candidate: Evaluation, champion: Evaluation, score: str) 
     return differences
 
 
-def _task_check(candidate: Evaluation, champion: Evaluation) -> Check:
+def _task_check(candidate: Scored, champion: Scored | Incomparable) -> Check:
     """Whether both read the same channels and mark the same labels."""
     unlike = [
         f"{what} {', '.join(ours)} against the champion's {', '.join(theirs)}"
@@ -77,10 +78,10 @@ def _task_check(candidate: Evaluation, champion: Evaluation) -> Check:
         if ours != theirs
     ]
     detail = f"Not the same task: {'; '.join(unlike)}." if unlike else "Same channels and labels as the champion."
-    return Check("same_task", not unlike, None, None, None, detail)
+    return Check("same_task", not unlike and isinstance(champion, Scored), None, None, None, detail)
 
 
-def _patients_check(candidate: Evaluation, champion: Evaluation) -> Check:
+def _patients_check(candidate: Scored, champion: Scored) -> Check:
     """Whether both were scored on the same test patients."""
     unlike = sorted(set(candidate.patients) ^ set(champion.patients))
     detail = f"Both are scored on the same {len(candidate.patients)} test patients."
@@ -89,7 +90,7 @@ def _patients_check(candidate: Evaluation, champion: Evaluation) -> Check:
     return Check("same_test_patients", not unlike, float(len(unlike)), 0.0, None, detail)
 
 
-def _unseen_check(candidate: Evaluation, champion: Evaluation) -> Check:
+def _unseen_check(candidate: Scored, champion: Scored) -> Check:
     """Whether the champion was trained on none of the test patients; the candidate is checked before."""
     seen = sorted(set(candidate.patients) & set(champion.training_patients))
     source = f" ({champion.training_record})" if champion.training_record else ""
@@ -159,7 +160,7 @@ def _not_inferior(differences: Sequence[float], score: str, name: str, rules: Ru
     return Check(label, shown or not (too_low or seen), mean, -rules.margin, interval, detail, p_value)
 
 
-def gains_over_baseline(candidates: Mapping[str, Evaluation]) -> tuple[Gain, ...]:
+def gains_over_baseline(candidates: Mapping[str, Scored]) -> tuple[Gain, ...]:
     """What each network gains over the plain one in mean Dice, patient by patient; nothing where it is not there."""
     baseline = candidates.get(BASELINE)
     if baseline is None:

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from metseg.errors import DataError
 from metseg.scoring.comparison import compare_with_champion, gains_over_baseline
-from metseg.scoring.evaluation import Evaluation
+from metseg.scoring.evaluation import Opponent, Scored
 from metseg.scoring.significance import bootstrap_interval
+from metseg.scoring.unscored import Absent
 from metseg.scoring.verdict import Check, Outcome, Rules, Verdict
 
 
 def decide(
-    candidates: Mapping[str, Evaluation],
-    champion: Evaluation | None,
+    candidates: Mapping[str, Scored],
+    champion: Opponent,
     rules: Rules | None = None,
     critical_failures: Sequence[str] = (),
     circumstances: Sequence[Check] = (),
@@ -27,7 +28,7 @@ def decide(
 
     Args:
         candidates: evaluation of each architecture of this run, the plain U-Net among them where it was trained.
-        champion: evaluation of the reigning champion on the same test patients; None when there is none.
+        champion: the current champion, scored on the same test patients if it can be compared.
         rules: the numbers of the gate.
         critical_failures: names of the data-validation expectations that failed critically.
         circumstances: further conditions, which the caller judged.
@@ -48,7 +49,7 @@ def decide(
         _floor_check(candidate, "lesion_f1", "lesion F1", rules.floor_lesion_f1),
     ]
     tie = incomparable = False
-    if champion is not None:
+    if not isinstance(champion, Absent):
         comparison = compare_with_champion(candidate, champion, rules)
         checks += comparison.checks
         tie, incomparable = comparison.tie, comparison.incomparable
@@ -58,7 +59,7 @@ def decide(
     return Verdict(outcome == "promote", outcome, winner, underpowered, summary, tuple(checks), gains)
 
 
-def pick_winner(candidates: Mapping[str, Evaluation]) -> str:
+def pick_winner(candidates: Mapping[str, Scored]) -> str:
     """The architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name."""
     if not candidates:
         raise DataError("The gate was given no candidate. Expected the evaluation of at least one architecture.")
@@ -83,7 +84,7 @@ def _data_check(critical_failures: Sequence[str]) -> Check:
     return Check("data_validation", not failures, float(failures), 0.0, None, detail)
 
 
-def _served_check(candidate: Evaluation, rules: Rules) -> Check:
+def _served_check(candidate: Scored, rules: Rules) -> Check:
     """Whether the exported graph answers as the independent path does."""
     served = candidate.served_check
     if served is None:
@@ -101,7 +102,7 @@ def _served_check(candidate: Evaluation, rules: Rules) -> Check:
     return Check("served_graph", passed, served.max_abs_difference, rules.max_abs_difference, None, detail)
 
 
-def _patients_check(candidates: Mapping[str, Evaluation], winner: Evaluation) -> Check:
+def _patients_check(candidates: Mapping[str, Scored], winner: Scored) -> Check:
     """Whether there are test patients, the same for every network of the run, none of whom any was trained on."""
     count = len(winner.patients)
     if not count:
@@ -122,7 +123,7 @@ def _listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _floor_check(candidate: Evaluation, score: str, name: str, floor: float) -> Check:
+def _floor_check(candidate: Scored, score: str, name: str, floor: float) -> Check:
     """Whether the mean of a score over test patients reaches its floor."""
     values = [getattr(scores, score) for scores in candidate.patients.values()]
     if not values:
@@ -143,13 +144,14 @@ def _outcome(checks: Sequence[Check], tie: bool, incomparable: bool) -> Outcome:
 
 
 def _summary(
-    outcome: Outcome, candidate: Evaluation, champion: Evaluation | None, checks: Sequence[Check], underpowered: bool
+    outcome: Outcome, candidate: Scored, champion: Opponent, checks: Sequence[Check], underpowered: bool
 ) -> str:
     """One sentence for the top of the report."""
     name = candidate.architecture
     failed = [check for check in checks if not check.passed]
     if outcome == "promote":
-        reason = "beats the champion" if champion else "meets every floor and there is no champion yet"
+        absent = isinstance(champion, Absent)
+        reason = "meets every floor and there is no champion yet" if absent else "beats the champion"
         sentence = f"{name} {reason}: promote."
     elif outcome == "tie":
         sentence = f"{name} is not shown to be better: the champion stays."

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +53,9 @@ class OperatingPoint:
     patients: int
     curve: tuple[Setting, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The operating point as plain types that JSON holds."""
-        return dataclasses.asdict(self)
-
 
 def choose(
-    probabilities: Iterable[tuple[NDArray[np.float32], NDArray[np.generic], Spacing]],
-    patients: Sequence[str] | None = None,
+    grids: Mapping[str, Sequence[NDArray[np.float64]]],
     thresholds: Sequence[float] = THRESHOLDS,
     minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
 ) -> OperatingPoint:
@@ -72,29 +65,9 @@ def choose(
     among them the best mean Dice, then the threshold nearest 0.5, then the smaller volume.
 
     Args:
-        probabilities: per case, float32 `(slices, height, width)` in 0–1, the true mask of the same shape and the
-            spacing in mm. Read once, one case at a time.
-        patients: patient of each case in order; the cases of one patient are averaged first. None: each its own.
-        thresholds: a voxel is lesion where its probability is at least this.
-        minimum_volumes_mm3: predicted components under this volume are dropped.
-
-    Raises:
-        DataError: there is no case, or shapes differ.
-    """
-    grids: dict[str, list[NDArray[np.float64]]] = {}
-    for index, (probability, truth, spacing) in enumerate(probabilities):
-        patient = patients[index] if patients is not None else str(index)
-        grid = score_settings(probability, truth, spacing, thresholds, minimum_volumes_mm3)
-        grids.setdefault(patient, []).append(grid)
-    return choose_scored(grids, thresholds, minimum_volumes_mm3)
-
-
-def choose_scored(
-    grids: Mapping[str, Sequence[NDArray[np.float64]]],
-    thresholds: Sequence[float] = THRESHOLDS,
-    minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
-) -> OperatingPoint:
-    """`choose` for cases that `score_settings` has scored: the grids of the cases of each patient.
+        grids: `score_settings` of each case by patient; the cases of one patient are averaged first.
+        thresholds: those of the grids.
+        minimum_volumes_mm3: those of the grids.
 
     Raises:
         DataError: there is no case.
@@ -155,7 +128,7 @@ def apply(
 
 
 def _best(curve: Sequence[Setting]) -> Setting:
-    """The setting that the rule of `choose` picks."""
+    """Return the setting that the rule of `choose` picks."""
     enough = max(setting.lesion_f1 for setting in curve) - F1_TOLERANCE - 1e-12
     near = [setting for setting in curve if setting.lesion_f1 >= enough]
     return max(near, key=lambda s: (round(s.dice, 12), -round(abs(s.threshold - 0.5), 9), -s.minimum_volume_mm3))

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,16 +70,6 @@ class PatientScores:
     surface_dice: float | None
     lesion_wise_hd95_mm: float | None
     lesions: tuple[Lesion, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The scores as plain types that JSON holds."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> PatientScores:
-        """The scores that `to_dict` gave."""
-        lesions = tuple(Lesion(**{**entry, "centroid": tuple(entry["centroid"])}) for entry in fields["lesions"])
-        return cls(**{**fields, "lesions": lesions})
 
 
 def score_patient(

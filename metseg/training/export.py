@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         network: single-output network `(slices, side, side, network channels)` → `(slices, side, side, 1)`.
         specification: the frozen preprocessing.
         threshold: probability from which a voxel is lesion.
-        description: what `describe` answers.
+        description: response of `describe`, as JSON.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         network: keras.Model,
         specification: PreprocessingSpecification,
         threshold: float,
-        description: dict[str, Any],
+        description: Mapping[str, object],
     ) -> None:
         super().__init__()
         # Not the network itself: a tracked Keras variable is saved twice, and TF Serving, which restores a model by the
@@ -180,7 +180,7 @@ def export(
     network: keras.Model,
     specification: PreprocessingSpecification,
     threshold: float,
-    description: dict[str, Any],
+    description: Mapping[str, object],
 ) -> None:
     """Write an MLflow model: the SavedModel with requests to warm it up, `model.keras` and an input example beside it.
 
@@ -191,7 +191,7 @@ def export(
         network: the single-output network.
         specification: the frozen preprocessing.
         threshold: frozen operating point, compared in float32.
-        description: answered by `describe`.
+        description: response of `describe`, as JSON.
     """
     import mlflow
     from mlflow.models.signature import ModelSignature
