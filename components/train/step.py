@@ -73,8 +73,8 @@ class Cohort:
     @classmethod
     def read(cls, folder: Path, records: Path) -> Cohort:
         """Read manifest and specification."""
-        specification = PreprocessingSpecification.read(records / "preprocessing.json")
-        return cls(folder, records, Manifest.read(folder / "manifest.json"), specification)
+        manifest = Manifest.read(folder / "manifest.json")
+        return cls(folder, records, manifest, PreprocessingSpecification.read(records / "preprocessing.json"))
 
     def digest(self, configuration: TrainingConfiguration) -> str:
         """Return the SHA-256 of all that a training run depends on: settings, data, preprocessing and code."""
