@@ -73,16 +73,20 @@ def shown_metrics(record: EvaluationRecord) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path, *, gpu_count: int = 0) -> None:
+def evaluate_champion(
+    cohort: Path, run: str, model_name: str, evaluation: Path, *, gpu_count: int = 0
+) -> EvaluationRecord | Absent | Incomparable:
     """Score the current champion on the same test patients, if there is one that can be compared.
 
     Args:
         cohort: output of ingest.
         run: MLflow run of the pipeline, which notes the champion it competes with.
         model_name: registered model.
-        evaluation: folder to write, as `evaluate` does; `evaluation.json` is an `Absent` without a champion, and an
-            `Incomparable` for one of other channels or labels.
+        evaluation: folder to write, as `evaluate` does.
         gpu_count: accelerators that the run requested; 0 evaluates on what there is.
+
+    Returns:
+        The record in `evaluation.json`: `Incomparable` for a champion of other channels or labels.
 
     Raises:
         AcceleratorMissing: there is a champion to score, and TensorFlow sees fewer than `gpu_count`.
@@ -95,7 +99,7 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path,
         absent = Absent()
         logger.info("%s: %s", model_name, absent.reason)
         absent.write(evaluation / EVALUATION)
-        return
+        return absent
     folder = model_registry.download(tracking, model_name, champion.number, evaluation / "model")
     training = TrainingRecord.read(Path(tracking.download_artifacts(champion.run, TRAINING, str(evaluation))))
     manifest, description = Manifest.read(cohort / "manifest.json"), training.description
@@ -103,7 +107,7 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path,
         logger.info("champion %d takes channels %s: not comparable", champion.number, list(description.channels))
         incomparable = Incomparable(champion.number, description.architecture, description.channels, description.labels)
         incomparable.write(evaluation / EVALUATION)
-        return
+        return incomparable
     from metseg.training.accelerators import EVALUATION as PURPOSE
     from metseg.training.accelerators import require_accelerators
     from metseg.training.evaluation import evaluate_model
@@ -111,4 +115,4 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path,
     require_accelerators(gpu_count, PURPOSE)
     seen, source = patients_seen(tracking, champion, training)
     training = dataclasses.replace(training, training_patients=tuple(sorted(seen - set(training.validation_patients))))
-    evaluate_model(cohort, folder, training, evaluation, version=champion.number, training_record=source)
+    return evaluate_model(cohort, folder, training, evaluation, version=champion.number, training_record=source)
