@@ -1,4 +1,4 @@
-"""A new training setting is written in one place, the class that owns it: it is added to a copy of the code and used."""
+"""A new training setting is written in one place, the class that owns it: a copy of the code gets one."""
 
 from __future__ import annotations
 
