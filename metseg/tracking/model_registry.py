@@ -170,11 +170,3 @@ def download_from_run(registry: MlflowClient, run: str, artifact: str, folder: P
         return None
     folder.mkdir(parents=True, exist_ok=True)
     return Path(registry.download_artifacts(run, artifact, str(folder)))
-
-
-def move_champion(registry: MlflowClient, name: str, number: int) -> None:
-    """Point `champion` at a version and `previous` at the one that was champion before."""
-    reigning = version_of_alias(registry, name, CHAMPION)
-    if reigning is not None and reigning.number != number:
-        registry.set_registered_model_alias(name, PREVIOUS, str(reigning.number))
-    registry.set_registered_model_alias(name, CHAMPION, str(number))

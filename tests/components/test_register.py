@@ -28,7 +28,7 @@ from metseg.tracking.champion import OPPONENT_TAG
 from metseg.tracking.data_lineage import patients_seen
 from metseg.training.records import EvaluationRecord
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
-from tests.mlflow_store import fresh_store
+from tests.mlflow_store import crown, fresh_store
 from tests.training_records import training_record
 from tests.validation.cohorts import CHANNELS
 
@@ -77,7 +77,7 @@ def crowned(folder: Path, name: str) -> Pipeline:
     """A run whose model is champion."""
     pipeline = Pipeline(folder / "earlier", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
-    model_registry.move_champion(pipeline.tracking, name, 1)
+    crown(pipeline.tracking, name, 1)
     pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     return pipeline
 
@@ -182,7 +182,7 @@ def test_a_champion_that_came_while_the_run_trained_is_not_passed_over(tmp_path,
     opponent = champion_of(earlier)
     rival = Pipeline(tmp_path / "rival", name, {"nested_unet": [dice + 0.1 for dice in GOOD]}, opponent)
     register(**rival.arguments())
-    model_registry.move_champion(rival.tracking, name, 2)
+    crown(rival.tracking, name, 2)
     late = Pipeline(tmp_path / "late", name, {"nested_unet": [dice + 0.05 for dice in GOOD]}, opponent)
     register(**late.arguments())
     verdict, record = result(late)
@@ -203,7 +203,7 @@ def test_a_retry_after_promotion_keeps_the_verdict_and_calls_no_champion_challen
     opponent = champion_of(earlier)
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": [dice + 0.05 for dice in GOOD]}, opponent)
     register(**pipeline.arguments())
-    model_registry.move_champion(pipeline.tracking, name, 2)
+    crown(pipeline.tracking, name, 2)
     pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     register(**pipeline.arguments("again"))
     assert result(pipeline, "again") == result(pipeline)
@@ -278,7 +278,7 @@ def test_a_champion_met_once_is_met_again_after_its_alias_moved(tmp_path, name):
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "first")
     assert first.tracking.get_run(first.run).data.tags[OPPONENT_TAG] == "none"
     register(**first.arguments())
-    model_registry.move_champion(first.tracking, name, 1)
+    crown(first.tracking, name, 1)
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "again")
     said = read_json(tmp_path / "again" / "evaluation.json")["reason"]
     assert said == "there was no champion when this run began"

@@ -17,7 +17,7 @@ from metseg.serving.publishing import publish
 from metseg.settings import Settings
 from metseg.tracking import lineage, model_registry
 from tests.components.registering import GOOD, Pipeline
-from tests.mlflow_store import fresh_store
+from tests.mlflow_store import crown, fresh_store
 from tests.serving.model_config_files import write_model_config
 from tests.tracking.image_server import ImageServer, running
 from tests.validation.cohorts import sound
@@ -67,7 +67,7 @@ def pipeline(tmp_path, repository, images, monkeypatch) -> Pipeline:
         tmp_path / "run", name, {"nested_unet": GOOD}, manifest=manifest, commit=repository, image=images.image
     )
     register(**made.arguments())
-    model_registry.move_champion(made.tracking, name, 1)
+    crown(made.tracking, name, 1)
     made.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     publish(tmp_path / "run" / "nested_unet-model" / "tf2model", tmp_path / "serving" / name, 1)
     label_stable(tmp_path / "serving", name, 1)
