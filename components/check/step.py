@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from components.configuration.record import Configuration
 from components.configuration.setting_names import SETTINGS, find, renamed
@@ -11,7 +10,7 @@ from components.configuration.settings import DataSettings
 from metseg.errors import UsageError
 
 
-def check(values: Mapping[str, Any]) -> Configuration:
+def check(values: Mapping[str, object]) -> Configuration:
     """Return the configuration of a run; a setting that is not given has its default.
 
     Args:

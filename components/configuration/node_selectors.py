@@ -35,7 +35,7 @@ def is_resource(text: str) -> bool:
     return "/" in text and is_key(text)
 
 
-def selector_problem(selector: Mapping[str, Any]) -> str:
+def selector_problem(selector: Mapping[str, object]) -> str:
     """Return what Kubernetes would refuse in a node selector; empty for nothing."""
     for key, value in selector.items():
         if not is_key(key):

@@ -17,9 +17,9 @@ class GivenTwice(ValueError):
     """A JSON object has a name twice; which of its values counts is nobody's guess."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     """A JSON object, each of whose names stands there once."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
             raise GivenTwice(f"{name} is given twice")
@@ -71,7 +71,7 @@ def _value(setting: Setting, value: Any, where: str) -> Any:
     return value
 
 
-def parse(given: Iterable[str], where: str = "--param ") -> dict[str, Any]:
+def parse(given: Iterable[str], where: str = "--param ") -> dict[str, object]:
     """Read `NAME=VALUE`, each by its full name.
 
     Args:
@@ -84,7 +84,7 @@ def parse(given: Iterable[str], where: str = "--param ") -> dict[str, Any]:
     Raises:
         UsageError: there is no such setting, or the value is not of its kind.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for text in given:
         name, separator, value = text.partition("=")
         if not separator:
@@ -97,7 +97,7 @@ def parse(given: Iterable[str], where: str = "--param ") -> dict[str, Any]:
     return found
 
 
-def parse_options(field: str, text: str) -> dict[str, Any]:
+def parse_options(field: str, text: str) -> dict[str, object]:
     """Read an options field: `NAME=VALUE …`, quoted as in a shell, or a JSON object.
 
     Args:
@@ -130,7 +130,7 @@ def parse_options(field: str, text: str) -> dict[str, Any]:
             if not separator:
                 raise UsageError(f"{where}{word!r}: expected NAME=VALUE …, or a JSON object")
             pairs.append((name, value))
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in pairs:
         setting = find(name, groups, where)
         if setting.name in found:
@@ -139,7 +139,7 @@ def parse_options(field: str, text: str) -> dict[str, Any]:
     return found
 
 
-def unpack(form: Mapping[str, Any]) -> dict[str, Any]:
+def unpack(form: Mapping[str, object]) -> dict[str, object]:
     """Read Kubeflow's form: fields and options fields together.
 
     Args:
@@ -151,7 +151,7 @@ def unpack(form: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: an options field is wrong, or contradicts a field that was changed from its default.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in form.items():
         if name in OPTIONS:
             continue
@@ -165,14 +165,14 @@ def unpack(form: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def pack(values: Mapping[str, Any]) -> dict[str, Any]:
+def pack(values: Mapping[str, object]) -> dict[str, object]:
     """Put settings into the fields of Kubeflow's form: those without a field, as JSON, into their options field.
 
     >>> pack({"train_epochs": 40, "train_dropout": 0.1, "run_patient_pictures_in_mlflow": False})
     {'train_epochs': 40, 'train_options': '{"dropout": 0.1, "run_patient_pictures_in_mlflow": false}'}
     """
-    form: dict[str, Any] = {}
-    packed: dict[str, dict[str, Any]] = {}
+    form: dict[str, object] = {}
+    packed: dict[str, dict[str, object]] = {}
     for name, value in values.items():
         setting = SETTINGS[name]
         if setting.has_field:

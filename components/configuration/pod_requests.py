@@ -6,8 +6,6 @@ is a `str`, but tolerations and node selector, which it reads as a list and as a
 
 from __future__ import annotations
 
-from typing import Any
-
 from components.configuration.record import Configuration
 from metseg.training.configuration import ARCHITECTURES
 
@@ -22,7 +20,7 @@ def step_resources(configuration: Configuration) -> dict[str, str]:
     return {f"{step}_{kind}": getattr(pods, f"{step}_{kind}") for step in STEPS for kind in ("cpu", "memory")}
 
 
-def train_resources(configuration: Configuration, architecture: str) -> dict[str, Any]:
+def train_resources(configuration: Configuration, architecture: str) -> dict[str, object]:
     """Return what a network's training requests, and on which nodes; little, anywhere, where it is not asked for."""
     pods = configuration.pod
     if architecture not in configuration.architectures:
@@ -30,7 +28,7 @@ def train_resources(configuration: Configuration, architecture: str) -> dict[str
     return _requests(configuration, pods.train_cpu, pods.train_memory, configuration.gpu.count)
 
 
-def evaluate_resources(configuration: Configuration, works: bool) -> dict[str, Any]:
+def evaluate_resources(configuration: Configuration, works: bool) -> dict[str, object]:
     """Return the same of an evaluation.
 
     Args:
@@ -43,7 +41,7 @@ def evaluate_resources(configuration: Configuration, works: bool) -> dict[str, A
     return _requests(configuration, pods.evaluate_cpu, pods.evaluate_memory, pods.evaluate_gpu_count)
 
 
-def checked_resources(configuration: Configuration) -> dict[str, Any]:
+def checked_resources(configuration: Configuration) -> dict[str, object]:
     """Return all that `check` hands to the tasks of a run, by the name of its output.
 
     What evaluations request is told by the task before them: train knows whether its network was asked for, ingest
@@ -57,7 +55,7 @@ def checked_resources(configuration: Configuration) -> dict[str, Any]:
     return {**step_resources(configuration), **networks, "gpu_type": configuration.gpu.type}
 
 
-def _requests(configuration: Configuration, cpu: str, memory: str, accelerators: int) -> dict[str, Any]:
+def _requests(configuration: Configuration, cpu: str, memory: str, accelerators: int) -> dict[str, object]:
     """Requests of a pod; one without accelerators may stand on any node, and so starts no node that has them."""
     gpu = configuration.gpu
     return {

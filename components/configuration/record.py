@@ -57,7 +57,7 @@ class Configuration:
             check_replicas(self.gpu.count, self.train.recipe.batch_size, self.train.recipe.xla)
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Configuration:
+    def of(cls, values: Mapping[str, object]) -> Configuration:
         """Build the configuration from values by full name; a setting that is not given has its default.
 
         Raises:
@@ -89,7 +89,7 @@ class Configuration:
         """Return the settings of one network's training."""
         return replace(self.train.recipe, architecture=architecture)
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """Return every setting by its full name."""
         groups = {field.name: asdict(getattr(self, field.name)) for field in fields(self)}
         groups["train"] |= groups["train"].pop("recipe")

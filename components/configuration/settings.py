@@ -129,7 +129,7 @@ class GpuSettings:
 
     count: int = 1
     type: str = "nvidia.com/gpu"
-    tolerations: list[dict[str, Any]] = field(
+    tolerations: list[dict[str, object]] = field(
         default_factory=lambda: [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     )
     node_selector: dict[str, str] = field(default_factory=dict)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 CHAMPION = "champion"
 """Stands for the reigning champion, whatever its architecture: grey, beside the colours of the run's own networks."""
 
@@ -18,7 +16,7 @@ TRUTH, PREDICTION, AGREED = "#35C2FF", "#FFA400", "#E8E8E8"
 
 INK, MUTED, GRID = "#1B2733", "#5B6875", "#E1E6EB"
 
-MATPLOTLIB: dict[str, Any] = {
+MATPLOTLIB: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
     "axes.titlesize": 11,

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
@@ -101,7 +100,8 @@ def _token(challenge: dict[str, str]) -> str | None:
         return None
     try:
         with urlopen(f"{realm}?{urlencode(challenge)}", timeout=SECONDS) as answer:
-            content: dict[str, Any] = json.load(answer)
+            content: dict[str, object] = json.load(answer)
     except (URLError, HTTPException, OSError, ValueError):
         return None
-    return content.get("token") or content.get("access_token")
+    token = content.get("token") or content.get("access_token")
+    return str(token) if token else None

@@ -92,7 +92,7 @@ def start_run(
     tracking: MlflowClient,
     settings: Settings,
     name: str,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     tags: Mapping[str, str],
     parent: str | None = None,
 ) -> str:
@@ -116,7 +116,7 @@ def start_pipeline_run(
     tracking: MlflowClient,
     settings: Settings,
     name: str,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     tags: Mapping[str, str],
     experiment: str = EXPERIMENT,
 ) -> str:
@@ -149,7 +149,7 @@ def start_pipeline_run(
     return _filled(tracking, run, parameters, tags)
 
 
-def _differences(run: Run, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> list[str]:
+def _differences(run: Run, parameters: Mapping[str, object], tags: Mapping[str, str]) -> list[str]:
     """Names of what a run has on record with another value, and cannot have twice."""
     logged = run.data.params
     names = [key for key, value in parameters.items() if logged.get(key, _kept(value)) != _kept(value)]
@@ -176,13 +176,13 @@ def _supersede(tracking: MlflowClient, run: Run, tags: Mapping[str, str]) -> tup
 
 
 def _opened(
-    tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
+    tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, object], tags: Mapping[str, str]
 ) -> str:
     run = tracking.create_run(experiment, run_name=name, tags=dict(tags))
     return _filled(tracking, str(run.info.run_id), parameters, {})
 
 
-def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, object], tags: Mapping[str, str]) -> str:
     set_tags(tracking, run, tags)
     for key, value in parameters.items():
         tracking.log_param(run, key, _kept(value))
