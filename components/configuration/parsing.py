@@ -1,4 +1,4 @@
-"""Settings as people write them: `NAME=VALUE`, and the options fields of Kubeflow's form."""
+"""Parse settings: `NAME=VALUE`, and the options fields of Kubeflow's form."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "of
 
 
 class GivenTwice(ValueError):
-    """A JSON object has a name twice; which of its values counts is nobody's guess."""
+    """A JSON object has a name twice, so that its value is ambiguous."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
-    """A JSON object, each of whose names stands there once."""
+    """Return a JSON object; raise GivenTwice for a repeated name."""
     found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
@@ -45,11 +45,11 @@ KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     list: ("a JSON list", _json(list)),
     dict: ("a JSON object", _json(dict)),
 }
-"""What a value of each kind is called, and how its text is read."""
+"""Name and parser of each kind of value."""
 
 
 def _value(setting: Setting, value: Any, where: str) -> Any:
-    """A value of the setting's kind, from text or from JSON.
+    """Return a value of the setting's kind, from text or from JSON.
 
     Raises:
         UsageError: it is none.

@@ -8,7 +8,7 @@ from components.configuration.setting_names import nearest
 from metseg.errors import UsageError
 
 PROFILES: Mapping[str, Mapping[str, object]] = {
-    # A laptop of 16 GiB with kind or minikube, beside the services of the overlay `local`.
+    # A laptop of 16 GiB with kind or minikube, next to the services of the overlay `local`.
     "local": {
         "gpu_count": 0,
         "pod_ingest_cpu": "250m",

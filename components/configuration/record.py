@@ -53,7 +53,7 @@ class Configuration:
             raise UsageError(
                 f"data_image_size={self.data.image_size}: expected {smallest} or more (2 to the power of train_depth)"
             )
-        if self.gpu.count:  # with 0, a training takes what its machine has
+        if self.gpu.count:  # with 0, training uses the devices of its machine
             check_replicas(self.gpu.count, self.train.recipe.batch_size, self.train.recipe.xla)
 
     @classmethod

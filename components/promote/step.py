@@ -1,4 +1,4 @@
-"""Promote: the only way to serving. Publish, load, compare golden answers, label, move the alias; then report."""
+"""Promote: the only way to serving. Publish, load, compare golden requests, label, move the alias; then report."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def promote(
         evaluations: outputs of evaluate by architecture.
         champion: output of the champion's evaluation.
         model_name: registered model.
-        promotion: `automatic` moves the alias `champion` after the answer was verified; `manual` stops before.
+        promotion: `automatic` moves the alias `champion` after verification; `manual` stops before.
         promoted: folder to write `promotion.json` to.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What Kubeflow's task `validate` runs."""
+"""Kubeflow's task `validate`."""
 
 from __future__ import annotations
 

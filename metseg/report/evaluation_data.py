@@ -86,8 +86,8 @@ def write_calibration(network: NetworkContent, path: Path) -> None:
     """Write the reliability curve of one network as PNG."""
     from metseg.report.figures import calibration_figure
 
-    with written_beside(path) as beside:
-        beside.write_bytes(calibration_figure([network]))
+    with written_beside(path) as temporary:
+        temporary.write_bytes(calibration_figure([network]))
 
 
 def write_worst_cases(evaluation: Path, record: EvaluationRecord, manifest: Manifest) -> None:

@@ -17,7 +17,7 @@ FAINT = "#C3CCD5"
 
 
 def training_figure(networks: Sequence[NetworkContent], key: str, title: str) -> bytes:
-    """One figure of every epoch, `loss` or `val_dice`, of all networks."""
+    """Draw the `loss` or `val_dice` of every epoch of all networks."""
     with styled():
         figure = canvas(3.0)
         axes = figure.subplots()
@@ -39,7 +39,7 @@ def training_figure(networks: Sequence[NetworkContent], key: str, title: str) ->
 
 
 def size_figure(networks: Sequence[NetworkContent], unit: str = "mm") -> bytes:
-    """Fraction of true lesions found in each range of diameters, pooled over test patients."""
+    """Draw the fraction of true lesions found in each range of diameters, pooled over test patients."""
     with styled():
         figure = canvas(3.2)
         axes = figure.subplots()
@@ -66,7 +66,7 @@ def size_figure(networks: Sequence[NetworkContent], unit: str = "mm") -> bytes:
 
 
 def calibration_figure(networks: Sequence[NetworkContent]) -> bytes:
-    """Reliability curves over the number of voxels at each probability."""
+    """Draw reliability curves above the number of voxels at each probability."""
     with styled():
         figure = canvas(4.4)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
@@ -85,7 +85,7 @@ def calibration_figure(networks: Sequence[NetworkContent]) -> bytes:
 
 
 def cost_figure(networks: Sequence[NetworkContent]) -> bytes:
-    """Dice on validation patients against multiply-adds for one slice, of all that the networks can be exported as."""
+    """Draw the validation Dice of every exportable network against its multiply-adds for one slice."""
     with styled():
         figure = canvas(3.2)
         axes = figure.subplots()
@@ -103,7 +103,7 @@ def cost_figure(networks: Sequence[NetworkContent]) -> bytes:
 
 
 def _draw_reliability(above: Axes, below: Axes, network: NetworkContent, shift: float) -> None:
-    """The curve of one network with the intervals of its points, and its voxels in each bin."""
+    """Draw the curve of one network with the intervals of its points, and its voxels in each bin."""
     assert network.calibration is not None
     bins = [entry for entry in network.calibration.bins if entry.voxels]
     places = np.array([entry.mean_probability for entry in bins])
@@ -119,7 +119,7 @@ def _draw_reliability(above: Axes, below: Axes, network: NetworkContent, shift: 
 
 
 def _draw_costs(axes: Axes, network: NetworkContent) -> None:
-    """The sub-networks of one network as a line, the average of its heads as a hollow marker."""
+    """Draw the sub-networks of one network as a line, the average of its heads as a hollow marker."""
     colour, marker = colour_of(network.key), marker_of(network.key)
     levels = [head for head in network.heads if head.inference_head != "average"]
     axes.plot(
@@ -140,7 +140,7 @@ def _draw_costs(axes: Axes, network: NetworkContent) -> None:
 
 
 def _label_head(axes: Axes, head: HeadScores, last: float) -> None:
-    """The level above its mark; the average, which costs as much as the last level, beside its own."""
+    """Write the level above its mark; the average, which costs as much as the last level, to its right."""
     average = head.inference_head == "average"
     axes.annotate(
         head.inference_head,

@@ -71,9 +71,9 @@ def write_model_card(
     manifest: Manifest,
     pictures: Sequence[CardPicture] = (),
 ) -> None:
-    """Write `model_card` to `path`, beside and renamed."""
-    with written_beside(path) as beside:
-        beside.write_text(model_card(identity, evaluation, verdict, manifest, pictures), encoding="utf-8")
+    """Write `model_card` to `path`, atomically."""
+    with written_beside(path) as temporary:
+        temporary.write_text(model_card(identity, evaluation, verdict, manifest, pictures), encoding="utf-8")
 
 
 def model_card(
@@ -83,14 +83,14 @@ def model_card(
     manifest: Manifest,
     pictures: Sequence[CardPicture] = (),
 ) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
         identity: which version.
         evaluation: of the winner.
         verdict: of the gate.
         manifest: of the cohort.
-        pictures: of failures; none says where they are.
+        pictures: of failures; without any, the card names the report.
     """
     unit = "mm" if all(scores.spacing_known for scores in evaluation.patients.values()) else "voxels"
     parts = [
@@ -272,10 +272,10 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text from the data in a cell of a table."""
+    """Escape text from the data for a cell of a table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _unit(words: str, unit: str) -> str:
-    """Words about lengths or volumes in mm with the unit that these have: voxels where the spacing is unknown."""
+    """Replace mm in words by voxels if the spacing is unknown."""
     return words if unit == "mm" else words.replace("mm³", unit).replace("mm", unit)

@@ -35,7 +35,7 @@ def write_training_page(path: Path, model: Path) -> None:
     """Write the page of a training run: curves, cost and scores of its sub-networks, and the chosen operating point.
 
     Args:
-        path: file to write, beside and renamed.
+        path: file to write, atomically.
         model: output of train.
     """
     from metseg.report.figures import cost_figure, training_figure
@@ -78,7 +78,7 @@ def write_records_page(path: Path, records: Path) -> None:
     """Write the page of preprocessed slices: of some training cases the one with most lesion.
 
     Args:
-        path: file to write, beside and renamed.
+        path: file to write, atomically.
         records: output of preprocess.
     """
     specification = PreprocessingSpecification.read(records / "preprocessing.json")
@@ -110,5 +110,5 @@ def write_records_page(path: Path, records: Path) -> None:
 
 def _write(path: Path, title: str, figures: Sequence[Figure], facts: Mapping[str, object], nothing: str = "") -> None:
     page = templates.render("step.html.j2", title=title, figures=figures, facts=facts, nothing=nothing)
-    with written_beside(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    with written_beside(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")

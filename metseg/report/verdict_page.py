@@ -67,7 +67,7 @@ def verdict_content(validation: Path, evaluations: Sequence[Path], champion: Pat
 
 
 def write_verdict_page(path: Path, content: ReportContent) -> None:
-    """Write the page to `path`, beside and renamed; it refers to nothing outside itself."""
+    """Write the page to `path`, atomically; it refers to nothing outside itself."""
     unit, networks = content.unit, content.networks
     page = templates.render(
         "verdict.html.j2",
@@ -77,5 +77,5 @@ def write_verdict_page(path: Path, content: ReportContent) -> None:
         rows=tables.comparison_rows(content, unit),
         unit=unit,
     )
-    with written_beside(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    with written_beside(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")

@@ -60,7 +60,7 @@ def decide(
 
 
 def pick_winner(candidates: Mapping[str, Scored]) -> str:
-    """The architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name."""
+    """Return the architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name."""
     if not candidates:
         raise DataError("The gate was given no candidate. Expected the evaluation of at least one architecture.")
 
@@ -72,12 +72,12 @@ def pick_winner(candidates: Mapping[str, Scored]) -> str:
 
 
 def _finite(score: float) -> float:
-    """The score, or minus infinity for a network that diverged."""
+    """Return the score, or minus infinity for NaN."""
     return score if math.isfinite(score) else float("-inf")
 
 
 def _data_check(critical_failures: Sequence[str]) -> Check:
-    """Whether the data passed validation."""
+    """Check that the data passed validation."""
     failures = len(critical_failures)
     named = ", ".join(critical_failures)
     detail = f"Failed critically: {named}." if failures else "No expectation of the data failed critically."
@@ -85,7 +85,7 @@ def _data_check(critical_failures: Sequence[str]) -> Check:
 
 
 def _served_check(candidate: Scored, rules: Rules) -> Check:
-    """Whether the exported graph answers as the independent path does."""
+    """Check that the exported graph agrees with the independent path."""
     served = candidate.served_check
     if served is None:
         return Check(
@@ -103,7 +103,7 @@ def _served_check(candidate: Scored, rules: Rules) -> Check:
 
 
 def _patients_check(candidates: Mapping[str, Scored], winner: Scored) -> Check:
-    """Whether there are test patients, the same for every network of the run, none of whom any was trained on."""
+    """Check that every network was scored on the same test patients, and trained on none of them."""
     count = len(winner.patients)
     if not count:
         return Check("test_patients", False, 0.0, 1.0, None, "There is no test patient to judge the model on.")
@@ -118,13 +118,13 @@ def _patients_check(candidates: Mapping[str, Scored], winner: Scored) -> Check:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names as a sentence has them."""
+    """Join names for a sentence."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _floor_check(candidate: Scored, score: str, name: str, floor: float) -> Check:
-    """Whether the mean of a score over test patients reaches its floor."""
+    """Check that the mean of a score over test patients reaches its floor."""
     values = [getattr(scores, score) for scores in candidate.patients.values()]
     if not values:
         return Check(f"floor_{score}", False, None, floor, None, f"No test patient to take {name} on.")
@@ -134,7 +134,7 @@ def _floor_check(candidate: Scored, score: str, name: str, floor: float) -> Chec
 
 
 def _outcome(checks: Sequence[Check], tie: bool, incomparable: bool) -> Outcome:
-    """The outcome that the checks add up to; a tie is one only when nothing but the better Dice is missing."""
+    """Return the outcome of the checks; a tie if only the better Dice is missing."""
     if incomparable:
         return "incomparable"
     failed = {check.name for check in checks if not check.passed}
@@ -146,7 +146,7 @@ def _outcome(checks: Sequence[Check], tie: bool, incomparable: bool) -> Outcome:
 def _summary(
     outcome: Outcome, candidate: Scored, champion: Opponent, checks: Sequence[Check], underpowered: bool
 ) -> str:
-    """One sentence for the top of the report."""
+    """Return the summary sentence of the report."""
     name = candidate.architecture
     failed = [check for check in checks if not check.passed]
     if outcome == "promote":
@@ -167,5 +167,5 @@ def _summary(
 
 
 def _detail(checks: Sequence[Check], name: str) -> str:
-    """The sentence of the check of this name."""
+    """Return the detail of the check of this name."""
     return next(check.detail for check in checks if check.name == name)

@@ -97,7 +97,7 @@ def score_settings(
     thresholds: Sequence[float] = THRESHOLDS,
     minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
 ) -> NDArray[np.float64]:
-    """Lesion-wise F1 and Dice of one case at every setting, float64 `(thresholds, volumes, 2)`.
+    """Return the lesion-wise F1 and Dice of one case at every setting, float64 `(thresholds, volumes, 2)`.
 
     Args:
         probability: `(slices, height, width)` in 0–1.
@@ -123,7 +123,7 @@ def score_settings(
 def apply(
     probability: NDArray[np.float32], threshold: float, minimum_volume_mm3: float, spacing: Spacing
 ) -> NDArray[np.bool_]:
-    """The mask that a setting makes of a probability `(slices, height, width)`."""
+    """Return the mask of a probability at a setting,  `(slices, height, width)`."""
     return remove_small(probability >= np.float32(threshold), spacing, minimum_volume_mm3)
 
 
@@ -137,7 +137,7 @@ def _best(curve: Sequence[Setting]) -> Setting:
 def _score_setting(
     truth: LabelledTruth, contacts: Contacts, spacing: Spacing, minimum_volume_mm3: float
 ) -> tuple[float, float]:
-    """Lesion-wise F1 and Dice of the components of at least the minimum volume."""
+    """Return the lesion-wise F1 and Dice of the components of at least the minimum volume."""
     kept = large_enough(contacts.component_voxels, math.prod(spacing), minimum_volume_mm3)
     predicted = int(contacts.component_voxels[kept].sum())
     shared = int(contacts.component_overlap[kept].sum())

@@ -121,7 +121,7 @@ def score_patient(
 
 
 def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, PatientScores]:
-    """Mean scores of each patient over the patient's cases `(patient, scores)`, patients in order of first appearance.
+    """Average the cases `(patient, scores)` of each patient, patients in order of first appearance.
 
     A score that is None in some cases is averaged over the others; the lesions of all cases are kept.
     """
@@ -132,13 +132,13 @@ def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, Patient
 
 
 def mean_score(patients: Mapping[str, PatientScores], score: str) -> float | None:
-    """Mean over patients of one field of `PatientScores`; patients where it is None are left out, all None: None."""
+    """Return the mean of one score over the patients that have it; None if none has."""
     values = [value for scores in patients.values() if (value := getattr(scores, score)) is not None]
     return float(np.mean(values)) if values else None
 
 
 def _mean(group: list[PatientScores]) -> PatientScores:
-    """The mean of the scores of one patient's cases."""
+    """Return the mean of the scores of one patient's cases."""
     if len(group) == 1:
         return group[0]
     fixed = {"cases", "spacing_known", "lesions"}
@@ -153,6 +153,6 @@ def _mean(group: list[PatientScores]) -> PatientScores:
 
 
 def _moved(lesion: Lesion, offset: tuple[int, ...]) -> Lesion:
-    """The lesion with its centroid moved from the crop to the whole volume."""
+    """Return the lesion with its centroid moved from the crop to the whole volume."""
     slice_, row, column = (value + start for value, start in zip(lesion.centroid, offset, strict=True))
     return dataclasses.replace(lesion, centroid=(slice_, row, column))

@@ -1,4 +1,4 @@
-"""Mean scores over the test patients with their intervals, as a version's tags and its model card give them."""
+"""Mean scores over the test patients with their intervals, for a version's tags and its model card."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ScoreSummary:
 
 
 def summarise_scores(patients: Mapping[str, PatientScores]) -> dict[str, ScoreSummary]:
-    """Each of `HEADLINE` that at least one patient has."""
+    """Summarise each score of `HEADLINE` that at least one patient has."""
     summaries = {}
     for name in HEADLINE:
         values = [value for scores in patients.values() if (value := getattr(scores, name)) is not None]

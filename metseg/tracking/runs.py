@@ -39,10 +39,10 @@ DATA_TAG = "data.version"
 
 
 def client(settings: Settings) -> MlflowClient:
-    """A client of the tracking server and registry; a SQLite store is created where there is none.
+    """Return a client of the tracking server and registry; a missing SQLite store is created.
 
     Raises:
-        MetsegError: the server does not answer, or refuses to.
+        MetsegError: the server does not respond, or refuses the request.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -81,7 +81,7 @@ def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERI
 
 
 def experiments(tracking: MlflowClient) -> list[str]:
-    """Ids of the experiments that runs of ours may be in: our own, those named, and the one Kubeflow hands down."""
+    """Return the ids of all experiments with runs of metseg: its own, those named in runs, and Kubeflow's."""
     own = tracking.get_experiment_by_name(EXPERIMENT)
     named = tracking.search_experiments(filter_string=f"tags.`{EXPERIMENT_TAG}` = 'true'")
     found = [str(one.experiment_id) for one in (own, *named) if one is not None]
@@ -150,7 +150,7 @@ def start_pipeline_run(
 
 
 def _differences(run: Run, parameters: Mapping[str, object], tags: Mapping[str, str]) -> list[str]:
-    """Names of what a run has on record with another value, and cannot have twice."""
+    """Return the names of parameters and tags that a run has with another value, and cannot have twice."""
     logged = run.data.params
     names = [key for key, value in parameters.items() if logged.get(key, _kept(value)) != _kept(value)]
     version = tags.get(DATA_TAG, "")
@@ -190,7 +190,7 @@ def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, object], 
 
 
 def _kept(value: Any) -> str:
-    """A parameter's value as MLflow keeps it."""
+    """Return a parameter's value as MLflow stores it."""
     return str(value)[:PARAMETER_LENGTH]
 
 

@@ -1,4 +1,4 @@
-"""What the registry says of a version: its tags, and its description in Markdown."""
+"""Tags of a registered version, and its description in Markdown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DESCRIPTION_LENGTH = 5000
 
 
 def image_of(tracking: MlflowClient, run: str) -> str | None:
-    """Container image that a training ran in, by the tags of its run; None outside a container."""
+    """Return the container image of a training run, by its tags; None outside a container."""
     image: str | None = tracking.get_run(run).data.tags.get("container.image")
     return image
 
@@ -32,7 +32,7 @@ def image_of(tracking: MlflowClient, run: str) -> str | None:
 def version_tags(
     winner: EvaluationRecord, verdict: Verdict, manifest: Manifest, run: str, image: str | None
 ) -> dict[str, str]:
-    """Tags of a version that passed the gate.
+    """Return the tags of a version that passed the gate.
 
     Args:
         winner: its evaluation.
@@ -66,7 +66,7 @@ def version_tags(
 
 
 def version_description(winner: EvaluationRecord, verdict: Verdict, manifest: Manifest, run: str) -> str:
-    """What the registry shows of a version, as Markdown; the model card among its files says more."""
+    """Return the description of a version as Markdown; the model card among its files has the details."""
     summaries = summarise_scores(winner.patients)
     rows = [f"| {name} | {summaries[name].mean:.3f} | {_interval(summaries[name], 3)} |" for name in DESCRIBED]
     patients = ", ".join(f"{len(manifest.patients(split))} {split}" for split in SPLITS)
@@ -89,14 +89,14 @@ def version_description(winner: EvaluationRecord, verdict: Verdict, manifest: Ma
 
 
 def _patients(manifest: Manifest, split: str) -> str:
-    """Number and names of the patients of a split."""
+    """Return the number and names of the patients of a split."""
     patients = manifest.patients(split)
     text = f"{len(patients)}: {', '.join(patients)}"
     return text if len(text) <= TAG_LENGTH else f"{len(patients)}: named in data/manifest.json of the pipeline's run"
 
 
 def _score_tags(winner: EvaluationRecord) -> dict[str, str]:
-    """Mean and 95 % interval of each score over the test patients."""
+    """Return the mean and 95 % interval of each score over the test patients."""
     tags = {}
     for name, summary in summarise_scores(winner.patients).items():
         tags[f"test.{name}"] = f"{summary.mean:.6f}"

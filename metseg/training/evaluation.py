@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 Volume = NDArray[np.float32]
 
 SERVED_CASES = 2
-"""Test cases whose answer by the served graph is compared, beside the golden requests."""
+"""Test cases for which the served graph is compared, in addition to the golden requests."""
 
 MEAN_SCORES = (
     "dice",
@@ -60,7 +60,7 @@ MEAN_SCORES = (
 
 
 def load_network(model: Path) -> keras.Model:
-    """The trained network of an exported model; nothing is unpickled and no code is loaded from the file."""
+    """Load the trained network of an exported model; nothing is unpickled and no code is loaded from the file."""
     import models.blocks  # noqa: F401  registers the layers that the file names
 
     network = keras.saving.load_model(model / "model.keras", compile=False, safe_mode=True)
@@ -71,7 +71,7 @@ def load_network(model: Path) -> keras.Model:
 def independent_probability(
     network: keras.Model, image: NDArray[np.generic], specification: PreprocessingSpecification
 ) -> Volume:
-    """Probability `(slices, height, width)` of a raw volume by the NumPy and OpenCV path."""
+    """Return the probability `(slices, height, width)` of a raw volume by the NumPy and OpenCV path."""
     slices = stack_context(preprocess(image, specification), specification.context_slices)
     return unfit_slices(predict(network, slices), image.shape[1], image.shape[2])
 
@@ -97,7 +97,7 @@ class _ServedCheck:
 
 
 def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
-    """Keep two slices for the report: the one with most lesion, true or predicted, and the one with most error."""
+    """Store two slices for the report: the one with most lesion, true or predicted, and the one with most error."""
     most_lesion = int(np.argmax(truth.sum(axis=(1, 2)) * 2 + predicted.sum(axis=(1, 2))))
     wrong = (truth ^ predicted).sum(axis=(1, 2))
     places = [most_lesion, int(np.argmax(wrong)) if wrong.any() else most_lesion]
@@ -109,12 +109,12 @@ def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], pre
 
 @dataclass
 class _Tallies:
-    """What is gathered over the test cases beside their scores.
+    """Tallies over the test cases, in addition to their scores.
 
     Attributes:
         voxels: probabilities inside the head.
         thresholded: Dice of every single intensity threshold on each case.
-        flips: the trial of test-time flips, where it is wanted.
+        flips: the trial of test-time flips, if requested.
     """
 
     voxels: VoxelTally = field(default_factory=VoxelTally)
@@ -131,7 +131,7 @@ def _score_case(
     out: Path,
     tallies: _Tallies,
 ) -> tuple[PatientScores, Volume, Volume, NDArray[np.bool_]]:
-    """Scores of one case, its raw image, its probability and its truth; adds to the tallies."""
+    """Return scores, raw image, probability and truth of one case; add to the tallies."""
     folder = cohort / "cases" / entry.case
     geometry = read_case(folder).geometry
     raw = np.asarray(load_image(folder), dtype=np.float32)
@@ -139,7 +139,7 @@ def _score_case(
     slices = stack_context(preprocess(raw, specification), specification.context_slices)
 
     def judge(square: NDArray[np.float32]) -> tuple[Volume, NDArray[np.bool_], PatientScores]:
-        """Probability in the original geometry, mask and scores of what the network answered."""
+        """Return probability in the original geometry, mask and scores of a prediction."""
         probability = unfit_slices(square, raw.shape[1], raw.shape[2])
         kept = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
         return probability, kept, score_patient(truth, kept, geometry.spacing, geometry.spacing_known)
@@ -158,7 +158,7 @@ def _score_case(
 def _store_golden(
     network: keras.Model, specification: PreprocessingSpecification, served: _ServedCheck, path: Path
 ) -> None:
-    """Keep requests made from phantoms with the independent path's answers; compare the served graph's."""
+    """Store requests made from phantoms with the independent path's predictions; compare the served graph's."""
     golden: dict[str, NDArray[Any]] = {"threshold": served.threshold}
     for number, request in enumerate(golden_requests(specification.channels)):
         answer = independent_probability(network, request, specification)

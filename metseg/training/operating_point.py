@@ -80,7 +80,7 @@ def judge_heads(
     levels = sub_networks(network)
     single = {name: inference_network(network, name) for name in ([*levels, "average"] if levels else ["last"])}
     together = keras.Model(network.inputs[0], {name: choice.outputs[0] for name, choice in single.items()})
-    # XLA contracts floating-point operations: the answers would no longer be those of the served graph.
+    # XLA contracts floating-point operations: predictions would differ from those of the served graph.
     together.compile(jit_compile=False)
     grids: dict[str, dict[str, list[NDArray[np.float64]]]] = {name: {} for name in single}
     for entry in track(manifest.cases_in("validation"), "choosing the operating point"):
@@ -102,6 +102,6 @@ def judge_heads(
 
 
 def exported_head(heads: list[JudgedHead], inference_head: str) -> JudgedHead:
-    """The one that a training's `inference_head` exports; `last` is the largest level, any value a single head."""
+    """Return the head that `inference_head` exports: for `last` the largest level, for a single head that one."""
     levels = [head for head in heads if head.inference_head != "average"]
     return next((head for head in heads if head.inference_head == inference_head), levels[-1])
