@@ -58,7 +58,20 @@ def compare_with_champion(candidate: Scored, champion: Scored | Incomparable, ru
 
 
 def paired_differences(candidate: Scored, champion: Scored, score: str) -> list[float]:
-    """Return candidate minus champion in one score, by patient; patients where either is None are left out."""
+    """Return candidate minus champion in one score, by patient; patients without either score are left out.
+
+    Example:
+        >>> import dataclasses
+        >>> import numpy as np
+        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> from metseg.scoring.patient import score_patient
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> scores = score_patient(mask, mask, (1.0, 1.0, 1.0), True)
+        >>> better = Scored("unet", ("t1c",), ("1",), ValidationScores(0.7, 0.5), {"a": scores}, ())
+        >>> worse = dataclasses.replace(better, patients={"a": dataclasses.replace(scores, dice=0.75)})
+        >>> paired_differences(better, worse, "dice")
+        [0.25]
+    """
     differences = []
     for patient in sorted(candidate.patients):
         pair = getattr(candidate.patients[patient], score), getattr(champion.patients[patient], score)

@@ -35,6 +35,13 @@ def decide(
 
     Raises:
         DataError: there is no candidate.
+
+    Example:
+        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> unseen = Scored("unet", ("t1c",), ("1",), ValidationScores(0.7, 0.5), {}, ())
+        >>> verdict = decide({"unet": unseen}, Absent())
+        >>> verdict.outcome, [check.name for check in verdict.checks if not check.passed][:2]
+        ('rejected', ['served_graph', 'test_patients'])
     """
     rules = rules or Rules()
     winner = pick_winner(candidates)
@@ -60,7 +67,14 @@ def decide(
 
 
 def pick_winner(candidates: Mapping[str, Scored]) -> str:
-    """Return the architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name."""
+    """Return the architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name.
+
+    Example:
+        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> def scored(dice): return Scored("unet", ("t1c",), ("1",), ValidationScores(dice, 0.5), {}, ())
+        >>> pick_winner({"unet": scored(0.7), "nested_unet": scored(0.8)})
+        'nested_unet'
+    """
     if not candidates:
         raise DataError("The gate was given no candidate. Expected the evaluation of at least one architecture.")
 

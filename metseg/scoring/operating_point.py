@@ -71,6 +71,14 @@ def choose(
 
     Raises:
         DataError: there is no case.
+
+    Example:
+        >>> truth = np.zeros((4, 8, 8), bool)
+        >>> truth[1:3, 2:6, 2:6] = True
+        >>> grid = score_settings(np.where(truth, 0.7, 0.2).astype(np.float32), truth, (3.0, 1.0, 1.0))
+        >>> point = choose({"a": [grid]})
+        >>> point.threshold, point.minimum_volume_mm3, point.dice
+        (0.5, 0.0, 1.0)
     """
     if not grids:
         raise DataError(
@@ -108,6 +116,12 @@ def score_settings(
 
     Raises:
         DataError: shapes differ.
+
+    Example:
+        >>> truth = np.ones((2, 4, 4), bool)
+        >>> scores = score_settings(np.full(truth.shape, 0.6, np.float32), truth, (1.0, 1.0, 1.0), (0.5, 0.7), (0.0,))
+        >>> scores[..., 1].tolist()
+        [[1.0], [0.0]]
     """
     mask, candidate = overlap.as_masks(truth, probability >= np.float32(min(thresholds)))
     box = bounding_box(mask | candidate)
@@ -123,7 +137,14 @@ def score_settings(
 def apply(
     probability: NDArray[np.float32], threshold: float, minimum_volume_mm3: float, spacing: Spacing
 ) -> NDArray[np.bool_]:
-    """Return the mask of a probability at a setting,  `(slices, height, width)`."""
+    """Return the mask of a probability `(slices, height, width)` at a threshold and a minimum lesion volume.
+
+    Example:
+        >>> probability = np.zeros((3, 5, 5), np.float32)
+        >>> probability[:, :3, :3], probability[1, 4, 4] = 0.8, 0.9
+        >>> int(apply(probability, 0.5, 5.0, (1.0, 1.0, 1.0)).sum())
+        27
+    """
     return remove_small(probability >= np.float32(threshold), spacing, minimum_volume_mm3)
 
 

@@ -85,6 +85,13 @@ def score_patient(
 
     Raises:
         DataError: the shapes differ.
+
+    Example:
+        >>> truth = np.zeros((4, 8, 8), bool)
+        >>> truth[1:3, 2:6, 2:6] = True
+        >>> scores = score_patient(truth, truth, (3.0, 1.0, 1.0), spacing_known=True)
+        >>> scores.dice, scores.lesion_f1, scores.true_volume_mm3
+        (1.0, 1.0, 96.0)
     """
     truth_mask, prediction_mask = overlap.as_masks(truth, prediction)
     box = bounding_box(truth_mask | prediction_mask)
@@ -124,6 +131,12 @@ def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, Patient
     """Average the cases `(patient, scores)` of each patient, patients in order of first appearance.
 
     A score that is None in some cases is averaged over the others; the lesions of all cases are kept.
+
+    Example:
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> found, missed = (score_patient(mask, mask & hit, (1.0, 1.0, 1.0), True) for hit in (True, False))
+        >>> per_patient([("a", found), ("a", missed)])["a"].dice
+        0.5
     """
     groups: dict[str, list[PatientScores]] = {}
     for patient, scores in cases:
@@ -132,7 +145,14 @@ def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, Patient
 
 
 def mean_score(patients: Mapping[str, PatientScores], score: str) -> float | None:
-    """Return the mean of one score over the patients that have it; None if none has."""
+    """Return the mean of one score over the patients that have it; None if none has.
+
+    Example:
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> scores = score_patient(mask, mask, (1.0, 1.0, 1.0), spacing_known=False)
+        >>> mean_score({"a": scores}, "dice"), mean_score({"a": scores}, "hd95_mm")
+        (1.0, None)
+    """
     values = [value for scores in patients.values() if (value := getattr(scores, score)) is not None]
     return float(np.mean(values)) if values else None
 
