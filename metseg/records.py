@@ -57,7 +57,7 @@ class Record:
     FORMAT: ClassVar[int] = 1
 
     @classmethod
-    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
         """Return the content of a file of an earlier format as the current format has it.
 
         Args:

@@ -86,7 +86,7 @@ class Manifest(Record):
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
     @classmethod
-    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
         """Accept the manifests of version 0.1.0, which state their schema.
 
         Raises:

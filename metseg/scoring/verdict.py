@@ -129,7 +129,7 @@ class Verdict(Record):
     judged: Judged | None = None
 
     @classmethod
-    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
         """Rename the digest of each judged model, which had a dot in its name."""
         for model in (values.get("judged") or {"models": {}})["models"].values():
             model["savedmodel_sha256"] = model.pop("savedmodel.sha256")

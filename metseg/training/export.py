@@ -156,7 +156,7 @@ def _finite(values: Tensor, name: str) -> Tensor:
     return tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(values)), [f"values of {name} are NaN or infinite"])
 
 
-def signatures(module: ServedSegmentation) -> dict[str, Any]:
+def signatures(module: ServedSegmentation) -> dict[str, object]:
     """Return the concrete functions of the three signatures.
 
     `serving_default`: `image` float32 `[batch, slices, height, width, channels]`, raw intensities, any height and

@@ -117,7 +117,7 @@ class TrainingRecord(Record):
     validation_patients: tuple[str, ...]
 
     @classmethod
-    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
         """Rename the versions in the description, which had dots in their names."""
         description = values["description"]
         renamed = {field: description[dotted] for field, dotted in _DOTTED.items() if dotted in description}
@@ -150,7 +150,7 @@ class EvaluationRecord(Scored, Record):
     test_time_flips: FlipComparison | None = None
 
     @classmethod
-    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
         """Gather the fields of the training run, which were spread over the file without its heads."""
         same = ("run", "configuration", "parameters", "history", "description", "training_patients")
         training = {
