@@ -226,7 +226,7 @@ def held_back_scores(network: keras.Model, data: Cohort, point: OperatingPoint) 
         kept = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
         truth = np.asarray(load_mask(folder)) > 0
         scored.append((entry.patient, score_patient(truth, kept, geometry.spacing, geometry.spacing_known)))
-    return {patient: scores.to_dict() for patient, scores in per_patient(scored).items()}
+    return {patient: dataclasses.asdict(scores) for patient, scores in per_patient(scored).items()}
 
 
 def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered, peak_memory_mb
 from benchmarks.simulated_pairs import PATIENTS, World, pairs
 from metseg.scoring.comparison import paired_differences
-from metseg.scoring.evaluation import Evaluation
+from metseg.scoring.evaluation import Scored
 from metseg.scoring.gate import decide
 from metseg.scoring.significance import mean_lower_limit
 from metseg.scoring.verdict import Rules
@@ -108,7 +108,7 @@ def simulate(world: World, count: int, seed: int, patients: int) -> Decided:
     return Decided(world, count, promoted / count, shown / count, float(np.mean(deviations)))
 
 
-def _lesion_scores_shown(candidate: Evaluation, champion: Evaluation) -> bool:
+def _lesion_scores_shown(candidate: Scored, champion: Scored) -> bool:
     """Whether both lesion scores are shown to be at most the margin lower, by the 95 % lower limit alone."""
     return all(
         mean_lower_limit(paired_differences(candidate, champion, score)) >= -Rules().margin

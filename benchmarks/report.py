@@ -21,7 +21,7 @@ def write(root: Path) -> dict[str, float]:
     """Write the report of the run below `root`; seconds from before its imports, size and memory."""
     wall, cpu = time.perf_counter(), time.process_time()
     from benchmarks.synthetic_run import run_folders
-    from metseg.report.run_summary import write_run_report
+    from metseg.report.run_report import write_run_report
 
     folders = run_folders(root)
     write_run_report(folders, 10.0, root / "page.html")

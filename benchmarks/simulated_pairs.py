@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
+from metseg.scoring.evaluation import Scored, ServedCheck, ValidationScores
 from metseg.scoring.patient import PatientScores, score_patient
 
 PATIENTS = 30
@@ -39,7 +39,7 @@ class World:
     detection_loss: float = 0.0
 
 
-def pairs(world: World, count: int, seed: int, patients: int = PATIENTS) -> Iterator[tuple[Evaluation, Evaluation]]:
+def pairs(world: World, count: int, seed: int, patients: int = PATIENTS) -> Iterator[tuple[Scored, Scored]]:
     """Challenger and champion, so many times.
 
     In Dice they differ by `dice_gain` and normally distributed noise of SD 0.10 a patient, independent of what follows:
@@ -77,7 +77,7 @@ def _found(rng: np.random.Generator, lesions: Counts, loss: float) -> tuple[Coun
 
 def _evaluation(
     blank: PatientScores, lesions: Counts, found: Counts, false: Counts, dices: NDArray[np.float64]
-) -> Evaluation:
+) -> Scored:
     """The evaluation of a network that found and invented so many lesions."""
     patients = {}
     for index, dice in enumerate(dices):
@@ -89,7 +89,7 @@ def _evaluation(
             lesion_f1=2 * hits / everything,
             lesion_sensitivity=hits / count,
         )
-    return Evaluation(
+    return Scored(
         architecture="nested_unet",
         channels=("t1c",),
         labels=("lesion",),

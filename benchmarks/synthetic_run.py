@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +13,31 @@ from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.files import write_json
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.run_summary import RunFolders
+from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
 from metseg.scoring.calibration import VoxelTally
-from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
+from metseg.scoring.evaluation import ServedCheck, ValidationScores
 from metseg.scoring.gate import decide
+from metseg.scoring.operating_point import OperatingPoint
 from metseg.scoring.patient import PatientScores, mean_score, score_patient
-from metseg.scoring.test_time_augmentation import FlipTrial
+from metseg.scoring.test_time_augmentation import FlipComparison, FlipTrial
+from metseg.scoring.threshold_baseline import ThresholdBaseline
+from metseg.scoring.unscored import Absent
+from metseg.scoring.verdict import VERDICT
+from metseg.tracking.registration import (
+    PROMOTION,
+    REGISTRATION,
+    PromotedVersion,
+    Promotion,
+    RegisteredVersion,
+    Registration,
+    ServedResponse,
+)
 from metseg.training.configuration import TrainingConfiguration
+from metseg.training.records import EVALUATION, EvaluationRecord, HeadScores, ModelDescription, TrainingRecord
 
 CHANNELS = ("flair", "t1c")
 SHAPE = (12, 96, 96)
-POINT = {"threshold": 0.45, "minimum_volume_mm3": 10.0, "dice": 0.8, "lesion_f1": 0.8, "patients": 10}
+POINT = OperatingPoint(0.45, 10.0, lesion_f1=0.8, dice=0.8, patients=10, curve=())
 HEADS = {
     "nested_unet": [
         ("L1", 6_761, 72_990_720, 0.412, 0.502, False),
@@ -36,6 +49,7 @@ HEADS = {
     "attention_unet": [("last", 504_717, 431_308_800, 0.752, 0.79, True)],
 }
 MEANS = ("dice", "iou", "sensitivity", "precision", "lesion_f1")
+MODEL = "brain-mets-segmentation"
 SKILL = {"nested_unet": 0.98, "attention_unet": 0.86}
 Mask = NDArray[np.bool_]
 
@@ -87,25 +101,21 @@ def make_run(root: Path, wanted: MadeUp) -> RunFolders:
     """Write the outputs of every step of a run below `root`."""
     folders = run_folders(root)
     _cohort(wanted).write(folders.validation / "manifest.json")
-    evaluations = {}
+    candidates = {}
     for architecture, folder in zip(SKILL, folders.evaluations, strict=True):
-        training = _training(architecture)
-        write_json(folder / "training.json", training)
-        evaluations[architecture] = _evaluate(wanted, architecture, SKILL[architecture], training, folder)
-    champion = None
-    if wanted.champion:
-        champion = _evaluate(wanted, "nested_unet", 0.8, {**_training("nested_unet"), "version": 3}, folders.champion)
-    else:
-        write_json(folders.champion / "evaluation.json", {"absent": "there is no champion yet"})
+        candidates[architecture] = _evaluate(wanted, _training(architecture), SKILL[architecture], folder)
+    champion = (
+        _evaluate(wanted, _training("nested_unet"), 0.8, folders.champion, version=3) if wanted.champion else Absent()
+    )
+    champion.write(folders.champion / EVALUATION)
     write_json(folders.validation / "verdict.json", _validation(wanted))
-    write_json(folders.registration / "verdict.json", decide(evaluations, champion).to_dict())
-    registered = {"name": "brain-mets-segmentation", "version": 4, "run": "1"}
-    write_json(folders.registration / "registration.json", {"run": wanted.run, "registered": registered})
+    decide(candidates, champion).write(folders.registration / VERDICT)
+    registered = RegisteredVersion(MODEL, 4, "1")
+    Registration(wanted.run, registered).write(folders.registration / REGISTRATION)
     if wanted.card:
         (folders.registration / "model_card.md").write_text(wanted.card, encoding="utf-8")
-    served = {"version": 4, "max_abs_difference": 6.6e-7, "dice": 0.83, "patient_case": wanted.names[0]}
-    aliased = {"name": "brain-mets-segmentation", "version": 4, "aliases": ["champion"]}
-    write_json(folders.promoted / "promotion.json", {"registered": aliased, "served": served})
+    served = ServedResponse(4, 6.6e-7, 0.83, wanted.names[0])
+    Promotion(PromotedVersion(MODEL, 4, ("champion",)), served).write(folders.promoted / PROMOTION)
     _durations(folders)
     return folders
 
@@ -150,31 +160,48 @@ def _cohort(wanted: MadeUp) -> Manifest:
     return Manifest(wanted.reference, version, "brats-mets", list(CHANNELS), ["1", "3"], [], cases)
 
 
-def _training(architecture: str) -> dict[str, Any]:
-    """The content of `training.json`."""
+def _training(architecture: str) -> TrainingRecord:
+    """Return a record of a training run."""
     skill = SKILL[architecture]
-    history = [
+    history = tuple(
         {"loss": 0.9 * math.exp(-e / 9) + 0.12 + 0.02 * math.sin(e), "val_dice": skill * (1 - math.exp(-e / 7)) * 0.86}
         for e in range(1, 31)
-    ]
-    heads = [
-        {"inference_head": name, "parameters": parameters, "multiply_accumulates": macs, "dice": dice,
-         "lesion_f1": lesion_f1, "threshold": 0.45, "minimum_volume_mm3": 10.0, "exported": exported}
+    )
+    heads = tuple(
+        HeadScores(name, parameters, macs, 0.45, 10.0, dice, lesion_f1, exported)
         for name, parameters, macs, dice, lesion_f1, exported in HEADS[architecture]
-    ]  # fmt: skip
-    return {
-        "run": f"run-of-{architecture}",
-        "configuration": asdict(TrainingConfiguration(architecture)),
-        "parameters": HEADS[architecture][-1][1],
-        "history": history,
-        "heads": heads,
-        "operating_point": POINT,
-        "description": {"preprocessing": asdict(PreprocessingSpecification(CHANNELS))},
-    }
+    )
+    description = ModelDescription(
+        architecture=architecture,
+        inference_head=heads[-1].inference_head,
+        channels=CHANNELS,
+        labels=("1", "3"),
+        threshold=POINT.threshold,
+        minimum_volume_mm3=POINT.minimum_volume_mm3,
+        preprocessing=PreprocessingSpecification(CHANNELS),
+        data_version="0.dir",
+        git_commit="unknown",
+        metseg_version="0.1.0",
+        tensorflow_version="2.21.0",
+    )
+    return TrainingRecord(
+        run=f"run-of-{architecture}",
+        configuration=TrainingConfiguration(architecture),
+        parameters=heads[-1].parameters,
+        history=history,
+        seconds=612.0,
+        operating_point=POINT,
+        heads=heads,
+        description=description,
+        training_patients=(),
+        validation_patients=(),
+    )
 
 
-def _evaluate(wanted: MadeUp, architecture: str, skill: float, training: Mapping[str, Any], folder: Path) -> Evaluation:
-    """Score made-up answers by the real rules, and keep what evaluate keeps."""
+def _evaluate(
+    wanted: MadeUp, training: TrainingRecord, skill: float, folder: Path, version: int | None = None
+) -> EvaluationRecord:
+    """Score made-up predictions by the real rules, and write the files of evaluate."""
     scores: dict[str, PatientScores] = {}
     flipped: dict[str, PatientScores] = {}
     voxels = VoxelTally()
@@ -187,32 +214,33 @@ def _evaluate(wanted: MadeUp, architecture: str, skill: float, training: Mapping
         _keep_slices(folder / "overlays" / f"{name}-000.npz", image, truth, prediction)
         probability = np.clip(0.04 + 0.8 * prediction + np.random.default_rng(number).normal(0, 0.1, truth.shape), 0, 1)
         voxels.add(name, probability, prediction, truth, image > 0)
-    evaluation = Evaluation(
-        architecture, CHANNELS, ("1", "3"), ValidationScores(skill * 0.8, 0.8), scores, (), ServedCheck(2.4e-6, True)
+    record = EvaluationRecord(
+        architecture=training.configuration.architecture,
+        channels=CHANNELS,
+        labels=("1", "3"),
+        validation=ValidationScores(skill * 0.8, 0.8),
+        patients=scores,
+        training_patients=(),
+        served_check=ServedCheck(2.4e-6, True),
+        training=training,
+        version=version,
+        mean_scores={score: mean_score(scores, score) for score in MEANS},
+        savedmodel_sha256="0" * 64,
+        served_volumes_compared=4,
+        threshold_baseline=ThresholdBaseline("t1c", 201, 0.312),
+        voxels_in_head=voxels.scores(),
+        test_time_flips=_flips(scores, flipped) if wanted.flips and version is None else None,
     )
-    write_json(
-        folder / "evaluation.json",
-        {
-            **evaluation.to_dict(),
-            "mean": {score: mean_score(scores, score) for score in MEANS},
-            "run": training["run"],
-            "version": training.get("version"),
-            "voxels_in_head": voxels.to_dict(),
-            "test_time_flips": _flips(scores, flipped) if wanted.flips and "version" not in training else None,
-            "threshold_baseline": {"channel": "t1c", "level": 201, "dice": 0.312},
-            **{name: training[name] for name in ("parameters", "operating_point", "history", "description")},
-            "configuration": training["configuration"],
-        },
-    )
-    return evaluation
+    record.write(folder / EVALUATION)
+    return record
 
 
-def _flips(plain: dict[str, PatientScores], flipped: dict[str, PatientScores]) -> dict[str, Any]:
-    """The record of a trial of test-time flips."""
+def _flips(plain: dict[str, PatientScores], flipped: dict[str, PatientScores]) -> FlipComparison:
+    """Return a trial of test-time flips."""
     trial = FlipTrial()
     for name in plain:
         trial.add(name, plain[name], flipped[name], [1.4, 1.5, 1.4, 1.4])
-    return trial.to_dict()
+    return trial.comparison()
 
 
 def _keep_slices(path: Path, image: NDArray[np.uint8], truth: Mask, prediction: Mask) -> None:
@@ -227,7 +255,7 @@ def _keep_slices(path: Path, image: NDArray[np.uint8], truth: Mask, prediction: 
     )
 
 
-def _validation(wanted: MadeUp) -> dict[str, Any]:
+def _validation(wanted: MadeUp) -> dict[str, object]:
     """The verdict on the data, with one warning."""
     warning = {
         "expectation": "images are skull-stripped",
@@ -247,5 +275,5 @@ def _durations(folders: RunFolders) -> None:
     for name in SKILL:
         seconds |= {f"train {name}": 612.0, f"evaluate {name}": 28.0}
     seconds |= {"evaluate champion": 31.0, "register": 3.8}
-    *before, last = [{"step": step, "seconds": took, "peak_memory_mb": 1843} for step, took in seconds.items()]
-    write_json(folders.registration / "step.json", {**last, "before": before})
+    *before, last = [StepCost(step, took, 1843) for step, took in seconds.items()]
+    StepRecord(last.step, last.seconds, last.peak_memory_mb, tuple(before)).write(folders.registration / STEP_RECORD)

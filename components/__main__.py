@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 MODULES = {"evaluate_champion": "evaluate"}
-"""Folder of a component that is not called like it."""
+"""Folder of a component with another name."""
 
 
 def function_of(name: str) -> Callable[..., Any]:

@@ -1,28 +1,35 @@
-"""Which networks a run trains. Each has tasks of its own; those of a network that was not asked for do nothing."""
+"""Networks of a run. Each has tasks of its own; those of unselected networks are no-ops."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from metseg.files import read_json, write_json
+from metseg.records import Record, read_object
 
 logger = logging.getLogger(__name__)
 
 DECLINED = "not_asked_for.json"
-TRAINING = "training.json"
+
+
+@dataclass(frozen=True)
+class Declined(Record):
+    """Output of a task whose network the run does not train."""
+
+    architecture: str
 
 
 def decline(folder: Path, architecture: str) -> None:
-    """Write into a task's output that its network was not asked for."""
+    """Mark `folder`, a task's output, as that of an unselected network."""
     logger.info("%s was not asked for by train_architectures", architecture)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / DECLINED, {"architecture": architecture})
+    Declined(architecture).write(folder / DECLINED)
 
 
 def declines(folder: Path, architecture: str, architectures: Sequence[str]) -> bool:
-    """Return whether the run was not asked for a network; if so, `folder`, its task's output, says it."""
+    """Return whether the run does not train a network; if so, mark `folder`, its task's output."""
     if architecture in architectures:
         return False
     decline(folder, architecture)
@@ -35,12 +42,13 @@ def declined(folder: Path) -> bool:
 
 
 def architecture_of(model: Path) -> str:
-    """Return the network that an output of train is of, trained or not."""
+    """Return the network of an output of train, trained or not."""
     if declined(model):
-        return str(read_json(model / DECLINED)["architecture"])
-    return str(read_json(model / TRAINING)["configuration"]["architecture"])
+        return Declined.read(model / DECLINED).architecture
+    # Not as a record, whose types import NumPy: this runs before the threads of the step are set.
+    return str(read_object(model / "training.json")["configuration"]["architecture"])
 
 
 def candidates(**outputs: str) -> dict[str, Path]:
-    """Return, of the outputs of each network's task, those of networks that were asked for."""
+    """Return the outputs of the networks that the run trains."""
     return {name: Path(path) for name, path in outputs.items() if not declined(Path(path))}

@@ -1,4 +1,4 @@
-"""What surrounds every step: logging, its duration and memory on record, errors a person can read."""
+"""Environment of every step: logging, duration and memory on record, readable errors."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from metseg.errors import MetsegError
-from metseg.files import read_json, write_json
 from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
+from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
 from metseg.settings import apply_defaults
 from metseg.tracking.mlflow_errors import explained
 
 ERROR_TAG = "::error "
-STEP_RECORD = "step.json"
 
 
 def process_age() -> float:
-    """Seconds since this process started: the duration of a step counts its imports."""
+    """Return the seconds since this process started: the duration of a step includes its imports."""
     import psutil
 
     return time.time() - float(psutil.Process(os.getpid()).create_time())
@@ -36,8 +34,8 @@ def executing(step: str, folder: str, after: Sequence[str] = ()) -> Iterator[Pat
     """Run the body as the step `step`, whose main output is `folder`.
 
     Afterwards `folder/step.json` holds the step's name, seconds and peak memory, and the same of the steps before it.
-    A `MetsegError`, and what MLflow or its storage cause, ends the process with a message alone; any other error keeps
-    its traceback, for it is a defect.
+    A `MetsegError`, or an error of MLflow or its storage, ends the process with a message alone; any other error keeps
+    its traceback, because it is a defect.
 
     Args:
         step: name of the step.
@@ -62,26 +60,23 @@ def executing(step: str, folder: str, after: Sequence[str] = ()) -> Iterator[Pat
     try:
         yield path
     except Exception as error:
-        told = error if isinstance(error, MetsegError) else explained(error, os.environ.get("MLFLOW_TRACKING_URI", ""))
-        if told is None:
+        address = os.environ.get("MLFLOW_TRACKING_URI", "")
+        readable = error if isinstance(error, MetsegError) else explained(error, address)
+        if readable is None:
             raise
-        print(ERROR_TAG + json.dumps({"step": step, "message": str(told), "code": told.exit_code}), flush=True)
+        fields = {"step": step, "message": str(readable), "code": readable.exit_code}
+        print(ERROR_TAG + json.dumps(fields), flush=True)
         sys.exit(1)
     path.mkdir(parents=True, exist_ok=True)
-    record = {
-        "step": step,
-        "seconds": round(process_age(), 1),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "before": _before(after),
-    }
-    write_json(path / STEP_RECORD, record)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    StepRecord(step, round(process_age(), 1), memory, _costs_before(after)).write(path / STEP_RECORD)
 
 
-def _before(outputs: Sequence[str]) -> list[dict[str, Any]]:
-    """Records of the steps that left these outputs, and of those before them, each once and in their order."""
-    found: dict[str, dict[str, Any]] = {}
+def _costs_before(outputs: Sequence[str]) -> tuple[StepCost, ...]:
+    """Return the costs of the steps that left these outputs and of those before them, each once and in their order."""
+    costs: dict[str, StepCost] = {}
     for output in outputs:
-        record = read_json(Path(output) / STEP_RECORD)
-        for earlier in (*record.pop("before"), record):
-            found.setdefault(earlier["step"], earlier)
-    return list(found.values())
+        record = StepRecord.read(Path(output) / STEP_RECORD)
+        for cost in (*record.before, record):
+            costs.setdefault(cost.step, StepCost(cost.step, cost.seconds, cost.peak_memory_mb))
+    return tuple(costs.values())

@@ -1,7 +1,4 @@
-"""What the gate judged, kept small in the output of register: promote serves and reports from it.
-
-So neither register nor promote brings the cohort's images into its pod.
-"""
+"""Copies of the gate's inputs in the output of register, so that promote needs neither images nor models."""
 
 from __future__ import annotations
 
@@ -14,13 +11,12 @@ from metseg.training.configuration import ARCHITECTURES
 
 FOLDER = "judged"
 VALIDATION, EVALUATIONS, CHAMPION = "validation", "evaluations", "champion"
-RECORDS = ("evaluation.json", "training.json")
 PROOFS = ("reference.npz", "overlays")
-"""What a report shows of the winner, and what the server's answer is compared with."""
+"""Arrays of the winner: for the report's pictures, and to compare the server's predictions with."""
 
 
 def keep(registration: Path, validation: Path, evaluations: Mapping[str, Path], champion: Path, winner: str) -> None:
-    """Copy what promote needs.
+    """Copy the inputs of promote.
 
     Args:
         registration: output of register.
@@ -33,8 +29,8 @@ def keep(registration: Path, validation: Path, evaluations: Mapping[str, Path], 
     shutil.rmtree(folder, ignore_errors=True)
     _copy(validation, folder / VALIDATION, ("manifest.json", "verdict.json"))
     for name, evaluation in evaluations.items():
-        _copy(evaluation, folder / EVALUATIONS / name, (*RECORDS, *(PROOFS if name == winner else ())))
-    _copy(champion, folder / CHAMPION, (*RECORDS, "reference.npz"))
+        _copy(evaluation, folder / EVALUATIONS / name, ("evaluation.json", *(PROOFS if name == winner else ())))
+    _copy(champion, folder / CHAMPION, ("evaluation.json", "reference.npz"))
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
@@ -47,7 +43,7 @@ def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
 
 
 def run_folders(registration: Path, promoted: Path) -> RunFolders:
-    """Return where the report finds what the steps left.
+    """Return the folders that the report reads.
 
     Args:
         registration: output of register.

@@ -1,4 +1,4 @@
-"""The share of a node that a step's pod requests: as many workers and threads, however large the node.
+"""Limit workers and threads to the CPU and memory that a step's pod requests, however large the node.
 
 Pods have no limit of CPU, so that what is idle can be used; affinity and cgroup then show every core of the node.
 """
@@ -13,21 +13,21 @@ from components.configuration.record import Configuration
 from metseg.retry_deadline import IN_POD
 
 THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-"""What OpenBLAS and PyArrow, OpenCV and TensorFlow read, each when it is imported."""
+"""Variables that OpenBLAS and PyArrow, OpenCV and TensorFlow read when they are imported."""
 WORKERS = "METSEG_WORKERS"
 WORKER_MEMORY = 512 * 2**20
-"""Bytes for each process that works on cases: most that a step of phantoms needed was 0.3 GB."""
+"""Bytes for each worker process: steps on phantoms needed at most 0.3 GB."""
 _BYTES = {"Mi": 2**20, "Gi": 2**30, "M": 10**6, "G": 10**9}
 
 
 def read_configuration(step: str, folder: Path) -> Configuration:
-    """Read the configuration of a run, and hold this process to what the pod of the step requests.
+    """Read the configuration of a run, and limit this process to the requests of the step's pod.
 
     Call it before NumPy, OpenCV or TensorFlow is imported. A variable that is set already wins; outside of a pod,
     nothing is changed.
 
     Args:
-        step: whose requests are `pod_STEP_cpu` and `pod_STEP_memory`.
+        step: with the settings `pod_STEP_cpu` and `pod_STEP_memory`.
         folder: artifact that holds the configuration.
     """
     configuration = Configuration.read(folder)
@@ -39,7 +39,7 @@ def read_configuration(step: str, folder: Path) -> Configuration:
 
 
 def variables(cpu: str, memory: str) -> dict[str, str]:
-    """Return the variables that hold a process to a request of CPU and memory, both as Kubernetes writes them."""
+    """Return the variables that limit a process to a request of CPU and memory, in Kubernetes's notation."""
     cores = math.ceil(float(cpu.removesuffix("m")) / 1000 if cpu.endswith("m") else float(cpu))
     unit = memory.lstrip("0123456789")
     room = int(memory.removesuffix(unit)) * _BYTES[unit] // WORKER_MEMORY

@@ -1,32 +1,22 @@
-"""What ingest notes of the run for later steps: its id in MLflow, and whether there is a champion to compete with."""
+"""Record of the run that ingest leaves for later steps: `run.json`."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
-from metseg.files import read_json, write_json
+from metseg.records import Record
 
-FILE = "run.json"
-OPPONENT = "opponent.json"
-NO_OPPONENT = {"absent": "there was no champion when this run began"}
-"""Content of `evaluation.json` of a champion that does not exist."""
+RUN_RECORD = "run.json"
 
 
-def write_run(folder: Path, run: str) -> None:
-    """Note the run's id in the output of a step."""
-    write_json(folder / FILE, {"run": run})
+@dataclass(frozen=True)
+class RunRecord(Record):
+    """One run of the pipeline.
 
+    Attributes:
+        run: its id in MLflow.
+        champion: version that the run competes with; None if there was no champion when it began.
+    """
 
-def read_run(folder: Path) -> str:
-    """Return the run's id from the output of ingest or validate."""
-    return str(read_json(folder / FILE)["run"])
-
-
-def write_opponent(folder: Path, version: int | None) -> None:
-    """Note the version that the run competes against; None where there was no champion."""
-    write_json(folder / OPPONENT, {"version": version})
-
-
-def has_opponent(folder: Path) -> bool:
-    """Return, from the output of ingest, whether the run competes against a champion."""
-    return read_json(folder / OPPONENT)["version"] is not None
+    run: str
+    champion: int | None = None

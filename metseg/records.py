@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from metseg.errors import DataError
-from metseg.files import read_json, write_json
+from metseg.files import write_json
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FORMAT_KEY = "format"
+
+
+_ADAPTERS: dict[type[Record], TypeAdapter[Any]] = {}
+
+
+def _adapter(record: type[Record]) -> TypeAdapter[Any]:
+    """Return pydantic's reader and writer of a record; to build one takes milliseconds."""
+    from pydantic import TypeAdapter
+
+    if record not in _ADAPTERS:
+        _ADAPTERS[record] = TypeAdapter(record)
+    return _ADAPTERS[record]
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        DataError: the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}): run the step that writes it again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds {type(content).__name__}, expected a JSON object")
+    return content
 
 
 class Record:
@@ -25,7 +57,7 @@ class Record:
     FORMAT: ClassVar[int] = 1
 
     @classmethod
-    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
         """Return the content of a file of an earlier format as the current format has it.
 
         Args:
@@ -34,15 +66,13 @@ class Record:
         """
         return values
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of the file, without its format."""
-        from pydantic import TypeAdapter
-
-        content: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
+    def to_dict(self) -> dict[str, object]:
+        """Return the content of the file, without its format; a number that is not finite becomes null."""
+        content: dict[str, object] = json.loads(_adapter(type(self)).dump_json(self))
         return content
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str) -> Self:
+    def from_dict(cls, values: Mapping[str, object], source: str) -> Self:
         """Build the record from the content of a file.
 
         Args:
@@ -52,25 +82,28 @@ class Record:
         Raises:
             DataError: a field is missing or of another type, or the format is newer than this version of metseg.
         """
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
-        given = dict(values)
-        found = given.pop(FORMAT_KEY, 0)
-        if not isinstance(found, int) or found > cls.FORMAT:
+        content = dict(values)
+        written = content.pop(FORMAT_KEY, 0)
+        if not isinstance(written, int) or written > cls.FORMAT:
             raise DataError(
-                f"{source} has format {found}, but this version of metseg reads formats up to {cls.FORMAT}: "
+                f"{source} has format {written}, but this version of metseg reads formats up to {cls.FORMAT}: "
                 "use the version that wrote it, or start a new run"
             )
-        if found < cls.FORMAT:
-            given = cls.upgraded(given, found)
         try:
-            return TypeAdapter(cls).validate_python(given)
+            if written < cls.FORMAT:
+                content = cls.upgraded(content, written)
+            record: Self = _adapter(cls).validate_python(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{source}: {error!r}; was it written by another version of metseg?") from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "the file"
             raise DataError(
                 f"{source}: {place}: {first['msg']}; was it written by another version of metseg?"
             ) from None
+        return record
 
     def write(self, path: Path) -> None:
         """Write the record to `path`, atomically."""
@@ -83,4 +116,4 @@ class Record:
         Raises:
             DataError: see `from_dict`.
         """
-        return cls.from_dict(read_json(path), str(path))
+        return cls.from_dict(read_object(path), str(path))

@@ -1,4 +1,4 @@
-"""The committed YAML of the pipeline: what the SDK compiles, without what Argo would keep many times for nothing."""
+"""Compile the committed YAML of the pipeline, without parts that Argo would store many times in vain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES
 
 FOLDER = Path(__file__).parent / "compiled"
 COMPILED = FOLDER / "training.yaml"
-"""For the networks that a run trains unless asked otherwise."""
+"""For the networks that a run trains by default."""
 WITH_BASELINE = FOLDER / "training-with-baseline.yaml"
 """For all three, the plain U-Net among them."""
 NETWORKS = {COMPILED: tuple(DEFAULT_ARCHITECTURES.split(",")), WITH_BASELINE: ARCHITECTURES}
@@ -59,7 +59,7 @@ def compiled_for(networks: Sequence[str]) -> Path:
 
 
 def _graphs(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Tasks of the pipeline and of those nested in it, by name."""
+    """Return the tasks of the pipeline and of those nested in it, by name."""
     for component in (pipeline["root"], *pipeline["components"].values()):
         if "dag" in component:
             yield component["dag"]["tasks"]
@@ -73,7 +73,7 @@ def _call_tasks_by_network(pipeline: dict[str, Any], asked: dict[str, Any]) -> N
 
     Args:
         pipeline: the compiled pipeline, which is changed.
-        asked: what it asks of Kubernetes by executor, likewise.
+        asked: its requests to Kubernetes by executor, likewise.
     """
     graph, components = pipeline["root"]["dag"], pipeline["components"]
     networks = {
@@ -163,7 +163,7 @@ def share_equals(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
 
     Args:
         pipeline: the compiled pipeline, which is changed.
-        platform: what it asks of Kubernetes, likewise.
+        platform: its requests to Kubernetes, likewise.
     """
     executors, components = pipeline["deploymentSpec"]["executors"], pipeline["components"]
     asked = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
@@ -185,7 +185,7 @@ def share_equals(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
 
 
 def _same(named: dict[str, Any]) -> dict[str, str]:
-    """Names of what equals something with an earlier name, and that name."""
+    """Return the names of duplicates, each with the first name of the same content."""
     first: dict[str, str] = {}
     found = {}
     for name in sorted(named, key=lambda name: (len(name), name)):

@@ -1,4 +1,4 @@
-"""What steps print, on its way to a person: tagged lines become bars and text, and the rest stays in a log."""
+"""Output of the steps for the terminal: tagged lines become bars and text, and the rest stays in a log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Bars:
     """Progress of pieces of work that may go on at once: bars on a terminal, a line now and then in a log.
 
     Args:
-        console: where a person looks.
+        console: for bars and lines.
     """
 
     def __init__(self, console: Console) -> None:
@@ -34,7 +34,7 @@ class Bars:
         """Show how far a piece of work is.
 
         Args:
-            key: tells the pieces apart; another label under the same key takes the place of the one before.
+            key: of the piece; another label under the same key replaces the one before.
             label: what is being done.
             done: parts that are finished.
             total: parts in all.
@@ -91,10 +91,10 @@ class Bars:
 
 
 class StepConsole(io.TextIOBase):
-    """Takes all that kfp and the steps print; shows a person what matters and keeps everything in a log file.
+    """Filters the output of kfp and the steps for the terminal; the full log goes to a file.
 
     Args:
-        console: where a person looks.
+        console: for bars and lines.
         log: file that keeps every line.
     """
 
@@ -187,7 +187,7 @@ class PodLog:
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """The fields of a tagged line; none where it was cut off."""
+    """Return the fields of a tagged line; none if it was cut off."""
     try:
         fields = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Every step in its container, on one machine: the images, and what Docker is told of each container."""
+"""Run every step in its container on one machine: images, mounts, users and variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metseg.errors import MetsegError, UsageError
 from metseg.settings import QUIET, Settings
 
 USER = "1000:0"
-"""Whom the steps run as where the caller is root; no step needs to be."""
+"""User of the steps if the caller is root, which no step needs."""
 HANDED_ON = ("MLFLOW_", "METSEG_", "AWS_", "OPENBLAS_", "OMP_", "TF_", *PROXIES, *map(str.lower, PROXIES), *QUIET)
 """Beginnings of the names of variables that a step gets from the caller's environment."""
 OWN = (
@@ -29,11 +29,11 @@ OWN = (
     FOLDER_VARIABLE,
     BUNDLE_VARIABLE,
 )
-"""Of these the ones that name paths of this machine, or what an image says of itself."""
+"""Of these, the variables for paths of this machine, or set by an image itself."""
 
 
 def split(images: str) -> tuple[str, str]:
-    """Prefix (with the slash at its end) and tag of `TAG` or `PREFIX:TAG`; raises UsageError where it is neither."""
+    """Return prefix (with a final slash) and tag of `TAG` or `PREFIX:TAG`; raise UsageError for anything else."""
     prefix, _, tag = images.rpartition(":")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag) or prefix != prefix.strip("/"):
         raise UsageError(f"--images {images}: expected TAG, or PREFIX:TAG such as registry.example.org/imaging:0.2.0")
@@ -41,12 +41,12 @@ def split(images: str) -> tuple[str, str]:
 
 
 def choose(images: str) -> None:
-    """Have the pipeline, which must not be imported yet, name these images."""
+    """Make the pipeline, which must not be imported yet, use these images."""
     os.environ["METSEG_IMAGE_PREFIX"], os.environ["METSEG_IMAGE_TAG"] = split(images)
 
 
 def require_services(settings: Settings) -> None:
-    """Refuse a run whose steps would each fall back to files of its own container; raises UsageError."""
+    """Raise UsageError if the steps would each use files of their own container."""
     wrong = []
     if not settings.tracking_uri.startswith(("http://", "https://")):
         wrong.append("MLFLOW_TRACKING_URI names no server")
@@ -62,7 +62,7 @@ def require_services(settings: Settings) -> None:
 
 
 def require_images() -> None:
-    """Refuse a Docker that is not there or lacks an image of the pipeline; raises MetsegError."""
+    """Raise MetsegError if Docker does not respond or lacks an image of the pipeline."""
     import docker
 
     from components.images import DATA_IMAGE, TRAIN_IMAGE
@@ -84,18 +84,18 @@ def require_images() -> None:
 
 
 def owner(user: str) -> tuple[int, int]:
-    """Numbers of the user and the group that the steps run as."""
+    """Return the numbers of the user and the group that the steps run as."""
     uid, _, gid = user.partition(":")
     return int(uid), int(gid)
 
 
 def step_user() -> str:
-    """Whom the steps run as: the caller, so that what they write is the caller's; but never root."""
+    """Return the user that the steps run as: the caller, who then owns their files; but never root."""
     return os.environ.get("METSEG_STEP_USER") or (f"{os.getuid()}:{os.getgid()}" if os.getuid() else USER)
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What a step's environment holds beside its image's."""
+    """Return the variables that a step gets in addition to those of its image."""
     handed = {
         name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and not name.startswith(OWN)
     }
@@ -104,10 +104,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def credentials() -> dict[Path, str]:
-    """Files of this machine that a step finds where a pod does: Git's credentials, authorities of one's own.
+    """Return the files of this machine that a step needs as a pod does: Git's credentials, own CA certificates.
 
     Raises:
-        UsageError: a variable names what is not there.
+        UsageError: a variable names a missing file.
     """
     found: dict[Path, str] = {}
     if (git := git_credentials()).is_dir():
@@ -118,7 +118,7 @@ def credentials() -> dict[Path, str]:
 
 
 def runner(settings: Settings, reference: str, steps: Path) -> Any:
-    """kfp's runner of containers.
+    """Return kfp's runner of containers.
 
     A container sees the run's folder, the checkpoints and, where the data are a folder or archive, those; services it
     finds at the addresses at which this machine does.

@@ -15,8 +15,7 @@ from rich.table import Table
 
 from components.configuration.parsing import pack
 from metseg.errors import MetsegError, UsageError
-from metseg.files import read_json
-from metseg.report.files import OVERLAY, REPORT, SUMMARY
+from metseg.report.run_summary import OVERLAY, REPORT, SUMMARY, RunSummary
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
@@ -25,7 +24,7 @@ from pipelines.console import StepConsole
 
 
 def _new_run_folder(runs: Path) -> Path:
-    """A folder of its own for this run, named after the time."""
+    """Create a folder for this run, named after the time."""
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         folder = runs / f"{stamp}{suffix}"
@@ -39,17 +38,17 @@ def _new_run_folder(runs: Path) -> Path:
 
 def _point_latest(run: Path) -> None:
     """Point `runs/latest` at a finished run."""
-    beside = run.parent / f".latest.{os.getpid()}"
-    beside.symlink_to(run.name)
-    beside.replace(run.parent / "latest")
+    temporary = run.parent / f".latest.{os.getpid()}"
+    temporary.symlink_to(run.name)
+    temporary.replace(run.parent / "latest")
 
 
 def _for_this_machine(pipeline: Any, in_containers: bool) -> Any:
-    """Return the pipeline without what is meant for the pods of a cluster.
+    """Return the pipeline without the settings for pods of a cluster.
 
-    That is a task's retries, since what is wrong on this machine stays wrong, and, of a step that runs in no
-    container, the variables that name a pod's folders and image: `kfp.local` sets them over those of this process. In
-    a container those of the runner win, and the image is the one that is named.
+    These are a task's retries, since an error on this machine is a lasting one, and the variables of a pod's folders
+    and image. Outside a container `kfp.local` would set them over those of this process; in a container those of the
+    runner win.
     """
     specification = pipeline.pipeline_spec
     for graph in (specification.root.dag, *(component.dag for component in specification.components.values())):
@@ -61,7 +60,7 @@ def _for_this_machine(pipeline: Any, in_containers: bool) -> Any:
 
 
 def _execute(run: Path, values: dict[str, Any], console: Console, settings: Settings, in_containers: bool) -> None:
-    """Run the pipeline for the networks that are asked for, its outputs below `run/steps`.
+    """Run the pipeline for the selected networks, its outputs below `run/steps`.
 
     Raises:
         MetsegError: a step failed; the message is the step's own where it gave one.
@@ -85,8 +84,8 @@ def _execute(run: Path, values: dict[str, Any], console: Console, settings: Sett
             with contextlib.redirect_stdout(out):
                 _for_this_machine(training_pipeline(networks), in_containers)(**pack(values))
             if out.error is not None:
-                # kfp takes a container that is gone before it is asked for its exit code for one that did well.
-                raise RuntimeError("a step said that it failed")
+                # kfp treats a container removed before its exit code is read as successful.
+                raise RuntimeError("a step reported a failure")
         except RuntimeError as error:
             if out.error is not None:
                 failure = UsageError if out.error["code"] == UsageError.exit_code else MetsegError
@@ -96,8 +95,8 @@ def _execute(run: Path, values: dict[str, Any], console: Console, settings: Sett
             ) from error
 
 
-def _collect(run: Path) -> dict[str, Any]:
-    """Bring the run's summary, report and picture to the top of its folder."""
+def _collect(run: Path) -> RunSummary:
+    """Copy the run's summary, report and picture to the top of its folder."""
     summaries = sorted((run / "steps").rglob(SUMMARY))
     if not summaries:
         raise MetsegError(f"the run left no {SUMMARY} below {run / 'steps'}; see {run / 'log.txt'}")
@@ -105,39 +104,34 @@ def _collect(run: Path) -> dict[str, Any]:
         source = summaries[-1].parent / name
         if source.exists():
             shutil.copyfile(source, run / name)
-    summary: dict[str, Any] = read_json(run / SUMMARY)
-    return summary
+    return RunSummary.read(run / SUMMARY)
 
 
-def print_summary(summary: dict[str, Any], run: Path, settings: Settings, console: Console) -> None:
-    """The table at the end of a run, the paths of its files and what to type next."""
-    table = Table(title="Test patients: " + ", ".join(summary["data"]["test_patients"]), title_justify="left")
+def print_summary(summary: RunSummary, run: Path, settings: Settings, console: Console) -> None:
+    """Print the table at the end of a run, the paths of its files and the next commands."""
+    table = Table(title="Test patients: " + ", ".join(summary.data.test_patients), title_justify="left")
     for heading in ("network", "parameters", "Dice", "IoU", "sensitivity", "precision", "lesion F1"):
         table.add_column(heading, justify="left" if heading == "network" else "right")
-    for architecture, scores in summary["models"].items():
-        figures = [f"{scores[name]:.3f}" for name in ("dice", "iou", "sensitivity", "precision", "lesion_f1")]
-        name = architecture + (" (winner)" if architecture == summary["winner"] else "")
-        table.add_row(name, f"{scores['parameters']:,}", *figures)
+    for architecture, model in summary.models.items():
+        scores = (model.dice, model.iou, model.sensitivity, model.precision, model.lesion_f1)
+        name = architecture + (" (winner)" if architecture == summary.winner else "")
+        table.add_row(name, f"{model.parameters:,}", *("–" if score is None else f"{score:.3f}" for score in scores))
     console.print()
     console.print(table)
-    baseline = max(scores["threshold_baseline_dice"] for scores in summary["models"].values())
+    baseline = max(model.threshold_baseline_dice for model in summary.models.values())
     console.print(f"The best single intensity threshold on the same patients reaches Dice {baseline:.3f}.")
-    verdict = summary["verdict"]
-    heading = "PASSED" if verdict["passed"] else verdict["outcome"].upper()
-    console.print(f"[bold]{heading}[/bold]: {verdict['summary']}")
-    registered, served = summary["registered"], summary["served"]
+    verdict, registered, served = summary.verdict, summary.registered, summary.served
+    console.print(f"[bold]{'PASSED' if verdict.passed else verdict.outcome.upper()}[/bold]: {verdict.summary}")
     if registered:
-        console.print(
-            f"Registered: {registered['name']} version {registered['version']}, "
-            f"aliases {', '.join(registered['aliases']) or 'none'}"
-        )
+        aliases = ", ".join(registered.aliases) or "none"
+        console.print(f"Registered: {registered.name} version {registered.version}, aliases {aliases}")
     if served:
         console.print(
-            f"Served over gRPC as stable: version {served['version']}, differs from the trained model by at most "
-            f"{served['max_abs_difference']:.1e}, Dice {served['dice']:.3f} on {served['patient_case']}"
+            f"Served over gRPC as stable: version {served.version}, differs from the trained model by at most "
+            f"{served.max_abs_difference:.1e}, Dice {served.dice:.3f} on {served.patient_case}"
         )
-    steps = ", ".join(f"{name} {record['seconds']:.0f}" for name, record in summary["steps"].items())
-    console.print(f"Seconds: {steps}; all {sum(record['seconds'] for record in summary['steps'].values()):.0f}")
+    steps = ", ".join(f"{name} {cost.seconds:.0f}" for name, cost in summary.steps.items())
+    console.print(f"Seconds: {steps}; all {sum(cost.seconds for cost in summary.steps.values()):.0f}")
 
     def shown(path: Path) -> str:
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
@@ -154,13 +148,13 @@ def print_summary(summary: dict[str, Any], run: Path, settings: Settings, consol
         console.print(f"  {command:<32} {purpose}", highlight=False)
 
 
-def run(values: dict[str, Any], settings: Settings, console: Console, in_containers: bool = False) -> dict[str, Any]:
-    """Run the pipeline on this machine and show its result.
+def run(values: dict[str, Any], settings: Settings, console: Console, in_containers: bool = False) -> RunSummary:
+    """Run the pipeline on this machine and print its result.
 
     Args:
         values: settings of the run by full name.
         settings: where things are kept.
-        console: where a person looks.
+        console: for progress and result.
         in_containers: whether every step runs in its image instead of this environment.
 
     Returns:

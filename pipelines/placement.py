@@ -1,4 +1,4 @@
-"""What every task asks of the cluster it runs on; `kfp.local` reads none of it.
+"""Requests of every task to the cluster that runs it; `kfp.local` reads none of them.
 
 The names of the ConfigMaps, the secrets and the claim are those that `infra/kubernetes` makes for the namespace of the
 runs. They come in as files, not as variables: Argo keeps a task's pod six times over, with every variable in it.
@@ -6,6 +6,7 @@ runs. They come in as files, not as variables: Argo keeps a task's pod six times
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,22 +22,22 @@ STATE_CLAIM, STATE_FOLDER = "metseg-state", "/state"
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 """Where Kubeflow writes the run's id on each of its pods."""
 WRITABLE, WRITABLE_GB = "/tmp", 100
-"""What a pod may write to, and how many GiB: the backend takes no placeholder there, so it is no setting of a run."""
+"""Writable folder of a pod and its GiB: the backend takes no placeholder there, so it is no setting of a run."""
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 PAUSE, PAUSE_FACTOR = 30, 2
-"""Seconds before the second attempt, and how much longer each later pause is than the one before."""
+"""Seconds before the second attempt, and the factor of each later pause."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a step asks for, beside CPU and memory, which are settings of the run.
+    """Needs of a step other than CPU and memory, which are settings of the run.
 
     Attributes:
-        seconds: of one attempt, from the start of its pod, after which it is ended.
-        retries: attempts after the first, where doing it again can help.
-        mlflow: whether it speaks to MLflow, and so is given a name and password for it.
-        data: whether it reads data from where they are kept, and so is given keys for that.
+        seconds: limit of one attempt, from the start of its pod.
+        retries: attempts after the first, if repeating can help.
+        mlflow: whether it calls MLflow, and so gets a login for it.
+        data: whether it reads the data's storage, and so gets keys for that.
     """
 
     seconds: int
@@ -54,17 +55,19 @@ class Needs:
 NEEDS = {
     "check": Needs(10 * MINUTE, mlflow=False),
     "ingest": Needs(12 * HOUR, retries=2, data=True),
-    # What is judged unfit stays so: a retry would only hide the message for a while.
+    # Unfit data stay unfit: a retry would only hide the message for a while.
     "validate": Needs(2 * HOUR),
     "preprocess": Needs(12 * HOUR, retries=2, mlflow=False),
-    # Goes on from its last epoch.
+    # Resumes from its last epoch.
     "train": Needs(7 * DAY, retries=3),
     "evaluate": Needs(DAY, retries=2),
     # Comes to the same verdict and the same version.
     "register": Needs(HOUR, retries=2),
-    # Moves what is served: a person looks before it is tried again.
+    # Moves what is served: not repeated without a look at the cause.
     "promote": Needs(2 * HOUR),
 }
+REQUESTS = ("cpu", "memory", "gpu", "tolerations", "selector")
+"""Outputs of check for each training run, and of the task before an evaluation for that."""
 CHECK_CPU, CHECK_MEMORY = "250m", "1Gi"
 
 
@@ -77,16 +80,15 @@ def place(
     memory: Any = CHECK_MEMORY,
     cached: bool = False,
 ) -> dsl.PipelineTask:
-    """Give a task everything that holds for its step.
+    """Give a task all requests of its step.
 
     Args:
         task: the task.
         step: the folder in `components`.
-        name: what the Kubeflow UI calls the task; the step's name where none is given.
-        cpu: CPU cores that it requests, a text that check gives out.
-        memory: memory, likewise: the limit, and so the request too, so that a step is never evicted for what it was
-            promised.
-        cached: whether the task is a function of its inputs and does nothing besides.
+        name: of the task in the Kubeflow UI; that of the step by default.
+        cpu: CPU cores that it requests, a text from check.
+        memory: its limit and so its request, a text from check: a step is never evicted for memory it requested.
+        cached: whether the task is a pure function of its inputs.
     """
     needs = NEEDS[step]
     task.set_cpu_request(cpu).set_memory_limit(memory)
@@ -100,7 +102,7 @@ def place(
             backoff_factor=float(PAUSE_FACTOR),
             backoff_max_duration=f"{needs.longest}s",
         )
-    # Which user is the image's to say, and OpenShift's.
+    # The image, or OpenShift, decides the user.
     kubernetes.set_security_context(task, run_as_non_root=True)
     kubernetes.empty_dir_mount(task, volume_name="tmp", mount_path=WRITABLE, size_limit=f"{WRITABLE_GB}Gi")
     for key, value in (("name", "metseg-pipeline"), ("component", step)):
@@ -111,9 +113,9 @@ def place(
 
 
 def _mount(task: dsl.PipelineTask, needs: Needs) -> None:
-    """Bring in what the namespace of the runs says; nothing of it is in the pipeline.
+    """Mount the settings and secrets of the namespace of the runs; the pipeline holds none of them.
 
-    All are optional: a cluster may give its pods a role instead of keys, and a step says what it lacks.
+    All are optional: a cluster may give its pods a role instead of keys, and a step reports a missing one.
     """
 
     def mount(name: str, kind: str, folder: str) -> None:
@@ -129,20 +131,35 @@ def _mount(task: dsl.PipelineTask, needs: Needs) -> None:
         mount(GIT_SECRET, "secret", "git")
         mount(CERTIFICATES_MAP, "map", "ca")
         mount(PROXY_MAP, "map", "proxy")
-        # By this it refuses data that would not fit; a pod that passes the limit is removed without a word.
+        # So it refuses data that would not fit; a pod over the limit is removed without a message.
         task.set_env_variable(DISK_LIMIT, str(WRITABLE_GB))
-        # By this it finds the run that an earlier attempt opened in MLflow.
+        # So it finds the run that an earlier attempt opened in MLflow.
         kubernetes.use_field_path_as_env(task, "METSEG_KUBEFLOW_RUN", RUN_LABEL)
 
 
 def on_accelerators(task: dsl.PipelineTask, kind: Any, count: Any, tolerations: Any, node_selector: Any) -> None:
-    """Have a task placed where its accelerators are; kind and count are texts, which is what the backend reads."""
+    """Place a task on nodes with its accelerators; kind and count are texts, as the backend expects."""
     task.set_accelerator_type(kind).set_accelerator_limit(count)
     kubernetes.add_toleration_json(task, tolerations)
     kubernetes.add_node_selector_json(task, node_selector)
 
 
+def place_evaluation(task: dsl.PipelineTask, name: str, gpu_type: Any, outputs: Mapping[str, Any], prefix: str) -> None:
+    """Give an evaluation the requests that the task before it computed.
+
+    Args:
+        task: the evaluation.
+        name: its name in the Kubeflow UI.
+        gpu_type: resource name of the accelerators.
+        outputs: of the task before it.
+        prefix: of the requests among the outputs.
+    """
+    cpu, memory, gpu, tolerations, selector = (outputs[f"{prefix}_{request}"] for request in REQUESTS)
+    place(task, "evaluate", name, cpu=cpu, memory=memory)
+    on_accelerators(task, gpu_type, gpu, tolerations, selector)
+
+
 def keep_state(task: dsl.PipelineTask) -> None:
-    """Let a training find its checkpoints again after its pod is gone."""
+    """Mount the volume of checkpoints, so that a training run resumes after its pod is gone."""
     kubernetes.mount_pvc(task, pvc_name=STATE_CLAIM, mount_path=STATE_FOLDER)
     task.set_env_variable("METSEG_STATE", f"{STATE_FOLDER}/trainings")

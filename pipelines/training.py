@@ -1,9 +1,9 @@
-"""The training pipeline: what runs after what, from scans to a served model.
+"""The training pipeline: the order of the steps, from scans to a served model.
 
 One definition for a laptop (`pipelines.local`) and a Kubeflow cluster (`pipelines/compiled/`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -19,10 +19,9 @@ from components.register.component import register
 from components.train.component import train
 from components.validate.component import validate
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration
-from pipelines.placement import keep_state, on_accelerators, place
+from pipelines.placement import REQUESTS, keep_state, on_accelerators, place, place_evaluation
 
-REQUESTS = ("cpu", "memory", "gpu", "tolerations", "selector")
-"""What check gives out for the training of each network, and the task before an evaluation for that."""
+DATA_REQUESTS = tuple(f"{step}_{kind}" for step in ("ingest", "validate", "preprocess") for kind in ("cpu", "memory"))
 RECIPE = TrainingConfiguration(architecture="nested_unet")
 
 
@@ -49,36 +48,21 @@ def data(
     preprocess_cpu: str,
     preprocess_memory: str,
 ) -> Prepared:
-    """Read the data, judge them, prepare them for the networks."""
+    """Read the data, validate them, and prepare them for the networks."""
     read = ingest(configuration=configuration)
     place(read, "ingest", cpu=ingest_cpu, memory=ingest_memory)
     cohort = read.outputs["cohort"]
-    judged = validate(cohort=cohort)
-    # The champion that data are compared with may be another one than last time.
-    place(judged, "validate", cpu=validate_cpu, memory=validate_memory)
-    prepared = preprocess(cohort=cohort)
-    place(prepared.after(judged), "preprocess", cpu=preprocess_cpu, memory=preprocess_memory, cached=True)
+    validated = validate(cohort=cohort)
+    # Not cached: the champion that data are compared with may have changed.
+    place(validated, "validate", cpu=validate_cpu, memory=validate_memory)
+    prepared = preprocess(cohort=cohort).after(validated)
+    place(prepared, "preprocess", cpu=preprocess_cpu, memory=preprocess_memory, cached=True)
     return Prepared(
         cohort=cohort,
-        validation=judged.outputs["validation"],
+        validation=validated.outputs["validation"],
         records=prepared.outputs["records"],
         **{name: read.outputs[name] for name in Prepared._fields if name.startswith("champion_")},
     )
-
-
-def place_evaluation(task: dsl.PipelineTask, name: str, gpu_type: Any, outputs: Mapping[str, Any], before: str) -> None:
-    """Give an evaluation what the task before it says that it requests.
-
-    Args:
-        task: the evaluation.
-        name: what the Kubeflow UI calls it.
-        gpu_type: resource name of the accelerators.
-        outputs: of the task before it.
-        before: what the names of these outputs begin with.
-    """
-    cpu, memory, gpu, tolerations, selector = (outputs[f"{before}_{one}"] for one in REQUESTS)
-    place(task, "evaluate", name, cpu=cpu, memory=memory)
-    on_accelerators(task, gpu_type, gpu, tolerations, selector)
 
 
 class Scored(NamedTuple):
@@ -99,7 +83,7 @@ def candidate(
     selector: dict,  # type: ignore[type-arg]
     gpu_type: str,
 ) -> Scored:
-    """Train one network and score it; one that was not asked for is a task that does nothing."""
+    """Train one network and score it; the tasks of an unselected network are no-ops."""
     trained = train(cohort=cohort, records=records, architecture=architecture)
     # Neither is cached: both write to the run in MLflow.
     place(trained, "train", cpu=cpu, memory=memory).set_env_variable("METSEG_IMAGE", TRAIN_IMAGE)
@@ -141,65 +125,37 @@ def training_pipeline(networks: Sequence[str]) -> Any:
         model_name: str = ModelSettings.name,
         run_name: str = "",
     ) -> None:
-        checked = check(
-            networks=",".join(networks),
-            data_reference=data_reference,
-            data_labels=data_labels,
-            data_image_size=data_image_size,
-            data_options=data_options,
-            train_architectures=train_architectures,
-            train_epochs=train_epochs,
-            train_steps_per_epoch=train_steps_per_epoch,
-            train_batch_size=train_batch_size,
-            train_options=train_options,
-            gate_dice=gate_dice,
-            gate_promotion=gate_promotion,
-            gate_options=gate_options,
-            gpu_count=gpu_count,
-            pod_options=pod_options,
-            model_name=model_name,
-            run_name=run_name,
-        )
+        form = dict(locals())
+        checked = check(**form | {"networks": ",".join(networks)})
         place(checked, "check", cached=True)
-        asked = checked.outputs
+        requests = checked.outputs
 
         prepared = data(
-            configuration=asked["configuration"],
-            ingest_cpu=asked["ingest_cpu"],
-            ingest_memory=asked["ingest_memory"],
-            validate_cpu=asked["validate_cpu"],
-            validate_memory=asked["validate_memory"],
-            preprocess_cpu=asked["preprocess_cpu"],
-            preprocess_memory=asked["preprocess_memory"],
-        )
-        cohort, records = prepared.outputs["cohort"], prepared.outputs["records"]
+            configuration=checked.outputs["configuration"], **{name: requests[name] for name in DATA_REQUESTS}
+        ).outputs
 
         evaluations = {}
         for network in networks:
             scored = candidate(
-                cohort=cohort,
-                records=records,
+                cohort=prepared["cohort"],
+                records=prepared["records"],
                 architecture=network,
-                **{name: asked[f"{network}_{name}"] for name in REQUESTS},
-                gpu_type=asked["gpu_type"],
+                gpu_type=requests["gpu_type"],
+                **{name: requests[f"{network}_{name}"] for name in REQUESTS},
             ).set_display_name(network)
             evaluations[network] = scored.outputs["evaluation"]
 
-        champion = evaluate_champion(cohort=cohort)
-        place_evaluation(champion, "evaluate champion", asked["gpu_type"], prepared.outputs, "champion")
+        champion = evaluate_champion(cohort=prepared["cohort"])
+        place_evaluation(champion, "evaluate champion", requests["gpu_type"], prepared, "champion")
 
-        registered = register(
-            validation=prepared.outputs["validation"],
-            champion=champion.outputs["evaluation"],
-            **evaluations,
-        )
-        place(registered, "register", cpu=asked["register_cpu"], memory=asked["register_memory"])
+        registered = register(validation=prepared["validation"], champion=champion.outputs["evaluation"], **evaluations)
+        place(registered, "register", cpu=requests["register_cpu"], memory=requests["register_memory"])
 
         promoted = promote(registration=registered.outputs["registration"])
-        place(promoted, "promote", cpu=asked["promote_cpu"], memory=asked["promote_memory"])
+        place(promoted, "promote", cpu=requests["promote_cpu"], memory=requests["promote_memory"])
 
     return training
 
 
 training = training_pipeline(DEFAULT_ARCHITECTURES.split(","))
-"""The pipeline for the networks that a run trains unless asked otherwise."""
+"""The pipeline for the networks that a run trains by default."""

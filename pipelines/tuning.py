@@ -1,8 +1,7 @@
-"""`metseg tune`: a search for the parameters of a run, on the same data, cases and splits as that run."""
+"""`metseg tune`: search for the settings of a run, on the same data, cases and splits as that run."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shlex
@@ -12,30 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
 from metseg.errors import UsageError
-from metseg.files import write_json
 from metseg.settings import Settings, apply_defaults
 from metseg.tracking import runs
-from metseg.tuning.study import Search, open_study, tune
+from metseg.tuning.study import Search, TrialResult, TuningRecord, open_study, tune
 
 if TYPE_CHECKING:
     import optuna
 
 FOLDER = Path("var") / "tune"
 SHOWN = 5
-"""Trials of the table at the end."""
+"""Number of trials in the table at the end."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a search reads.
+    """Data of a search.
 
     Attributes:
         reference: of the data, as `ingest` takes it.
-        given: the same as the user named it; empty for the phantom cohort.
+        given: the same as the user gave it; empty for the phantom cohort.
         options: further arguments of ingest.
     """
 
@@ -44,15 +43,15 @@ class Data:
     options: Mapping[str, Any]
 
 
-def run(search: Search, data: Data, name: str, settings: Settings, console: Console) -> dict[str, Any]:
-    """Search, going on where an earlier call of the same name was stopped, and show what was found.
+def run(search: Search, data: Data, name: str, settings: Settings, console: Console) -> TuningRecord:
+    """Search, resuming an interrupted study of the same name, and print the result.
 
     Returns:
         The content of `tuning.json`, written to `var/tune/<name>/` beside the study.
 
     Raises:
-        UsageError: the study was begun with another search or data, or another process is at it.
-        MetsegError: the data cannot be read, or MLflow does not answer.
+        UsageError: the study was begun with another search or data, or another process uses it.
+        MetsegError: the data cannot be read, or MLflow does not respond.
     """
     apply_defaults()
     os.environ.update(settings.to_environment())
@@ -60,7 +59,7 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
 
     tf.config.experimental.enable_op_determinism()
     folder = settings.workspace / FOLDER / name
-    with _alone(folder, name), _told(console):
+    with _alone(folder, name), _printed(console):
         study = open_study(folder / "study.db", name, search)
         parent = _ingested(folder, study, data, name)
         tracking = runs.client(settings)
@@ -68,34 +67,32 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
         cohort = folder / "cohort"
         try:
             tune(search, study, cohort, lambda chosen: _records(cohort, folder, chosen), tracking, parent)
-            found = _found(study, search, data)
-            runs.log_metrics(tracking, parent, {f"best_{search.objective}": found["best"]["score"]})
-            tags = {"best.run": found["best"]["run"], "best.command": found["command"]}
-            runs.set_tags(tracking, parent, tags)
+            result = _result(study, search, data)
+            runs.log_metrics(tracking, parent, {f"best_{search.objective}": result.best.score})
+            runs.set_tags(tracking, parent, {"best.run": result.best.run, "best.command": result.command})
         except BaseException:
             runs.finish(tracking, parent, failed=True)
             raise
         runs.finish(tracking, parent)
-    write_json(folder / "tuning.json", found)
-    _show(found, search, folder, console)
-    return found
+    result.write(folder / "tuning.json")
+    _show(result, search, folder, console)
+    return result
 
 
 @contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Keep a second process off the study: it would take the trial under way for one that was left."""
+    """Keep other processes off the study: they would take the trial under way for an abandoned one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"another process is at the study {name}: wait for it, or give another --study") from None
-        yield
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise UsageError(f"another process uses the study {name}: wait for it, or give another --study") from None
 
 
 @contextmanager
-def _told(console: Console) -> Iterator[None]:
-    """Show what the steps and the search say."""
+def _printed(console: Console) -> Iterator[None]:
+    """Print the log lines of the steps and the search."""
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -114,7 +111,7 @@ def _told(console: Console) -> Iterator[None]:
 
 
 def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
-    """Read the data, once a study, and give the MLflow run that this opened."""
+    """Read the data, once a study, and return the MLflow run that this opened."""
     from components.ingest.step import ingest
 
     identity = {"reference": data.reference, **data.options}
@@ -132,7 +129,7 @@ def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
 
 
 def _records(cohort: Path, folder: Path, chosen: Mapping[str, Any]) -> Path:
-    """Records under parameters of preprocess, made once."""
+    """Return the records for settings of preprocess, made once."""
     from components.preprocess.step import preprocess
 
     named = "-".join(f"{name}={value}" for name, value in chosen.items())
@@ -142,11 +139,11 @@ def _records(cohort: Path, folder: Path, chosen: Mapping[str, Any]) -> Path:
     return records
 
 
-def _found(study: optuna.Study, search: Search, data: Data) -> dict[str, Any]:
-    """What the study found, the best trial first.
+def _result(study: optuna.Study, search: Search, data: Data) -> TuningRecord:
+    """Return the finished trials, the best first.
 
     Raises:
-        UsageError: no trial came to its end.
+        UsageError: no trial was trained to its end.
     """
     from optuna.trial import TrialState
 
@@ -155,43 +152,31 @@ def _found(study: optuna.Study, search: Search, data: Data) -> dict[str, Any]:
         refused = next((trial.user_attrs["refused"] for trial in study.trials if "refused" in trial.user_attrs), "")
         raise UsageError(f"no trial of the search could be trained to its end. {refused}".strip())
     ended.sort(key=lambda trial: (-(trial.value or 0.0), trial.number))
-    trials = [
-        {
-            "trial": trial.number,
-            "score": trial.value,
-            "settings": trial.user_attrs["settings"],
-            "run": trial.user_attrs["run"],
-        }
+    trials = tuple(
+        TrialResult(trial.number, trial.value or 0.0, trial.user_attrs["settings"], trial.user_attrs["run"])
         for trial in ended
-    ]
+    )
     counts = {state.name.lower(): sum(trial.state == state for trial in study.trials) for state in TrialState}
-    parameters = {"train_architectures": search.architecture, **search.fixed, **trials[0]["settings"]}
+    parameters = {"train_architectures": search.architecture, **search.fixed, **trials[0].settings}
     options = {name: value for name, value in data.options.items() if name != "model_name"}
     words = ["metseg", "run", *(["--data", data.given] if data.given else [])]
     for parameter, value in {**options, **parameters}.items():
         words += ["--param", f"{parameter}={str(value).lower() if isinstance(value, bool) else value}"]
-    return {
-        "objective": search.objective,
-        "best": trials[0],
-        "command": shlex.join(words),
-        "counts": counts,
-        "trials": trials,
-        "run": study.user_attrs["run"],
-    }
+    run = str(study.user_attrs["run"])
+    return TuningRecord(search.objective, trials[0], shlex.join(words), counts, trials, run)
 
 
-def _show(found: dict[str, Any], search: Search, folder: Path, console: Console) -> None:
-    """The best trials and what to type next."""
+def _show(result: TuningRecord, search: Search, folder: Path, console: Console) -> None:
+    """Print the best trials and the next command."""
     names = [dimension.name for dimension in search.dimensions]
     title = f"{search.architecture}: {search.objective} of validation patients"
     table = Table("trial", search.objective, *names, title=title, title_justify="left")
-    for trial in found["trials"][:SHOWN]:
-        cells = [str(trial["settings"][name]) for name in names]
-        table.add_row(str(trial["trial"]), f"{trial['score']:.4f}", *cells)
+    for trial in result.trials[:SHOWN]:
+        table.add_row(str(trial.trial), f"{trial.score:.4f}", *(str(trial.settings[name]) for name in names))
     console.print()
     console.print(table)
-    counts = found["counts"]
-    console.print(f"{counts['complete']} trials, {counts['pruned']} cut short, {counts['fail']} refused or interrupted")
+    counts = result.counts
+    console.print(f"{counts['complete']} trials, {counts['pruned']} pruned, {counts['fail']} refused or interrupted")
     console.print(f"All trials  {folder / 'tuning.json'}", highlight=False, soft_wrap=True)
     console.print("\nTrain with the best:", highlight=False)
-    console.print(f"  {found['command']}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  {result.command}", markup=False, highlight=False, soft_wrap=True)

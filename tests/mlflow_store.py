@@ -6,6 +6,12 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metseg.tracking import model_registry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @functools.cache
@@ -30,3 +36,11 @@ def fresh_store(folder: Path) -> str:
     if not path.exists():
         shutil.copyfile(_made_once(), path)
     return f"sqlite:///{path}"
+
+
+def crown(tracking: MlflowClient, name: str, number: int) -> None:
+    """Point `champion` at a version, and `previous` at the champion before it, as a promotion leaves them."""
+    before = model_registry.version_of_alias(tracking, name, model_registry.CHAMPION)
+    if before is not None:
+        tracking.set_registered_model_alias(name, model_registry.PREVIOUS, str(before.number))
+    tracking.set_registered_model_alias(name, model_registry.CHAMPION, str(number))

@@ -317,7 +317,7 @@ BAD_CALLS = [
     (["run", "--data", "nowhere"], 2, "nowhere"),
     (["run", "--param", "train_epochs=many"], 2, "train_epochs"),
     (["run", "--param", "epoch=3"], 2, "did you mean train_epochs?"),
-    (["run", "--param", "epochs=3"], 2, "epochs is called train_epochs now"),
+    (["run", "--param", "epochs=3"], 2, "epochs is named train_epochs now"),
     (["run", "--param", "train_lesion_share=2"], 2, "train_lesion_share"),
     (["serve", "--no_such_flag=1"], 2, "no_such_flag"),
     (["predict", "absent.nii.gz", "--out", "o"], 2, "absent.nii.gz"),

@@ -106,7 +106,7 @@ STEPS = textwrap.dedent("""
     from components.register.step import register
     from components.train.step import train
     from components.gate_record import keep, run_folders
-    from metseg.report.run_summary import write_run_report
+    from metseg.report.run_report import write_run_report
     from metseg.training.configuration import TrainingConfiguration
 
     paths = {part: Path("steps") / part for part in ("cohort", "records", "model", "evaluation", "champion")}

@@ -1,9 +1,8 @@
-"""Check: refuse a run that cannot end well, before anything is read and long before a training starts."""
+"""Check: validate all settings before anything is read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from components.configuration.record import Configuration
 from components.configuration.setting_names import SETTINGS, find, renamed
@@ -11,7 +10,7 @@ from components.configuration.settings import DataSettings
 from metseg.errors import UsageError
 
 
-def check(values: Mapping[str, Any]) -> Configuration:
+def check(values: Mapping[str, object]) -> Configuration:
     """Return the configuration of a run; a setting that is not given has its default.
 
     Args:
@@ -28,13 +27,13 @@ def check(values: Mapping[str, Any]) -> Configuration:
 
 
 def _check_names(names: Iterable[str]) -> None:
-    """Raise UsageError for names that no setting has; what each renamed one is called now.
+    """Raise UsageError for unknown names; the message has the new name of each renamed setting.
 
     Pipelines of version 0.1.0 call this step too: a schedule stays with the version that it was made with, and its pods
     take the image that bears that tag by then.
     """
     unknown = [name for name in names if name not in SETTINGS]
-    if old := [f"{name} is called {now} now" for name in unknown if (now := renamed(name))]:
+    if old := [f"{name} is named {now} now" for name in unknown if (now := renamed(name))]:
         raise UsageError("; ".join(old))
     for name in unknown:
         find(name)

@@ -1,4 +1,4 @@
-"""What Kubeflow's task `check` runs."""
+"""Kubeflow's task `check`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.execution import executing
 
 
 def check(networks: str, configuration: Any, **form: Any) -> tuple[Any, ...]:
-    """Check Kubeflow's form, write the configuration, and return what the pods request.
+    """Check Kubeflow's form, write the configuration, and return the requests of the pods.
 
     Args:
         networks: those that the pipeline has tasks for, with commas.

@@ -1,4 +1,4 @@
-"""Tolerations and node selectors by the rules of Kubernetes, which refuses a pod with others when it is made."""
+"""Validate tolerations and node selectors by the rules of Kubernetes, which rejects a pod with invalid ones."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def is_resource(text: str) -> bool:
     return "/" in text and is_key(text)
 
 
-def selector_problem(selector: Mapping[str, Any]) -> str:
-    """Return what Kubernetes would refuse in a node selector; empty for nothing."""
+def selector_problem(selector: Mapping[str, object]) -> str:
+    """Return the first error that Kubernetes would report in a node selector; empty if it is valid."""
     for key, value in selector.items():
         if not is_key(key):
             return f'{key!r} is no key of a label; expected one such as "pool" or "cloud.google.com/gke-accelerator"'
@@ -46,7 +46,7 @@ def selector_problem(selector: Mapping[str, Any]) -> str:
 
 
 def tolerations_problem(tolerations: list[Any]) -> str:
-    """Return what Kubernetes would refuse in a list of tolerations; empty for nothing."""
+    """Return the first error that Kubernetes would report in a list of tolerations; empty if it is valid."""
     for entry in tolerations:
         if not isinstance(entry, dict):
             return f"expected a list of JSON objects, got {entry!r}"

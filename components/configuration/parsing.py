@@ -1,4 +1,4 @@
-"""Settings as people write them: `NAME=VALUE`, and the options fields of Kubeflow's form."""
+"""Parse settings: `NAME=VALUE`, and the options fields of Kubeflow's form."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "of
 
 
 class GivenTwice(ValueError):
-    """A JSON object has a name twice; which of its values counts is nobody's guess."""
+    """A JSON object has a name twice, so that its value is ambiguous."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, each of whose names stands there once."""
-    found: dict[str, Any] = {}
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
+    """Return a JSON object; raise GivenTwice for a repeated name."""
+    found: dict[str, object] = {}
     for name, value in pairs:
         if name in found:
             raise GivenTwice(f"{name} is given twice")
@@ -45,11 +45,11 @@ KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     list: ("a JSON list", _json(list)),
     dict: ("a JSON object", _json(dict)),
 }
-"""What a value of each kind is called, and how its text is read."""
+"""Name and parser of each kind of value."""
 
 
 def _value(setting: Setting, value: Any, where: str) -> Any:
-    """A value of the setting's kind, from text or from JSON.
+    """Return a value of the setting's kind, from text or from JSON.
 
     Raises:
         UsageError: it is none.
@@ -71,7 +71,7 @@ def _value(setting: Setting, value: Any, where: str) -> Any:
     return value
 
 
-def parse(given: Iterable[str], where: str = "--param ") -> dict[str, Any]:
+def parse(given: Iterable[str], where: str = "--param ") -> dict[str, object]:
     """Read `NAME=VALUE`, each by its full name.
 
     Args:
@@ -84,7 +84,7 @@ def parse(given: Iterable[str], where: str = "--param ") -> dict[str, Any]:
     Raises:
         UsageError: there is no such setting, or the value is not of its kind.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for text in given:
         name, separator, value = text.partition("=")
         if not separator:
@@ -97,7 +97,7 @@ def parse(given: Iterable[str], where: str = "--param ") -> dict[str, Any]:
     return found
 
 
-def parse_options(field: str, text: str) -> dict[str, Any]:
+def parse_options(field: str, text: str) -> dict[str, object]:
     """Read an options field: `NAME=VALUE …`, quoted as in a shell, or a JSON object.
 
     Args:
@@ -130,7 +130,7 @@ def parse_options(field: str, text: str) -> dict[str, Any]:
             if not separator:
                 raise UsageError(f"{where}{word!r}: expected NAME=VALUE …, or a JSON object")
             pairs.append((name, value))
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in pairs:
         setting = find(name, groups, where)
         if setting.name in found:
@@ -139,7 +139,7 @@ def parse_options(field: str, text: str) -> dict[str, Any]:
     return found
 
 
-def unpack(form: Mapping[str, Any]) -> dict[str, Any]:
+def unpack(form: Mapping[str, object]) -> dict[str, object]:
     """Read Kubeflow's form: fields and options fields together.
 
     Args:
@@ -151,7 +151,7 @@ def unpack(form: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: an options field is wrong, or contradicts a field that was changed from its default.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in form.items():
         if name in OPTIONS:
             continue
@@ -165,14 +165,14 @@ def unpack(form: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def pack(values: Mapping[str, Any]) -> dict[str, Any]:
+def pack(values: Mapping[str, object]) -> dict[str, object]:
     """Put settings into the fields of Kubeflow's form: those without a field, as JSON, into their options field.
 
     >>> pack({"train_epochs": 40, "train_dropout": 0.1, "run_patient_pictures_in_mlflow": False})
     {'train_epochs': 40, 'train_options': '{"dropout": 0.1, "run_patient_pictures_in_mlflow": false}'}
     """
-    form: dict[str, Any] = {}
-    packed: dict[str, dict[str, Any]] = {}
+    form: dict[str, object] = {}
+    packed: dict[str, dict[str, object]] = {}
     for name, value in values.items():
         setting = SETTINGS[name]
         if setting.has_field:

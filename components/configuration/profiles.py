@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from components.configuration.setting_names import nearest
 from metseg.errors import UsageError
 
-PROFILES: Mapping[str, Mapping[str, Any]] = {
-    # A laptop of 16 GiB with kind or minikube, beside the services of the overlay `local`.
+PROFILES: Mapping[str, Mapping[str, object]] = {
+    # A laptop of 16 GiB with kind or minikube, next to the services of the overlay `local`.
     "local": {
         "gpu_count": 0,
         "pod_ingest_cpu": "250m",
@@ -30,7 +29,7 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def profile(name: str) -> dict[str, Any]:
+def profile(name: str) -> dict[str, object]:
     """Return the settings of a profile by full name; none for an empty name.
 
     Raises:

@@ -53,11 +53,11 @@ class Configuration:
             raise UsageError(
                 f"data_image_size={self.data.image_size}: expected {smallest} or more (2 to the power of train_depth)"
             )
-        if self.gpu.count:  # with 0, a training takes what its machine has
+        if self.gpu.count:  # with 0, training uses the devices of its machine
             check_replicas(self.gpu.count, self.train.recipe.batch_size, self.train.recipe.xla)
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Configuration:
+    def of(cls, values: Mapping[str, object]) -> Configuration:
         """Build the configuration from values by full name; a setting that is not given has its default.
 
         Raises:
@@ -89,7 +89,7 @@ class Configuration:
         """Return the settings of one network's training."""
         return replace(self.train.recipe, architecture=architecture)
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         """Return every setting by its full name."""
         groups = {field.name: asdict(getattr(self, field.name)) for field in fields(self)}
         groups["train"] |= groups["train"].pop("recipe")

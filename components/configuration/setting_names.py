@@ -72,7 +72,7 @@ RENAMED = {
     "accelerator_tolerations": "gpu_tolerations",
     "accelerator_node_selector": "gpu_node_selector",
 }  # fmt: skip
-"""Names of version 0.1.0, and what each is called now; those of a training have `train_` in front."""
+"""New names of the settings of version 0.1.0; those of training now have the prefix `train_`."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Setting:
 
 
 def _descriptions(owner: type) -> dict[str, str]:
-    """Descriptions of the attributes in a class's docstring."""
+    """Return the descriptions of the attributes in a class's docstring."""
     section = (inspect.getdoc(owner) or "").partition("Attributes:\n")[2]
     entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", section, re.MULTILINE | re.DOTALL)
     return {name: " ".join(text.split()) for name, text in entries}
@@ -143,7 +143,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def renamed(name: str) -> str:
-    """Return what a setting of version 0.1.0 is called now; empty where `name` was none."""
+    """Return the new name of a setting of version 0.1.0; empty for any other."""
     as_training = f"train_{name}"
     return RENAMED.get(name) or (as_training if as_training in SETTINGS else "")
 
@@ -170,7 +170,7 @@ def find(name: str, groups: Iterable[str] | None = None, where: str = "") -> Set
         place = f"give it in {setting.options}" if setting.options else "it has a field of its own"
         raise UsageError(f"{where}{name} does not belong here: {place}")
     if now := renamed(name):
-        raise UsageError(f"{where}{name} is called {now} now")
+        raise UsageError(f"{where}{name} is named {now} now")
     known = [known for known in SETTINGS.values() if allowed is None or known.group in allowed]
     called = {one.short: one.short if allowed is not None else one.name for one in known}
     like = nearest(name, [*(one.name for one in known), *called])

@@ -42,7 +42,7 @@ def _is_title(text: str) -> bool:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is read and how it is prepared.
+    """Source and preparation of the data.
 
     Attributes:
         reference: Images and masks: a folder, an archive, s3://BUCKET/PREFIX, or git+URL@REVISION#PATH under DVC.
@@ -79,7 +79,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Which networks are trained; how is in `recipe`.
+    """Networks that are trained, with the settings in `recipe`.
 
     Attributes:
         architectures: Networks to train and compare, with commas: nested_unet, attention_unet, unet (the baseline).
@@ -95,12 +95,12 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What a model must reach, and what follows.
+    """Floors of the gate, and the promotion.
 
     Attributes:
         dice: Smallest mean Dice on test patients of a model that is registered.
         lesion_f1: Smallest mean lesion F1 on test patients of a model that is registered.
-        promotion: automatic makes the model champion once the server's answer is verified; manual stops before that.
+        promotion: automatic makes the model champion once its served predictions are verified; manual stops before.
         test_time_flips: Evaluate averaging over flipped slices too; gate and serving never use it.
     """
 
@@ -118,10 +118,10 @@ class GateSettings:
 
 @dataclass(frozen=True)
 class GpuSettings:
-    """Accelerators of a training.
+    """Accelerators of training.
 
     Attributes:
-        count: Accelerators of each training; 0 trains on CPUs.
+        count: Accelerators of each training run; 0 trains on CPUs.
         type: Resource name of the accelerator.
         tolerations: Taints of nodes that pods with accelerators may be placed on, as a JSON list.
         node_selector: Labels that such a node must have, as a JSON object.
@@ -129,7 +129,7 @@ class GpuSettings:
 
     count: int = 1
     type: str = "nvidia.com/gpu"
-    tolerations: list[dict[str, Any]] = field(
+    tolerations: list[dict[str, object]] = field(
         default_factory=lambda: [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     )
     node_selector: dict[str, str] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class GpuSettings:
 
 @dataclass(frozen=True)
 class PodSettings:
-    """What the pods of the steps request: CPU cores, and memory that is request and limit at once.
+    """Requests of the steps' pods: CPU cores, and memory that is request and limit at once.
 
     Attributes:
         ingest_cpu: CPU cores that ingest requests.
@@ -160,8 +160,8 @@ class PodSettings:
         validate_memory: Memory of validate.
         preprocess_cpu: CPU cores that preprocess requests.
         preprocess_memory: Memory of preprocess.
-        train_cpu: CPU cores that each training requests.
-        train_memory: Memory of each training.
+        train_cpu: CPU cores that each training run requests.
+        train_memory: Memory of each training run.
         evaluate_cpu: CPU cores that each evaluation requests.
         evaluate_memory: Memory of each evaluation.
         evaluate_gpu_count: Accelerators of each evaluation, 0 or 1; 0 evaluates on CPUs.
@@ -200,7 +200,7 @@ class PodSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Where the result is registered.
+    """Registry entry of the result.
 
     Attributes:
         name: Registered model; a champion of other channels or labels is never replaced.
@@ -216,7 +216,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the run is kept in MLflow.
+    """The run in MLflow.
 
     Attributes:
         name: Name of the run in MLflow; empty for a default.
@@ -229,6 +229,6 @@ class RunSettings:
     patient_pictures_in_mlflow: bool = True
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a name that MLflow cannot take, or that cannot be told from another at a glance."""
+        """Raise UsageError for a name that MLflow cannot take, or with invisible characters."""
         expected = f"1 to {LONGEST_EXPERIMENT} characters that can be seen, with no blank around them"
         _require("run", self, {"experiment": (_is_title, expected)})

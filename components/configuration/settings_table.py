@@ -13,13 +13,13 @@ This page lists every setting of a run with its default. `metseg settings --mark
 
 Each setting has one name everywhere: in `make run PARAMS='NAME=VALUE …'`, in `--param NAME=VALUE` of `metseg run`,
 `submit` and `tune`, and in Kubeflow's form. A setting without its own field goes into one of the form's four options
-fields, quoted as in a shell (`NAME=VALUE …`) or as JSON. There a name may omit its group: `epochs=40` in
-`train_options` is `train_epochs=40`.
+fields, quoted as in a shell (`NAME=VALUE …`) or as JSON. There a name may omit its group:
+`epochs=40` in `train_options` is `train_epochs=40`.
 """
 
 
 def shown(value: Any) -> str:
-    """Return a default as a person types it; nothing for a setting that must be given."""
+    """Return a default as a user types it; empty for a required setting."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

@@ -13,7 +13,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     curve: dsl.Output[dsl.ClassificationMetrics],
 ):
-    """Score a model, where it was asked for, on test patients; check its served graph against the independent path."""
+    """Score a selected model on test patients; check its served graph against the independent path."""
     given = dict(locals())
     from components.evaluate.task import evaluate
 

@@ -1,23 +1,21 @@
-"""Evaluate: score a model on test patients in original geometry, check its served graph, store golden answers."""
+"""Evaluate: score a model on test patients in original geometry, check its served graph, store golden requests."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import shutil
 from pathlib import Path
 
-from components.run_record import NO_OPPONENT
 from metseg.dataset.manifest import Manifest
-from metseg.files import read_json, write_json
-from metseg.report.evaluation_data import WORST_CASES
+from metseg.report.evaluation_data import WORST_CASES, network_content, write_calibration, write_worst_cases
+from metseg.scoring.unscored import Absent, Incomparable
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
 from metseg.tracking.champion import opponent_of
 from metseg.tracking.data_lineage import patients_seen
+from metseg.training.records import EVALUATION, TRAINING, EvaluationRecord, TrainingRecord
 
 logger = logging.getLogger(__name__)
-
-ROC_COLUMNS = ("false_positive_rates", "true_positive_rates", "thresholds")
 
 
 def evaluate(
@@ -28,7 +26,7 @@ def evaluate(
     gpu_count: int = 0,
     test_time_flips: bool = False,
     patient_pictures_in_mlflow: bool = True,
-) -> None:
+) -> EvaluationRecord:
     """Score a freshly trained model; the model is not altered.
 
     Args:
@@ -36,78 +34,59 @@ def evaluate(
         model: output of train.
         evaluation: folder to write `evaluation.json`, `golden.npz`, `reference.npz`, `overlays/`, `calibration.png`
             and `worst_cases/` to.
-        gpu_count: accelerators that the run asked for; 0 evaluates on what there is.
-        test_time_flips: whether averaging over flipped slices is tried beside the plain answer, which alone is gated
-            and served.
+        gpu_count: accelerators that the run requested; 0 evaluates on what there is.
+        test_time_flips: whether averaging over flipped slices is tried too; the plain prediction alone is gated and
+            served.
         patient_pictures_in_mlflow: whether MLflow keeps `worst_cases/` too, which shows slices of patients.
 
     Raises:
         AcceleratorMissing: TensorFlow sees fewer than `gpu_count`; nothing was begun.
     """
-    from metseg.training.accelerators import EVALUATION, require_accelerators
+    from metseg.training.accelerators import EVALUATION as PURPOSE
+    from metseg.training.accelerators import require_accelerators
     from metseg.training.evaluation import evaluate_model
 
-    require_accelerators(gpu_count, EVALUATION)
-    training = read_json(model / "training.json")
-    evaluate_model(cohort, model / "mlflow_model", training, evaluation, test_time_flips=test_time_flips)
-    shutil.copyfile(model / "training.json", evaluation / "training.json")
-    draw(cohort, evaluation)
+    require_accelerators(gpu_count, PURPOSE)
+    training = TrainingRecord.read(model / TRAINING)
+    record = evaluate_model(cohort, model / "mlflow_model", training, evaluation, test_time_flips=test_time_flips)
+    write_calibration(network_content(record), evaluation / "calibration.png")
+    write_worst_cases(evaluation, record, Manifest.read(cohort / "manifest.json"))
     tracking = runs.client(Settings.from_environment())
-    run = training["run"]
-    for name in ("evaluation.json", "golden.npz", "calibration.png"):
-        tracking.log_artifact(run, str(evaluation / name), "evaluation")
+    for name in (EVALUATION, "golden.npz", "calibration.png"):
+        tracking.log_artifact(training.run, str(evaluation / name), "evaluation")
     if patient_pictures_in_mlflow:
-        tracking.log_artifacts(run, str(evaluation / WORST_CASES), f"evaluation/{WORST_CASES}")
-    runs.log_results(tracking, run, {f"test_{name}": value for name, value in shown_metrics(evaluation).items()})
+        tracking.log_artifacts(training.run, str(evaluation / WORST_CASES), f"evaluation/{WORST_CASES}")
+    figures = {f"test_{name}": value for name, value in shown_metrics(record).items()}
+    runs.log_results(tracking, training.run, figures)
+    return record
 
 
-def draw(cohort: Path, evaluation: Path) -> None:
-    """Draw the reliability curve and the patients that the model is worst on beside `evaluation.json`."""
-    from metseg.report.evaluation_data import network_content, write_calibration, write_worst_cases
-
-    fields = read_json(evaluation / "evaluation.json")
-    write_calibration(network_content(fields), evaluation / "calibration.png")
-    write_worst_cases(evaluation, fields, Manifest.read(cohort / "manifest.json"))
-
-
-def shown_metrics(evaluation: Path) -> dict[str, float]:
-    """Figures of `evaluation.json` that MLflow and the Kubeflow UI show; those without a value are left out."""
-    fields = read_json(evaluation / "evaluation.json")
-    calibration = fields["voxels_in_head"]["calibration"]
+def shown_metrics(record: EvaluationRecord) -> dict[str, float]:
+    """Return the figures that MLflow and the Kubeflow UI show; those without a value are left out."""
+    calibration, flips = record.voxels_in_head.calibration, record.test_time_flips
     figures = {
-        **fields["mean"],
-        "calibration_error": calibration["expected_error"],
-        "calibration_error_above_lowest": calibration["expected_error_above_lowest"],
+        **record.mean_scores,
+        "calibration_error": calibration.expected_error,
+        "calibration_error_above_lowest": calibration.expected_error_above_lowest,
+        **({f"flips_{name}": gain.flipped for name, gain in flips.scores.items()} if flips else {}),
     }
-    if fields["test_time_flips"]:
-        figures |= {f"flips_{name}": score["flipped"] for name, score in fields["test_time_flips"]["scores"].items()}
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def confusion(evaluation: Path) -> tuple[list[str], list[list[int]]]:
-    """Names of the classes, and voxels inside the head by truth (rows) and predicted mask (columns)."""
-    return ["healthy", "lesion"], read_json(evaluation / "evaluation.json")["voxels_in_head"]["confusion"]
-
-
-def roc_points(evaluation: Path) -> list[tuple[float, float, float]]:
-    """False positive rate, true positive rate and threshold along the ROC curve of the voxels inside the head."""
-    roc = read_json(evaluation / "evaluation.json")["voxels_in_head"]["roc"]
-    return list(zip(*(roc[name] for name in ROC_COLUMNS), strict=True)) if roc else []
-
-
-def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path, *, gpu_count: int = 0) -> bool:
-    """Score the reigning champion on the same test patients; where there is none, say so.
+def evaluate_champion(
+    cohort: Path, run: str, model_name: str, evaluation: Path, *, gpu_count: int = 0
+) -> EvaluationRecord | Absent | Incomparable:
+    """Score the current champion on the same test patients, if there is one that can be compared.
 
     Args:
         cohort: output of ingest.
-        run: MLflow run of the pipeline, which notes against whom it competes.
+        run: MLflow run of the pipeline, which notes the champion it competes with.
         model_name: registered model.
-        evaluation: folder to write, as `evaluate` does; `evaluation.json` is `{"absent": reason}` where there is no
-            champion or it takes other channels.
-        gpu_count: accelerators that the run asked for; 0 evaluates on what there is.
+        evaluation: folder to write, as `evaluate` does.
+        gpu_count: accelerators that the run requested; 0 evaluates on what there is.
 
     Returns:
-        Whether there was a champion to score.
+        The record in `evaluation.json`: `Incomparable` for a champion of other channels or labels.
 
     Raises:
         AcceleratorMissing: there is a champion to score, and TensorFlow sees fewer than `gpu_count`.
@@ -117,35 +96,23 @@ def evaluate_champion(cohort: Path, run: str, model_name: str, evaluation: Path,
     champion = opponent_of(run, model_name)
     evaluation.mkdir(parents=True, exist_ok=True)
     if champion is None:
-        logger.info("%s: %s", model_name, NO_OPPONENT["absent"])
-        write_json(evaluation / "evaluation.json", NO_OPPONENT)
-        return False
+        absent = Absent()
+        logger.info("%s: %s", model_name, absent.reason)
+        absent.write(evaluation / EVALUATION)
+        return absent
     folder = model_registry.download(tracking, model_name, champion.number, evaluation / "model")
-    training = read_json(Path(tracking.download_artifacts(champion.run, "training.json", str(evaluation))))
-    seen, record = patients_seen(tracking, champion, training)
-    training |= {
-        "version": champion.number,
-        "training_patients": sorted(seen - set(training["validation_patients"])),
-        "training_record": record,
-    }
-    manifest = Manifest.read(cohort / "manifest.json")
-    description = training["description"]
-    if description["channels"] != list(manifest.channels) or description["labels"] != manifest.labels:
-        logger.info("champion %d takes channels %s: not comparable", champion.number, description["channels"])
-        write_json(
-            evaluation / "evaluation.json",
-            {
-                "incomparable": True,
-                "version": champion.number,
-                "architecture": description["architecture"],
-                "channels": description["channels"],
-                "labels": description["labels"],
-            },
-        )
-        return False
-    from metseg.training.accelerators import EVALUATION, require_accelerators
+    training = TrainingRecord.read(Path(tracking.download_artifacts(champion.run, TRAINING, str(evaluation))))
+    manifest, description = Manifest.read(cohort / "manifest.json"), training.description
+    if description.channels != tuple(manifest.channels) or description.labels != tuple(manifest.labels):
+        logger.info("champion %d takes channels %s: not comparable", champion.number, list(description.channels))
+        incomparable = Incomparable(champion.number, description.architecture, description.channels, description.labels)
+        incomparable.write(evaluation / EVALUATION)
+        return incomparable
+    from metseg.training.accelerators import EVALUATION as PURPOSE
+    from metseg.training.accelerators import require_accelerators
     from metseg.training.evaluation import evaluate_model
 
-    require_accelerators(gpu_count, EVALUATION)
-    evaluate_model(cohort, folder, training, evaluation)
-    return True
+    require_accelerators(gpu_count, PURPOSE)
+    seen, source = patients_seen(tracking, champion, training)
+    training = dataclasses.replace(training, training_patients=tuple(sorted(seen - set(training.validation_patients))))
+    return evaluate_model(cohort, folder, training, evaluation, version=champion.number, training_record=source)

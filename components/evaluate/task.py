@@ -1,4 +1,4 @@
-"""What Kubeflow's tasks `evaluate` and `evaluate champion` run."""
+"""Kubeflow's tasks `evaluate` and `evaluate champion`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from components.architectures import architecture_of, decline, declined
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import NO_OPPONENT, has_opponent, read_run
+from components.run_record import RUN_RECORD, RunRecord
 from metseg.files import write_json
 from metseg.quiet_tensorflow import import_tensorflow
 
@@ -35,10 +35,10 @@ def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any)
             return
         settings = read_configuration("evaluate", Path(cohort.path))
         import_tensorflow()
-        from components.evaluate.step import confusion, roc_points, shown_metrics
         from components.evaluate.step import evaluate as step
+        from components.evaluate.step import shown_metrics
 
-        step(
+        record = step(
             Path(cohort.path),
             trained,
             folder,
@@ -46,11 +46,14 @@ def evaluate(cohort: Any, model: Any, evaluation: Any, metrics: Any, curve: Any)
             test_time_flips=settings.gate.test_time_flips,
             patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
         )
-        for name, value in shown_metrics(folder).items():
+        for name, value in shown_metrics(record).items():
             metrics.log_metric(name.replace("_error", "_deviation"), value)  # see `_write_figures`
-        curve.log_confusion_matrix(*confusion(folder))
-        for point in roc_points(folder):
-            curve.log_roc_data_point(*point)
+        voxels = record.voxels_in_head
+        curve.log_confusion_matrix(["healthy", "lesion"], [list(row) for row in voxels.confusion])
+        if voxels.roc:
+            rates = voxels.roc.false_positive_rates, voxels.roc.true_positive_rates, voxels.roc.thresholds
+            for point in zip(*rates, strict=True):
+                curve.log_roc_data_point(*point)
         _write_figures(metrics, curve)
 
 
@@ -62,22 +65,20 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
         evaluation: artifact to write to.
     """
     with executing("evaluate champion", evaluation.path, after=[cohort.path]) as folder:
-        if not has_opponent(Path(cohort.path)):  # answered before MLflow is imported: the pod has little memory
-            logger.info(NO_OPPONENT["absent"])
+        run = RunRecord.read(Path(cohort.path) / RUN_RECORD)
+        if run.champion is None:  # before MLflow is imported: the pod has little memory
+            from metseg.scoring.unscored import Absent
+
+            absent = Absent()
+            logger.info(absent.reason)
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "evaluation.json", NO_OPPONENT)
+            absent.write(folder / "evaluation.json")
             return
         settings = read_configuration("evaluate", Path(cohort.path))
         import_tensorflow()
         from components.evaluate.step import evaluate_champion as step
 
-        step(
-            Path(cohort.path),
-            read_run(Path(cohort.path)),
-            settings.model.name,
-            folder,
-            gpu_count=settings.pod.evaluate_gpu_count,
-        )
+        step(Path(cohort.path), run.run, settings.model.name, folder, gpu_count=settings.pod.evaluate_gpu_count)
 
 
 def _write_figures(*artifacts: Any) -> None:

@@ -87,7 +87,7 @@ def ingest(
 
 
 def summary(cohort: Path, run: str) -> str:
-    """What was read, and where the run is in MLflow, as Markdown."""
+    """Return the cohort's size and the run's address in MLflow, as Markdown."""
     manifest = Manifest.read(cohort / MANIFEST)
     experiment = runs.client(Settings.from_environment()).get_run(run).info.experiment_id
     page = mlflow_page(experiment, run)
@@ -106,7 +106,7 @@ def summary(cohort: Path, run: str) -> str:
 
 
 def counts(cohort: Path) -> dict[str, int]:
-    """What was read, in numbers, as the Kubeflow UI shows it."""
+    """Return the size of the cohort, as the Kubeflow UI shows it."""
     manifest = Manifest.read(cohort / MANIFEST)
     return {
         "cases": len(manifest.cases),
@@ -117,7 +117,7 @@ def counts(cohort: Path) -> dict[str, int]:
 
 
 def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
-    """Say in the log what was read."""
+    """Log the size of the cohort."""
     patients = {split: len(manifest.patients(split)) for split in SPLITS}
     logger.info(
         "%s: layout %s, %d cases of %d patients (%s), channels %s, data version %s",
@@ -137,7 +137,7 @@ def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
 
 
 def _on_record(manifest: Manifest, model_name: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Parameters and tags of the pipeline's run, the data's version among them."""
+    """Return parameters and tags of the pipeline's run, including the data's version."""
     parameters = {
         "data.reference": manifest.reference,
         "data.resolved": manifest.resolved,

@@ -1,4 +1,4 @@
-"""What Kubeflow's task `ingest` runs."""
+"""Kubeflow's task `ingest`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from components.configuration.pod_requests import evaluate_resources
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import write_opponent, write_run
+from components.run_record import RUN_RECORD, RunRecord
 
 
 def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
-    """Read the data, and return what the evaluation of the current champion requests.
+    """Read the data, and return the requests of the champion's evaluation.
 
     Args:
         configuration: artifact of check.
@@ -41,8 +41,7 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
             experiment=settings.run.experiment,
         )
         settings.write(folder)
-        write_run(folder, run)
         Path(page.path).write_text(summary(folder, run), encoding="utf-8")
         champion = opponent_of(run, settings.model.name)
-        write_opponent(folder, champion.number if champion else None)
+        RunRecord(run, champion.number if champion else None).write(folder / RUN_RECORD)
         return tuple(evaluate_resources(settings, works=champion is not None).values())

@@ -35,11 +35,11 @@ def preprocess(
     specification = PreprocessingSpecification(
         channels=tuple(manifest.channels), image_size=image_size, clahe=clahe, context_slices=context_slices
     )
-    with folder_written_beside(records) as beside:
+    with folder_written_beside(records) as temporary:
         for split in ("train", "validation", "test"):
-            (beside / split).mkdir()
-        specification.write(beside / "preprocessing.json")
-        work = partial(_preprocess_case, cohort, beside, specification)
+            (temporary / split).mkdir()
+        specification.write(temporary / "preprocessing.json")
+        work = partial(_preprocess_case, cohort, temporary, specification)
         done = in_processes(work, manifest.cases, usable_cores())
         for _ in track(done, "preprocessing cases", len(manifest.cases)):
             pass

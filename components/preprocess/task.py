@@ -1,4 +1,4 @@
-"""What Kubeflow's task `preprocess` runs."""
+"""Kubeflow's task `preprocess`."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ def promote(
     promoted: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
 ):
-    """Publish the registered model, compare the server's answers with the golden ones, move the alias; report."""
+    """Publish the registered model, compare predictions with golden ones, move the alias; report."""
     given = dict(locals())
     from components.promote.task import promote
 

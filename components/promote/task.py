@@ -1,4 +1,4 @@
-"""What Kubeflow's task `promote` runs."""
+"""Kubeflow's task `promote`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def promote(registration: Any, promoted: Any, report: Any) -> None:
         settings = read_configuration("promote", Path(registration.path))
         from components.promote.step import conclude
         from components.promote.step import promote as step
-        from metseg.report.run_summary import write_run_report
+        from metseg.report.run_report import write_run_report
 
         folders = run_folders(Path(registration.path), folder)
         evaluations = {evaluation.name: evaluation for evaluation in folders.evaluations}

@@ -1,4 +1,4 @@
-"""What Kubeflow's task `register` runs."""
+"""Kubeflow's task `register`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from components import gate_record
 from components.architectures import candidates
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import read_run
-from metseg.files import read_json
+from components.run_record import RUN_RECORD, RunRecord
 
 
 def register(validation: Any, champion: Any, registration: Any, page: Any, **networks: Any) -> None:
@@ -31,11 +30,11 @@ def register(validation: Any, champion: Any, registration: Any, page: Any, **net
         from metseg.report.verdict_page import verdict_content, write_verdict_page
 
         opponent = Path(champion.path)
-        step(
+        verdict = step(
             Path(validation.path),
             list(evaluations.values()),
             opponent,
-            read_run(Path(validation.path)),
+            RunRecord.read(Path(validation.path) / RUN_RECORD).run,
             settings.model.name,
             settings.gate.dice,
             settings.gate.lesion_f1,
@@ -44,5 +43,4 @@ def register(validation: Any, champion: Any, registration: Any, page: Any, **net
         content = verdict_content(Path(validation.path), list(evaluations.values()), opponent, folder)
         write_verdict_page(Path(page.path), content)
         settings.write(folder)
-        winner = read_json(folder / "verdict.json")["winner"]
-        gate_record.keep(folder, Path(validation.path), evaluations, opponent, winner)
+        gate_record.keep(folder, Path(validation.path), evaluations, opponent, verdict.winner)

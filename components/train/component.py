@@ -24,7 +24,7 @@ def train(
         ("evaluate_selector", dict),
     ],
 ):
-    """Train one network where it was asked for, choose its operating point on validation patients, export it once."""
+    """Train a selected network, choose its operating point on validation patients, export it once."""
     given = dict(locals())
     from components.train.task import train
 

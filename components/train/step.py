@@ -1,4 +1,4 @@
-"""Train: fit one network, choose its operating point on validation patients, export it once, log all of it."""
+"""Train: fit one network, choose its operating point on validation patients, export it once, log everything."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
-from metseg.files import folder_written_beside, read_json, write_json
+from metseg.errors import DataError
+from metseg.files import folder_written_beside
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.records import Record
 from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
 from metseg.tracking import runs
@@ -21,35 +23,63 @@ from metseg.tracking.code_version import container_image, git_commit, package_ve
 from metseg.tracking.kubeflow_run import PARENT_TAG
 from metseg.tracking.system_metrics import system_metrics
 from metseg.training.configuration import TrainingConfiguration
+from metseg.training.records import TRAINING, ModelDescription, TrainingRecord
 
 if TYPE_CHECKING:
     import keras
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
     from metseg.training.operating_point import JudgedHead
 
 logger = logging.getLogger(__name__)
 
 RUN = "run.json"
-"""In the folder of a training's state: the MLflow run of the attempt that is, or was, at it."""
+"""In the folder of a training run's state."""
 DIGEST_TAG = "training.sha256"
-"""Tag of a training's run: the digest of all that it depends on, the same for each attempt at it."""
+"""Tag of a training run: the digest of all that it depends on, the same for each attempt at it."""
 
 
 @dataclass(frozen=True)
-class _Attempt:
-    """One attempt at a training: what it reads, what it does, and its run in MLflow."""
+class LatestAttempt(Record):
+    """MLflow run of the latest attempt at a training run."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run in MLflow."""
 
     tracking: MlflowClient
-    run: str
-    digest: str
-    cohort: Path
+    id: str
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Data of a training run.
+
+    Attributes:
+        folder: output of ingest.
+        records: output of preprocess.
+        manifest: of the cohort.
+        specification: of the records.
+    """
+
+    folder: Path
     records: Path
     manifest: Manifest
     specification: PreprocessingSpecification
-    configuration: TrainingConfiguration
-    state: Path
+
+    @classmethod
+    def read(cls, folder: Path, records: Path) -> Cohort:
+        """Read manifest and specification."""
+        manifest = Manifest.read(folder / "manifest.json")
+        return cls(folder, records, manifest, PreprocessingSpecification.read(records / "preprocessing.json"))
+
+    def digest(self, configuration: TrainingConfiguration) -> str:
+        """Return the SHA-256 of all that a training run depends on: settings, data, preprocessing and code."""
+        data = self.manifest.version, self.manifest.digest(), self.specification.digest()
+        return configuration.digest(*data, training_code_digest())
 
 
 def train(
@@ -67,54 +97,53 @@ def train(
     Args:
         cohort: output of ingest, for validation patients in original geometry.
         records: output of preprocess.
-        run: MLflow run of the pipeline; the training is a run nested in it.
+        run: MLflow run of the pipeline; the training run is nested in it.
         model: folder to write: `mlflow_model/` (the SavedModel in `tf2model/`, `model.keras`) and `training.json`.
-        configuration: what to train and how.
-        gpu_count: accelerators that the run asked for; 0 trains on what there is.
-        patient_pictures_in_mlflow: whether MLflow keeps `batches/first.png`, which shows slices of patients as the
-            augmentation makes them.
+        configuration: settings of the training run.
+        gpu_count: accelerators that the run requested; 0 trains on what there is.
+        patient_pictures_in_mlflow: whether MLflow keeps `batches/first.png`, which shows augmented slices of patients.
 
     Raises:
         AcceleratorMissing: TensorFlow sees fewer than `gpu_count`; nothing was begun.
-        MetsegError: the loss became no number, memory or disk did not suffice, or MLflow does not answer; the run is
-            marked as failed, and the same call goes on from the last epoch.
+        MetsegError: the loss became NaN, memory or disk ran out, or MLflow does not respond; the run is marked as
+            failed, and the same call resumes from the last epoch.
     """
     import tensorflow as tf
 
     from metseg.training.accelerators import require_accelerators
-    from metseg.training.loop import forget
+    from metseg.training.loop import forget, inference_network
+    from metseg.training.operating_point import exported_head, judge_heads
 
     require_accelerators(gpu_count)
     tf.config.experimental.enable_op_determinism()
     settings = Settings.from_environment()
-    tracking = runs.client(settings)
-    manifest = Manifest.read(cohort / "manifest.json")
-    specification = PreprocessingSpecification.read(records / "preprocessing.json")
-    key = configuration.digest(manifest.version, manifest.digest(), specification.digest(), training_code_digest())
-    child = _open_run(tracking, settings, run, key, configuration, manifest, specification)
-    attempt = _Attempt(
-        tracking, child, key, cohort, records, manifest, specification, configuration, state=settings.state / key
-    )
-    with _recorded(attempt), system_metrics(tracking, child):
-        _make_room(attempt, settings)
-        _take_over(attempt, run)
+    data = Cohort.read(cohort, records)
+    digest = data.digest(configuration)
+    state = settings.state / digest
+    training_run = _open_run(runs.client(settings), settings, run, digest, configuration, data)
+    with _closed_on_failure(training_run, configuration), system_metrics(training_run.tracking, training_run.id):
+        _make_room(state, settings)
+        _take_over(training_run, state, run, digest)
         if patient_pictures_in_mlflow:
-            _log_first_batch(attempt)
+            _log_first_batch(training_run, data, configuration)
         started = time.monotonic()
-        stacked, history = _fit(attempt)
+        stacked, history = _fit(training_run, data, configuration, state)
         seconds = time.monotonic() - started
-        training = _judge_and_export(attempt, stacked, history, seconds, model)
-        point = training["operating_point"]
+        logger.info("choosing the threshold on %d validation patients", len(data.manifest.patients("validation")))
+        heads = judge_heads(stacked, data.folder, data.records, data.manifest, data.specification)
+        exported = exported_head(heads, configuration.inference_head)
+        record = _record(training_run, data, configuration, heads, exported, history, seconds)
+        _write(training_run, model, inference_network(stacked, configuration.inference_head), record)
         figures = {
-            "parameters": training["parameters"],
-            "threshold": point["threshold"],
-            "validation_dice": point["dice"],
-            "validation_lesion_f1": point["lesion_f1"],
+            "parameters": record.parameters,
+            "threshold": exported.point.threshold,
+            "validation_dice": exported.point.dice,
+            "validation_lesion_f1": exported.point.lesion_f1,
             "training_seconds": seconds,
         }
-        runs.log_metrics(tracking, child, figures, step=len(history))
-    runs.finish(tracking, child)
-    forget(attempt.state)
+        runs.log_metrics(training_run.tracking, training_run.id, figures, step=len(history))
+    runs.finish(training_run.tracking, training_run.id)
+    forget(state)
 
 
 def _open_run(
@@ -123,16 +152,15 @@ def _open_run(
     parent: str,
     digest: str,
     configuration: TrainingConfiguration,
-    manifest: Manifest,
-    specification: PreprocessingSpecification,
-) -> str:
-    """Open the training's run with its parameters and with what it is made from."""
+    data: Cohort,
+) -> TrainingRun:
+    """Open the training run in MLflow with its parameters and its origin."""
     from metseg.training.accelerators import replication
     from metseg.training.loop import precision_of
 
     tags = {
         "architecture": configuration.architecture,
-        "data.version": manifest.version,
+        "data.version": data.manifest.version,
         "git.commit": git_commit(),
         DIGEST_TAG: digest,
     }
@@ -141,93 +169,89 @@ def _open_run(
         tags["container.image"] = image
     parameters = {
         **asdict(configuration),
-        "preprocessing": specification.to_json(),
+        "preprocessing": data.specification.to_json(),
         "metseg.version": package_version(),
         "precision.used": precision_of(configuration),
         "replicas": replication().num_replicas_in_sync,
     }
-    return runs.start_run(tracking, settings, configuration.architecture, parameters, tags, parent=parent)
+    run = runs.start_run(tracking, settings, configuration.architecture, parameters, tags, parent=parent)
+    return TrainingRun(tracking, run)
 
 
 @contextmanager
-def _recorded(attempt: _Attempt) -> Iterator[None]:
-    """Close the run as failed where the body raises, whatever it is, and say what a person can do about it."""
+def _closed_on_failure(run: TrainingRun, configuration: TrainingConfiguration) -> Iterator[None]:
+    """Close the run as failed if the body raises anything; translate failures of memory and disk."""
     from metseg.training.resource_errors import explained
 
     try:
         yield
     except BaseException as error:
         try:
-            runs.finish(attempt.tracking, attempt.run, failed=True)
-        except Exception as unreachable:  # what ended the training is what must be told
-            logger.warning("the run %s could not be marked as failed: %s", attempt.run, unreachable)
-        told = explained(error, attempt.configuration)
-        if told is not None:
-            raise told from error
+            runs.finish(run.tracking, run.id, failed=True)
+        except Exception as unreachable:  # the first error is the one to report
+            logger.warning("the run %s could not be marked as failed: %s", run.id, unreachable)
+        readable = explained(error, configuration)
+        if readable is not None:
+            raise readable from error
         raise
 
 
-def _make_room(attempt: _Attempt, settings: Settings) -> None:
-    """Remove what earlier trainings left and nobody goes on with, before anything is written.
+def _make_room(state: Path, settings: Settings) -> None:
+    """Remove abandoned checkpoints of earlier training runs before anything is written.
 
-    On a cluster trainings alone see the volume that checkpoints lie on; a full one would fail each of them.
+    On a cluster only training runs see the volume of the checkpoints; a full one would fail each of them.
     """
-    if attempt.state.is_dir():
-        attempt.state.touch()  # its own may be as old
+    if state.is_dir():
+        state.touch()  # its own may be as old
     sweep_checkpoints(settings)
 
 
-def _take_over(attempt: _Attempt, parent: str) -> None:
-    """Close the runs of earlier attempts that were killed, and leave the name of this one."""
+def _take_over(run: TrainingRun, state: Path, parent: str, digest: str) -> None:
+    """Close the MLflow runs of earlier attempts that were killed, and record that of this one."""
     from mlflow.exceptions import MlflowException
 
-    path = attempt.state / RUN
+    tracking, path = run.tracking, state / RUN
     try:
-        if path.exists():  # in another run of the pipeline, maybe
-            earlier = attempt.tracking.get_run(read_json(path)["run"])
+        if path.exists():  # maybe of another run of the pipeline
+            earlier = tracking.get_run(LatestAttempt.read(path).run)
             if earlier.info.status == "RUNNING":
-                attempt.tracking.set_terminated(earlier.info.run_id, "KILLED")
-        for beside in _attempts(attempt.tracking, parent, attempt.digest):
-            # One that was closed as finished was killed before it could hand on its model.
-            if beside.info.run_id != attempt.run and beside.info.status in ("RUNNING", "FINISHED"):
-                attempt.tracking.set_terminated(beside.info.run_id, "KILLED")
-    except MlflowException as error:
+                tracking.set_terminated(earlier.info.run_id, "KILLED")
+        experiment = tracking.get_run(parent).info.experiment_id
+        query = f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{DIGEST_TAG}` = '{digest}'"
+        for attempt in tracking.search_runs([experiment], query):
+            # A finished one was killed before it could hand on its model.
+            if attempt.info.run_id != run.id and attempt.info.status in ("RUNNING", "FINISHED"):
+                tracking.set_terminated(attempt.info.run_id, "KILLED")
+    except (MlflowException, DataError) as error:
         logger.warning("the run of an earlier attempt could not be closed: %s", error)
-    write_json(path, {"run": attempt.run})
+    LatestAttempt(run.id).write(path)
 
 
-def _attempts(tracking: MlflowClient, parent: str, digest: str) -> list[Run]:
-    """Runs of all attempts at a training in one run of the pipeline."""
-    experiment = tracking.get_run(parent).info.experiment_id
-    asked = f"tags.`{PARENT_TAG}` = '{parent}' and tags.`{DIGEST_TAG}` = '{digest}'"
-    return list(tracking.search_runs([experiment], asked))
-
-
-def _log_first_batch(attempt: _Attempt) -> None:
-    """Keep a picture of the first batch, augmented as the training will see it."""
+def _log_first_batch(run: TrainingRun, data: Cohort, configuration: TrainingConfiguration) -> None:
+    """Log a picture of the first batch, augmented as for training."""
     from metseg.report.training_batch import batch_sheet
     from metseg.training.batches import SliceStore, draw_batch
 
-    specification, configuration = attempt.specification, attempt.configuration
-    store = SliceStore(attempt.records / "train", specification.context_slices)
+    store = SliceStore(data.records / "train", data.specification.context_slices)
     images, masks = draw_batch(store, configuration, 0)
     how = "augmented" if configuration.augmentation else "not augmented"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "first.png"
-        batch_sheet(path, images, masks, specification.channels, f"First training batch, {how}")
-        attempt.tracking.log_artifact(attempt.run, str(path), "batches")
+        batch_sheet(path, images, masks, data.specification.channels, f"First training batch, {how}")
+        run.tracking.log_artifact(run.id, str(path), "batches")
 
 
-def _fit(attempt: _Attempt) -> tuple[keras.Model, list[dict[str, float]]]:
-    """The trained network with its heads stacked, and its history, of which MLflow holds every epoch afterwards."""
+def _fit(
+    run: TrainingRun, data: Cohort, configuration: TrainingConfiguration, state: Path
+) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Return the trained network with its heads stacked, and its history; MLflow then has every epoch."""
     from metseg.training.loop import train_heads
 
-    configuration = attempt.configuration
-    # An earlier attempt logged to the same run where Kubeflow opened it.
-    logged = {point.step - 1 for point in attempt.tracking.get_metric_history(attempt.run, "val_dice")}
+    # An earlier attempt logged to the same run if Kubeflow opened it.
+    logged = {point.step - 1 for point in run.tracking.get_metric_history(run.id, "val_dice")}
 
     def report(epoch: int, figures: dict[str, float]) -> None:
-        runs.log_metrics(attempt.tracking, attempt.run, figures, step=epoch + 1)
+        runs.log_metrics(run.tracking, run.id, figures, step=epoch + 1)
         logged.add(epoch)
         logger.info(
             "%s epoch %d/%d: loss %.4f, validation Dice %.4f",
@@ -238,74 +262,60 @@ def _fit(attempt: _Attempt) -> tuple[keras.Model, list[dict[str, float]]]:
             figures["val_dice"],
         )
 
-    context = attempt.specification.context_slices
-    stacked, history = train_heads(attempt.records, context, configuration, attempt.state, report)
+    context = data.specification.context_slices
+    stacked, history = train_heads(data.records, context, configuration, state, report)
     for epoch, figures in enumerate(history):
         if epoch not in logged:  # of an earlier attempt
-            runs.log_metrics(attempt.tracking, attempt.run, figures, step=epoch + 1)
+            runs.log_metrics(run.tracking, run.id, figures, step=epoch + 1)
     return stacked, history
 
 
-def _judge_and_export(
-    attempt: _Attempt, stacked: keras.Model, history: list[dict[str, float]], seconds: float, model: Path
-) -> dict[str, Any]:
-    """Choose the operating point of every head, export the head that was asked for; the content of `training.json`."""
-    from metseg.training.loop import inference_network
-    from metseg.training.operating_point import exported_head, judge_heads
-
-    manifest, head = attempt.manifest, attempt.configuration.inference_head
-    logger.info("choosing the threshold on %d validation patients", len(manifest.patients("validation")))
-    heads = judge_heads(stacked, attempt.cohort, attempt.records, manifest, attempt.specification)
-    training = _training(attempt, heads, exported_head(heads, head), history, seconds)
-    _write(attempt, model, inference_network(stacked, head), training)
-    return training
-
-
-def _training(
-    attempt: _Attempt,
+def _record(
+    run: TrainingRun,
+    data: Cohort,
+    configuration: TrainingConfiguration,
     heads: list[JudgedHead],
     exported: JudgedHead,
     history: list[dict[str, float]],
     seconds: float,
-) -> dict[str, Any]:
-    """The content of `training.json`."""
+) -> TrainingRecord:
     import tensorflow as tf
 
-    manifest, specification, configuration = attempt.manifest, attempt.specification, attempt.configuration
-    description = {
-        "architecture": configuration.architecture,
-        "inference_head": exported.inference_head,
-        "channels": list(specification.channels),
-        "labels": manifest.labels,
-        "threshold": exported.point.threshold,
-        "minimum_volume_mm3": exported.point.minimum_volume_mm3,
-        "preprocessing": asdict(specification),
-        "data.version": manifest.version,
-        "git.commit": git_commit(),
-        "metseg.version": package_version(),
-        "tensorflow.version": tf.__version__,
-    }
-    return {
-        "run": attempt.run,
-        "configuration": asdict(configuration),
-        "parameters": exported.parameters,
-        "history": history,
-        "seconds": round(seconds, 1),
-        "operating_point": asdict(exported.point),
-        "heads": [{**head.to_dict(), "exported": head is exported} for head in heads],
-        "description": description,
-        "training_patients": list(manifest.patients("train")),
-        "validation_patients": list(manifest.patients("validation")),
-    }
+    description = ModelDescription(
+        architecture=configuration.architecture,
+        inference_head=exported.inference_head,
+        channels=data.specification.channels,
+        labels=tuple(data.manifest.labels),
+        threshold=exported.point.threshold,
+        minimum_volume_mm3=exported.point.minimum_volume_mm3,
+        preprocessing=data.specification,
+        data_version=data.manifest.version,
+        git_commit=git_commit(),
+        metseg_version=package_version(),
+        tensorflow_version=tf.__version__,
+    )
+    return TrainingRecord(
+        run=run.id,
+        configuration=configuration,
+        parameters=exported.parameters,
+        history=tuple(history),
+        seconds=round(seconds, 1),
+        operating_point=exported.point,
+        heads=tuple(head.scores(exported=head is exported) for head in heads),
+        description=description,
+        training_patients=data.manifest.patients("train"),
+        validation_patients=data.manifest.patients("validation"),
+    )
 
 
-def _write(attempt: _Attempt, model: Path, network: keras.Model, training: dict[str, Any]) -> None:
-    """Export the network, once, and keep it with its record in `model` and in MLflow."""
+def _write(run: TrainingRun, model: Path, network: keras.Model, record: TrainingRecord) -> None:
+    """Export the network, once, and store it with its record in `model` and in MLflow."""
     from metseg.training.export import export
 
-    description = training["description"]
-    with folder_written_beside(model) as beside:
-        export(beside / "mlflow_model", network, attempt.specification, description["threshold"], description)
-        write_json(beside / "training.json", training)
-        attempt.tracking.log_artifacts(attempt.run, str(beside / "mlflow_model"), "model")
-        attempt.tracking.log_artifact(attempt.run, str(beside / "training.json"))
+    description = record.description
+    with folder_written_beside(model) as temporary:
+        exported = temporary / "mlflow_model"
+        export(exported, network, description.preprocessing, description.threshold, description.served())
+        record.write(temporary / TRAINING)
+        run.tracking.log_artifacts(run.id, str(exported), "model")
+        run.tracking.log_artifact(run.id, str(temporary / TRAINING))

@@ -1,4 +1,4 @@
-"""What Kubeflow's task `train` runs."""
+"""Kubeflow's task `train`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from components.architectures import declines
 from components.configuration.pod_requests import evaluate_resources
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import read_run
+from components.run_record import RUN_RECORD, RunRecord
 from metseg.quiet_tensorflow import import_tensorflow
 
 
 def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> tuple[Any, ...]:
-    """Train one network, where the run was asked for it, and return what its evaluation requests.
+    """Train one network, if the run selects it, and return the requests of its evaluation.
 
     Args:
         cohort: artifact of ingest.
@@ -39,7 +39,7 @@ def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -
         step(
             Path(cohort.path),
             Path(records.path),
-            read_run(Path(cohort.path)),
+            RunRecord.read(Path(cohort.path) / RUN_RECORD).run,
             folder,
             settings.training(architecture),
             gpu_count=settings.gpu.count,

@@ -25,7 +25,7 @@ KEPT = ("manifest.json", "statistics.parquet")
 
 
 def champions_reference(tracking: MlflowClient, model_name: str) -> Reference | None:
-    """Statistics of the data that the reigning champion was trained on; None where there is none, or it has none."""
+    """Return the statistics of the champion's training data; None without a champion, or if it has none."""
     champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
     if champion is None:
         logger.info("%s has no champion yet: drift is not judged", model_name)
@@ -42,7 +42,7 @@ def champions_reference(tracking: MlflowClient, model_name: str) -> Reference | 
 
 
 def _metrics(verdict: Verdict) -> dict[str, float]:
-    """What MLflow keeps of a verdict."""
+    """Return the metrics of a verdict."""
     metrics = {f"validation.{name}": float(count) for name, count in verdict.counts().items()}
     if verdict.drift:
         metrics["validation.largest_psi"] = max(float(row["psi"]) for row in verdict.drift)
@@ -59,7 +59,7 @@ def validate(
     *,
     patient_pictures_in_mlflow: bool = True,
 ) -> None:
-    """Judge a cohort with Great Expectations, also beside the data that the reigning champion was trained on.
+    """Validate a cohort with Great Expectations, also against the champion's training data.
 
     Args:
         cohort: output of ingest; its manifest and statistics are read, and of its cases the few slices that the page

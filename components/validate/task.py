@@ -1,4 +1,4 @@
-"""What Kubeflow's task `validate` runs."""
+"""Kubeflow's task `validate`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import read_run, write_run
+from components.run_record import RUN_RECORD, RunRecord
 
 
 def validate(cohort: Any, validation: Any, page: Any) -> None:
@@ -21,12 +21,13 @@ def validate(cohort: Any, validation: Any, page: Any) -> None:
     """
     with executing("validate", validation.path, after=[cohort.path]) as folder:
         settings = read_configuration("validate", Path(cohort.path))
+        run = RunRecord.read(Path(cohort.path) / RUN_RECORD)
         from components.validate.step import KEPT
         from components.validate.step import validate as step
 
         step(
             Path(cohort.path),
-            read_run(Path(cohort.path)),
+            run.run,
             settings.model.name,
             folder,
             Path(page.path),
@@ -34,6 +35,6 @@ def validate(cohort: Any, validation: Any, page: Any) -> None:
         )
         # What register needs of the cohort, without its images.
         settings.write(folder)
-        write_run(folder, read_run(Path(cohort.path)))
+        run.write(folder / RUN_RECORD)
         for name in KEPT:
             shutil.copyfile(Path(cohort.path) / name, folder / name)

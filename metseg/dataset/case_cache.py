@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from metseg.dataset.cache import DataCache, folder_bytes
-from metseg.dataset.manifest import CaseEntry, entry_from_json
+from metseg.dataset.manifest import CaseEntry
+from metseg.errors import DataError
 from metseg.files import folder_written_beside, write_json
 from metseg.imaging.layouts import LayoutOptions
 from metseg.pseudonyms import naming
@@ -87,7 +88,7 @@ def take(cache: DataCache, key: str, out: Path) -> ReadCohort | None:
                 raise ValueError(f"{name} was changed")
         cohort = _cohort(index["cohort"])
         cache.use(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         logger.info("kept cases cannot be used (%s); reading the data again", error)
         shutil.rmtree(folder, ignore_errors=True)
         for path in out.iterdir():
@@ -118,7 +119,8 @@ def keep(cache: DataCache, key: str, out: Path, cohort: ReadCohort) -> None:
 
 
 def _cohort(content: dict[str, Any]) -> ReadCohort:
-    return ReadCohort(**{**content, "entries": [entry_from_json(entry) for entry in content["entries"]]})
+    entries = [CaseEntry.from_dict(entry, "a kept case") for entry in content["entries"]]
+    return ReadCohort(**{**content, "entries": entries})
 
 
 def _digest(*parts: Any) -> str:

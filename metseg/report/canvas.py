@@ -26,20 +26,20 @@ LONGEST = 62
 
 
 def styled(grid: bool = True) -> AbstractContextManager[None]:
-    """The house style for as long as the context lasts."""
+    """Apply the house style within the context."""
     settings: Any = {**MATPLOTLIB, "axes.grid": grid}
     return mpl.rc_context(settings)
 
 
 def canvas(height: float) -> Figure:
-    """An empty figure `WIDTH` inches wide and so many high, which its content fills."""
+    """Return an empty figure, `WIDTH` inches wide and `height` inches high."""
     figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def png(figure: Figure, legend: Sequence[Artist]) -> bytes:
-    """The figure as PNG, with a legend of these artists below its axes."""
+    """Return the figure as PNG, with a legend of these artists below its axes."""
     columns = max(len(legend), 1) if sum(len(str(entry.get_label())) for entry in legend) < LONGEST else 1
     figure.legend(handles=list(legend), loc="outside lower center", ncols=columns, columnspacing=1.4, fontsize=9)
     stream = io.BytesIO()
@@ -48,7 +48,7 @@ def png(figure: Figure, legend: Sequence[Artist]) -> bytes:
 
 
 def keys(networks: Sequence[NetworkContent], linestyle: Literal["-", ""] = "-") -> list[Artist]:
-    """The legend's entry of each network."""
+    """Return the legend's entry of each network."""
     return [
         Line2D(
             [], [], linestyle=linestyle, marker=marker_of(network.key), color=colour_of(network.key),

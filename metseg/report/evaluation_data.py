@@ -1,73 +1,66 @@
-"""What one network's evaluation shows: its content for a report, its reliability curve, the patients it is worst on."""
+"""Pictures of one network's evaluation: overlays, reliability curve and worst patients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import write_json, written_beside
-from metseg.report.report_data import HeadContent, NetworkContent, OverlayCase, ranked_patients, telling_patients
+from metseg.report.report_data import NetworkContent, OverlayCase, ranked_patients, telling_patients
+from metseg.training.records import EvaluationRecord
 
 WORST_CASES = "worst_cases"
 WORST_CASES_LIST = "worst_cases.json"
 WORST = ("worst", "second worst", "third worst")
-"""Patients of whom a picture is made, by their Dice."""
+"""Patients with a picture, by their Dice."""
 
 MOST_LESION, MOST_ERROR = 0, 1
 REASONS = ("most lesion", "most error")
 """The slices that evaluate keeps of a case, in order."""
 
 
-def network_content(fields: Mapping[str, Any], training: Mapping[str, Any] | None = None) -> NetworkContent:
-    """What a report shows of one network.
-
-    Args:
-        fields: `evaluation.json`.
-        training: `training.json`; without it there are no sub-networks to tell of.
-    """
-    point = fields["operating_point"]
+def network_content(record: EvaluationRecord) -> NetworkContent:
+    """Return the content of a report for one network; curves and heads of the current champion are left out."""
+    training, own = record.training, record.version is None
     return NetworkContent(
-        architecture=fields["architecture"],
-        parameters=fields["parameters"],
-        threshold=point["threshold"],
-        minimum_volume_mm3=point["minimum_volume_mm3"],
-        patients=fields["patients"],
-        history=fields["history"] if fields["version"] is None else (),
-        heads=[HeadContent(**head) for head in training["heads"]] if training else (),
-        calibration=fields["voxels_in_head"]["calibration"],
-        flips=fields["test_time_flips"],
-        champion=fields["version"],
+        architecture=record.architecture,
+        parameters=training.parameters,
+        threshold=training.operating_point.threshold,
+        minimum_volume_mm3=training.operating_point.minimum_volume_mm3,
+        patients=record.patients,
+        history=training.history if own else (),
+        heads=training.heads if own else (),
+        calibration=record.voxels_in_head.calibration,
+        flips=record.test_time_flips,
+        champion=record.version,
     )
 
 
 def overlay_case(
-    evaluation: Path, fields: Mapping[str, Any], manifest: Manifest, title: str, patient: str, view: int
+    evaluation: Path, record: EvaluationRecord, manifest: Manifest, title: str, patient: str, view: int
 ) -> OverlayCase:
-    """One slice of a test patient, on the channel that tells lesions best by itself.
+    """Return one slice of a test patient, on the channel whose single threshold segments lesions best.
 
     Args:
         evaluation: output of evaluate.
-        fields: its `evaluation.json`.
+        record: its `evaluation.json`.
         manifest: of the cohort.
-        title: why the patient is shown.
-        patient: of the first case of whom the slice is.
+        title: reason for showing the patient.
+        patient: whose first case is shown.
         view: `MOST_LESION` or `MOST_ERROR`.
     """
-    name = fields["threshold_baseline"]["channel"]
-    channel = fields["channels"].index(name)
+    name = record.threshold_baseline.channel
+    channel = record.channels.index(name)
     case = next(entry.case for entry in manifest.cases if entry.patient == patient)
-    scores = fields["patients"][patient]
-    lesions = scores["lesions"]
+    scores = record.patients[patient]
     with np.load(evaluation / "overlays" / f"{case}.npz") as stored:
         return OverlayCase(
             title=title,
             patient=patient,
-            key=fields["architecture"],
-            dice=scores["dice"],
+            key=record.architecture,
+            dice=scores.dice,
             image=stored["image"][view, ..., channel],
             truth=stored["truth"][view],
             prediction=stored["prediction"][view],
@@ -75,17 +68,17 @@ def overlay_case(
             slices=int(stored["slices"]),
             channel=name,
             reason=REASONS[view],
-            missed=sum(not lesion["matched"] for lesion in lesions),
-            lesions=len(lesions),
-            false_positives=scores["false_positives"],
+            missed=sum(not lesion.matched for lesion in scores.lesions),
+            lesions=len(scores.lesions),
+            false_positives=scores.false_positives,
         )
 
 
-def telling_overlays(evaluation: Path, fields: Mapping[str, Any], manifest: Manifest) -> list[OverlayCase]:
-    """Slices of the best, the median and the worst test patient; of the worst the slice with most error."""
+def telling_overlays(evaluation: Path, record: EvaluationRecord, manifest: Manifest) -> list[OverlayCase]:
+    """Return slices of the best, the median and the worst test patient; of the worst the slice with most error."""
     return [
-        overlay_case(evaluation, fields, manifest, title, patient, MOST_ERROR if title == "worst" else MOST_LESION)
-        for title, patient in telling_patients(fields["patients"]).items()
+        overlay_case(evaluation, record, manifest, title, patient, MOST_ERROR if title == "worst" else MOST_LESION)
+        for title, patient in telling_patients(record.patients).items()
     ]
 
 
@@ -93,28 +86,28 @@ def write_calibration(network: NetworkContent, path: Path) -> None:
     """Write the reliability curve of one network as PNG."""
     from metseg.report.figures import calibration_figure
 
-    with written_beside(path) as beside:
-        beside.write_bytes(calibration_figure([network]))
+    with written_beside(path) as temporary:
+        temporary.write_bytes(calibration_figure([network]))
 
 
-def write_worst_cases(evaluation: Path, fields: Mapping[str, Any], manifest: Manifest) -> None:
-    """Write a picture of each of the patients with the lowest Dice, and `worst_cases.json` that tells of them.
+def write_worst_cases(evaluation: Path, record: EvaluationRecord, manifest: Manifest) -> None:
+    """Write a picture of each of the patients with the lowest Dice, and `worst_cases.json` that lists them.
 
     `worst_cases/worst_cases.json` is a list, the worst first, of `{"picture", "patient", "dice", "caption"}`;
-    `picture` is the name of a PNG beside it. A patient of Dice 1 is not among them.
+    `picture` is the name of a PNG next to it. A patient of Dice 1 is not among them.
 
     Args:
         evaluation: output of evaluate, which holds `overlays/`.
-        fields: its `evaluation.json`.
+        record: its `evaluation.json`.
         manifest: of the cohort.
     """
     from metseg.report.overlays import overlay_figure
 
-    ranked = reversed(ranked_patients(fields["patients"]))
-    failed = [patient for patient in ranked if fields["patients"][patient]["dice"] < 1.0]
+    ranked = reversed(ranked_patients(record.patients))
+    failed = [patient for patient in ranked if record.patients[patient].dice < 1.0]
     listed = []
     for place, (title, patient) in enumerate(zip(WORST, failed, strict=False), 1):
-        case = overlay_case(evaluation, fields, manifest, title, patient, MOST_ERROR)
+        case = overlay_case(evaluation, record, manifest, title, patient, MOST_ERROR)
         picture = f"worst-{place}.png"
         overlay_figure([case], evaluation / WORST_CASES / picture)
         listed.append({"picture": picture, "patient": patient, "dice": case.dice, "caption": case.caption})

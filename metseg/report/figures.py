@@ -9,14 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metseg.report.canvas import canvas, keys, png, styled
-from metseg.report.report_data import HeadContent, NetworkContent
+from metseg.report.report_data import NetworkContent
 from metseg.report.style import INK, colour_of, marker_of
+from metseg.training.records import HeadScores
 
 FAINT = "#C3CCD5"
 
 
 def training_figure(networks: Sequence[NetworkContent], key: str, title: str) -> bytes:
-    """One figure of every epoch, `loss` or `val_dice`, of all networks."""
+    """Draw the `loss` or `val_dice` of every epoch of all networks."""
     with styled():
         figure = canvas(3.0)
         axes = figure.subplots()
@@ -38,7 +39,7 @@ def training_figure(networks: Sequence[NetworkContent], key: str, title: str) ->
 
 
 def size_figure(networks: Sequence[NetworkContent], unit: str = "mm") -> bytes:
-    """Fraction of true lesions found in each range of diameters, pooled over test patients."""
+    """Draw the fraction of true lesions found in each range of diameters, pooled over test patients."""
     with styled():
         figure = canvas(3.2)
         axes = figure.subplots()
@@ -65,7 +66,7 @@ def size_figure(networks: Sequence[NetworkContent], unit: str = "mm") -> bytes:
 
 
 def calibration_figure(networks: Sequence[NetworkContent]) -> bytes:
-    """Reliability curves over the number of voxels at each probability."""
+    """Draw reliability curves above the number of voxels at each probability."""
     with styled():
         figure = canvas(4.4)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
@@ -84,7 +85,7 @@ def calibration_figure(networks: Sequence[NetworkContent]) -> bytes:
 
 
 def cost_figure(networks: Sequence[NetworkContent]) -> bytes:
-    """Dice on validation patients against multiply-adds for one slice, of all that the networks can be exported as."""
+    """Draw the validation Dice of every exportable network against its multiply-adds for one slice."""
     with styled():
         figure = canvas(3.2)
         axes = figure.subplots()
@@ -102,23 +103,23 @@ def cost_figure(networks: Sequence[NetworkContent]) -> bytes:
 
 
 def _draw_reliability(above: Axes, below: Axes, network: NetworkContent, shift: float) -> None:
-    """The curve of one network with the intervals of its points, and its voxels in each bin."""
+    """Draw the curve of one network with the intervals of its points, and its voxels in each bin."""
     assert network.calibration is not None
-    bins = [entry for entry in network.calibration["bins"] if entry["voxels"]]
-    places = np.array([entry["mean_probability"] for entry in bins])
-    observed = [entry["observed"] for entry in bins]
+    bins = [entry for entry in network.calibration.bins if entry.voxels]
+    places = np.array([entry.mean_probability for entry in bins])
+    observed = np.array([entry.observed for entry in bins])
     colour = colour_of(network.key)
-    intervals = np.array([entry["interval"] for entry in bins]).reshape(-1, 2)
+    intervals = np.array([entry.interval for entry in bins]).reshape(-1, 2)
     above.vlines(places + shift, intervals[:, 0], intervals[:, 1], color=colour, linewidth=1.2, alpha=0.7)
     above.plot(places + shift, observed, marker_of(network.key), linestyle="-", color=colour, markersize=5.5,
                linewidth=1.6, markeredgecolor="white")  # fmt: skip
-    edges = [entry["lower"] for entry in network.calibration["bins"]] + [1.0]
-    counts = [max(entry["voxels"], 0.5) for entry in network.calibration["bins"]]
+    edges = [entry.lower for entry in network.calibration.bins] + [1.0]
+    counts = [max(entry.voxels, 0.5) for entry in network.calibration.bins]
     below.stairs(counts, edges, color=colour, linewidth=1.6, baseline=None)
 
 
 def _draw_costs(axes: Axes, network: NetworkContent) -> None:
-    """The sub-networks of one network as a line, the average of its heads as a hollow marker."""
+    """Draw the sub-networks of one network as a line, the average of its heads as a hollow marker."""
     colour, marker = colour_of(network.key), marker_of(network.key)
     levels = [head for head in network.heads if head.inference_head != "average"]
     axes.plot(
@@ -138,8 +139,8 @@ def _draw_costs(axes: Axes, network: NetworkContent) -> None:
             _label_head(axes, head, levels[-1].dice)
 
 
-def _label_head(axes: Axes, head: HeadContent, last: float) -> None:
-    """The level above its mark; the average, which costs as much as the last level, beside its own."""
+def _label_head(axes: Axes, head: HeadScores, last: float) -> None:
+    """Write the level above its mark; the average, which costs as much as the last level, to its right."""
     average = head.inference_head == "average"
     axes.annotate(
         head.inference_head,

@@ -26,7 +26,7 @@ class Drawn:
 def write_report(
     path: Path, content: ReportContent, figures: Path | None = None, drawn: dict[str, Drawn] | None = None
 ) -> None:
-    """Write the report to `path`, beside and renamed; it refers to nothing outside itself.
+    """Write the report to `path`, atomically; it refers to nothing outside itself.
 
     Args:
         path: the page.
@@ -37,27 +37,25 @@ def write_report(
     drawn = draw(content) if drawn is None else drawn
     if figures is not None:
         for name, figure in drawn.items():
-            with written_beside(figures / f"{name}.png") as beside:
-                beside.write_bytes(figure.png)
-    with written_beside(path) as beside:
-        beside.write_text(render(content, drawn), encoding="utf-8")
+            with written_beside(figures / f"{name}.png") as temporary:
+                temporary.write_bytes(figure.png)
+    with written_beside(path) as temporary:
+        temporary.write_text(render(content, drawn), encoding="utf-8")
 
 
 def render(content: ReportContent, drawn: dict[str, Drawn] | None = None) -> str:
-    """The report as HTML; whatever comes from the data is escaped."""
+    """Return the report as HTML; all data are escaped."""
     unit, networks = content.unit, content.networks
+    first = networks[0].patients if networks else {}
     return templates.render(
         "report.html.j2",
         content=content,
         verdict=tables.verdict_view(content.verdict, networks, unit),
-        networks=[tables.network_view(network) for network in networks],
+        networks=networks,
         rows=tables.comparison_rows(content, unit),
-        patients=tables.patient_rows(networks),
+        patients=sorted(first, key=lambda name: (first[name].dice, name)),
         sizes=tables.size_rows(networks, unit),
-        calibration=tables.calibration_rows(networks),
-        flips=tables.flip_rows(networks),
-        costs=tables.cost_rows(networks),
-        levelled=any(len(network.heads) > 1 for network in networks),
+        flip_scores=tables.FLIP_SCORES,
         figures=draw(content) if drawn is None else drawn,
         overlays=[{"case": case, "panels": overlay_panels(case)} for case in content.overlays],
         colours={"truth": TRUTH, "prediction": PREDICTION, "agreed": AGREED},
@@ -66,7 +64,7 @@ def render(content: ReportContent, drawn: dict[str, Drawn] | None = None) -> str
 
 
 def draw(content: ReportContent) -> dict[str, Drawn]:
-    """Every chart that there is something to draw of, by the name of its file."""
+    """Return every chart that has data, by the name of its file."""
     unit, networks = content.unit, content.networks
     own = [network for network in networks if network.champion is None]
     figures: dict[str, Drawn] = {}
@@ -87,7 +85,7 @@ def draw(content: ReportContent) -> dict[str, Drawn]:
 
 
 def _of_patients(networks: Sequence[NetworkContent], unit: str) -> dict[str, Drawn]:
-    """The charts of the test patients' scores."""
+    """Return the charts of the test patients' scores."""
     figures = {
         "scores": Drawn(fractions_figure(networks, unit), "Box plots of the test patients' scores by network"),
         "amounts": Drawn(amounts_figure(networks, unit), "Box plots of the test patients' errors by network"),

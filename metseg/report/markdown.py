@@ -12,11 +12,11 @@ from markdown_it.token import Token
 SCHEMES = {"https", "http", "mailto"}
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 MOST_BYTES = 1_000_000
-"""A larger picture is left out and told by its words: the page that holds the card has to stay small."""
+"""A larger picture is replaced by its description: the page has to stay small."""
 
 
 def to_html(text: str, folder: Path, top: int = 2) -> str:
-    """The text as HTML that may be put into a page as it is.
+    """Return the text as trusted HTML.
 
     CommonMark with tables. Markup within the text is shown as text. Pictures that lie below `folder` are put into
     the page; of any other the description alone is shown. Links lead to the web or are no links.
@@ -38,7 +38,7 @@ def to_html(text: str, folder: Path, top: int = 2) -> str:
 
 
 def _harmless(children: list[Token], folder: Path) -> list[Token]:
-    """The inline tokens with pictures put in, or told by their words, and with links to the web alone."""
+    """Return the inline tokens with embedded pictures, or their descriptions, and with web links only."""
     kept: list[Token] = []
     opened: list[bool] = []
     for token in children:
@@ -60,7 +60,7 @@ def _harmless(children: list[Token], folder: Path) -> list[Token]:
 
 
 def _picture(source: str, folder: Path) -> str | None:
-    """The picture as the address that holds it; None where it does not lie below the folder, or is none."""
+    """Return the picture as a data URI; None if it is not below the folder, or no picture."""
     path = (folder / source).resolve()
     kind = PICTURES.get(path.suffix.lower())
     if kind is None or not path.is_relative_to(folder.resolve()) or not path.is_file():

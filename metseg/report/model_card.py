@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import written_beside
-from metseg.scoring.evaluation import Evaluation
 from metseg.scoring.lesions import sensitivity_by_size
 from metseg.scoring.patient import PatientScores
 from metseg.scoring.summary import summarise_scores
+from metseg.scoring.verdict import Verdict
+from metseg.training.records import EvaluationRecord
 
 FILE = "model_card.md"
 FOLDER = "model"
@@ -44,8 +44,6 @@ class CardIdentity:
         name: registered model.
         version: number in the registry.
         run: MLflow run of the pipeline.
-        training_run: MLflow run of the training.
-        git_commit: of the code that trained it.
         image: container image that it was trained in; None outside a container.
         created: when, as it shall read.
     """
@@ -53,8 +51,6 @@ class CardIdentity:
     name: str
     version: int
     run: str
-    training_run: str
-    git_commit: str
     image: str | None
     created: str
 
@@ -70,52 +66,51 @@ class CardPicture:
 def write_model_card(
     path: Path,
     identity: CardIdentity,
-    evaluation: Mapping[str, Any],
-    verdict: Mapping[str, Any],
+    evaluation: EvaluationRecord,
+    verdict: Verdict,
     manifest: Manifest,
     pictures: Sequence[CardPicture] = (),
 ) -> None:
-    """Write `model_card` to `path`, beside and renamed."""
-    with written_beside(path) as beside:
-        beside.write_text(model_card(identity, evaluation, verdict, manifest, pictures), encoding="utf-8")
+    """Write `model_card` to `path`, atomically."""
+    with written_beside(path) as temporary:
+        temporary.write_text(model_card(identity, evaluation, verdict, manifest, pictures), encoding="utf-8")
 
 
 def model_card(
     identity: CardIdentity,
-    evaluation: Mapping[str, Any],
-    verdict: Mapping[str, Any],
+    evaluation: EvaluationRecord,
+    verdict: Verdict,
     manifest: Manifest,
     pictures: Sequence[CardPicture] = (),
 ) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
         identity: which version.
-        evaluation: content of the winner's `evaluation.json`.
-        verdict: content of `verdict.json`.
+        evaluation: of the winner.
+        verdict: of the gate.
         manifest: of the cohort.
-        pictures: of failures; none says where they are.
+        pictures: of failures; without any, the card names the report.
     """
-    judged = Evaluation.from_dict(evaluation)
-    unit = "mm" if all(scores.spacing_known for scores in judged.patients.values()) else "voxels"
+    unit = "mm" if all(scores.spacing_known for scores in evaluation.patients.values()) else "voxels"
     parts = [
         [f"# Model card: {identity.name}, version {identity.version}"],
         ["**Not a medical device.** For research; its output must not guide diagnosis or treatment."],
         _use(evaluation, manifest),
         _model(evaluation, unit),
         _data(manifest),
-        _scores(judged, unit),
-        _sizes(judged.patients.values(), unit),
-        _failures(judged, pictures, unit),
+        _scores(evaluation, unit),
+        _sizes(evaluation.patients.values(), unit),
+        _failures(evaluation, pictures, unit),
         _verdict(verdict),
-        _limits(judged, manifest, verdict, unit),
+        _limits(evaluation, manifest, verdict, unit),
         _origin(identity, evaluation, manifest),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-def _use(evaluation: Mapping[str, Any], manifest: Manifest) -> list[str]:
-    channels, labels = ", ".join(evaluation["channels"]), ", ".join(evaluation["labels"])
+def _use(evaluation: EvaluationRecord, manifest: Manifest) -> list[str]:
+    channels, labels = ", ".join(evaluation.channels), ", ".join(evaluation.labels)
     return [
         "## Intended use",
         "",
@@ -128,15 +123,15 @@ def _use(evaluation: Mapping[str, Any], manifest: Manifest) -> list[str]:
     ]
 
 
-def _model(evaluation: Mapping[str, Any], unit: str) -> list[str]:
-    description, point = evaluation["description"], evaluation["operating_point"]
-    head = description.get("inference_head", "last")
+def _model(evaluation: EvaluationRecord, unit: str) -> list[str]:
+    training, description = evaluation.training, evaluation.training.description
+    head, threshold = description.inference_head, description.threshold
+    volume = f"{description.minimum_volume_mm3:g} {_unit('mm³', unit)}"
     return [
         "## Model",
         "",
-        f"`{evaluation['architecture']}`, {evaluation['parameters']:,} parameters, answer of head `{head}`, slice by",
-        f"slice. A voxel is lesion from a probability of {point['threshold']:g}; components under "
-        f"{point['minimum_volume_mm3']:g} {_unit('mm³', unit)}",
+        f"`{evaluation.architecture}`, {training.parameters:,} parameters, answer of head `{head}`, slice by",
+        f"slice. A voxel is lesion from a probability of {threshold:g}; components under {volume}",
         "are dropped. Both were chosen on validation patients, by lesion F1, and frozen. The served graph holds the",
         "preprocessing.",
     ]
@@ -160,8 +155,8 @@ def _data(manifest: Manifest) -> list[str]:
     return lines + (["", *notes] if notes else [])
 
 
-def _scores(judged: Evaluation, unit: str) -> list[str]:
-    patients = judged.patients
+def _scores(evaluation: EvaluationRecord, unit: str) -> list[str]:
+    patients = evaluation.patients
     lines = [
         "## Scores",
         "",
@@ -195,8 +190,8 @@ def _sizes(patients: Iterable[PatientScores], unit: str) -> list[str]:
     return lines
 
 
-def _failures(judged: Evaluation, pictures: Sequence[CardPicture], unit: str) -> list[str]:
-    worst = sorted(judged.patients, key=lambda name: (judged.patients[name].dice, name))[:WORST_PATIENTS]
+def _failures(evaluation: EvaluationRecord, pictures: Sequence[CardPicture], unit: str) -> list[str]:
+    worst = sorted(evaluation.patients, key=lambda name: (evaluation.patients[name].dice, name))[:WORST_PATIENTS]
     lines = [
         "## Where it fails",
         "",
@@ -206,7 +201,7 @@ def _failures(judged: Evaluation, pictures: Sequence[CardPicture], unit: str) ->
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name in worst:
-        scores = judged.patients[name]
+        scores = evaluation.patients[name]
         missed = [lesion.diameter_mm for lesion in scores.lesions if not lesion.matched]
         largest = f"{max(missed):.1f}" if missed else "–"
         counts = f"{len(scores.lesions)} | {len(missed)} | {largest} | {scores.false_positives:g}"
@@ -217,25 +212,24 @@ def _failures(judged: Evaluation, pictures: Sequence[CardPicture], unit: str) ->
     return [*lines, "Pictures of the best, the median and the worst patient are in the run's `report.html`."]
 
 
-def _verdict(verdict: Mapping[str, Any]) -> list[str]:
-    lines = ["## Verdict of the gate", "", verdict["summary"], "", "| check | passed | found |", "|---|---|---|"]
+def _verdict(verdict: Verdict) -> list[str]:
+    lines = ["## Verdict of the gate", "", verdict.summary, "", "| check | passed | found |", "|---|---|---|"]
     lines += [
-        f"| {check['name']} | {'yes' if check['passed'] else 'NO'} | {_cell(check['detail'])} |"
-        for check in verdict["checks"]
+        f"| {check.name} | {'yes' if check.passed else 'NO'} | {_cell(check.detail)} |" for check in verdict.checks
     ]
-    gains = [gain["detail"] for gain in verdict.get("gains", ())]
+    gains = [gain.detail for gain in verdict.gains]
     return lines + (["", *gains] if gains else [])
 
 
-def _limits(judged: Evaluation, manifest: Manifest, verdict: Mapping[str, Any], unit: str) -> list[str]:
-    patients = judged.patients.values()
-    count = len(judged.patients)
+def _limits(evaluation: EvaluationRecord, manifest: Manifest, verdict: Verdict, unit: str) -> list[str]:
+    patients = evaluation.patients.values()
+    count = len(evaluation.patients)
     lines = [
         "## Limits",
         "",
         f"- Judged on {count} patients of the same cohort: on no other hospital, scanner or protocol.",
     ]
-    if verdict["underpowered"]:
+    if verdict.underpowered:
         lines.append("- Too few test patients for a statistical comparison: point estimates decided.")
     if not any(not scores.lesions for scores in patients):
         lines.append("- No test patient is free of lesions: how often it marks a head without any is unknown.")
@@ -256,17 +250,17 @@ def _limits(judged: Evaluation, manifest: Manifest, verdict: Mapping[str, Any], 
     return lines
 
 
-def _origin(identity: CardIdentity, evaluation: Mapping[str, Any], manifest: Manifest) -> list[str]:
+def _origin(identity: CardIdentity, evaluation: EvaluationRecord, manifest: Manifest) -> list[str]:
     commit = f", commit `{manifest.commit}`" if manifest.commit else ""
     return [
         "## Origin",
         "",
         f"- registered: {identity.name} version {identity.version}, {identity.created}",
-        f"- runs: pipeline `{identity.run}`, training `{identity.training_run}`",
+        f"- runs: pipeline `{identity.run}`, training `{evaluation.training.run}`",
         f"- data: `{manifest.resolved or manifest.reference}`, version `{manifest.version}`{commit}",
-        f"- code: Git commit `{identity.git_commit}`",
+        f"- code: Git commit `{evaluation.training.description.git_commit}`",
         f"- image: {f'`{identity.image}`' if identity.image else 'none, trained outside a container'}",
-        f"- SavedModel: SHA-256 `{evaluation['savedmodel.sha256']}`",
+        f"- SavedModel: SHA-256 `{evaluation.savedmodel_sha256}`",
         "",
         f"`metseg lineage {identity.version} --model-name {identity.name}` checks each of them.",
     ]
@@ -278,10 +272,10 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text from the data in a cell of a table."""
+    """Escape text from the data for a cell of a table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _unit(words: str, unit: str) -> str:
-    """Words about lengths or volumes in mm with the unit that these have: voxels where the spacing is unknown."""
+    """Replace mm in words by voxels if the spacing is unknown."""
     return words if unit == "mm" else words.replace("mm³", unit).replace("mm", unit)

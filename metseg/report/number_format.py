@@ -1,35 +1,52 @@
-"""How figures read in a page: digits, units, durations."""
+"""Formats of figures in a page: digits, units, intervals, durations."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+
+MINUS = "\N{MINUS SIGN}"
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """A score for reading: a fixed number of digits, a power of ten below a thousandth, a dash where there is none."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+def number(value: float | None, digits: int = 3) -> str:
+    """Format a score: a fixed number of digits, a power of ten below a thousandth, a dash for None and NaN."""
+    if value is None or not math.isfinite(value):
         return "–"
-    if isinstance(value, bool | str):
-        return str(value)
     shown = f"{value:.1e}" if value and abs(value) < 10 ** -max(digits, 3) else f"{value:.{digits}f}"
-    return shown.replace("-", "\N{MINUS SIGN}")
+    return shown.replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A difference for reading, with its sign; a dash where there is none."""
+    """Format a difference with its sign; a dash for None and NaN."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def interval(ends: Sequence[float] | None, shown: Callable[[float], str] = number) -> str:
+    """Format both ends, separated by a dash unless a minus could be mistaken for it; empty for None."""
+    if ends is None:
+        return ""
+    return (" to " if min(ends) < 0 or shown is signed else "–").join(shown(end) for end in ends)
+
+
+def signed_interval(ends: Sequence[float] | None) -> str:
+    """Format both ends with their signs; empty for None."""
+    return interval(ends, signed)
+
+
+def percent(fraction: float | None) -> str:
+    """Format a fraction in per cent with two digits; a dash for None."""
+    return "–" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def grouped(count: int) -> str:
-    """A count for reading, its digits in groups of three."""
+    """Format a count with its digits in groups of three."""
     return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def duration(seconds: float) -> str:
-    """Seconds for reading: `12.3 s`, `4 min 05 s`, `1 h 02 min`."""
+    """Format seconds: `12.3 s`, `4 min 05 s`, `1 h 02 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -37,5 +54,5 @@ def duration(seconds: float) -> str:
 
 
 def volume_unit(unit: str) -> str:
-    """The unit of a volume where lengths are in `unit`."""
+    """Return the unit of a volume for lengths in `unit`."""
     return "mm³" if unit == "mm" else "voxels"

@@ -27,7 +27,7 @@ Picture = NDArray[np.uint8]
 
 
 def overlay_panels(case: OverlayCase) -> dict[str, bytes]:
-    """PNGs of the image, the contour of truth, the contour of the prediction, and where they differ.
+    """Return PNGs of the image, the contour of truth, the contour of the prediction, and where they differ.
 
     The panels show the head alone, magnified in whole steps and without interpolation.
     """
@@ -63,12 +63,12 @@ def overlay_figure(cases: Sequence[OverlayCase], path: Path) -> None:
         legend = [Patch(color=TRUTH, label="truth, missed"), Patch(color=PREDICTION, label="prediction, invented")]
         agreed = Patch(facecolor=AGREED, edgecolor=MUTED, label="both agree")
         figure.legend(handles=[*legend, agreed], loc="outside lower center", ncols=3)
-        with written_beside(path) as beside:
-            figure.savefig(beside, format="png")
+        with written_beside(path) as temporary:
+            figure.savefig(temporary, format="png")
 
 
 def _head_window(case: OverlayCase) -> tuple[slice, slice]:
-    """The rows and columns that hold the head and both masks, as a square where the image allows."""
+    """Return the rows and columns that hold the head and both masks, as a square if the image allows."""
     used = (case.image > 12) | case.truth | case.prediction
     window = []
     for axis in (0, 1):
@@ -85,12 +85,12 @@ def _head_window(case: OverlayCase) -> tuple[slice, slice]:
 
 
 def _magnified(plane: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Every pixel as a square of `scale` pixels."""
+    """Return every pixel as a square of `scale` pixels."""
     return plane.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _with_contour(grey: Picture, mask: NDArray[np.bool_], colour: str) -> Picture:
-    """The picture with the inner edge of the mask, two pixels wide, in a colour."""
+    """Return the picture with the inner edge of the mask, two pixels wide, in a colour."""
     padded = np.pad(mask, 2, mode="edge")
     height, width = mask.shape
     inner = mask.copy()
@@ -101,14 +101,14 @@ def _with_contour(grey: Picture, mask: NDArray[np.bool_], colour: str) -> Pictur
 
 
 def _with_difference(grey: Picture, truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> Picture:
-    """The picture darkened, with agreement, missed and invented voxels filled."""
+    """Return the picture darkened, with agreement, missed and invented voxels filled."""
     dark = (grey * 0.55).astype(np.uint8)
     regions = {AGREED: truth & prediction, TRUTH: truth & ~prediction, PREDICTION: prediction & ~truth}
     return _painted(dark, regions, 0.9)
 
 
 def _painted(grey: Picture, regions: Mapping[str, NDArray[np.bool_]], opacity: float) -> Picture:
-    """The picture with each region laid over it in its colour."""
+    """Return the picture with each region laid over it in its colour."""
     picture = grey.astype(np.float64)
     for colour, region in regions.items():
         picture[region] = (1 - opacity) * picture[region] + opacity * 255 * np.array(to_rgb(colour))
@@ -116,7 +116,7 @@ def _painted(grey: Picture, regions: Mapping[str, NDArray[np.bool_]], opacity: f
 
 
 def _encode(picture: Picture) -> bytes:
-    """The picture `(height, width, 3)` as PNG."""
+    """Return the picture `(height, width, 3)` as PNG."""
     stream = io.BytesIO()
     mpl.image.imsave(stream, picture, format="png")
     return stream.getvalue()

@@ -22,7 +22,7 @@ JITTER = 0.3
 
 
 def fractions_figure(networks: Sequence[NetworkContent], unit: str) -> bytes:
-    """Box plots of the scores that lie between 0 and 1: a group a score, a box a network, a dot a patient."""
+    """Draw box plots of the scores between 0 and 1: a group a score, a box a network, a dot a patient."""
     scores = {
         "dice": "Dice\n",
         "lesion_f1": f"Lesion F1\n≥ 4 {unit}",
@@ -45,7 +45,7 @@ def fractions_figure(networks: Sequence[NetworkContent], unit: str) -> bytes:
 
 
 def amounts_figure(networks: Sequence[NetworkContent], unit: str) -> bytes:
-    """Box plots of what is counted or measured, each on an axis of its own."""
+    """Draw box plots of counts and distances, each on an axis of its own."""
     volume = "mm³" if unit == "mm" else "voxels"
     scores = {
         "hd95_mm": "HD95, mm",
@@ -71,8 +71,10 @@ def amounts_figure(networks: Sequence[NetworkContent], unit: str) -> bytes:
 
 
 def patients_figure(networks: Sequence[NetworkContent], score: str, title: str) -> bytes:
-    """One score of every test patient, on a line by name."""
-    patients = sorted(networks[0].patients, key=lambda patient: (networks[0].patients[patient][score], patient))
+    """Draw one score of every test patient, on a line by name."""
+    patients = sorted(
+        networks[0].patients, key=lambda patient: (getattr(networks[0].patients[patient], score), patient)
+    )
     with styled():
         figure = canvas(1.2 + 0.25 * len(patients))
         axes = figure.subplots()
@@ -85,7 +87,7 @@ def patients_figure(networks: Sequence[NetworkContent], score: str, title: str) 
 
 
 def _draw_boxes(axes: Axes, networks: Sequence[NetworkContent], score: str, place: float) -> None:
-    """A box and all patients as dots for each network, side by side around `place`."""
+    """Draw a box and all patients as dots for each network, side by side around `place`."""
     generator = np.random.default_rng(0)
     width = 0.84 / len(networks)
     for number, network in enumerate(networks):
@@ -106,9 +108,9 @@ def _draw_boxes(axes: Axes, networks: Sequence[NetworkContent], score: str, plac
 
 
 def _draw_patients(axes: Axes, networks: Sequence[NetworkContent], patients: Sequence[str], score: str) -> None:
-    """A line a patient, a marker a network, joined where the networks differ."""
+    """Draw a line a patient and a marker a network, joined if the networks differ."""
     lines = np.arange(len(patients))
-    values = np.array([[network.patients[patient][score] for patient in patients] for network in networks])
+    values = np.array([[getattr(network.patients[name], score) for name in patients] for network in networks])
     axes.hlines(lines, values.min(axis=0), values.max(axis=0), color=FAINT, linewidth=2, zorder=1)
     shifts = (np.arange(len(networks)) - (len(networks) - 1) / 2) * -0.24
     for network, dots, shift in zip(networks, values, shifts, strict=True):
@@ -124,5 +126,5 @@ def _draw_patients(axes: Axes, networks: Sequence[NetworkContent], patients: Seq
 
 
 def _shortened(name: str, length: int = 22) -> str:
-    """A name that leaves the figure room, its middle left out."""
+    """Shorten a name for the figure by leaving out its middle."""
     return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"

@@ -1,108 +1,89 @@
-"""What a report is made of: figures and arrays that other steps computed, plain enough to come from JSON."""
+"""Content of a report: the figures and arrays that it shows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.report.style import CHAMPION, name_of
-from metseg.scoring.lesions import Lesion, SizeBin, sensitivity_by_size
+from metseg.report.step_record import StepCost
+from metseg.report.style import CHAMPION, colour_of, name_of
+from metseg.scoring.calibration import Calibration
+from metseg.scoring.lesions import SizeBin, sensitivity_by_size
+from metseg.scoring.patient import PatientScores, mean_score
 from metseg.scoring.significance import bootstrap_ratio_interval
-
-
-@dataclass(frozen=True)
-class HeadContent:
-    """One network that a trained one can be exported as, as `training.json` describes it.
-
-    Attributes:
-        inference_head: `L1`, `L2`, … for the sub-network of a level, `average` of all heads, `last` of a single head.
-        parameters: number of its weights.
-        multiply_accumulates: of its convolutions, for one slice.
-        threshold: probability from which a voxel is lesion, chosen for it.
-        minimum_volume_mm3: volume under which a predicted component is dropped, chosen for it.
-        dice: mean over validation patients.
-        lesion_f1: mean over validation patients.
-        exported: whether the run exported it.
-    """
-
-    inference_head: str
-    parameters: int
-    multiply_accumulates: int
-    threshold: float
-    minimum_volume_mm3: float
-    dice: float
-    lesion_f1: float
-    exported: bool
-
-    @property
-    def name(self) -> str:
-        """What a reader calls it beside the network's name; nothing for the whole of it."""
-        return "" if self.inference_head == "last" else self.inference_head
+from metseg.scoring.test_time_augmentation import FlipComparison
+from metseg.scoring.threshold_baseline import ThresholdBaseline
+from metseg.scoring.verdict import Verdict
+from metseg.training.records import HeadScores
 
 
 @dataclass(frozen=True)
 class NetworkContent:
-    """One judged network, as `evaluation.json` describes it: of the run, or the reigning champion.
+    """One judged network: of the run, or the current champion.
 
     Attributes:
         architecture: `nested_unet`, `attention_unet` or another name.
         parameters: number of trained weights.
         threshold: probability from which a voxel is lesion.
         minimum_volume_mm3: volume under which a predicted component is dropped.
-        patients: `PatientScores.to_dict()` of each test patient.
+        patients: scores of each test patient.
         history: figures of each epoch, with `loss` and `val_dice`.
-        heads: what it could have been exported as, from the smallest on.
-        calibration: `Calibration` as plain types; None where it was not taken.
-        flips: `FlipTrial.to_dict()`; None where test-time flips were not tried.
-        champion: its version in the registry where it is the reigning champion.
+        heads: every network it could have been exported as, from the smallest on.
+        calibration: None if it was not taken.
+        flips: None if test-time flips were not tried.
+        champion: version in the registry, of the current champion.
     """
 
     architecture: str
     parameters: int
     threshold: float
     minimum_volume_mm3: float
-    patients: Mapping[str, Mapping[str, Any]]
+    patients: Mapping[str, PatientScores]
     history: Sequence[Mapping[str, float]] = ()
-    heads: Sequence[HeadContent] = ()
-    calibration: Mapping[str, Any] | None = None
-    flips: Mapping[str, Any] | None = None
+    heads: Sequence[HeadScores] = ()
+    calibration: Calibration | None = None
+    flips: FlipComparison | None = None
     champion: int | None = None
 
     @property
     def key(self) -> str:
-        """What its colour and its marker go by."""
+        """Key of its colour and its marker."""
         return self.architecture if self.champion is None else CHAMPION
 
     @property
     def name(self) -> str:
-        """What a reader calls it."""
+        """Name for a reader."""
         return name_of(self.architecture) if self.champion is None else f"Champion v{self.champion}"
 
+    @property
+    def kind(self) -> str:
+        """Name of the architecture of the current champion; empty for a network of the run."""
+        return "" if self.champion is None else name_of(self.architecture)
+
+    @property
+    def colour(self) -> str:
+        """Colour in every figure and table."""
+        return colour_of(self.key)
+
     def scores(self, score: str) -> list[float]:
-        """One score of every test patient that has it, patients by name."""
-        found = (self.patients[patient].get(score) for patient in sorted(self.patients))
-        return [float(value) for value in found if value is not None]
+        """Return one score of every test patient that has it, patients by name."""
+        values = (getattr(self.patients[patient], score) for patient in sorted(self.patients))
+        return [float(value) for value in values if value is not None]
 
     def mean(self, score: str) -> float | None:
-        """Mean of one score over the test patients that have it; None where none has."""
-        values = self.scores(score)
-        return float(np.mean(values)) if values else None
-
-    def lesions(self, patient: str) -> list[Lesion]:
-        """The true lesions of a patient and whether they were found."""
-        return [Lesion(**lesion) for lesion in self.patients[patient]["lesions"]]
+        """Return the mean of one score over the test patients that have it; None if none has."""
+        return mean_score(self.patients, score)
 
     def size_bins(self) -> tuple[SizeBin, ...]:
-        """Lesions and found lesions of all test patients by size."""
-        return sensitivity_by_size(lesion for patient in self.patients for lesion in self.lesions(patient))
+        """Return lesions and found lesions of all test patients by size."""
+        return sensitivity_by_size(lesion for scores in self.patients.values() for lesion in scores.lesions)
 
     def size_intervals(self) -> list[tuple[float, float]]:
-        """95 % interval of the fraction found in each range of sizes, patients resampled; NaN twice without lesions."""
-        by_patient = [sensitivity_by_size(self.lesions(patient)) for patient in sorted(self.patients)]
+        """Return the 95 % interval of the fraction found in each size bin, patients resampled; NaN without lesions."""
+        by_patient = [sensitivity_by_size(self.patients[patient].lesions) for patient in sorted(self.patients)]
         return [
             bootstrap_ratio_interval([entry.found for entry in bins], [entry.lesions for entry in bins])
             for bins in zip(*by_patient, strict=True)
@@ -114,17 +95,17 @@ class OverlayCase:
     """One slice of one test patient.
 
     Attributes:
-        title: why the patient is shown, `best`, `median` or `worst`.
+        title: reason for showing the patient: `best`, `median` or `worst`.
         patient: the patient.
-        key: whose prediction it is, an architecture.
+        key: architecture of the predicting network.
         dice: Dice of the patient, over all of its cases.
         image: uint8 `(height, width)`, windowed.
         truth: bool `(height, width)`.
         prediction: bool `(height, width)`.
         slice_index: number of the slice, from 0.
-        slices: how many the case has; 0 where it is not known.
+        slices: number of slices of the case; 0 if it is not known.
         channel: name of the image channel.
-        reason: why this slice is shown, such as `most lesion`.
+        reason: for showing this slice, such as `most lesion`.
         missed: true lesions that the prediction does not touch.
         lesions: true lesions.
         false_positives: predicted lesions that touch none.
@@ -147,7 +128,7 @@ class OverlayCase:
 
     @property
     def caption(self) -> str:
-        """Whose prediction it is, how good it is, and which slice is shown."""
+        """Network, Dice, lesions, channel and slice, in words."""
         place = f"slice {self.slice_index + 1}" + (f" of {self.slices}" if self.slices else "")
         shown = f"{place} ({self.reason})" if self.reason else place
         return ", ".join(filter(None, [name_of(self.key), f"Dice {self.dice:.2f}", self.found, self.channel, shown]))
@@ -161,28 +142,19 @@ class OverlayCase:
 
 @dataclass(frozen=True)
 class DataFinding:
-    """Something that the validation of the data warned of.
+    """A warning of the data validation.
 
     Attributes:
-        expectation: what should hold.
-        found: what was found instead.
+        expectation: the condition that does not hold.
+        found: the values in its place.
         cases: the cases it concerns.
-        remedy: what to do.
+        remedy: action for the user.
     """
 
     expectation: str
     found: str
     cases: Sequence[str]
     remedy: str
-
-
-@dataclass(frozen=True)
-class StepContent:
-    """What one step took; memory is None where it was not measured."""
-
-    name: str
-    seconds: float
-    peak_memory_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -195,16 +167,16 @@ class ReportContent:
         version: the pinned version of the data.
         splits: patients of `train`, `validation` and `test`.
         networks: the networks of the run, then the champion where it was scored, in the order of the columns.
-        verdict: `Verdict.to_dict()`.
+        verdict: of the gate.
         overlays: slices to show, in order.
-        baseline: `channel`, `level` and `dice` of the best single threshold; None when it was not taken.
+        baseline: the best single threshold; None if it was not taken.
         parameters: pipeline parameters by name.
-        steps: what each step took.
+        steps: cost of each step.
         facts: further lines about data or registration (`slices`, `registered version`, …).
-        warnings: what the validation of the data warned of.
-        expectations: how many expectations the data were held to.
-        card: the model card as HTML that may be trusted, from `metseg.report.markdown`; empty where there is none.
-        created: when the report was written, as it shall read.
+        warnings: of the data validation.
+        expectations: number of expectations that the data were checked for.
+        card: the model card as trusted HTML, from `metseg.report.markdown`; empty if there is none.
+        created: time of the report, formatted.
     """
 
     run: str
@@ -212,12 +184,12 @@ class ReportContent:
     version: str
     splits: Mapping[str, Sequence[str]]
     networks: Sequence[NetworkContent]
-    verdict: Mapping[str, Any]
+    verdict: Verdict
     overlays: Sequence[OverlayCase] = ()
-    baseline: Mapping[str, Any] | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    steps: Sequence[StepContent] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    baseline: ThresholdBaseline | None = None
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    steps: Sequence[StepCost] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
     warnings: Sequence[DataFinding] = ()
     expectations: int = 0
     card: str = ""
@@ -226,7 +198,7 @@ class ReportContent:
     @property
     def spacing_known(self) -> bool:
         """Whether every test patient came with spacing, so that volumes are mm³."""
-        return all(scores["spacing_known"] for network in self.networks for scores in network.patients.values())
+        return all(scores.spacing_known for network in self.networks for scores in network.patients.values())
 
     @property
     def unit(self) -> str:
@@ -239,13 +211,13 @@ class ReportContent:
         return len(self.networks[0].patients) if self.networks else 0
 
 
-def ranked_patients(patients: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Patients from the best Dice to the worst; those of one Dice by name."""
-    return sorted(patients, key=lambda patient: (-patients[patient]["dice"], patient))
+def ranked_patients(patients: Mapping[str, PatientScores]) -> list[str]:
+    """Return the patients from the best Dice to the worst; those of one Dice by name."""
+    return sorted(patients, key=lambda patient: (-patients[patient].dice, patient))
 
 
-def telling_patients(patients: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The best, the median and the worst patient by Dice, as `{"best": patient, …}`; each patient at most once."""
+def telling_patients(patients: Mapping[str, PatientScores]) -> dict[str, str]:
+    """Return the best, the median and the worst patient by Dice, as `{"best": patient, …}`; each at most once."""
     ranked = ranked_patients(patients)
     chosen: dict[str, str] = {}
     if ranked:

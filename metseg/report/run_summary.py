@@ -1,25 +1,30 @@
-"""What a run says of itself: `summary.json` for machines, the report for people, gathered from the steps' outputs."""
+"""Summary of a run for programs, `summary.json`, and the names of the files that a run leaves."""
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metseg.dataset.manifest import Manifest
-from metseg.files import read_json, write_json
-from metseg.report.evaluation_data import network_content, telling_overlays
-from metseg.report.files import FIGURES, OVERLAY, REPORT, SUMMARY
-from metseg.report.html_report import write_report
-from metseg.report.overlays import overlay_figure
-from metseg.report.report_data import DataFinding, ReportContent, StepContent
-from metseg.report.verdict_page import verdict_content
+from metseg.records import Record
+from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
+from metseg.scoring.verdict import VERDICT, Verdict
+from metseg.tracking.registration import (
+    PROMOTION,
+    REGISTRATION,
+    PromotedVersion,
+    Promotion,
+    Registration,
+    ServedResponse,
+)
+from metseg.training.records import EVALUATION, EvaluationRecord
 
-TRAINING = "training.json"
-SCORES = ("dice", "iou", "sensitivity", "precision", "lesion_f1")
-DATA_SETTINGS = ("clahe", "context_slices", "image_size")
-"""What of the preprocessing is a setting of a run, there called `data_NAME`."""
+SUMMARY = "summary.json"
+REPORT = "report.html"
+OVERLAY = "overlay.png"
+FIGURES = "figures"
+"""Folder of the charts, each a PNG; none shows a patient's image."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class RunFolders:
 
     Attributes:
         validation: `manifest.json` of the cohort and `verdict.json` of its validation.
-        evaluations: one a network, with its `evaluation.json` and `training.json`; the winner's with `overlays/` too.
+        evaluations: one a network, with its `evaluation.json`; the winner's with `overlays/` too.
         champion: `evaluation.json` of the champion.
         registration: output of register.
         promoted: output of promote.
@@ -40,107 +45,115 @@ class RunFolders:
     registration: Path
     promoted: Path
 
-    def seconds(self) -> dict[str, dict[str, float]]:
-        """Duration and peak memory of each step before this one."""
-        last = read_json(self.registration / "step.json")
-        return {
-            record["step"]: {"seconds": record["seconds"], "peak_memory_mb": record["peak_memory_mb"]}
-            for record in (*last["before"], last)
-        }
+    def costs(self) -> list[StepCost]:
+        """Return the costs of all steps before promote, in their order."""
+        last = StepRecord.read(self.registration / STEP_RECORD)
+        return [*last.before, last]
+
+    def records(self) -> dict[Path, EvaluationRecord]:
+        """Return the evaluation of each network of the run by its folder."""
+        return {folder: EvaluationRecord.read(folder / EVALUATION) for folder in self.evaluations}
 
 
-def summarise(folders: RunFolders, seconds: float) -> dict[str, Any]:
-    """The content of `summary.json`.
+@dataclass(frozen=True)
+class DataSummary:
+    """Data of a run: its reference, pinned version, size and test patients."""
+
+    reference: str
+    version: str
+    resolved: str
+    commit: str
+    patients: int
+    slices: int
+    test_patients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Duration in seconds and peak memory in MiB of a step; None if it was not measured."""
+
+    seconds: float
+    peak_memory_mb: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Mean scores of a network over the test patients, its weights, and the best single threshold's Dice."""
+
+    dice: float | None
+    iou: float | None
+    sensitivity: float | None
+    precision: float | None
+    lesion_f1: float | None
+    parameters: int
+    threshold_baseline_dice: float
+
+
+@dataclass(frozen=True)
+class RunSummary(Record):
+    """Result of a run: `summary.json`.
+
+    Attributes:
+        run_id: MLflow run of the pipeline.
+        data: of the run.
+        steps: cost of each step by name.
+        models: of each network by architecture.
+        winner: architecture that won on validation patients.
+        verdict: of the gate.
+        registered: None if the gate rejected every network.
+        served: response of the label `stable`; None if no server is known, or it serves no champion.
+    """
+
+    run_id: str
+    data: DataSummary
+    steps: Mapping[str, Cost]
+    models: Mapping[str, ModelSummary]
+    winner: str
+    verdict: Verdict
+    registered: PromotedVersion | None
+    served: ServedResponse | None
+
+
+def summarise(folders: RunFolders, seconds: float) -> RunSummary:
+    """Return the summary of a run.
 
     Args:
         folders: outputs of all steps.
         seconds: duration of the last step so far.
     """
     manifest = Manifest.read(folders.validation / "manifest.json")
-    evaluations = [read_json(folder / "evaluation.json") for folder in folders.evaluations]
-    promotion = read_json(folders.promoted / "promotion.json")
-    verdict = read_json(folders.registration / "verdict.json")
-    return {
-        "run_id": read_json(folders.registration / "registration.json")["run"],
-        "data": {
-            "reference": manifest.reference,
-            "version": manifest.version,
-            "resolved": manifest.resolved,
-            "commit": manifest.commit,
-            "patients": len({entry.patient for entry in manifest.cases}),
-            "slices": sum(entry.slices for entry in manifest.cases),
-            "test_patients": list(evaluations[0]["patients"]),
-        },
-        "steps": {**folders.seconds(), "promote": {"seconds": round(seconds, 1)}},
-        "models": {
-            fields["architecture"]: {
-                **{name: fields["mean"][name] for name in SCORES},
-                "parameters": fields["parameters"],
-                "threshold_baseline_dice": fields["threshold_baseline"]["dice"],
-            }
-            for fields in evaluations
-        },
-        "winner": verdict["winner"],
-        "verdict": verdict,
-        "registered": promotion["registered"],
-        "served": promotion["served"],
-    }
-
-
-def run_content(folders: RunFolders, summary: dict[str, Any]) -> ReportContent:
-    """Gather what the report shows, on top of what was known when the gate had judged."""
-    start = verdict_content(folders.validation, folders.evaluations, folders.champion, folders.registration)
-    manifest = Manifest.read(folders.validation / "manifest.json")
-    trainings = {
-        training["run"]: training for folder in folders.evaluations for training in [read_json(folder / TRAINING)]
-    }
-    evaluations = {folder: read_json(folder / "evaluation.json") for folder in folders.evaluations}
-    networks = [network_content(fields, trainings[fields["run"]]) for fields in evaluations.values()]
-    networks += [network for network in start.networks if network.champion is not None]
-    folder, winner = next(
-        (folder, fields) for folder, fields in evaluations.items() if fields["architecture"] == summary["winner"]
-    )
-    facts = dict(start.facts)
-    if summary["registered"]:
-        facts["aliases"] = ", ".join(summary["registered"]["aliases"])
-    if summary["served"]:
-        facts["served as stable"] = f"version {summary['served']['version']}"
-        facts["served answer differs by"] = f"{summary['served']['max_abs_difference']:.1e}"
-    facts |= {f"note {number}": note for number, note in enumerate(manifest.notes, 1)}
-    judged = read_json(folders.validation / "verdict.json")
-    preprocessing = {
-        f"data_{name}" if name in DATA_SETTINGS else name: value
-        for name, value in winner["description"]["preprocessing"].items()
-        if name != "channels"
-    }
-    training = {f"train_{name}": value for name, value in winner["configuration"].items() if name != "architecture"}
-    return replace(
-        start,
-        networks=networks,
-        overlays=telling_overlays(folder, winner, manifest),
-        parameters={**preprocessing, **training},
-        steps=[StepContent(name, **record) for name, record in summary["steps"].items()],
-        facts=facts,
-        warnings=[
-            DataFinding(warning["expectation"], warning["found"], warning["cases"], warning["remedy"])
-            for warning in judged["warnings"]
-        ],
-        expectations=judged["counts"]["expectations"],
+    records = list(folders.records().values())
+    promotion = Promotion.read(folders.promoted / PROMOTION)
+    verdict = Verdict.read(folders.registration / VERDICT)
+    costs = {cost.step: Cost(cost.seconds, cost.peak_memory_mb) for cost in folders.costs()}
+    return RunSummary(
+        run_id=Registration.read(folders.registration / REGISTRATION).run,
+        data=DataSummary(
+            reference=manifest.reference,
+            version=manifest.version,
+            resolved=manifest.resolved,
+            commit=manifest.commit,
+            patients=len(manifest.patients()),
+            slices=sum(entry.slices for entry in manifest.cases),
+            test_patients=tuple(records[0].patients),
+        ),
+        steps={**costs, "promote": Cost(round(seconds, 1))},
+        models={record.architecture: _model_summary(record) for record in records},
+        winner=verdict.winner,
+        verdict=verdict,
+        registered=promotion.registered,
+        served=promotion.served,
     )
 
 
-def write_run_report(folders: RunFolders, seconds: float, page: Path) -> None:
-    """Write `summary.json`, the report, its charts and `overlay.png` beside `promotion.json`, the report to `page` too.
-
-    Args:
-        folders: outputs of all steps.
-        seconds: duration of the last step so far.
-        page: where the Kubeflow UI looks for the report.
-    """
-    summary = summarise(folders, seconds)
-    content = run_content(folders, summary)
-    write_report(folders.promoted / REPORT, content, folders.promoted / FIGURES)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folders.promoted / REPORT, page)
-    overlay_figure(content.overlays, folders.promoted / OVERLAY)
-    write_json(folders.promoted / SUMMARY, summary)
+def _model_summary(record: EvaluationRecord) -> ModelSummary:
+    mean = record.mean_scores
+    return ModelSummary(
+        dice=mean["dice"],
+        iou=mean["iou"],
+        sensitivity=mean["sensitivity"],
+        precision=mean["precision"],
+        lesion_f1=mean["lesion_f1"],
+        parameters=record.training.parameters,
+        threshold_baseline_dice=record.threshold_baseline.dice,
+    )

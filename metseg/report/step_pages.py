@@ -1,4 +1,4 @@
-"""What preprocess and train have to show in the Kubeflow UI: one page of HTML each, with every picture inside it."""
+"""Pages of preprocess and train in the Kubeflow UI: one HTML file each, with every picture inside it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from metseg.dataset.tfrecords import RecordFile
-from metseg.files import read_json, written_beside
+from metseg.files import written_beside
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report import templates
 from metseg.report.style import name_of
@@ -27,31 +26,32 @@ class Figure:
 
 
 def write_declined_page(path: Path, architecture: str) -> None:
-    """Say that a network was not asked for."""
+    """Write the page of an unselected network."""
     nothing = f"The run was not asked for {name_of(architecture)}: train_architectures does not name it."
     _write(path, f"Training of {name_of(architecture)}", [], {}, nothing)
 
 
 def write_training_page(path: Path, model: Path) -> None:
-    """Show a training: its curves, what its sub-networks cost and reach, and the operating point that was chosen.
+    """Write the page of a training run: curves, cost and scores of its sub-networks, and the chosen operating point.
 
     Args:
-        path: file to write, beside and renamed.
+        path: file to write, atomically.
         model: output of train.
     """
     from metseg.report.figures import cost_figure, training_figure
-    from metseg.report.report_data import HeadContent, NetworkContent
+    from metseg.report.report_data import NetworkContent
+    from metseg.training.records import TRAINING, TrainingRecord
 
-    training = read_json(model / "training.json")
-    point, configuration = training["operating_point"], training["configuration"]
+    training = TrainingRecord.read(model / TRAINING)
+    point = training.operating_point
     network = NetworkContent(
-        architecture=configuration["architecture"],
-        parameters=training["parameters"],
-        threshold=point["threshold"],
-        minimum_volume_mm3=point["minimum_volume_mm3"],
+        architecture=training.configuration.architecture,
+        parameters=training.parameters,
+        threshold=point.threshold,
+        minimum_volume_mm3=point.minimum_volume_mm3,
         patients={},
-        history=training["history"],
-        heads=[HeadContent(**head) for head in training["heads"]],
+        history=training.history,
+        heads=training.heads,
     )
     figures = [
         Figure(training_figure([network], "loss", "Training loss"), "Training loss by epoch"),
@@ -61,24 +61,24 @@ def write_training_page(path: Path, model: Path) -> None:
         Figure(cost_figure([network]), "Validation Dice of each sub-network against its multiply-adds"),
     ]
     facts = {
-        "MLflow run": training["run"],
-        "epochs": len(training["history"]),
-        "seconds": f"{training['seconds']:.0f}",
-        "parameters": f"{training['parameters']:,}",
-        "Dice on validation patients": f"{point['dice']:.3f}",
-        "lesion F1 on validation patients": f"{point['lesion_f1']:.3f}",
-        "threshold chosen there": f"{point['threshold']:g}",
-        "minimum lesion volume chosen there": f"{point['minimum_volume_mm3']:g} mm³",
-        "validation patients": len(training["validation_patients"]),
+        "MLflow run": training.run,
+        "epochs": len(training.history),
+        "seconds": f"{training.seconds:.0f}",
+        "parameters": f"{training.parameters:,}",
+        "Dice on validation patients": f"{point.dice:.3f}",
+        "lesion F1 on validation patients": f"{point.lesion_f1:.3f}",
+        "threshold chosen there": f"{point.threshold:g}",
+        "minimum lesion volume chosen there": f"{point.minimum_volume_mm3:g} mm³",
+        "validation patients": len(training.validation_patients),
     }
     _write(path, f"Training of {network.name}", figures, facts)
 
 
 def write_records_page(path: Path, records: Path) -> None:
-    """Show what the networks will see: of some training cases the slice with most lesion, after preprocessing.
+    """Write the page of preprocessed slices: of some training cases the one with most lesion.
 
     Args:
-        path: file to write, beside and renamed.
+        path: file to write, atomically.
         records: output of preprocess.
     """
     specification = PreprocessingSpecification.read(records / "preprocessing.json")
@@ -97,7 +97,7 @@ def write_records_page(path: Path, records: Path) -> None:
             batch_sheet(sheet, images, masks, specification.channels, "Training cases after preprocessing")
             figures = [Figure(sheet.read_bytes(), "The slice with most lesion of some training cases")]
     counts = {split: len(list((records / split).glob("*.tfrecord"))) for split in ("train", "validation", "test")}
-    facts: dict[str, Any] = {f"{split} cases": count for split, count in counts.items()}
+    facts: dict[str, object] = {f"{split} cases": count for split, count in counts.items()}
     facts |= {
         "channels": ", ".join(specification.channels),
         "side in pixels": specification.image_size,
@@ -108,7 +108,7 @@ def write_records_page(path: Path, records: Path) -> None:
     _write(path, "What the networks see", figures, facts, "There are no training cases.")
 
 
-def _write(path: Path, title: str, figures: Sequence[Figure], facts: Mapping[str, Any], nothing: str = "") -> None:
+def _write(path: Path, title: str, figures: Sequence[Figure], facts: Mapping[str, object], nothing: str = "") -> None:
     page = templates.render("step.html.j2", title=title, figures=figures, facts=facts, nothing=nothing)
-    with written_beside(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    with written_beside(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 CHAMPION = "champion"
-"""Stands for the reigning champion, whatever its architecture: grey, beside the colours of the run's own networks."""
+"""Key of the current champion, whatever its architecture: grey, unlike the run's own networks."""
 
 NAMES = {"nested_unet": "UNet++", "attention_unet": "Attention U-Net", "unet": "U-Net"}
 COLOURS = {"nested_unet": "#0072B2", "attention_unet": "#D55E00", "unet": "#009E73", CHAMPION: "#59636E"}
@@ -18,7 +16,7 @@ TRUTH, PREDICTION, AGREED = "#35C2FF", "#FFA400", "#E8E8E8"
 
 INK, MUTED, GRID = "#1B2733", "#5B6875", "#E1E6EB"
 
-MATPLOTLIB: dict[str, Any] = {
+MATPLOTLIB: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
     "axes.titlesize": 11,
@@ -44,15 +42,15 @@ MATPLOTLIB: dict[str, Any] = {
 
 
 def name_of(architecture: str) -> str:
-    """The architecture's name as the literature writes it."""
+    """Return the architecture's name in the literature."""
     return NAMES.get(architecture, architecture)
 
 
 def colour_of(key: str) -> str:
-    """The colour that stands for an architecture, or for the champion, everywhere."""
+    """Return the colour of an architecture, or of the champion."""
     return COLOURS.get(key, OTHER_COLOUR)
 
 
 def marker_of(key: str) -> str:
-    """The marker that stands for an architecture, or for the champion, so that colour is never the only difference."""
+    """Return the marker of an architecture, or of the champion: colour is never the only difference."""
     return MARKERS.get(key, OTHER_MARKER)

@@ -1,4 +1,4 @@
-"""A contact sheet of a training batch: what the network sees after augmentation, with the outline of the mask."""
+"""Contact sheet of a training batch after augmentation, with the outline of the mask."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def batch_sheet(
         pixels = int(lesion[place].sum())
         below = f"slice {place + 1}: " + (f"{pixels} pixels of lesion" if pixels else "no lesion")
         draw.text((left + TILE // 2, canvas.height - FOOT // 2), below, MUTED, ImageFont.load_default(13), anchor="mm")
-    with written_beside(path) as beside:
-        canvas.save(beside, format="PNG")
+    with written_beside(path) as temporary:
+        canvas.save(temporary, format="PNG")

@@ -1,21 +1,21 @@
-"""Whether probabilities mean what they say: reliability, expected calibration error and ROC of voxels in the head.
+"""Calibration of probabilities: reliability, expected calibration error and ROC of voxels in the head.
 
 A voxel that is given the probability 0.7 should be lesion seven times in ten. The voxels inside the heads of all test
 patients are sorted into ten bins of equal width by their probability, and in each bin the fraction that is lesion is
-held against the mean probability. The expected calibration error is the mean of the absolute differences, weighted by
+compared with the mean probability. The expected calibration error is the mean of the absolute differences, weighted by
 the voxels of each bin: Naeini, Cooper & Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning",
 AAAI 2015, for the probability of the positive class; with bins as in Guo et al., "On calibration of modern neural
 networks", ICML 2017, section 2.
 
 Nearly every voxel of a head is no lesion and is given a probability near 0, so that the lowest bin rules the error:
-beside it stands the error over the voxels outside that bin.
+the error over the voxels outside that bin is reported next to it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,9 +82,9 @@ class RocCurve:
     """True against false positive rate of the voxels inside the head, from the highest threshold to 0.
 
     Attributes:
-        thresholds: a voxel is called lesion where its probability is at least this.
-        false_positive_rates: fraction called lesion of the voxels that are none.
-        true_positive_rates: fraction called lesion of the lesion voxels.
+        thresholds: a voxel counts as lesion if its probability is at least this.
+        false_positive_rates: fraction classified as lesion of the healthy voxels.
+        true_positive_rates: fraction classified as lesion of the lesion voxels.
         area: under the curve through all thousandths, by the trapezoid rule.
     """
 
@@ -92,6 +92,24 @@ class RocCurve:
     false_positive_rates: tuple[float, ...]
     true_positive_rates: tuple[float, ...]
     area: float
+
+
+Confusion = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class VoxelScores:
+    """Scores of all voxels inside the heads of the test patients.
+
+    Attributes:
+        calibration: reliability of the probabilities.
+        roc: None if all voxels are lesion, or none is.
+        confusion: voxels by truth (rows: healthy, lesion) and predicted mask (columns: healthy, lesion).
+    """
+
+    calibration: Calibration
+    roc: RocCurve | None
+    confusion: Confusion
 
 
 class VoxelTally:
@@ -124,7 +142,7 @@ class VoxelTally:
         self._confusion += np.bincount(2 * lesion + called, minlength=4).reshape(2, 2)
 
     def calibration(self) -> Calibration:
-        """The reliability of all voxels counted so far."""
+        """Return the reliability of all voxels counted so far."""
         parts = np.array([_binned(table) for table in self._patients.values()]).reshape(-1, 3, BINS)
         voxels, lesion, probability = parts.sum(axis=0)
         bins = tuple(_bin(index, parts[:, :, index]) for index in range(BINS))
@@ -139,7 +157,7 @@ class VoxelTally:
         )
 
     def roc(self) -> RocCurve | None:
-        """The ROC curve of all voxels counted so far; None where all of them are lesion, or none."""
+        """Return the ROC curve of all voxels counted so far; None if all of them are lesion, or none is."""
         table = sum(self._patients.values(), np.zeros((3, LEVELS + 1)))
         called = np.cumsum(table[:2, ::-1], axis=1)[:, ::-1]
         positives, negatives = called[1, 0], called[0, 0] - called[1, 0]
@@ -155,36 +173,32 @@ class VoxelTally:
             area=float(area),
         )
 
-    def confusion(self) -> list[list[int]]:
-        """Voxels by truth (rows: healthy, lesion) and predicted mask (columns: healthy, lesion)."""
-        return [[int(count) for count in row] for row in self._confusion]
+    def confusion(self) -> Confusion:
+        """Return the voxels by truth (rows: healthy, lesion) and predicted mask (columns: healthy, lesion)."""
+        (a, b), (c, d) = self._confusion.tolist()
+        return (a, b), (c, d)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Calibration, ROC curve and confusion matrix as plain types that JSON holds."""
-        roc = self.roc()
-        return {
-            "calibration": asdict(self.calibration()),
-            "roc": None if roc is None else asdict(roc),
-            "confusion": self.confusion(),
-        }
+    def scores(self) -> VoxelScores:
+        """Return calibration, ROC curve and confusion matrix of all voxels counted so far."""
+        return VoxelScores(self.calibration(), self.roc(), self.confusion())
 
 
 def _counts(probability: NDArray[np.float64], lesion: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Voxels, lesion voxels and sum of probabilities, `(3, LEVELS + 1)`; the probability 1 has a level of its own."""
+    """Count voxels, lesion voxels and sum of probabilities by level, `(3, LEVELS + 1)`; 1 has a level of its own."""
     level = (probability * LEVELS).astype(np.int64)
     weights = (None, lesion.astype(np.float64), probability)
     return np.stack([np.bincount(level, weights=w, minlength=LEVELS + 1).astype(np.float64) for w in weights])
 
 
 def _binned(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The counts of `_counts` in the bins of the reliability curve, `(3, BINS)`."""
+    """Return the counts of `_counts` in the bins of the reliability curve, `(3, BINS)`."""
     binned: NDArray[np.float64] = table[:, :LEVELS].reshape(3, BINS, -1).sum(axis=2)
     binned[:, -1] += table[:, LEVELS]
     return binned
 
 
 def _bin(index: int, parts: NDArray[np.float64]) -> ReliabilityBin:
-    """One bin from voxels, lesion voxels and sum of probabilities of each patient, `(patients, 3)`."""
+    """Return one bin from voxels, lesion voxels and sum of probabilities of each patient, `(patients, 3)`."""
     voxels, lesion, probability = parts.sum(axis=0)
     return ReliabilityBin(
         lower=index / BINS,

@@ -1,4 +1,4 @@
-"""The candidate against the reigning champion, patient by patient."""
+"""Compare a candidate with the current champion, patient by patient."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metseg.scoring.evaluation import Evaluation
+from metseg.scoring.evaluation import Scored
 from metseg.scoring.significance import bootstrap_interval, mean_lower_limit, sign_flip_p_value
+from metseg.scoring.unscored import Incomparable
 from metseg.scoring.verdict import Check, Gain, Rules
 
 BASELINE = "unet"
-"""The plain network: without it in the run, no other is said to gain anything."""
+"""The plain network, which gains are measured against."""
 
 EQUAL = 1e-12
 """Mean differences within this of zero are zero: they come from adding in another order."""
@@ -22,7 +23,7 @@ class Comparison:
     """The checks against a champion.
 
     Attributes:
-        checks: in the order in which they were judged; those that make no sense after a failure are left out.
+        checks: in their order; those that make no sense after a failure are left out.
         tie: the mean Dice of both is the same.
         incomparable: the champion reads other channels or marks other labels.
     """
@@ -32,15 +33,15 @@ class Comparison:
     incomparable: bool = False
 
 
-def compare_with_champion(candidate: Evaluation, champion: Evaluation, rules: Rules) -> Comparison:
-    """Hold the candidate against the champion on the same test patients.
+def compare_with_champion(candidate: Scored, champion: Scored | Incomparable, rules: Rules) -> Comparison:
+    """Compare the candidate with the champion on the same test patients.
 
     With `rules.minimum_patients` or more, the paired Dice differences must pass a one-sided sign-flip permutation test,
     and lesion F1 and lesion sensitivity must not be inferior (`_not_inferior`). With fewer, the point estimates decide:
     mean Dice strictly higher, lesion F1 and lesion sensitivity not lower.
     """
     task = _task_check(candidate, champion)
-    if not task.passed:
+    if isinstance(champion, Incomparable) or not task.passed:
         return Comparison((task,), incomparable=True)
     fair = (task, _patients_check(candidate, champion), _unseen_check(candidate, champion))
     if not fair[1].passed or not candidate.patients:
@@ -56,8 +57,21 @@ def compare_with_champion(candidate: Evaluation, champion: Evaluation, rules: Ru
     return Comparison((*fair, dice, *others), tie=abs(mean) <= EQUAL)
 
 
-def paired_differences(candidate: Evaluation, champion: Evaluation, score: str) -> list[float]:
-    """Candidate minus champion in one score, by patient; patients where either is None are left out."""
+def paired_differences(candidate: Scored, champion: Scored, score: str) -> list[float]:
+    """Return candidate minus champion in one score, by patient; patients without either score are left out.
+
+    Example:
+        >>> import dataclasses
+        >>> import numpy as np
+        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> from metseg.scoring.patient import score_patient
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> scores = score_patient(mask, mask, (1.0, 1.0, 1.0), True)
+        >>> better = Scored("unet", ("t1c",), ("1",), ValidationScores(0.7, 0.5), {"a": scores}, ())
+        >>> worse = dataclasses.replace(better, patients={"a": dataclasses.replace(scores, dice=0.75)})
+        >>> paired_differences(better, worse, "dice")
+        [0.25]
+    """
     differences = []
     for patient in sorted(candidate.patients):
         pair = getattr(candidate.patients[patient], score), getattr(champion.patients[patient], score)
@@ -66,8 +80,8 @@ def paired_differences(candidate: Evaluation, champion: Evaluation, score: str) 
     return differences
 
 
-def _task_check(candidate: Evaluation, champion: Evaluation) -> Check:
-    """Whether both read the same channels and mark the same labels."""
+def _task_check(candidate: Scored, champion: Scored | Incomparable) -> Check:
+    """Check that both read the same channels and mark the same labels."""
     unlike = [
         f"{what} {', '.join(ours)} against the champion's {', '.join(theirs)}"
         for what, ours, theirs in (
@@ -77,11 +91,11 @@ def _task_check(candidate: Evaluation, champion: Evaluation) -> Check:
         if ours != theirs
     ]
     detail = f"Not the same task: {'; '.join(unlike)}." if unlike else "Same channels and labels as the champion."
-    return Check("same_task", not unlike, None, None, None, detail)
+    return Check("same_task", not unlike and isinstance(champion, Scored), None, None, None, detail)
 
 
-def _patients_check(candidate: Evaluation, champion: Evaluation) -> Check:
-    """Whether both were scored on the same test patients."""
+def _patients_check(candidate: Scored, champion: Scored) -> Check:
+    """Check that both were scored on the same test patients."""
     unlike = sorted(set(candidate.patients) ^ set(champion.patients))
     detail = f"Both are scored on the same {len(candidate.patients)} test patients."
     if unlike:
@@ -89,8 +103,8 @@ def _patients_check(candidate: Evaluation, champion: Evaluation) -> Check:
     return Check("same_test_patients", not unlike, float(len(unlike)), 0.0, None, detail)
 
 
-def _unseen_check(candidate: Evaluation, champion: Evaluation) -> Check:
-    """Whether the champion was trained on none of the test patients; the candidate is checked before."""
+def _unseen_check(candidate: Scored, champion: Scored) -> Check:
+    """Check that the champion was trained on none of the test patients; the candidate is checked before."""
     seen = sorted(set(candidate.patients) & set(champion.training_patients))
     source = f" ({champion.training_record})" if champion.training_record else ""
     detail = f"The champion was trained on none of the test patients{source}."
@@ -100,7 +114,7 @@ def _unseen_check(candidate: Evaluation, champion: Evaluation) -> Check:
 
 
 def _dice_by_test(differences: Sequence[float], mean: float, rules: Rules) -> Check:
-    """Whether the mean paired Dice difference is above 0 by the sign-flip test."""
+    """Check by the sign-flip test that the mean paired Dice difference is above 0."""
     p_value = sign_flip_p_value(differences)
     interval = bootstrap_interval(differences)
     detail = (
@@ -112,7 +126,7 @@ def _dice_by_test(differences: Sequence[float], mean: float, rules: Rules) -> Ch
 
 
 def _dice_by_estimate(differences: Sequence[float], mean: float) -> Check:
-    """Whether the mean Dice is strictly higher than the champion's, for want of patients to test on."""
+    """Check that the mean Dice is higher than the champion's; with few patients no test is possible."""
     detail = (
         f"Mean paired Dice difference {mean:+.3f} over {len(differences)} patients, too few to test; above 0 needed."
     )
@@ -120,10 +134,10 @@ def _dice_by_estimate(differences: Sequence[float], mean: float) -> Check:
 
 
 def _not_inferior(differences: Sequence[float], score: str, name: str, rules: Rules, underpowered: bool) -> Check:
-    """Whether a lesion score is not inferior to the champion's.
+    """Check that a lesion score is not inferior to the champion's.
 
-    It passes where the one-sided 95 % lower limit (Student's t) of the mean paired difference shows that it is at most
-    `rules.margin` lower. Where the patients are too few or too different to show that, it passes all the same unless a
+    It passes if the one-sided 95 % lower limit (Student's t) of the mean paired difference shows that it is at most
+    `rules.margin` lower. If the patients are too few or too different to show that, it passes all the same unless a
     drop is seen: by the sign-flip test at `rules.drop_significance`, or a mean drop of more than `rules.largest_drop`.
     Without the second clause 30 patients would turn most better models away (docs/judgement.md).
     """
@@ -159,8 +173,8 @@ def _not_inferior(differences: Sequence[float], score: str, name: str, rules: Ru
     return Check(label, shown or not (too_low or seen), mean, -rules.margin, interval, detail, p_value)
 
 
-def gains_over_baseline(candidates: Mapping[str, Evaluation]) -> tuple[Gain, ...]:
-    """What each network gains over the plain one in mean Dice, patient by patient; nothing where it is not there."""
+def gains_over_baseline(candidates: Mapping[str, Scored]) -> tuple[Gain, ...]:
+    """Return the mean paired Dice gain of each network over the plain one; empty without it."""
     baseline = candidates.get(BASELINE)
     if baseline is None:
         return ()

@@ -1,19 +1,17 @@
-"""What the evaluation of one trained network says, as the gate and the report read it."""
+"""The evaluation of one network on test patients."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from metseg.scoring.patient import PatientScores, mean_score
+from metseg.scoring.patient import PatientScores
+from metseg.scoring.unscored import Absent, Incomparable
 
 
 @dataclass(frozen=True)
 class ServedCheck:
-    """How the exported graph answered against the independent path on the same images.
+    """Agreement of the exported graph with the independent path on the same images.
 
     Attributes:
         max_abs_difference: largest difference of a probability.
@@ -33,8 +31,8 @@ class ValidationScores:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One trained network, judged.
+class Scored:
+    """One trained network with its scores.
 
     Attributes:
         architecture: name of the network.
@@ -43,8 +41,8 @@ class Evaluation:
         validation: mean scores on validation patients, which choose between architectures.
         patients: scores of each test patient, in original geometry, which only gate.
         training_patients: every patient that the network has seen, in training or in validation.
-        training_record: where that is known from; empty for a network of this run.
         served_check: the served graph against the independent path; None when it was not made.
+        training_record: source of `training_patients`; empty for a network of this run.
     """
 
     architecture: str
@@ -56,34 +54,6 @@ class Evaluation:
     served_check: ServedCheck | None = None
     training_record: str = ""
 
-    def mean(self, score: str) -> float | None:
-        """Mean over the test patients of one field of `PatientScores`."""
-        return mean_score(self.patients, score)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The evaluation as plain types that JSON holds."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Evaluation:
-        """The evaluation that `to_dict` gave."""
-        served = fields.get("served_check")
-        return cls(
-            architecture=fields["architecture"],
-            channels=tuple(fields["channels"]),
-            labels=tuple(fields["labels"]),
-            validation=ValidationScores(**fields["validation"]),
-            patients={name: PatientScores.from_dict(scores) for name, scores in fields["patients"].items()},
-            training_patients=tuple(fields["training_patients"]),
-            served_check=ServedCheck(**served) if served else None,
-            training_record=fields.get("training_record", ""),
-        )
-
-    def write(self, path: Path) -> None:
-        """Write the evaluation as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Evaluation:
-        """Read the evaluation that `write` wrote."""
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+Opponent = Scored | Absent | Incomparable
+"""The current champion, as the gate compares a candidate with it."""

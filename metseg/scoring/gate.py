@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from metseg.errors import DataError
 from metseg.scoring.comparison import compare_with_champion, gains_over_baseline
-from metseg.scoring.evaluation import Evaluation
+from metseg.scoring.evaluation import Opponent, Scored
 from metseg.scoring.significance import bootstrap_interval
+from metseg.scoring.unscored import Absent
 from metseg.scoring.verdict import Check, Outcome, Rules, Verdict
 
 
 def decide(
-    candidates: Mapping[str, Evaluation],
-    champion: Evaluation | None,
+    candidates: Mapping[str, Scored],
+    champion: Opponent,
     rules: Rules | None = None,
     critical_failures: Sequence[str] = (),
     circumstances: Sequence[Check] = (),
@@ -27,13 +28,20 @@ def decide(
 
     Args:
         candidates: evaluation of each architecture of this run, the plain U-Net among them where it was trained.
-        champion: evaluation of the reigning champion on the same test patients; None when there is none.
+        champion: the current champion, scored on the same test patients if it can be compared.
         rules: the numbers of the gate.
         critical_failures: names of the data-validation expectations that failed critically.
         circumstances: further conditions, which the caller judged.
 
     Raises:
         DataError: there is no candidate.
+
+    Example:
+        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> unseen = Scored("unet", ("t1c",), ("1",), ValidationScores(0.7, 0.5), {}, ())
+        >>> verdict = decide({"unet": unseen}, Absent())
+        >>> verdict.outcome, [check.name for check in verdict.checks if not check.passed][:2]
+        ('rejected', ['served_graph', 'test_patients'])
     """
     rules = rules or Rules()
     winner = pick_winner(candidates)
@@ -48,7 +56,7 @@ def decide(
         _floor_check(candidate, "lesion_f1", "lesion F1", rules.floor_lesion_f1),
     ]
     tie = incomparable = False
-    if champion is not None:
+    if not isinstance(champion, Absent):
         comparison = compare_with_champion(candidate, champion, rules)
         checks += comparison.checks
         tie, incomparable = comparison.tie, comparison.incomparable
@@ -58,8 +66,15 @@ def decide(
     return Verdict(outcome == "promote", outcome, winner, underpowered, summary, tuple(checks), gains)
 
 
-def pick_winner(candidates: Mapping[str, Evaluation]) -> str:
-    """The architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name."""
+def pick_winner(candidates: Mapping[str, Scored]) -> str:
+    """Return the architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name.
+
+    Example:
+        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> def scored(dice): return Scored("unet", ("t1c",), ("1",), ValidationScores(dice, 0.5), {}, ())
+        >>> pick_winner({"unet": scored(0.7), "nested_unet": scored(0.8)})
+        'nested_unet'
+    """
     if not candidates:
         raise DataError("The gate was given no candidate. Expected the evaluation of at least one architecture.")
 
@@ -71,20 +86,20 @@ def pick_winner(candidates: Mapping[str, Evaluation]) -> str:
 
 
 def _finite(score: float) -> float:
-    """The score, or minus infinity for a network that diverged."""
+    """Return the score, or minus infinity for NaN."""
     return score if math.isfinite(score) else float("-inf")
 
 
 def _data_check(critical_failures: Sequence[str]) -> Check:
-    """Whether the data passed validation."""
+    """Check that the data passed validation."""
     failures = len(critical_failures)
     named = ", ".join(critical_failures)
     detail = f"Failed critically: {named}." if failures else "No expectation of the data failed critically."
     return Check("data_validation", not failures, float(failures), 0.0, None, detail)
 
 
-def _served_check(candidate: Evaluation, rules: Rules) -> Check:
-    """Whether the exported graph answers as the independent path does."""
+def _served_check(candidate: Scored, rules: Rules) -> Check:
+    """Check that the exported graph agrees with the independent path."""
     served = candidate.served_check
     if served is None:
         return Check(
@@ -101,8 +116,8 @@ def _served_check(candidate: Evaluation, rules: Rules) -> Check:
     return Check("served_graph", passed, served.max_abs_difference, rules.max_abs_difference, None, detail)
 
 
-def _patients_check(candidates: Mapping[str, Evaluation], winner: Evaluation) -> Check:
-    """Whether there are test patients, the same for every network of the run, none of whom any was trained on."""
+def _patients_check(candidates: Mapping[str, Scored], winner: Scored) -> Check:
+    """Check that every network was scored on the same test patients, and trained on none of them."""
     count = len(winner.patients)
     if not count:
         return Check("test_patients", False, 0.0, 1.0, None, "There is no test patient to judge the model on.")
@@ -117,13 +132,13 @@ def _patients_check(candidates: Mapping[str, Evaluation], winner: Evaluation) ->
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names as a sentence has them."""
+    """Join names for a sentence."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _floor_check(candidate: Evaluation, score: str, name: str, floor: float) -> Check:
-    """Whether the mean of a score over test patients reaches its floor."""
+def _floor_check(candidate: Scored, score: str, name: str, floor: float) -> Check:
+    """Check that the mean of a score over test patients reaches its floor."""
     values = [getattr(scores, score) for scores in candidate.patients.values()]
     if not values:
         return Check(f"floor_{score}", False, None, floor, None, f"No test patient to take {name} on.")
@@ -133,7 +148,7 @@ def _floor_check(candidate: Evaluation, score: str, name: str, floor: float) -> 
 
 
 def _outcome(checks: Sequence[Check], tie: bool, incomparable: bool) -> Outcome:
-    """The outcome that the checks add up to; a tie is one only when nothing but the better Dice is missing."""
+    """Return the outcome of the checks; a tie if only the better Dice is missing."""
     if incomparable:
         return "incomparable"
     failed = {check.name for check in checks if not check.passed}
@@ -143,13 +158,14 @@ def _outcome(checks: Sequence[Check], tie: bool, incomparable: bool) -> Outcome:
 
 
 def _summary(
-    outcome: Outcome, candidate: Evaluation, champion: Evaluation | None, checks: Sequence[Check], underpowered: bool
+    outcome: Outcome, candidate: Scored, champion: Opponent, checks: Sequence[Check], underpowered: bool
 ) -> str:
-    """One sentence for the top of the report."""
+    """Return the summary sentence of the report."""
     name = candidate.architecture
     failed = [check for check in checks if not check.passed]
     if outcome == "promote":
-        reason = "beats the champion" if champion else "meets every floor and there is no champion yet"
+        absent = isinstance(champion, Absent)
+        reason = "meets every floor and there is no champion yet" if absent else "beats the champion"
         sentence = f"{name} {reason}: promote."
     elif outcome == "tie":
         sentence = f"{name} is not shown to be better: the champion stays."
@@ -165,5 +181,5 @@ def _summary(
 
 
 def _detail(checks: Sequence[Check], name: str) -> str:
-    """The sentence of the check of this name."""
+    """Return the detail of the check of this name."""
     return next(check.detail for check in checks if check.name == name)

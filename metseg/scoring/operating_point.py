@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +53,9 @@ class OperatingPoint:
     patients: int
     curve: tuple[Setting, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The operating point as plain types that JSON holds."""
-        return dataclasses.asdict(self)
-
 
 def choose(
-    probabilities: Iterable[tuple[NDArray[np.float32], NDArray[np.generic], Spacing]],
-    patients: Sequence[str] | None = None,
+    grids: Mapping[str, Sequence[NDArray[np.float64]]],
     thresholds: Sequence[float] = THRESHOLDS,
     minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
 ) -> OperatingPoint:
@@ -72,32 +65,20 @@ def choose(
     among them the best mean Dice, then the threshold nearest 0.5, then the smaller volume.
 
     Args:
-        probabilities: per case, float32 `(slices, height, width)` in 0–1, the true mask of the same shape and the
-            spacing in mm. Read once, one case at a time.
-        patients: patient of each case in order; the cases of one patient are averaged first. None: each its own.
-        thresholds: a voxel is lesion where its probability is at least this.
-        minimum_volumes_mm3: predicted components under this volume are dropped.
-
-    Raises:
-        DataError: there is no case, or shapes differ.
-    """
-    grids: dict[str, list[NDArray[np.float64]]] = {}
-    for index, (probability, truth, spacing) in enumerate(probabilities):
-        patient = patients[index] if patients is not None else str(index)
-        grid = score_settings(probability, truth, spacing, thresholds, minimum_volumes_mm3)
-        grids.setdefault(patient, []).append(grid)
-    return choose_scored(grids, thresholds, minimum_volumes_mm3)
-
-
-def choose_scored(
-    grids: Mapping[str, Sequence[NDArray[np.float64]]],
-    thresholds: Sequence[float] = THRESHOLDS,
-    minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
-) -> OperatingPoint:
-    """`choose` for cases that `score_settings` has scored: the grids of the cases of each patient.
+        grids: `score_settings` of each case by patient; the cases of one patient are averaged first.
+        thresholds: those of the grids.
+        minimum_volumes_mm3: those of the grids.
 
     Raises:
         DataError: there is no case.
+
+    Example:
+        >>> truth = np.zeros((4, 8, 8), bool)
+        >>> truth[1:3, 2:6, 2:6] = True
+        >>> grid = score_settings(np.where(truth, 0.7, 0.2).astype(np.float32), truth, (3.0, 1.0, 1.0))
+        >>> point = choose({"a": [grid]})
+        >>> point.threshold, point.minimum_volume_mm3, point.dice
+        (0.5, 0.0, 1.0)
     """
     if not grids:
         raise DataError(
@@ -124,7 +105,7 @@ def score_settings(
     thresholds: Sequence[float] = THRESHOLDS,
     minimum_volumes_mm3: Sequence[float] = MINIMUM_VOLUMES_MM3,
 ) -> NDArray[np.float64]:
-    """Lesion-wise F1 and Dice of one case at every setting, float64 `(thresholds, volumes, 2)`.
+    """Return the lesion-wise F1 and Dice of one case at every setting, float64 `(thresholds, volumes, 2)`.
 
     Args:
         probability: `(slices, height, width)` in 0–1.
@@ -135,6 +116,12 @@ def score_settings(
 
     Raises:
         DataError: shapes differ.
+
+    Example:
+        >>> truth = np.ones((2, 4, 4), bool)
+        >>> scores = score_settings(np.full(truth.shape, 0.6, np.float32), truth, (1.0, 1.0, 1.0), (0.5, 0.7), (0.0,))
+        >>> scores[..., 1].tolist()
+        [[1.0], [0.0]]
     """
     mask, candidate = overlap.as_masks(truth, probability >= np.float32(min(thresholds)))
     box = bounding_box(mask | candidate)
@@ -150,12 +137,19 @@ def score_settings(
 def apply(
     probability: NDArray[np.float32], threshold: float, minimum_volume_mm3: float, spacing: Spacing
 ) -> NDArray[np.bool_]:
-    """The mask that a setting makes of a probability `(slices, height, width)`."""
+    """Return the mask of a probability `(slices, height, width)` at a threshold and a minimum lesion volume.
+
+    Example:
+        >>> probability = np.zeros((3, 5, 5), np.float32)
+        >>> probability[:, :3, :3], probability[1, 4, 4] = 0.8, 0.9
+        >>> int(apply(probability, 0.5, 5.0, (1.0, 1.0, 1.0)).sum())
+        27
+    """
     return remove_small(probability >= np.float32(threshold), spacing, minimum_volume_mm3)
 
 
 def _best(curve: Sequence[Setting]) -> Setting:
-    """The setting that the rule of `choose` picks."""
+    """Return the setting that the rule of `choose` picks."""
     enough = max(setting.lesion_f1 for setting in curve) - F1_TOLERANCE - 1e-12
     near = [setting for setting in curve if setting.lesion_f1 >= enough]
     return max(near, key=lambda s: (round(s.dice, 12), -round(abs(s.threshold - 0.5), 9), -s.minimum_volume_mm3))
@@ -164,7 +158,7 @@ def _best(curve: Sequence[Setting]) -> Setting:
 def _score_setting(
     truth: LabelledTruth, contacts: Contacts, spacing: Spacing, minimum_volume_mm3: float
 ) -> tuple[float, float]:
-    """Lesion-wise F1 and Dice of the components of at least the minimum volume."""
+    """Return the lesion-wise F1 and Dice of the components of at least the minimum volume."""
     kept = large_enough(contacts.component_voxels, math.prod(spacing), minimum_volume_mm3)
     predicted = int(contacts.component_voxels[kept].sum())
     shared = int(contacts.component_overlap[kept].sum())

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,16 +71,6 @@ class PatientScores:
     lesion_wise_hd95_mm: float | None
     lesions: tuple[Lesion, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The scores as plain types that JSON holds."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> PatientScores:
-        """The scores that `to_dict` gave."""
-        lesions = tuple(Lesion(**{**entry, "centroid": tuple(entry["centroid"])}) for entry in fields["lesions"])
-        return cls(**{**fields, "lesions": lesions})
-
 
 def score_patient(
     truth: NDArray[np.generic], prediction: NDArray[np.generic], spacing: Spacing, spacing_known: bool
@@ -96,6 +85,13 @@ def score_patient(
 
     Raises:
         DataError: the shapes differ.
+
+    Example:
+        >>> truth = np.zeros((4, 8, 8), bool)
+        >>> truth[1:3, 2:6, 2:6] = True
+        >>> scores = score_patient(truth, truth, (3.0, 1.0, 1.0), spacing_known=True)
+        >>> scores.dice, scores.lesion_f1, scores.true_volume_mm3
+        (1.0, 1.0, 96.0)
     """
     truth_mask, prediction_mask = overlap.as_masks(truth, prediction)
     box = bounding_box(truth_mask | prediction_mask)
@@ -132,9 +128,15 @@ def score_patient(
 
 
 def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, PatientScores]:
-    """Mean scores of each patient over the patient's cases `(patient, scores)`, patients in order of first appearance.
+    """Average the cases `(patient, scores)` of each patient, patients in order of first appearance.
 
     A score that is None in some cases is averaged over the others; the lesions of all cases are kept.
+
+    Example:
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> found, missed = (score_patient(mask, mask & hit, (1.0, 1.0, 1.0), True) for hit in (True, False))
+        >>> per_patient([("a", found), ("a", missed)])["a"].dice
+        0.5
     """
     groups: dict[str, list[PatientScores]] = {}
     for patient, scores in cases:
@@ -143,13 +145,20 @@ def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, Patient
 
 
 def mean_score(patients: Mapping[str, PatientScores], score: str) -> float | None:
-    """Mean over patients of one field of `PatientScores`; patients where it is None are left out, all None: None."""
+    """Return the mean of one score over the patients that have it; None if none has.
+
+    Example:
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> scores = score_patient(mask, mask, (1.0, 1.0, 1.0), spacing_known=False)
+        >>> mean_score({"a": scores}, "dice"), mean_score({"a": scores}, "hd95_mm")
+        (1.0, None)
+    """
     values = [value for scores in patients.values() if (value := getattr(scores, score)) is not None]
     return float(np.mean(values)) if values else None
 
 
 def _mean(group: list[PatientScores]) -> PatientScores:
-    """The mean of the scores of one patient's cases."""
+    """Return the mean of the scores of one patient's cases."""
     if len(group) == 1:
         return group[0]
     fixed = {"cases", "spacing_known", "lesions"}
@@ -164,6 +173,6 @@ def _mean(group: list[PatientScores]) -> PatientScores:
 
 
 def _moved(lesion: Lesion, offset: tuple[int, ...]) -> Lesion:
-    """The lesion with its centroid moved from the crop to the whole volume."""
+    """Return the lesion with its centroid moved from the crop to the whole volume."""
     slice_, row, column = (value + start for value, start in zip(lesion.centroid, offset, strict=True))
     return dataclasses.replace(lesion, centroid=(slice_, row, column))

@@ -1,4 +1,4 @@
-"""Mean scores over the test patients with their intervals, as a version's tags and its model card give them."""
+"""Mean scores over the test patients with their intervals, for a version's tags and its model card."""
 
 from __future__ import annotations
 
@@ -42,7 +42,15 @@ class ScoreSummary:
 
 
 def summarise_scores(patients: Mapping[str, PatientScores]) -> dict[str, ScoreSummary]:
-    """Each of `HEADLINE` that at least one patient has."""
+    """Summarise each score of `HEADLINE` that at least one patient has.
+
+    Example:
+        >>> import numpy as np
+        >>> from metseg.scoring.patient import score_patient
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> summarise_scores({"a": score_patient(mask, mask, (1.0, 1.0, 1.0), True)})["dice"]
+        ScoreSummary(mean=1.0, interval=(1.0, 1.0), patients=1)
+    """
     summaries = {}
     for name in HEADLINE:
         values = [value for scores in patients.values() if (value := getattr(scores, name)) is not None]

@@ -1,9 +1,9 @@
-"""The trial of test-time flips: scores of the averaged answers beside the plain ones, with gain and cost."""
+"""The trial of test-time flips: scores of the averaged prediction next to the plain one, with gain and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +11,48 @@ from metseg.scoring.patient import PatientScores, mean_score, per_patient
 from metseg.scoring.significance import bootstrap_interval
 
 SCORES = ("dice", "lesion_f1", "lesion_sensitivity", "false_positives")
+
+
+@dataclass(frozen=True)
+class FlipGain:
+    """One score without and with flips.
+
+    Attributes:
+        plain: mean over patients without flips; None if no patient has the score.
+        flipped: the same with flips.
+        gain: mean paired difference, flipped minus plain; None without a pair.
+        interval: 95 % bootstrap interval of `gain`.
+    """
+
+    plain: float | None
+    flipped: float | None
+    gain: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class FlipSeconds:
+    """Seconds that the network took for all cases, without and with flips."""
+
+    plain: float
+    flipped: float
+
+
+@dataclass(frozen=True)
+class FlipComparison:
+    """Scores and cost of test-time flips on the test patients.
+
+    Attributes:
+        patients: how many patients were scored.
+        cases: how many cases they have.
+        scores: each of `SCORES`.
+        seconds: cost of both.
+    """
+
+    patients: int
+    cases: int
+    scores: Mapping[str, FlipGain]
+    seconds: FlipSeconds
 
 
 class FlipTrial:
@@ -25,34 +67,33 @@ class FlipTrial:
         """Count one case.
 
         Args:
-            patient: whose case it is.
-            plain: scores of the plain answer.
-            flipped: scores of the averaged answer.
-            seconds: what the network took for each view, the plain one first.
+            patient: of the case.
+            plain: scores of the plain prediction.
+            flipped: scores of the averaged prediction.
+            seconds: of the network for each view, the plain one first.
         """
         self._scored.append((patient, plain, flipped))
         self._plain_seconds += seconds[0]
         self._flipped_seconds += sum(seconds)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Means, gains with their 95 % interval over patients, and seconds, as plain types that JSON holds."""
+    def comparison(self) -> FlipComparison:
+        """Return means, gains with their 95 % interval over patients, and seconds."""
         plain = per_patient((patient, before) for patient, before, _ in self._scored)
         flipped = per_patient((patient, after) for patient, _, after in self._scored)
-        return {
-            "patients": len(plain),
-            "cases": len(self._scored),
-            "scores": {score: _beside(plain, flipped, score) for score in SCORES},
-            "seconds": {"plain": round(self._plain_seconds, 3), "flipped": round(self._flipped_seconds, 3)},
-        }
+        return FlipComparison(
+            patients=len(plain),
+            cases=len(self._scored),
+            scores={score: _gain(plain, flipped, score) for score in SCORES},
+            seconds=FlipSeconds(round(self._plain_seconds, 3), round(self._flipped_seconds, 3)),
+        )
 
 
-def _beside(plain: dict[str, PatientScores], flipped: dict[str, PatientScores], score: str) -> dict[str, Any]:
-    """Means of one score without and with flips, and the mean paired difference with its interval."""
+def _gain(plain: dict[str, PatientScores], flipped: dict[str, PatientScores], score: str) -> FlipGain:
     pairs = [(getattr(plain[patient], score), getattr(flipped[patient], score)) for patient in plain]
     gains = [after - before for before, after in pairs if before is not None and after is not None]
-    return {
-        "plain": mean_score(plain, score),
-        "flipped": mean_score(flipped, score),
-        "gain": float(np.mean(gains)) if gains else None,
-        "interval": list(bootstrap_interval(gains)) if gains else None,
-    }
+    return FlipGain(
+        plain=mean_score(plain, score),
+        flipped=mean_score(flipped, score),
+        gain=float(np.mean(gains)) if gains else None,
+        interval=bootstrap_interval(gains) if gains else None,
+    )

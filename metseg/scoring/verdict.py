@@ -1,11 +1,14 @@
-"""The verdict of the gate: its rules, its checks and what they add up to."""
+"""The verdict of the gate: its rules, its checks and its decision."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from metseg.records import Record
+
+VERDICT = "verdict.json"
 Outcome = Literal["promote", "rejected", "tie", "incomparable"]
 
 
@@ -41,10 +44,10 @@ class Check:
     Attributes:
         name: short name, stable from run to run.
         passed: whether it holds.
-        value: what was found; None where there is no figure.
-        limit: what it was held against.
-        interval: 95 % bootstrap interval of `value` over the test patients, where it is a mean.
-        p_value: of the test that decided, where one did.
+        value: the measured figure; None if there is none.
+        limit: the bound it is compared with.
+        interval: 95 % bootstrap interval of `value` over the test patients, if it is a mean.
+        p_value: of the test that decided, if one did.
         detail: one sentence for the reader.
     """
 
@@ -59,7 +62,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a network gains over the plain U-Net of the same run; said, not judged.
+    """Gain of a network over the plain U-Net of the same run; reported, not judged.
 
     Attributes:
         architecture: the network.
@@ -79,8 +82,31 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the gate decided.
+class JudgedModel:
+    """Identity of a candidate: its training run and the digest of its SavedModel."""
+
+    run: str
+    savedmodel_sha256: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The inputs of a verdict; a retry with the same inputs keeps the verdict.
+
+    Attributes:
+        models: the candidates by architecture.
+        champion: version of the champion; None if there was none.
+        rules: of the gate.
+    """
+
+    models: Mapping[str, JudgedModel]
+    champion: int | None
+    rules: Rules
+
+
+@dataclass(frozen=True)
+class Verdict(Record):
+    """The decision of the gate: `verdict.json` of register.
 
     Attributes:
         passed: whether the winner may be promoted.
@@ -89,7 +115,8 @@ class Verdict:
         underpowered: whether there were too few test patients for a statistical comparison.
         summary: one sentence.
         checks: every condition, in the order in which they were judged.
-        gains: of the other networks over the plain U-Net, where one was trained.
+        gains: of the other networks over the plain U-Net, if one was trained.
+        judged: models and rules of the decision; None outside a run.
     """
 
     passed: bool
@@ -99,19 +126,11 @@ class Verdict:
     summary: str
     checks: tuple[Check, ...]
     gains: tuple[Gain, ...] = ()
+    judged: Judged | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The verdict as plain types that JSON holds; a number that is none (NaN) becomes null."""
-        fields: dict[str, Any] = _plain(asdict(self))
-        return fields
-
-
-def _plain(value: Any) -> Any:
-    """The value with what JSON cannot say replaced by None."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    @classmethod
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
+        """Rename the digest of each judged model, which had a dot in its name."""
+        for model in (values.get("judged") or {"models": {}})["models"].values():
+            model["savedmodel_sha256"] = model.pop("savedmodel.sha256")
+        return values

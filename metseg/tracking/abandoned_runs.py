@@ -1,4 +1,4 @@
-"""Runs that a Kubeflow run left RUNNING in MLflow when it ended, because nobody waited for it."""
+"""Close MLflow runs that a Kubeflow run left RUNNING when it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 ENDED = {"FAILED": "FAILED", "CANCELED": "KILLED"}
 """Status in MLflow for the states of Kubeflow in which nothing of a run goes on, and its last step did not end it."""
 PATIENCE = 10.0
-"""Seconds after which no further run is asked about; the next ingest does the rest."""
+"""Seconds after which no further run is looked up; the next ingest does the rest."""
 
 
 def left_running(tracking: MlflowClient) -> list[str]:
@@ -30,7 +30,7 @@ def left_running(tracking: MlflowClient) -> list[str]:
 
 
 def close_abandoned(tracking: MlflowClient, patience: float = PATIENCE) -> list[str]:
-    """Mark what failed or was terminated, by Kubeflow's word; what it does not know, or not say in time, is left alone.
+    """Mark runs that failed or were terminated in Kubeflow; those unknown to it, or not reported in time, stay open.
 
     It never fails: how earlier runs ended does not decide over this one.
 

@@ -1,4 +1,4 @@
-"""The version that the candidates of a run compete against: the champion of the moment at which its data were read."""
+"""Opponent of a run's candidates: the champion at the start of the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_OPPONENT = "none"
 
 
 def opponent_of(run: str, model_name: str) -> model_registry.Version | None:
-    """Return the version that a run competes against; None where there was no champion.
+    """Return the version that a run competes with; None if there was no champion.
 
     The first call notes it in the run: a step that is repeated after promotion must not meet the run's own model.
 

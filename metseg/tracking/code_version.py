@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def git_commit() -> str:
-    """The commit of this code, `-dirty` where the tree has changes; `METSEG_GIT_COMMIT` inside an image."""
+    """Return the commit of this code, `-dirty` if the tree has changes; `METSEG_GIT_COMMIT` inside an image."""
     given = os.environ.get("METSEG_GIT_COMMIT")
     if given:
         return given
@@ -29,7 +29,7 @@ def container_image() -> str | None:
 
 
 def training_code_digest() -> str:
-    """SHA-256 of the sources that decide the weights of a training."""
+    """Return the SHA-256 of the sources that the weights of a training run depend on."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for package in ("models", "metseg/training", "metseg/dataset", "metseg/imaging"):
@@ -39,7 +39,7 @@ def training_code_digest() -> str:
 
 
 def package_version() -> str:
-    """Version of the installed distribution."""
+    """Return the version of the installed distribution."""
     try:
         return version("metseg")
     except PackageNotFoundError:

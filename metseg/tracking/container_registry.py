@@ -1,4 +1,4 @@
-"""Whether a container image exists: asked of the registry that its name begins with, or of this machine's Docker."""
+"""Look up container images in the registry of their name, or in this machine's Docker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
@@ -25,12 +24,12 @@ MANIFESTS = ", ".join(
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _LOCAL = ("localhost", "127.0.0.1")
 _HUB, _HUB_API = ("docker.io", "index.docker.io"), "registry-1.docker.io"
-"""What names of images on Docker's own hub begin with, and the server that answers for them."""
+"""Prefixes of images on Docker Hub, and its API."""
 
 
 @dataclass(frozen=True)
 class ImageName:
-    """A reference to an image; `registry` is empty where the name begins with none."""
+    """A reference to an image; `registry` is empty if the name has none."""
 
     registry: str
     repository: str
@@ -38,7 +37,7 @@ class ImageName:
 
     @classmethod
     def parse(cls, name: str) -> ImageName:
-        """What `registry/repository:tag` or `…@sha256:…` names, by Docker's rule of what begins with a registry."""
+        """Parse `registry/repository:tag` or `…@sha256:…` by Docker's rules."""
         bare, at, digest = name.partition("@")
         first, slash, rest = bare.partition("/")
         registry = first if slash and ("." in first or ":" in first or first == "localhost") else ""
@@ -48,10 +47,10 @@ class ImageName:
 
 
 def image_exists(name: str) -> bool | None:
-    """Whether an image is there; None where nobody can be asked, or does not answer without credentials.
+    """Return whether an image exists; None if no registry can be queried without credentials.
 
-    This machine's Docker is asked only where the registry does not tell: it holds images that were never pushed.
-    Docker's own hub is not asked for names without a registry: they are often those of images built here.
+    This machine's Docker is queried only if the registry does not know: it holds images that were never pushed.
+    Docker Hub is not queried for names without a registry: they are often those of images built here.
     """
     image = ImageName.parse(name)
     told = _registry_holds(image) if image.registry else None
@@ -70,7 +69,7 @@ def _docker_holds(name: str) -> bool:
 
 
 def _registry_holds(image: ImageName) -> bool | None:
-    """The answer of the registry (OCI distribution specification, 1.1: checking if content exists)."""
+    """Query the registry (OCI distribution specification, 1.1: checking if content exists)."""
     scheme = "http" if urlsplit(f"//{image.registry}").hostname in _LOCAL else "https"
     server, repository = image.registry, image.repository
     if server in _HUB:
@@ -83,7 +82,7 @@ def _registry_holds(image: ImageName) -> bool | None:
 
 
 def _head(url: str, token: str | None) -> tuple[int, str]:
-    """Status and challenge of the answer; 0 where there is none."""
+    """Return status and challenge of the response; 0 without one."""
     headers = {"Accept": MANIFESTS, **({"Authorization": f"Bearer {token}"} if token else {})}
     try:
         with urlopen(Request(url, headers=headers, method="HEAD"), timeout=SECONDS) as answer:
@@ -95,13 +94,14 @@ def _head(url: str, token: str | None) -> tuple[int, str]:
 
 
 def _token(challenge: dict[str, str]) -> str | None:
-    """A token that anybody is given, for what a registry's challenge names; None where it gives none."""
+    """Return an anonymous token for a registry's challenge; None if it gives none."""
     realm = challenge.pop("realm", "")
     if not realm.startswith(("https://", "http://")):
         return None
     try:
         with urlopen(f"{realm}?{urlencode(challenge)}", timeout=SECONDS) as answer:
-            content: dict[str, Any] = json.load(answer)
+            content: dict[str, object] = json.load(answer)
     except (URLError, HTTPException, OSError, ValueError):
         return None
-    return content.get("token") or content.get("access_token")
+    token = content.get("token") or content.get("access_token")
+    return str(token) if token else None

@@ -1,13 +1,12 @@
-"""Which data a run read, on record in MLflow: the version as a dataset, and the manifest with everybody's split."""
+"""Record of a run's data in MLflow: the version as a dataset, and the manifest with the split of each patient."""
 
 from __future__ import annotations
 
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
 from metseg.errors import DataError
@@ -17,6 +16,8 @@ from metseg.tracking.runs import experiments
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from metseg.training.records import TrainingRecord
+
 logger = logging.getLogger(__name__)
 
 ARTIFACTS = "data"
@@ -25,7 +26,7 @@ NAME_LENGTH = 500
 
 
 def log_data(tracking: MlflowClient, run: str, manifest: Manifest, path: Path) -> None:
-    """Put a cohort on record: the run's dataset input, whose digest is the data version, and its manifest.
+    """Log a cohort: the run's dataset input, whose digest is the data version, and its manifest.
 
     Args:
         tracking: MLflow client.
@@ -53,7 +54,7 @@ def log_data(tracking: MlflowClient, run: str, manifest: Manifest, path: Path) -
 
 
 def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
-    """Split of every patient that the reigning champion, or else the last finished run, of a model name knew.
+    """Return the split of every patient that the current champion, or else the last finished run, of a model knew.
 
     Args:
         tracking: MLflow client.
@@ -63,44 +64,44 @@ def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
         return {}
     splits: dict[str, str] = {}
     champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
-    reigning = champion.tags.get("pipeline.run_id", "") if champion else ""
-    for run in dict.fromkeys(run for run in (reigning, _last_run(tracking, model_name)) if run):
+    champions_run = champion.tags.get("pipeline.run_id", "") if champion else ""
+    for run in dict.fromkeys(run for run in (champions_run, _last_run(tracking, model_name)) if run):
         for patient, split in _splits_of(tracking, run).items():
             splits.setdefault(patient, split)
     return splits
 
 
 def patients_seen(
-    tracking: MlflowClient, version: model_registry.Version, training: Mapping[str, Any]
+    tracking: MlflowClient, version: model_registry.Version, training: TrainingRecord
 ) -> tuple[set[str], str]:
-    """Everybody that a registered version was trained or validated on, and where that is known from.
+    """Return every patient that a registered version was trained or validated on, and the source of that.
 
     Args:
         tracking: MLflow client.
         version: the version, whose pipeline's run holds the manifest.
-        training: content of its `training.json`, which names the patients too.
+        training: its record, which names the patients too.
     """
     run = version.tags.get("pipeline.run_id", "")
     splits = _splits_of(tracking, run) if run else {}
-    seen = {*training["training_patients"], *training["validation_patients"]}
+    seen = {*training.training_patients, *training.validation_patients}
     if not splits:
         return seen, f"by training.json of run {version.run}; the manifest of its run {run or 'is not named'}, unread"
     return seen | {patient for patient, split in splits.items() if split != "test"}, f"by the manifest of run {run}"
 
 
 def _last_run(tracking: MlflowClient, model_name: str) -> str:
-    """Id of the last finished pipeline run for a model name; empty where there is none."""
+    """Return the id of the last finished pipeline run for a model name; empty if there is none."""
     places = experiments(tracking)
     if not places:
         return ""
     quoted = model_name.replace("'", "''")
-    found = tracking.search_runs(
+    latest = tracking.search_runs(
         places,
         f"tags.`{MODEL_TAG}` = '{quoted}' and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    return str(found[0].info.run_id) if found else ""
+    return str(latest[0].info.run_id) if latest else ""
 
 
 def _splits_of(tracking: MlflowClient, run: str) -> dict[str, str]:

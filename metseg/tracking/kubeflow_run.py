@@ -1,4 +1,4 @@
-"""The Kubeflow run that a step belongs to, and the MLflow run that Kubeflow opened for it; each names the other.
+"""The Kubeflow run of a step, and the MLflow run that Kubeflow opened for it; each names the other.
 
 Kubeflow Pipelines from 2.17 on can open a run in MLflow for the pipeline, and one nested in it for each task, which it
 hands to the task as `MLFLOW_RUN_ID`. Its tags are used here too, so that runs are found alike whoever opened them.
@@ -30,12 +30,12 @@ KIND_TAG, SUPERSEDED = "metseg.kind", "superseded"
 
 
 def kubeflow_run() -> str:
-    """Id of the Kubeflow run of this step (`METSEG_KUBEFLOW_RUN`); empty outside Kubeflow."""
+    """Return the id of the Kubeflow run of this step (`METSEG_KUBEFLOW_RUN`); empty outside Kubeflow."""
     return os.environ.get("METSEG_KUBEFLOW_RUN", "")
 
 
 def kubeflow_tags() -> dict[str, str]:
-    """What says in MLflow which Kubeflow run a run belongs to, with the page of it where its address is known."""
+    """Return the tags that link an MLflow run to its Kubeflow run, with the run's page if its address is known."""
     run = kubeflow_run()
     if not run:
         return {}
@@ -44,9 +44,9 @@ def kubeflow_tags() -> dict[str, str]:
 
 
 def run_state(identity: str) -> str:
-    """Return the state of a Kubeflow run, such as `FAILED`; empty where Kubeflow does not know it or does not answer.
+    """Return the state of a Kubeflow run, such as `FAILED`; empty if Kubeflow does not know it or does not respond.
 
-    Asked is `METSEG_KUBEFLOW_API`, on Kubeflow `http://ml-pipeline.kubeflow:8888` by default.
+    The API is that of `METSEG_KUBEFLOW_API`, on Kubeflow `http://ml-pipeline.kubeflow:8888` by default.
     """
     import requests  # type: ignore[import-untyped]
 
@@ -64,13 +64,13 @@ def run_state(identity: str) -> str:
         )
         answer: Any = response.json() if response.status_code == 200 else {}
     except (requests.RequestException, ValueError) as error:
-        logger.info("Kubeflow at %s does not say how run %s ended (%s)", address, identity, error)
+        logger.info("Kubeflow at %s does not report the end of run %s (%s)", address, identity, error)
         return ""
     return str(answer.get("state", "")) if isinstance(answer, dict) else ""
 
 
 def handed_down(tracking: MlflowClient) -> Run | None:
-    """The run that Kubeflow opened for this task (`MLFLOW_RUN_ID`); None where it opened none."""
+    """Return the run that Kubeflow opened for this task (`MLFLOW_RUN_ID`); None if it opened none."""
     from mlflow.exceptions import MlflowException
 
     given = os.environ.get("MLFLOW_RUN_ID", "")
@@ -84,7 +84,7 @@ def handed_down(tracking: MlflowClient) -> Run | None:
 
 
 def kubeflows_run(tracking: MlflowClient) -> Run | None:
-    """The run that Kubeflow opened for the whole pipeline; None where it opened none.
+    """Return the run that Kubeflow opened for the whole pipeline; None if it opened none.
 
     It opens one for each nested pipeline too, between that of the whole and that of the task.
     """
@@ -95,7 +95,7 @@ def kubeflows_run(tracking: MlflowClient) -> Run | None:
 
 
 def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:
-    """The run in MLflow that stands for the whole Kubeflow run; None where there is none yet.
+    """Return the MLflow run of the whole Kubeflow run; None if there is none yet.
 
     It is the one that Kubeflow handed down, or the one that an earlier attempt of this task opened.
 
@@ -117,7 +117,7 @@ def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:
 
 
 def mlflow_page(experiment: str, run: str) -> str:
-    """Address of a run in the MLflow UI (`METSEG_MLFLOW_URL`); empty where that is not known."""
+    """Return the address of a run in the MLflow UI (`METSEG_MLFLOW_URL`); empty if that is not set."""
     address = os.environ.get("METSEG_MLFLOW_URL", "").rstrip("/")
     return f"{address}/#/experiments/{experiment}/runs/{run}" if address else ""
 
@@ -128,10 +128,10 @@ def fail_run_of(tracking: MlflowClient, kubeflow_run: str, status: str = "FAILED
     Args:
         tracking: MLflow client.
         kubeflow_run: id of the Kubeflow run, which has ended.
-        status: `FAILED`, or `KILLED` where a person terminated it.
+        status: `FAILED`, or `KILLED` if a user terminated it.
 
     Returns:
-        How many runs were open.
+        Number of open runs.
     """
     places = [experiment.experiment_id for experiment in tracking.search_experiments()]
     found = {run.info.run_id: run for run in tracking.search_runs(places, f"tags.`{RUN_TAG}` = '{kubeflow_run}'")}

@@ -1,4 +1,4 @@
-"""What a step meets when MLflow or its storage is away or full, said so that a person can do something about it."""
+"""Translate failures of MLflow and its storage to actionable errors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FULL = (
     "No space left",
     "NoSpace",
 )
-"""What S3 servers and file systems call it."""
+"""Names of a full store, of S3 servers and file systems."""
 
 
 def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
-    """What to tell of an error that MLflow or the storage behind it caused; None where it is none of theirs.
+    """Return an actionable error for one of MLflow or the storage behind it; None for any other.
 
     Args:
         error: what was raised.
@@ -57,15 +57,15 @@ REFUSALS = {
     "error code 401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a login that it knows",
     "error code 403": "log in as a user who may do this (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
 }
-"""What to do by what MLflow's client reports; the first that is found counts."""
+"""Remedies by the report of MLflow's client; the first match counts."""
 
 
 def no_answer(tracking_uri: str, report: str) -> str:
-    """What to tell of an MLflow that gives no answer at the start of a step or command.
+    """Return the message for an MLflow that does not respond at the start of a step or command.
 
     Args:
         tracking_uri: its address.
-        report: what MLflow's client says of it.
+        report: of MLflow's client.
 
     Example:
         >>> no_answer("http://10.0.0.1:5000", "failed with error code 401 != 200")[:45]

@@ -17,10 +17,10 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
 LABELS = {CHAMPION: "stable", CHALLENGER: "canary"}
-"""Which version label of the model server an alias decides."""
+"""Version label of the model server by alias."""
 SERVING_TAG = "serving"
 VERIFIED, REFUSED = "verified", "refused"
-"""How a version fared when it was to be served, in that tag."""
+"""Verification status of a version, in that tag."""
 
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 
@@ -45,7 +45,7 @@ class Version:
 
 
 def versions(registry: MlflowClient, name: str) -> list[Version]:
-    """All versions of a model, oldest first; none where the model does not exist."""
+    """Return all versions of a model, oldest first; none if the model does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -170,11 +170,3 @@ def download_from_run(registry: MlflowClient, run: str, artifact: str, folder: P
         return None
     folder.mkdir(parents=True, exist_ok=True)
     return Path(registry.download_artifacts(run, artifact, str(folder)))
-
-
-def move_champion(registry: MlflowClient, name: str, number: int) -> None:
-    """Point `champion` at a version and `previous` at the one that was champion before."""
-    reigning = version_of_alias(registry, name, CHAMPION)
-    if reigning is not None and reigning.number != number:
-        registry.set_registered_model_alias(name, PREVIOUS, str(reigning.number))
-    registry.set_registered_model_alias(name, CHAMPION, str(number))

@@ -39,10 +39,10 @@ DATA_TAG = "data.version"
 
 
 def client(settings: Settings) -> MlflowClient:
-    """A client of the tracking server and registry; a SQLite store is created where there is none.
+    """Return a client of the tracking server and registry; a missing SQLite store is created.
 
     Raises:
-        MetsegError: the server does not answer, or refuses to.
+        MetsegError: the server does not respond, or refuses the request.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -81,7 +81,7 @@ def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERI
 
 
 def experiments(tracking: MlflowClient) -> list[str]:
-    """Ids of the experiments that runs of ours may be in: our own, those named, and the one Kubeflow hands down."""
+    """Return the ids of all experiments with runs of metseg: its own, those named in runs, and Kubeflow's."""
     own = tracking.get_experiment_by_name(EXPERIMENT)
     named = tracking.search_experiments(filter_string=f"tags.`{EXPERIMENT_TAG}` = 'true'")
     found = [str(one.experiment_id) for one in (own, *named) if one is not None]
@@ -92,7 +92,7 @@ def start_run(
     tracking: MlflowClient,
     settings: Settings,
     name: str,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     tags: Mapping[str, str],
     parent: str | None = None,
 ) -> str:
@@ -116,7 +116,7 @@ def start_pipeline_run(
     tracking: MlflowClient,
     settings: Settings,
     name: str,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     tags: Mapping[str, str],
     experiment: str = EXPERIMENT,
 ) -> str:
@@ -149,8 +149,8 @@ def start_pipeline_run(
     return _filled(tracking, run, parameters, tags)
 
 
-def _differences(run: Run, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> list[str]:
-    """Names of what a run has on record with another value, and cannot have twice."""
+def _differences(run: Run, parameters: Mapping[str, object], tags: Mapping[str, str]) -> list[str]:
+    """Return the names of parameters and tags that a run has with another value, and cannot have twice."""
     logged = run.data.params
     names = [key for key, value in parameters.items() if logged.get(key, _kept(value)) != _kept(value)]
     version = tags.get(DATA_TAG, "")
@@ -176,13 +176,13 @@ def _supersede(tracking: MlflowClient, run: Run, tags: Mapping[str, str]) -> tup
 
 
 def _opened(
-    tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
+    tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, object], tags: Mapping[str, str]
 ) -> str:
     run = tracking.create_run(experiment, run_name=name, tags=dict(tags))
     return _filled(tracking, str(run.info.run_id), parameters, {})
 
 
-def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, object], tags: Mapping[str, str]) -> str:
     set_tags(tracking, run, tags)
     for key, value in parameters.items():
         tracking.log_param(run, key, _kept(value))
@@ -190,7 +190,7 @@ def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, Any], tag
 
 
 def _kept(value: Any) -> str:
-    """A parameter's value as MLflow keeps it."""
+    """Return a parameter's value as MLflow stores it."""
     return str(value)[:PARAMETER_LENGTH]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from metseg.dataset.image_statistics import head_hulls
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.files import write_json
 from metseg.imaging.case import load_image, load_mask, read_case
 from metseg.imaging.preprocessing.pipeline import preprocess, stack_context
 from metseg.imaging.preprocessing.resize import unfit_slices
@@ -22,8 +21,8 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.imaging.preprocessing.window import apply_window, volume_window
 from metseg.progress import track
 from metseg.scoring.calibration import VoxelTally
-from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
-from metseg.scoring.operating_point import apply
+from metseg.scoring.evaluation import ServedCheck, ValidationScores
+from metseg.scoring.operating_point import OperatingPoint, apply
 from metseg.scoring.patient import PatientScores, mean_score, per_patient, score_patient
 from metseg.scoring.test_time_augmentation import FlipTrial
 from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
@@ -31,6 +30,7 @@ from metseg.serving.publishing import saved_model_digest
 from metseg.training.export import saved_model_of
 from metseg.training.golden_requests import golden_requests
 from metseg.training.loop import predict
+from metseg.training.records import EVALUATION, EvaluationRecord, TrainingRecord
 from metseg.training.test_time_augmentation import flipped_average
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 Volume = NDArray[np.float32]
 
 SERVED_CASES = 2
-"""Test cases whose answer by the served graph is compared, beside the golden requests."""
+"""Test cases for which the served graph is compared, in addition to the golden requests."""
 
 MEAN_SCORES = (
     "dice",
@@ -60,7 +60,7 @@ MEAN_SCORES = (
 
 
 def load_network(model: Path) -> keras.Model:
-    """The trained network of an exported model; nothing is unpickled and no code is loaded from the file."""
+    """Load the trained network of an exported model; nothing is unpickled and no code is loaded from the file."""
     import models.blocks  # noqa: F401  registers the layers that the file names
 
     network = keras.saving.load_model(model / "model.keras", compile=False, safe_mode=True)
@@ -71,7 +71,7 @@ def load_network(model: Path) -> keras.Model:
 def independent_probability(
     network: keras.Model, image: NDArray[np.generic], specification: PreprocessingSpecification
 ) -> Volume:
-    """Probability `(slices, height, width)` of a raw volume by the NumPy and OpenCV path."""
+    """Return the probability `(slices, height, width)` of a raw volume by the NumPy and OpenCV path."""
     slices = stack_context(preprocess(image, specification), specification.context_slices)
     return unfit_slices(predict(network, slices), image.shape[1], image.shape[2])
 
@@ -97,7 +97,7 @@ class _ServedCheck:
 
 
 def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
-    """Keep two slices for the report: the one with most lesion, true or predicted, and the one with most error."""
+    """Store two slices for the report: the one with most lesion, true or predicted, and the one with most error."""
     most_lesion = int(np.argmax(truth.sum(axis=(1, 2)) * 2 + predicted.sum(axis=(1, 2))))
     wrong = (truth ^ predicted).sum(axis=(1, 2))
     places = [most_lesion, int(np.argmax(wrong)) if wrong.any() else most_lesion]
@@ -109,12 +109,12 @@ def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], pre
 
 @dataclass
 class _Tallies:
-    """What is gathered over the test cases beside their scores.
+    """Tallies over the test cases, in addition to their scores.
 
     Attributes:
         voxels: probabilities inside the head.
         thresholded: Dice of every single intensity threshold on each case.
-        flips: the trial of test-time flips, where it is wanted.
+        flips: the trial of test-time flips, if requested.
     """
 
     voxels: VoxelTally = field(default_factory=VoxelTally)
@@ -127,22 +127,21 @@ def _score_case(
     entry: CaseEntry,
     network: keras.Model,
     specification: PreprocessingSpecification,
-    training: dict[str, Any],
+    point: OperatingPoint,
     out: Path,
     tallies: _Tallies,
 ) -> tuple[PatientScores, Volume, Volume, NDArray[np.bool_]]:
-    """Scores of one case, its raw image, its probability and its truth; adds to the tallies."""
+    """Return scores, raw image, probability and truth of one case; add to the tallies."""
     folder = cohort / "cases" / entry.case
     geometry = read_case(folder).geometry
     raw = np.asarray(load_image(folder), dtype=np.float32)
     truth = np.asarray(load_mask(folder)) > 0
     slices = stack_context(preprocess(raw, specification), specification.context_slices)
-    point = training["operating_point"]
 
     def judge(square: NDArray[np.float32]) -> tuple[Volume, NDArray[np.bool_], PatientScores]:
-        """Probability in the original geometry, mask and scores of what the network answered."""
+        """Return probability in the original geometry, mask and scores of a prediction."""
         probability = unfit_slices(square, raw.shape[1], raw.shape[2])
-        kept = apply(probability, point["threshold"], point["minimum_volume_mm3"], geometry.spacing)
+        kept = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
         return probability, kept, score_patient(truth, kept, geometry.spacing, geometry.spacing_known)
 
     probability, kept, scores = judge(predict(network, slices))
@@ -159,7 +158,7 @@ def _score_case(
 def _store_golden(
     network: keras.Model, specification: PreprocessingSpecification, served: _ServedCheck, path: Path
 ) -> None:
-    """Keep requests made from phantoms with the independent path's answers; compare the served graph's."""
+    """Store requests made from phantoms with the independent path's predictions; compare the served graph's."""
     golden: dict[str, NDArray[Any]] = {"threshold": served.threshold}
     for number, request in enumerate(golden_requests(specification.channels)):
         answer = independent_probability(network, request, specification)
@@ -169,73 +168,73 @@ def _store_golden(
 
 
 def evaluate_model(
-    cohort: Path, model: Path, training: dict[str, Any], out: Path, *, test_time_flips: bool = False
-) -> None:
-    """Score a model on the test patients of a cohort; write what the gate, the report and promotion need.
+    cohort: Path,
+    model: Path,
+    training: TrainingRecord,
+    out: Path,
+    *,
+    test_time_flips: bool = False,
+    version: int | None = None,
+    training_record: str = "",
+) -> EvaluationRecord:
+    """Score a model on the test patients of a cohort; write the inputs of gate, report and promotion.
 
     Args:
         cohort: output of ingest.
         model: exported model (`model.keras`, `tf2model/`, `preprocessing.json`).
-        training: content of `training.json`.
+        training: record of its training run.
         out: folder for `evaluation.json`, `overlays/<case>.npz`, `golden.npz` (requests made from phantoms with the
-            independent path's answers) and `reference.npz` (the same for one test case).
-        test_time_flips: whether averaging over flipped slices is tried too; all else stays as it is without.
+            independent path's predictions) and `reference.npz` (the same for one test case).
+        test_time_flips: whether averaging over flipped slices is tried too; nothing else changes.
+        version: number in the registry, of the current champion.
+        training_record: source of the patients in `training`, of the current champion.
+
+    Returns:
+        The record in `evaluation.json`.
     """
     manifest = Manifest.read(cohort / "manifest.json")
     specification = PreprocessingSpecification.read(model / "preprocessing.json")
     network = load_network(model)
-    point = training["operating_point"]
-    served = _ServedCheck(model, point["threshold"])
+    point, architecture = training.operating_point, training.configuration.architecture
+    served = _ServedCheck(model, point.threshold)
     out.mkdir(parents=True, exist_ok=True)
 
     _store_golden(network, specification, served, out / "golden.npz")
     scored: list[tuple[str, PatientScores]] = []
     tallies = _Tallies(flips=FlipTrial() if test_time_flips else None)
-    architecture = training["configuration"]["architecture"]
     for entry in track(manifest.cases_in("test"), f"scoring test patients, {architecture}"):
-        scores, raw, probability, truth = _score_case(cohort, entry, network, specification, training, out, tallies)
+        scores, raw, probability, truth = _score_case(cohort, entry, network, specification, point, out, tallies)
         if len(scored) < SERVED_CASES:
             served.compare(raw, probability)
         if not scored:
             np.savez_compressed(out / "reference.npz", case=entry.case, image=raw, probability=probability, truth=truth)
         scored.append((entry.patient, scores))
     patients = per_patient(scored)
-    mean = {name: mean_score(patients, name) for name in MEAN_SCORES}
-    evaluation = Evaluation(
+    record = EvaluationRecord(
         architecture=architecture,
         channels=specification.channels,
-        labels=tuple(training["description"]["labels"]),
-        validation=ValidationScores(point["dice"], point["lesion_f1"]),
+        labels=training.description.labels,
+        validation=ValidationScores(point.dice, point.lesion_f1),
         patients=patients,
-        training_patients=(*training["training_patients"], *training["validation_patients"]),
+        training_patients=(*training.training_patients, *training.validation_patients),
         served_check=ServedCheck(served.max_abs_difference, served.masks_identical),
-        training_record=training.get("training_record", ""),
+        training_record=training_record,
+        training=training,
+        version=version,
+        mean_scores={name: mean_score(patients, name) for name in MEAN_SCORES},
+        savedmodel_sha256=saved_model_digest(saved_model_of(model)),
+        served_volumes_compared=served.volumes,
+        threshold_baseline=best_threshold(tallies.thresholded, specification.channels),
+        voxels_in_head=tallies.voxels.scores(),
+        test_time_flips=tallies.flips.comparison() if tallies.flips is not None else None,
     )
-    write_json(
-        out / "evaluation.json",
-        {
-            **evaluation.to_dict(),
-            "mean": mean,
-            "run": training["run"],
-            "version": training.get("version"),
-            "parameters": training["parameters"],
-            "operating_point": {name: value for name, value in point.items() if name != "curve"},
-            "history": training["history"],
-            "training_seconds": training["seconds"],
-            "configuration": training["configuration"],
-            "served_volumes_compared": served.volumes,
-            "savedmodel.sha256": saved_model_digest(saved_model_of(model)),
-            "threshold_baseline": asdict(best_threshold(tallies.thresholded, specification.channels)),
-            "voxels_in_head": tallies.voxels.to_dict(),
-            "test_time_flips": tallies.flips.to_dict() if tallies.flips is not None else None,
-            "description": training["description"],
-        },
-    )
+    record.write(out / EVALUATION)
     logger.info(
         "%s on %d test patients: Dice %.3f, lesion F1 %.3f; served graph differs by %.1e",
         architecture,
         len(patients),
-        mean["dice"],
-        mean["lesion_f1"],
+        record.mean_scores["dice"],
+        record.mean_scores["lesion_f1"],
         served.max_abs_difference,
     )
+    return record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         network: single-output network `(slices, side, side, network channels)` → `(slices, side, side, 1)`.
         specification: the frozen preprocessing.
         threshold: probability from which a voxel is lesion.
-        description: what `describe` answers.
+        description: response of `describe`, as JSON.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         network: keras.Model,
         specification: PreprocessingSpecification,
         threshold: float,
-        description: dict[str, Any],
+        description: Mapping[str, object],
     ) -> None:
         super().__init__()
         # Not the network itself: a tracked Keras variable is saved twice, and TF Serving, which restores a model by the
@@ -59,7 +59,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         self.description = json.dumps(description, sort_keys=True)
         channels = len(specification.channels)
         volume = tf.TensorSpec([None, None, None, channels], tf.float32)
-        # Traced once, so that the network lies in the graph once, whichever signature is called.
+        # Traced once, so that the network lies in the graph once, whichever signature a client uses.
         self.volume_probability = tf.function(
             self._volume_probability,
             input_signature=[volume, tf.TensorSpec([channels, 2], tf.float32)],
@@ -67,7 +67,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         )
 
     def _block(self, volume: Tensor, window: Tensor, start: Tensor, stop: Tensor) -> Tensor:
-        """Probability `[stop - start, height, width]` of some slices of a volume."""
+        """Return the probability `[stop - start, height, width]` of some slices of a volume."""
         context = self.specification_.context_slices
         last = tf.shape(volume)[0] - 1
         rows = tf.clip_by_value(tf.range(start - context, stop + context), 0, last)
@@ -79,7 +79,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
         return preprocessing_graph.unfit_slices(square, shape[1], shape[2])
 
     def _volume_probability(self, volume: Tensor, window: Tensor) -> Tensor:
-        """Probability `[slices, height, width]` of a raw volume `[slices, height, width, channels]`."""
+        """Return the probability `[slices, height, width]` of a raw volume `[slices, height, width, channels]`."""
         shape = tf.shape(volume)
         count, size = shape[0], block_slices(shape[1] * shape[2])
         blocks = (count + size - 1) // size
@@ -128,7 +128,7 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
 
 
 def block_slices(pixels: Tensor) -> Tensor:
-    """Slices of a block by the pixels of one: half as many for each doubling beyond `BLOCK_PIXELS`.
+    """Return the slices of a block by the pixels of one: half as many for each doubling beyond `BLOCK_PIXELS`.
 
     They stay a power of two, so that blocks end where those of `INFERENCE_BLOCK` do: there volumes are cut by callers.
     """
@@ -137,7 +137,7 @@ def block_slices(pixels: Tensor) -> Tensor:
 
 
 def _checked(image: Tensor) -> Tensor:
-    """The image, where it can be segmented; else it is refused before anything is made of its shape and values.
+    """Return the image if it can be segmented; reject it before its shape and values are used otherwise.
 
     An image without voxels may have any size in another direction, and what is as long as that would fill the memory.
     """
@@ -156,8 +156,8 @@ def _finite(values: Tensor, name: str) -> Tensor:
     return tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(values)), [f"values of {name} are NaN or infinite"])
 
 
-def signatures(module: ServedSegmentation) -> dict[str, Any]:
-    """Concrete functions of the three signatures.
+def signatures(module: ServedSegmentation) -> dict[str, object]:
+    """Return the concrete functions of the three signatures.
 
     `serving_default`: `image` float32 `[batch, slices, height, width, channels]`, raw intensities, any height and
     width; outputs `probability` float32 and `mask` uint8 `[batch, slices, height, width]`.
@@ -180,9 +180,9 @@ def export(
     network: keras.Model,
     specification: PreprocessingSpecification,
     threshold: float,
-    description: dict[str, Any],
+    description: Mapping[str, object],
 ) -> None:
-    """Write an MLflow model: the SavedModel with requests to warm it up, `model.keras` and an input example beside it.
+    """Write an MLflow model: the SavedModel with requests to warm it up, `model.keras` and an input example.
 
     This is the only export: what is registered, checked and published are these bytes.
 
@@ -191,7 +191,7 @@ def export(
         network: the single-output network.
         specification: the frozen preprocessing.
         threshold: frozen operating point, compared in float32.
-        description: answered by `describe`.
+        description: response of `describe`, as JSON.
     """
     import mlflow
     from mlflow.models.signature import ModelSignature
@@ -220,5 +220,5 @@ def export(
 
 
 def saved_model_of(folder: Path) -> Path:
-    """Where the SavedModel lies inside an exported model."""
+    """Return the folder of the SavedModel inside an exported model."""
     return folder / "tf2model"

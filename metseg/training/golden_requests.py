@@ -1,4 +1,4 @@
-"""Images to ask a model with that show nobody: cut from phantoms that are in no cohort."""
+"""Golden requests: images cut from phantoms that are in no cohort."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _phantom_case = lru_cache(phantom_case)
 
 
 def golden_requests(channels: tuple[str, ...]) -> list[Volume]:
-    """Raw volumes float32 `(slices, height, width, channels)` cut from phantoms, one of them of odd size.
+    """Return raw volumes float32 `(slices, height, width, channels)` cut from phantoms, one of them of odd size.
 
     A channel that the phantom does not have is stood in for by its contrast-enhanced one.
     """
@@ -32,7 +32,7 @@ def golden_requests(channels: tuple[str, ...]) -> list[Volume]:
 
 
 def input_example(channels: tuple[str, ...], slices: int = EXAMPLE_SLICES) -> Volume:
-    """A small request float32 `(1, slices, height, width, channels)`: a whole phantom head, coarse.
+    """Return a small request float32 `(1, slices, height, width, channels)`: a whole phantom head, coarse.
 
     A channel that the phantom does not have is stood in for by its contrast-enhanced one.
     """
@@ -41,7 +41,7 @@ def input_example(channels: tuple[str, ...], slices: int = EXAMPLE_SLICES) -> Vo
 
 
 def _slices_with_lesion(patient: int, channels: tuple[str, ...], count: int) -> Volume:
-    """Neighbouring slices of a phantom around the one with most lesion."""
+    """Return neighbouring slices of a phantom around the one with most lesion."""
     case = _phantom_case(SEED, patient)
     stack = [getattr(case, name, None) for name in channels]
     images = [image if isinstance(image, np.ndarray) and image.ndim == 3 else case.t1c for image in stack]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,9 +16,10 @@ from metseg.imaging.case import load_mask, read_case
 from metseg.imaging.preprocessing.resize import unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.progress import track
-from metseg.scoring.operating_point import OperatingPoint, choose_scored, score_settings
+from metseg.scoring.operating_point import OperatingPoint, choose, score_settings
 from metseg.training.batches import all_slices
 from metseg.training.loop import INFERENCE_BLOCK, inference_network, sub_networks
+from metseg.training.records import HeadScores
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,19 @@ class JudgedHead:
     multiply_accumulates: int
     point: OperatingPoint
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types that JSON holds; of the operating point what was chosen, not what was tried."""
-        fields = dataclasses.asdict(self)
-        point = fields.pop("point")
-        return fields | {name: point[name] for name in ("threshold", "minimum_volume_mm3", "dice", "lesion_f1")}
+    def scores(self, exported: bool) -> HeadScores:
+        """Return the record of the head, without the settings that were tried."""
+        point = self.point
+        return HeadScores(
+            inference_head=self.inference_head,
+            parameters=self.parameters,
+            multiply_accumulates=self.multiply_accumulates,
+            threshold=point.threshold,
+            minimum_volume_mm3=point.minimum_volume_mm3,
+            dice=point.dice,
+            lesion_f1=point.lesion_f1,
+            exported=exported,
+        )
 
 
 def judge_heads(
@@ -73,7 +80,7 @@ def judge_heads(
     levels = sub_networks(network)
     single = {name: inference_network(network, name) for name in ([*levels, "average"] if levels else ["last"])}
     together = keras.Model(network.inputs[0], {name: choice.outputs[0] for name, choice in single.items()})
-    # XLA contracts floating-point operations: the answers would no longer be those of the served graph.
+    # XLA contracts floating-point operations: predictions would differ from those of the served graph.
     together.compile(jit_compile=False)
     grids: dict[str, dict[str, list[NDArray[np.float64]]]] = {name: {} for name in single}
     for entry in track(manifest.cases_in("validation"), "choosing the operating point"):
@@ -89,12 +96,12 @@ def judge_heads(
     side = specification.image_size
     costs = {name: models.cost(choice, side, side) for name, choice in single.items()}
     return [
-        JudgedHead(name, costs[name].parameters, costs[name].multiply_accumulates, choose_scored(grids[name]))
+        JudgedHead(name, costs[name].parameters, costs[name].multiply_accumulates, choose(grids[name]))
         for name in single
     ]
 
 
 def exported_head(heads: list[JudgedHead], inference_head: str) -> JudgedHead:
-    """The one that a training's `inference_head` exports; `last` is the largest level, any value a single head."""
+    """Return the head that `inference_head` exports: for `last` the largest level, for a single head that one."""
     levels = [head for head in heads if head.inference_head != "average"]
     return next((head for head in heads if head.inference_head == inference_head), levels[-1])

@@ -1,4 +1,4 @@
-"""What a search varies, as a person writes it: `train_learning_rate=5e-4..1e-2:log`, `train_loss=dice_bce|tversky`."""
+"""Dimensions of a search: `train_learning_rate=5e-4..1e-2:log`, `train_loss=dice_bce|tversky`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DEFAULT_SEARCH = (
     "train_dropout=0..0.3",
     "train_weight_decay=1e-5..1e-2:log",
 )
-"""What is searched where nothing else is asked for."""
+"""Dimensions of a search by default."""
 GRAMMAR = "NAME=LOW..HIGH, NAME=LOW..HIGH:log or NAME=VALUE|VALUE|…"
 DIGITS = 3
-"""Significant digits of a drawn number, so that a person can read and repeat it."""
+"""Significant digits of a drawn number, so that a user can read and repeat it."""
 
 Convert = Callable[[str, str], Any]
 """Makes the value of a parameter, by its name, of text."""
@@ -50,7 +50,7 @@ class Dimension:
     log: bool = False
 
     def distribution(self) -> BaseDistribution:
-        """What Optuna draws from."""
+        """Return the distribution that Optuna draws from."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices:
@@ -61,19 +61,19 @@ class Dimension:
 
 
 def readable(value: Any) -> Any:
-    """A drawn number to as many digits as a person would write; anything else as it is."""
+    """Round a drawn number to `DIGITS` digits; return anything else as it is."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def parse_dimension(text: str, convert: Convert) -> Dimension:
-    """The dimension that a person wrote.
+    """Parse one `--search`.
 
     Args:
         text: see `GRAMMAR`.
-        convert: raises `UsageError` for what is no value of the parameter.
+        convert: raises `UsageError` for an invalid value.
 
     Raises:
-        UsageError: the text does not follow the grammar, or names what a search cannot vary.
+        UsageError: the text does not follow the grammar, or names a setting that a search cannot vary.
     """
     name, separator, space = text.partition("=")
     known = (*PREPROCESSING, *TRAINING)
@@ -93,7 +93,7 @@ def parse_dimension(text: str, convert: Convert) -> Dimension:
 
 
 def parse_search(texts: Sequence[str], convert: Convert) -> tuple[Dimension, ...]:
-    """All dimensions of a search, each parameter once.
+    """Parse all dimensions of a search, each setting once.
 
     Raises:
         UsageError: one is wrong, or a parameter is named twice.

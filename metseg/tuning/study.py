@@ -1,4 +1,4 @@
-"""A search for the parameters of a training: a study of Optuna on disk, every trial a run nested in one of MLflow."""
+"""Search for the settings of a training run: an Optuna study on disk, each trial a nested run in MLflow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.errors import MetsegError, UsageError
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.records import Record
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.code_version import git_commit, training_code_digest
@@ -28,44 +29,77 @@ logger = logging.getLogger(__name__)
 
 OBJECTIVES = ("lesion_f1", "dice")
 UNPRUNED_TRIALS = 4
-"""So many trials are trained to their end before the first may be cut short."""
+"""Number of trials that are trained to their end before the first may be pruned."""
 UNPRUNED_SHARE = 0.25
-"""Share of its epochs that any trial is given."""
+"""Share of the epochs after which a trial may be pruned."""
 
-Prepare = Callable[[Mapping[str, Any]], Path]
-"""Gives the records of a cohort under parameters of preprocess."""
+Prepare = Callable[[Mapping[str, object]], Path]
+"""Returns the records of a cohort for settings of preprocess."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A finished trial: its number, its score, the varied settings by full name, and its MLflow run."""
+
+    trial: int
+    score: float
+    settings: Mapping[str, bool | int | float | str]
+    run: str
+
+
+@dataclass(frozen=True)
+class TuningRecord(Record):
+    """Result of a search: `tuning.json`.
+
+    Attributes:
+        objective: the maximised score.
+        best: the best trial.
+        command: run with its settings.
+        counts: trials by state, such as `complete`.
+        trials: every finished trial, the best first.
+        run: MLflow run that the trials are nested in.
+    """
+
+    objective: str
+    best: TrialResult
+    command: str
+    counts: Mapping[str, int]
+    trials: tuple[TrialResult, ...]
+    run: str
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and how long.
+    """Space and length of a search.
 
     Attributes:
         architecture: of the network.
-        dimensions: parameters that are varied.
-        fixed: parameters of preprocess and train that are not, by name; others are at their defaults.
-        objective: mean score of the validation patients that is to be as high as can be: `lesion_f1` or `dice`.
-        trials: how many there shall be in the end, those of earlier calls counted.
+        dimensions: varied settings.
+        fixed: settings of preprocess and train that are not varied, by name; others are at their defaults.
+        objective: mean score of the validation patients that is maximised: `lesion_f1` or `dice`.
+        trials: number of trials in the end, including those of earlier calls.
     """
 
     architecture: str
     dimensions: tuple[Dimension, ...]
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, object]
     objective: str
     trials: int
 
-    def configuration(self, chosen: Mapping[str, Any]) -> TrainingConfiguration:
-        """Settings of the training of one trial.
+    def configuration(self, chosen: Mapping[str, object]) -> TrainingConfiguration:
+        """Return the settings of one trial's training run.
 
         Raises:
             UsageError: they do not fit together.
         """
         settings = {**self.fixed, **chosen}
-        training = {name.removeprefix("train_"): settings[name] for name in settings if name not in PREPROCESSING}
+        training: dict[str, Any] = {
+            name.removeprefix("train_"): settings[name] for name in settings if name not in PREPROCESSING
+        }
         return TrainingConfiguration(self.architecture, **training)
 
     def check(self) -> None:
-        """Refuse a search that cannot be, before anything is read.
+        """Check the search before anything is read.
 
         Raises:
             UsageError: a parameter is out of range, or both varied and given.
@@ -77,20 +111,20 @@ class Search:
             for value in dimension.choices or (dimension.low, dimension.high):
                 self.configuration({dimension.name: value})
 
-    def preprocessing(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters of preprocess of one trial."""
+    def preprocessing(self, chosen: Mapping[str, object]) -> dict[str, object]:
+        """Return the settings of preprocess of one trial."""
         settings = {**self.fixed, **chosen}
         return {name.removeprefix("data_"): settings[name] for name in PREPROCESSING if name in settings}
 
-    def identity(self) -> dict[str, Any]:
-        """What must stay the same for a study to go on, as JSON holds it."""
+    def identity(self) -> dict[str, object]:
+        """Return all that must stay the same for a study to be resumed, as JSON."""
         space = {dimension.name: str(dimension) for dimension in self.dimensions}
         fixed = {name: str(value) for name, value in self.fixed.items()}
         return {"architecture": self.architecture, "search": space, "fixed": fixed, "objective": self.objective}
 
 
 def open_study(path: Path, name: str, search: Search) -> optuna.Study:
-    """The study kept in the SQLite file `path`; trials that a killed process left under way are queued once more.
+    """Open the study in the SQLite file `path`; trials that a killed process left unfinished are queued again.
 
     Raises:
         UsageError: the study was begun with another search.
@@ -107,7 +141,7 @@ def open_study(path: Path, name: str, search: Search) -> optuna.Study:
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=fewest),
     )
-    # Another seed for every piece of the search, or it would draw what it drew before.
+    # Another seed for each call, or it would draw the same settings again.
     study.sampler = optuna.samplers.TPESampler(seed=search.configuration({}).seed + len(study.trials))
     began_with = study.user_attrs.get("search")
     if began_with is None:
@@ -121,7 +155,7 @@ def open_study(path: Path, name: str, search: Search) -> optuna.Study:
 
 
 def finished(study: optuna.Study) -> int:
-    """Trials that came to an end: trained, cut short, or impossible; not those that a killed process left."""
+    """Return the number of trials that were trained, pruned or refused; not those that a killed process left."""
     from optuna.trial import TrialState
 
     ended = [TrialState.COMPLETE, TrialState.PRUNED]
@@ -131,16 +165,16 @@ def finished(study: optuna.Study) -> int:
 def tune(
     search: Search, study: optuna.Study, cohort: Path, prepare: Prepare, tracking: MlflowClient, parent: str
 ) -> None:
-    """Train trial after trial until the study has as many as asked for.
+    """Train trial after trial until the study has the requested number.
 
-    A trial whose parameters do not fit together, whose loss becomes no number or that does not fit into memory counts
-    as refused, and the search goes on.
+    A trial whose settings contradict each other, whose loss becomes NaN or that does not fit into memory counts as
+    refused, and the search goes on.
 
     Args:
-        search: what to search.
+        search: space and length.
         study: of `open_study`.
         cohort: output of ingest.
-        prepare: gives records.
+        prepare: returns the records.
         tracking: MLflow client.
         parent: MLflow run that the trials are nested in.
     """
@@ -157,7 +191,7 @@ def tune(
         try:
             score = _Trial(search, trial, chosen, cohort, prepare, tracking, parent).score()
         except optuna.TrialPruned as pruned:
-            logger.info("cut short: %s", pruned)
+            logger.info("pruned: %s", pruned)
             study.tell(trial, state=TrialState.PRUNED)
         except MetsegError as error:
             logger.warning("refused: %s", error)
@@ -170,13 +204,13 @@ def tune(
 
 
 class _Trial:
-    """One training of a search, on record in MLflow."""
+    """One training run of a search, with a run in MLflow."""
 
     def __init__(
         self,
         search: Search,
         trial: optuna.Trial,
-        chosen: Mapping[str, Any],
+        chosen: Mapping[str, object],
         cohort: Path,
         prepare: Prepare,
         tracking: MlflowClient,
@@ -203,7 +237,7 @@ class _Trial:
         trial.set_user_attr("run", self.run)
 
     def score(self) -> float:
-        """Train and judge on validation patients; the run in MLflow is closed whatever comes."""
+        """Train and score on validation patients; the run in MLflow is closed in any case."""
         import optuna
 
         status = "FAILED"
@@ -216,7 +250,7 @@ class _Trial:
             status = "FINISHED"
             return float(getattr(head.point, self.search.objective))
         except optuna.TrialPruned:
-            # As Optuna's own integrations put it.
+            # As in Optuna's own integrations.
             status = "KILLED"
             raise
         finally:
@@ -243,10 +277,10 @@ class _Trial:
         return exported_head(heads, self.configuration.inference_head)
 
     def _report(self, epoch: int, figures: dict[str, float]) -> None:
-        """Log an epoch; end a trial that does worse than half of those before it did at this epoch.
+        """Log an epoch; prune a trial whose Dice is below the median of earlier trials at this epoch.
 
         Raises:
-            optuna.TrialPruned: it does.
+            optuna.TrialPruned: it is.
         """
         import optuna
 

@@ -19,6 +19,10 @@ from components.evaluate.step import evaluate_champion
 from components.ingest.step import ingest
 from components.register.step import register
 from components.validate.step import validate
+from metseg.dataset.manifest import Manifest
+from metseg.scoring.verdict import Verdict
+from metseg.tracking.registration import Promotion, Registration
+from metseg.training.records import EvaluationRecord, TrainingRecord, read_opponent
 from tests.compatibility.conftest import Call, in_workspace, unpack
 from tests.conftest import ROOT
 from tests.serving.server_process import ServerProcess
@@ -246,9 +250,11 @@ def test_an_old_run_that_is_judged_again_keeps_its_verdict_and_version(
     old = steps(workspace, 2)
     shutil.copytree(old / "validate/validation", tmp_path / "validation")
     validation = judged(tmp_path / "validation", old / "ingest/cohort")
-    then = [read(old / "register/registration" / name) for name in ("verdict.json", "registration.json")]
+    records = {"verdict.json": Verdict, "registration.json": Registration}
+    then = [record.read(old / "register/registration" / name) for name, record in records.items()]
     arguments = (old / "evaluate/evaluation", validation, old / "evaluate-champion/evaluation", tmp_path / "again")
-    assert list(gated(then[1]["run"], *arguments)) == then
+    gated(then[1].run, *arguments)
+    assert [record.read(tmp_path / "again" / name) for name, record in records.items()] == then
     assert aliases(workspace) == ALIASES
 
 
@@ -262,3 +268,23 @@ def test_an_old_cohort_is_judged_by_the_statistics_of_an_old_version(
     verdict = read(tmp_path / "judged/verdict.json")
     then = read(steps(workspace, 2) / "validate/validation/verdict.json")
     assert verdict["counts"] == then["counts"] and verdict["drift"] == then["drift"] != []
+
+
+def test_every_record_of_the_old_steps_is_read_today(workspace: Path) -> None:
+    readers = {
+        "training.json": TrainingRecord,
+        "evaluation.json": EvaluationRecord,
+        "manifest.json": Manifest,
+        "registration.json": Registration,
+        "promotion.json": Promotion,
+        "registration/verdict.json": Verdict,
+    }
+    seen = dict.fromkeys(readers, 0)
+    for path in [*(workspace / "runs").rglob("*.json"), *(workspace / "var").rglob("*.json")]:
+        for ending, record in readers.items():
+            if not path.as_posix().endswith(ending):
+                continue
+            known = record.read(path) if "champion" not in path.as_posix() else read_opponent(path.parent)
+            assert known.from_dict(known.to_dict() | {"format": known.FORMAT}, str(path)) == known
+            seen[ending] += 1
+    assert min(seen.values()) >= 2, seen

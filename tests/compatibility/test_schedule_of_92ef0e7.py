@@ -49,7 +49,7 @@ def test_a_run_of_the_schedule_fails_with_the_new_name_of_every_setting(tmp_path
     assert ran.returncode == 1 and not (tmp_path / "checked").exists()
     (said,) = (line for line in ran.stdout.splitlines() if line.startswith("::error "))
     message = json.loads(said.removeprefix("::error "))["message"]
-    for told in ("epochs is called train_epochs now", "accelerator_count is called gpu_count now"):
+    for told in ("epochs is named train_epochs now", "accelerator_count is named gpu_count now"):
         assert told in message
     for name in set(given) - set(SETTINGS):
-        assert renamed(name) in SETTINGS and f"{name} is called {renamed(name)} now" in message
+        assert renamed(name) in SETTINGS and f"{name} is named {renamed(name)} now" in message

@@ -13,23 +13,25 @@ import numpy as np
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import write_json
-from metseg.imaging.preprocessing.specification import PreprocessingSpecification
-from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
-from metseg.scoring.patient import score_patient
+from metseg.scoring.calibration import VoxelTally
+from metseg.scoring.evaluation import Opponent, ServedCheck, ValidationScores
+from metseg.scoring.patient import mean_score, score_patient
+from metseg.scoring.threshold_baseline import ThresholdBaseline
+from metseg.scoring.unscored import Absent
 from metseg.serving.publishing import saved_model_digest
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import log_data
+from metseg.training.records import EvaluationRecord
+from tests.training_records import COMMIT, training_record
 from tests.validation.cohorts import CHANNELS, sound
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 IMAGE = "registry.example/metseg-train@sha256:" + "ab" * 32
 TEST_PATIENTS = [f"patient {case}" for case in "klmno"]
 GOOD = [0.80, 0.82, 0.78, 0.85, 0.81]
 
 CUBE = np.zeros((5, 9, 9), bool)
 CUBE[1:5, 2:6, 2:6] = True
-ABSENT = {"absent": "there is no champion yet"}
 CHANGES = (
     "create_registered_model",
     "create_model_version",
@@ -41,34 +43,26 @@ CHANGES = (
 """Methods of MLflow's client by which the step changes something."""
 
 
-def judged(architecture: str, dices: Sequence[float], **changes: Any) -> dict[str, Any]:
-    """The content of `evaluation.json` of a network with these Dice scores; `changes` are fields of `Evaluation`."""
+def judged(architecture: str, dices: Sequence[float], commit: str = COMMIT, **changes: Any) -> EvaluationRecord:
+    """The record of a network with these Dice scores; `changes` are fields of it."""
     perfect = score_patient(CUBE, CUBE, (3.0, 1.0, 1.0), True)
-    evaluation = Evaluation(
+    patients = {name: dataclasses.replace(perfect, dice=dice) for name, dice in zip(TEST_PATIENTS, dices, strict=True)}
+    record = EvaluationRecord(
         architecture=architecture,
         channels=CHANNELS,
         labels=("1", "3"),
         validation=ValidationScores(float(np.mean(dices)), 0.8),
-        patients={
-            name: dataclasses.replace(perfect, dice=dice) for name, dice in zip(TEST_PATIENTS, dices, strict=True)
-        },
+        patients=patients,
         training_patients=("patient a", "patient f"),
         served_check=ServedCheck(1e-7, True),
+        training=training_record(architecture, CHANNELS, commit=commit),
+        mean_scores={"dice": mean_score(patients, "dice")},
+        savedmodel_sha256="ab" * 32,
+        served_volumes_compared=4,
+        threshold_baseline=ThresholdBaseline("t1c", 200, 0.3),
+        voxels_in_head=VoxelTally().scores(),
     )
-    fields = dataclasses.replace(evaluation, **changes).to_dict()
-    preprocessing = dataclasses.asdict(PreprocessingSpecification(CHANNELS))
-    return fields | {
-        "version": None,
-        "parameters": 568_881,
-        "operating_point": {"threshold": 0.45, "minimum_volume_mm3": 10.0, "dice": 0.8, "lesion_f1": 0.8},
-        "description": {
-            "architecture": architecture,
-            "inference_head": "average",
-            "preprocessing": preprocessing,
-            "git.commit": COMMIT,
-            "metseg.version": "0.1.0",
-        },
-    }
+    return dataclasses.replace(record, **changes)
 
 
 class Pipeline:
@@ -78,12 +72,12 @@ class Pipeline:
         folder: empty folder to keep the steps' outputs in.
         model_name: registered model.
         networks: Dice scores of the test patients by architecture.
-        champion: content of the champion's `evaluation.json`.
+        champion: its evaluation; None for none.
         critical: names of expectations that failed critically.
         manifest: of the cohort; a sound one unless given.
         commit: that the networks were trained from.
         image: that they were trained in; empty for none.
-        changes: fields of every network's `Evaluation`.
+        changes: fields of every network's record.
     """
 
     def __init__(
@@ -91,7 +85,7 @@ class Pipeline:
         folder: Path,
         model_name: str,
         networks: dict[str, Sequence[float]],
-        champion: dict[str, Any] | None = None,
+        champion: Opponent | None = None,
         critical: Sequence[str] = (),
         *,
         manifest: Manifest | None = None,
@@ -109,14 +103,14 @@ class Pipeline:
         self.manifest.write(folder / "validation" / "manifest.json")
         rows.to_parquet(folder / "validation" / "statistics.parquet", index=False)
         log_data(self.tracking, self.run, self.manifest, folder / "validation" / "manifest.json")
-        self.fields = {}
+        self.records: dict[str, EvaluationRecord] = {}
         for name, dices in networks.items():
-            fields = judged(name, dices, **changes)
-            fields["description"]["git.commit"] = commit
-            fields |= dict(zip(("run", "savedmodel.sha256"), self._train(settings, name), strict=True))
-            write_json(folder / name / "evaluation.json", fields)
-            self.fields[name] = fields
-        write_json(folder / "champion" / "evaluation.json", champion or ABSENT)
+            record = judged(name, dices, commit, **changes)
+            run, digest = self._train(settings, name)
+            training = dataclasses.replace(record.training, run=run)
+            self.records[name] = dataclasses.replace(record, training=training, savedmodel_sha256=digest)
+            self.records[name].write(folder / name / "evaluation.json")
+        (champion or Absent()).write(folder / "champion" / "evaluation.json")
         write_json(folder / "validation" / "verdict.json", {"critical": list(critical)})
 
     def _train(self, settings: Settings, architecture: str) -> tuple[str, str]:
@@ -135,7 +129,7 @@ class Pipeline:
         """What the step is called with; each attempt has an output folder of its own."""
         return {
             "validation": self.folder / "validation",
-            "evaluations": [self.folder / name for name in self.fields],
+            "evaluations": [self.folder / name for name in self.records],
             "champion": self.folder / "champion",
             "run": self.run,
             "model_name": self.model_name,

@@ -73,7 +73,7 @@ def test_defaults_of_the_form_pass():
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (("epochs", "clahe"), "epochs is called train_epochs now; clahe is called data_clahe now"),
+        (("epochs", "clahe"), "epochs is named train_epochs now; clahe is named data_clahe now"),
         (("train_epoch",), "did you mean train_epochs?"),
     ],
 )

@@ -87,7 +87,7 @@ def test_what_is_no_setting_is_refused_with_what_was_meant(text, message):
     ],
 )
 def test_an_old_name_is_refused_with_the_new_one(old, new):
-    with pytest.raises(UsageError, match=f"{old} is called {new} now"):
+    with pytest.raises(UsageError, match=f"{old} is named {new} now"):
         parse([f"{old}=1"])
 
 
@@ -97,7 +97,7 @@ def test_every_name_of_the_pipeline_of_92ef0e7_is_known_still_or_by_its_new_name
 
     for name in Compiled(BEFORE).root["inputDefinitions"]["parameters"]:
         if name not in SETTINGS:
-            with pytest.raises(UsageError, match=f"{name} is called ([a-z_0-9]+) now") as refused:
+            with pytest.raises(UsageError, match=f"{name} is named ([a-z_0-9]+) now") as refused:
                 find(name)
             assert str(refused.value).split()[-2] in SETTINGS
 
@@ -142,7 +142,7 @@ def test_an_options_field_is_text_or_json_with_or_without_the_group(field, text,
     ("field", "text", "message"),
     [
         ("train_options", "droput=0.1", "did you mean dropout?"),
-        ("train_options", "clahe=false", "train_options: clahe is called data_clahe now"),
+        ("train_options", "clahe=false", "train_options: clahe is named data_clahe now"),
         ("train_options", "data_clahe=false", "give it in data_options"),
         ("train_options", "dropout", "expected NAME=VALUE"),
         ("train_options", "dropout=0.1 dropout=0.2", "given twice"),

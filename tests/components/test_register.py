@@ -16,7 +16,7 @@ from PIL import Image
 from components.configuration.record import Configuration
 from components.evaluate.step import evaluate_champion
 from components.register.step import register
-from components.run_record import write_opponent, write_run
+from components.run_record import RUN_RECORD, RunRecord
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
@@ -26,8 +26,10 @@ from metseg.settings import Settings
 from metseg.tracking import model_registry
 from metseg.tracking.champion import OPPONENT_TAG
 from metseg.tracking.data_lineage import patients_seen
+from metseg.training.records import EvaluationRecord
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
-from tests.mlflow_store import fresh_store
+from tests.mlflow_store import crown, fresh_store
+from tests.training_records import training_record
 from tests.validation.cohorts import CHANNELS
 
 SERVED_IN_PLACE = {"METSEG_WORKSPACE", "MLFLOW_TRACKING_URI", "METSEG_ARTIFACT_ROOT"}
@@ -65,17 +67,17 @@ def result(pipeline: Pipeline, attempt: str = "registration") -> tuple[dict, dic
     return tuple(read_json(pipeline.folder / attempt / file) for file in ("verdict.json", "registration.json"))
 
 
-def champion_of(pipeline: Pipeline, **changes) -> dict:
-    """The champion's `evaluation.json`: the registered version of an earlier run."""
+def champion_of(pipeline: Pipeline, **changes) -> EvaluationRecord:
+    """The champion's evaluation: the registered version of an earlier run."""
     (version,) = model_registry.versions(pipeline.tracking, pipeline.model_name)
-    return judged("nested_unet", GOOD, **changes) | {"version": version.number}
+    return judged("nested_unet", GOOD, version=version.number, **changes)
 
 
 def crowned(folder: Path, name: str) -> Pipeline:
     """A run whose model is champion."""
     pipeline = Pipeline(folder / "earlier", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
-    model_registry.move_champion(pipeline.tracking, name, 1)
+    crown(pipeline.tracking, name, 1)
     pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     return pipeline
 
@@ -84,8 +86,8 @@ def test_a_version_says_what_it_is_made_from_and_how_it_was_judged(tmp_path, nam
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD, "unet": [0.7] * 5})
     register(**pipeline.arguments())
     (version,) = model_registry.versions(pipeline.tracking, name)
-    winner = pipeline.fields["nested_unet"]
-    assert version.aliases == ("challenger",) and version.run == winner["run"]
+    winner = pipeline.records["nested_unet"]
+    assert version.aliases == ("challenger",) and version.run == winner.training.run
     expected = {
         "architecture": "nested_unet",
         "inference_head": "average",
@@ -102,7 +104,7 @@ def test_a_version_says_what_it_is_made_from_and_how_it_was_judged(tmp_path, nam
         "threshold": "0.45",
         "minimum_volume_mm3": "10.0",
         "preprocessing.sha256": PreprocessingSpecification(CHANNELS).digest(),
-        "savedmodel.sha256": winner["savedmodel.sha256"],
+        "savedmodel.sha256": winner.savedmodel_sha256,
         "test.dice": "0.812000",  # the mean of 0.80, 0.82, 0.78, 0.85 and 0.81
         "test.lesion_f1": "1.000000",
         "test.lesion_f1.interval": "1.0000 to 1.0000",
@@ -144,7 +146,7 @@ def test_a_rejected_candidate_is_registered_nowhere_and_the_step_succeeds(tmp_pa
     register(**pipeline.arguments())
     verdict, record = result(pipeline)
     assert verdict["outcome"] == "rejected" and why in verdict["summary"]
-    assert record == {"run": pipeline.run, "registered": None}
+    assert record == {"format": 1, "run": pipeline.run, "registered": None}
     assert model_registry.versions(pipeline.tracking, name) == []
     tags = pipeline.tracking.get_run(pipeline.run).data.tags
     assert (tags["verdict"], tags["winner"]) == ("rejected", "nested_unet")
@@ -180,7 +182,7 @@ def test_a_champion_that_came_while_the_run_trained_is_not_passed_over(tmp_path,
     opponent = champion_of(earlier)
     rival = Pipeline(tmp_path / "rival", name, {"nested_unet": [dice + 0.1 for dice in GOOD]}, opponent)
     register(**rival.arguments())
-    model_registry.move_champion(rival.tracking, name, 2)
+    crown(rival.tracking, name, 2)
     late = Pipeline(tmp_path / "late", name, {"nested_unet": [dice + 0.05 for dice in GOOD]}, opponent)
     register(**late.arguments())
     verdict, record = result(late)
@@ -201,7 +203,7 @@ def test_a_retry_after_promotion_keeps_the_verdict_and_calls_no_champion_challen
     opponent = champion_of(earlier)
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": [dice + 0.05 for dice in GOOD]}, opponent)
     register(**pipeline.arguments())
-    model_registry.move_champion(pipeline.tracking, name, 2)
+    crown(pipeline.tracking, name, 2)
     pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     register(**pipeline.arguments("again"))
     assert result(pipeline, "again") == result(pipeline)
@@ -227,7 +229,7 @@ def test_the_card_shows_pictures_where_mlflow_may_keep_pictures(tmp_path, name, 
     Image.new("L", (4, 4)).save(pictures / "worst-1.png")
     write_json(pictures / f"{WORST_CASES}.json", [{"picture": "worst-1.png", "caption": "Worst: one missed lesion"}])
     if kept:
-        run = pipeline.fields["nested_unet"]["run"]
+        run = pipeline.records["nested_unet"].training.run
         pipeline.tracking.log_artifacts(run, str(pictures), f"evaluation/{WORST_CASES}")
     register(**pipeline.arguments())
     number = model_registry.versions(pipeline.tracking, name)[-1].number
@@ -241,9 +243,9 @@ def test_other_models_than_those_of_the_earlier_verdict_are_judged_anew(tmp_path
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": BAD})
     register(**pipeline.arguments())
     assert result(pipeline)[0]["outcome"] == "rejected"
-    fields = pipeline.fields["nested_unet"]
-    retrained = judged("nested_unet", GOOD) | {"run": fields["run"], "savedmodel.sha256": "another"}
-    write_json(pipeline.folder / "nested_unet" / "evaluation.json", retrained)
+    training = pipeline.records["nested_unet"].training
+    retrained = judged("nested_unet", GOOD, training=training, savedmodel_sha256="another")
+    retrained.write(pipeline.folder / "nested_unet" / "evaluation.json")
     register(**pipeline.arguments("again"))
     assert result(pipeline, "again")[0]["outcome"] == "promote"
 
@@ -264,7 +266,7 @@ def test_the_step_killed_after_any_change_is_completed_by_a_retry(tmp_path, envi
         assert verdict["outcome"] == "promote" and record["registered"]["version"] == 1
         (version,) = model_registry.versions(pipeline.tracking, pipeline.model_name)
         assert version.aliases == ("challenger",) and version.tags["gate"] == "passed"
-        assert version.tags["savedmodel.sha256"] == pipeline.fields["nested_unet"]["savedmodel.sha256"]
+        assert version.tags["savedmodel.sha256"] == pipeline.records["nested_unet"].savedmodel_sha256
         files = model_registry.download(pipeline.tracking, pipeline.model_name, 1, tmp_path / f"{killed_at}-down")
         assert "Not a medical device" in (files / "model_card.md").read_text()
     assert killed_at > 8, "verdict, two tags, statistics, model, version, card and alias are changes"
@@ -276,9 +278,9 @@ def test_a_champion_met_once_is_met_again_after_its_alias_moved(tmp_path, name):
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "first")
     assert first.tracking.get_run(first.run).data.tags[OPPONENT_TAG] == "none"
     register(**first.arguments())
-    model_registry.move_champion(first.tracking, name, 1)
+    crown(first.tracking, name, 1)
     evaluate_champion(first.folder / "cohort", first.run, name, tmp_path / "again")
-    said = read_json(tmp_path / "again" / "evaluation.json")["absent"]
+    said = read_json(tmp_path / "again" / "evaluation.json")["reason"]
     assert said == "there was no champion when this run began"
 
 
@@ -290,21 +292,18 @@ def test_a_champions_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp
         cohort = pipeline.folder / "cohort"
         values = {"data_reference": "s3://scans/a", "model_name": name, "pod_evaluate_gpu_count": 1}
         Configuration.of(values).write(cohort)
-        write_run(cohort, pipeline.run)
-        write_opponent(cohort, opponent)
+        RunRecord(pipeline.run, opponent).write(cohort / RUN_RECORD)
         pipeline.manifest.write(cohort / "manifest.json")
         task.evaluate_champion(SimpleNamespace(path=str(cohort)), SimpleNamespace(path=str(folder)))
 
     monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: [])
     monkeypatch.setattr(task, "executing", lambda step, folder, after: nullcontext(Path(folder)))
     evaluate(Pipeline(tmp_path / "first", name, {"nested_unet": GOOD}), tmp_path / "absent", None)
-    assert "no champion" in read_json(tmp_path / "absent" / "evaluation.json")["absent"]
+    assert "no champion" in read_json(tmp_path / "absent" / "evaluation.json")["reason"]
     champion = crowned(tmp_path, name)
-    description = {"channels": list(CHANNELS), "labels": champion.manifest.labels}
-    write_json(
-        tmp_path / "training.json", {"description": description, "training_patients": [], "validation_patients": []}
-    )
-    champion.tracking.log_artifact(champion.fields["nested_unet"]["run"], str(tmp_path / "training.json"))
+    training = training_record("nested_unet", CHANNELS, tuple(champion.manifest.labels))
+    training.write(tmp_path / "training.json")
+    champion.tracking.log_artifact(champion.records["nested_unet"].training.run, str(tmp_path / "training.json"))
     later = Pipeline(tmp_path / "later", name, {"nested_unet": GOOD})
     with pytest.raises(MetsegError, match=r"asked for 1 .*\(pod_evaluate_gpu_count\)"):
         evaluate(later, tmp_path / "champion", 1)
@@ -320,7 +319,7 @@ def test_an_opponent_that_is_gone_is_named(tmp_path, name):
 def test_whom_a_champion_has_seen_is_read_from_its_runs_manifest(tmp_path, name):
     pipeline = crowned(tmp_path, name)
     (version,) = model_registry.versions(pipeline.tracking, name)
-    training = {"training_patients": ["patient a"], "validation_patients": ["someone else"]}
+    training = training_record(training_patients=("patient a",), validation_patients=("someone else",))
     seen, record = patients_seen(pipeline.tracking, version, training)
     assert seen == {f"patient {case}" for case in "abcdefghij"} | {"someone else"}
     assert f"manifest of run {pipeline.run}" in record
@@ -330,6 +329,6 @@ def test_without_a_manifest_the_training_record_says_whom_a_champion_has_seen(tm
     pipeline = crowned(tmp_path, name)
     (version,) = model_registry.versions(pipeline.tracking, name)
     lost = model_registry.Version(name, 1, version.run, {**version.tags, "pipeline.run_id": version.run}, ())
-    training = {"training_patients": ["patient a"], "validation_patients": ["patient f"]}
+    training = training_record(training_patients=("patient a",), validation_patients=("patient f",))
     seen, record = patients_seen(pipeline.tracking, lost, training)
     assert seen == {"patient a", "patient f"} and "training.json" in record

@@ -13,8 +13,10 @@ from mlflow import MlflowClient
 
 from components.configuration.pod_requests import checked_resources
 from components.configuration.record import Configuration
-from metseg.files import read_json, write_json
+from components.run_record import RUN_RECORD, RunRecord
+from metseg.files import read_json
 from metseg.phantom import generate_cohort
+from metseg.report.step_record import STEP_RECORD, StepRecord
 from pipelines.compiling import COMPILED
 from tests.conftest import ROOT
 from tests.pipelines.argo_size import Compiled
@@ -77,8 +79,8 @@ def output(folder: Path, **settings: object) -> Path:
     """A folder as ingest leaves it, as far as a task reads it before it reads data."""
     folder.mkdir()
     Configuration.of({"data_reference": "s3://scans/a", **settings}).write(folder)
-    write_json(folder / "run.json", {"run": "0" * 32})
-    write_json(folder / "step.json", {"step": "ingest", "before": []})
+    RunRecord("0" * 32).write(folder / RUN_RECORD)
+    StepRecord("ingest", 1.0).write(folder / STEP_RECORD)
     return folder
 
 

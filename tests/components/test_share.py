@@ -14,11 +14,11 @@ import pytest
 
 from components.architectures import decline
 from components.configuration.record import Configuration
-from components.execution import STEP_RECORD
 from components.pod_resources import variables
-from components.run_record import write_opponent
+from components.run_record import RUN_RECORD, RunRecord
 from metseg.dataset.ingest import ingest
-from metseg.files import read_json, write_json
+from metseg.files import read_json
+from metseg.report.step_record import STEP_RECORD, StepRecord
 from tests.conftest import ROOT
 from tests.dataset.cohorts import brats_cohort
 
@@ -151,11 +151,11 @@ def test_libraries_take_as_many_threads_as_train_requests_cores(tmp_path):
 @pytest.mark.parametrize("task", ["train", "evaluate", "evaluate_champion"])
 def test_a_task_that_does_nothing_asks_nobody_and_stays_far_below_its_pods_memory(tmp_path, task):
     cohort, model, out = configured(tmp_path / "cohort"), tmp_path / "model", tmp_path / "out"
-    write_opponent(cohort, None)
+    RunRecord("ab12").write(cohort / RUN_RECORD)
     decline(model, "unet")
     (tmp_path / "records").mkdir()
     for folder in (cohort, model, tmp_path / "records"):
-        write_json(folder / STEP_RECORD, {"step": "before", "before": []})
+        StepRecord("before", 1.0).write(folder / STEP_RECORD)
     inputs, outputs, parameters = {
         "train": (("cohort", "records"), ("model", "page"), {"architecture": "unet"}),
         "evaluate": (("cohort", "model"), ("evaluation", "metrics", "curve"), {}),
@@ -169,5 +169,5 @@ def test_a_task_that_does_nothing_asks_nobody_and_stays_far_below_its_pods_memor
     (peak,) = (int(line.removeprefix("peak ")) for line in lines if line.startswith("peak "))
     assert peak / 1024 < IDLE_MB
     if task == "evaluate_champion":
-        said = read_json(out / "evaluation" / "evaluation.json")["absent"]
+        said = read_json(out / "evaluation" / "evaluation.json")["reason"]
         assert said == "there was no champion when this run began"

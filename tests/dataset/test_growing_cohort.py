@@ -13,6 +13,7 @@ from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
 from metseg.tracking.data_lineage import earlier_splits
 from tests.dataset.cohorts import brats_case
+from tests.mlflow_store import crown
 
 
 def patient(number: int) -> str:
@@ -61,7 +62,7 @@ def test_the_champion_goes_before_the_last_run_and_failed_runs_do_not_count(tmp_
     reigning, first = run(settings, data, TRAINING[:3], tmp_path / "1", "m")
     tracking = runs.client(settings)
     number = model_registry.register(tracking, "m", reigning, "model", {"pipeline.run_id": reigning}, "")
-    model_registry.move_champion(tracking, "m", number)
+    crown(tracking, "m", number)
     tracking.set_tag(reigning, "metseg.model_name", "renamed")
     assert earlier_splits(tracking, "m") == first
     run(settings, data, OTHERS[:1], tmp_path / "2", "m", failed=True)

@@ -122,14 +122,14 @@ def test_two_patients_are_refused(tmp_path: Path) -> None:
         ingest(str(tmp_path / "data"), tmp_path / "out")
 
 
-@pytest.mark.parametrize("change", ["schema", "cases", "text"])
+@pytest.mark.parametrize("change", ["format", "cases", "text"])
 def test_a_file_that_is_no_manifest_is_named(tmp_path: Path, change: str) -> None:
     path = tmp_path / "out" / "manifest.json"
     for number in range(3):
         picture_pair(tmp_path / "data", f"p{number}", seed=number)
     ingest(str(tmp_path / "data"), tmp_path / "out")
     content = json.loads(path.read_text())
-    content["schema" if change == "schema" else "cases"] = 99 if change == "schema" else [{"case": "x"}]
+    content |= {"cases": [{"case": "x"}]} if change == "cases" else {"format": 99}
     path.write_text("{" if change == "text" else json.dumps(content))
     with pytest.raises(DataError, match=r"manifest\.json"):
         Manifest.read(path)

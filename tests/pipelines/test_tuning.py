@@ -118,7 +118,7 @@ def test_a_study_is_not_mixed_with_another_search_or_other_data(found, workspace
     [
         (["--objective", "iou"], "lesion_f1 or dice"),
         (["--param", "gate_dice=0.1"], "gate_dice"),
-        (["--search", "dropout=0..0.1"], "dropout is called train_dropout now"),
+        (["--search", "dropout=0..0.1"], "dropout is named train_dropout now"),
         (["--param", "train_epochs=0"], "train_epochs"),
         (["--search", "train_dropout=0..1"], "train_dropout"),
         (["--search", "train_filters=8..16", "--param", "train_filters=8"], "train_filters"),

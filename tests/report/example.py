@@ -8,7 +8,8 @@ from pathlib import Path
 
 from benchmarks.synthetic_run import MadeUp, make_run
 from metseg.report.report_data import ReportContent
-from metseg.report.run_summary import run_content, summarise
+from metseg.report.run_report import run_content
+from metseg.report.run_summary import summarise
 
 
 @cache

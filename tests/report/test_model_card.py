@@ -8,22 +8,26 @@ import numpy as np
 import pytest
 
 from metseg.report.model_card import CardIdentity, CardPicture, model_card, write_model_card
-from metseg.scoring.evaluation import Evaluation
 from metseg.scoring.gate import decide
 from metseg.scoring.patient import score_patient
+from metseg.scoring.unscored import Absent
+from metseg.scoring.verdict import Verdict
+from metseg.training.records import EvaluationRecord
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, judged
-from tests.validation.cohorts import sound
+from tests.training_records import training_record
+from tests.validation.cohorts import CHANNELS, sound
 
-IDENTITY = CardIdentity("mets", 4, "run-of-pipeline", "run-of-training", COMMIT, IMAGE, "2026-11-24")
-
-
-def winner(**changes) -> dict:
-    return judged("nested_unet", GOOD, **changes) | {"savedmodel.sha256": "ab" * 32}
+IDENTITY = CardIdentity("mets", 4, "run-of-pipeline", IMAGE, "2026-11-24")
 
 
-def card(fields: dict, manifest=None, **options) -> str:
-    verdict = decide({"nested_unet": Evaluation.from_dict(fields)}, None).to_dict()
-    return model_card(IDENTITY, fields, verdict, manifest or sound()[0], **options)
+def winner(**changes) -> EvaluationRecord:
+    training = training_record("nested_unet", CHANNELS, run="run-of-training")
+    return judged("nested_unet", GOOD, training=training, savedmodel_sha256="ab" * 32, **changes)
+
+
+def card(record: EvaluationRecord, manifest=None, **options) -> str:
+    verdict = decide({"nested_unet": record}, Absent())
+    return model_card(IDENTITY, record, verdict, manifest or sound()[0], **options)
 
 
 def scored(spacing_known: bool = True) -> dict:
@@ -68,8 +72,8 @@ def test_splits_and_origin_are_those_of_the_run():
     assert "trained outside a container" in outside
 
 
-def decided() -> dict:
-    return decide({"nested_unet": Evaluation.from_dict(winner())}, None).to_dict()
+def decided() -> Verdict:
+    return decide({"nested_unet": winner()}, Absent())
 
 
 def test_without_spacing_lengths_are_voxels():
@@ -95,8 +99,8 @@ def test_pictures_are_linked_with_their_captions():
 @pytest.mark.parametrize("odd", ["p|1", "p\n1"])
 def test_names_from_the_data_break_no_table(odd):
     scores = scored()
-    fields = winner(patients={odd: scores[TEST_PATIENTS[0]]})
-    row = next(line for line in card(fields).splitlines() if "12.4" in line)
+    record = winner(patients={odd: scores[TEST_PATIENTS[0]]})
+    row = next(line for line in card(record).splitlines() if "12.4" in line)
     assert row.replace("\\|", "").count("|") == 7
 
 

@@ -17,6 +17,7 @@ from metseg.report.number_format import duration, number, signed
 from metseg.report.overlays import overlay_figure, overlay_panels
 from metseg.report.report_data import DataFinding, OverlayCase, ReportContent, telling_patients
 from metseg.report.style import CHAMPION, PREDICTION, TRUTH, colour_of
+from metseg.scoring.verdict import Gain
 from tests.report.example import example
 
 LOADING = {"src", "href", "srcset", "data", "poster", "action", "xlink:href", "background"}
@@ -151,7 +152,7 @@ def test_names_from_the_data_are_escaped():
 @pytest.mark.parametrize(("outcome", "headline"), [("rejected", "Rejected"), ("tie", "the champion stays")])
 def test_other_outcomes_are_headlined(outcome, headline):
     content = example(3)
-    verdict = {**content.verdict, "outcome": outcome, "passed": False}
+    verdict = dataclasses.replace(content.verdict, outcome=outcome, passed=False)
     assert headline in Page(shown(dataclasses.replace(content, verdict=verdict))).text
 
 
@@ -173,9 +174,11 @@ def test_many_patients_and_the_barest_content_render():
 
 
 def test_best_median_and_worst_are_told_once_each():
-    scores = {name: {"dice": value} for name, value in zip("abcde", (0.1, 0.9, 0.5, 0.7, 0.3), strict=True)}
+    some = next(iter(example().networks[0].patients.values()))
+    dices = dict(zip("abcde", (0.1, 0.9, 0.5, 0.7, 0.3), strict=True))
+    scores = {name: dataclasses.replace(some, dice=dice) for name, dice in dices.items()}
     assert telling_patients(scores) == {"best": "b", "median": "c", "worst": "a"}
-    assert telling_patients({"a": {"dice": 0.4}}) == {"best": "a"}
+    assert telling_patients({"a": some}) == {"best": "a"}
     assert telling_patients({}) == {}
 
 
@@ -232,12 +235,12 @@ def test_networks_and_champion_stand_side_by_side_with_their_means(html):
     heading, *rows = cells(html, "networks")
     assert heading == ["", "UNet++ winner", "Attention U-Net", "Champion v3 UNet++"]
     content = example()
-    dice = [np.mean([scores["dice"] for scores in network.patients.values()]) for network in content.networks]
+    dice = [np.mean([scores.dice for scores in network.patients.values()]) for network in content.networks]
     assert [cell.split()[0] for cell in rows[0][1:]] == [f"{value:.3f}" for value in dice]
     best = re.search(r"<th>Dice</th>(.*?)</tr>", html, re.DOTALL)[1].split("<td")[1:]
     assert ["score best" in cell for cell in best] == [value == max(dice) for value in dice]
     errors = next(row for row in rows if row[0].startswith("Volume error"))
-    expected = np.mean([abs(scores["volume_error_mm3"]) for scores in content.networks[0].patients.values()])
+    expected = np.mean([abs(scores.volume_error_mm3) for scores in content.networks[0].patients.values()])
     assert errors[1].split()[0] == f"{expected:.0f}"
 
 
@@ -248,12 +251,12 @@ def test_without_a_champion_there_is_no_column_of_one():
 def test_lesions_found_by_size_are_counted_by_hand(html):
     content = example()
     lesions = [
-        [lesion for scores in network.patients.values() for lesion in scores["lesions"]] for network in content.networks
+        [lesion for scores in network.patients.values() for lesion in scores.lesions] for network in content.networks
     ]
     bounds = {"< 3 mm": (0, 3), "3–6 mm": (3, 6), "6–10 mm": (6, 10), "> 10 mm": (10, np.inf)}
     for row in cells(html, "sizes")[2:]:
         low, high = bounds[row[0]]
-        inside = [[e["matched"] for e in entries if low <= e["diameter_mm"] < high] for entries in lesions]
+        inside = [[e.matched for e in entries if low <= e.diameter_mm < high] for entries in lesions]
         assert int(row[1]) == len(inside[0])
         for cell, matched in zip(row[2:], inside, strict=True):
             share = f"{np.mean(matched):.0%}" if matched else "–"
@@ -264,9 +267,9 @@ def test_calibration_errors_are_told_in_per_cent(html):
     rows = cells(html, "calibration")[1:]
     for row, network in zip(rows, example().networks, strict=True):
         # From the bins themselves, as the definition has it.
-        bins = [entry for entry in network.calibration["bins"] if entry["voxels"]]
-        voxels = sum(entry["voxels"] for entry in bins)
-        error = sum(e["voxels"] / voxels * abs(e["observed"] - e["mean_probability"]) for e in bins)
+        bins = [entry for entry in network.calibration.bins if entry.voxels]
+        voxels = sum(entry.voxels for entry in bins)
+        error = sum(e.voxels / voxels * abs(e.observed - e.mean_probability) for e in bins)
         assert row[:2] == [network.name, f"{100 * error:.2f} %"]
 
 
@@ -289,14 +292,14 @@ def test_the_champion_has_a_colour_of_its_own(html):
 
 def test_overlays_say_whose_they_are_which_slice_and_what_was_found(html):
     content = example()
-    dice = {patient: scores["dice"] for patient, scores in content.networks[0].patients.items()}
+    dice = {patient: scores.dice for patient, scores in content.networks[0].patients.items()}
     ranked = sorted(dice, key=dice.get)
     shown = {overlay.title: overlay for overlay in content.overlays}
     assert (shown["worst"].patient, shown["best"].patient) == (ranked[0], ranked[-1])
     worst = shown["worst"]
     scores = content.networks[0].patients[worst.patient]
-    found = sum(lesion["matched"] for lesion in scores["lesions"])
-    words = f"UNet++, Dice {scores['dice']:.2f}, {found} of {len(scores['lesions'])} lesion"
+    found = sum(lesion.matched for lesion in scores.lesions)
+    words = f"UNet++, Dice {scores.dice:.2f}, {found} of {len(scores.lesions)} lesion"
     assert words in Page(html).text
     assert f"slice {worst.slice_index + 1} of 12 (most error)" in Page(html).text
     assert (shown["best"].reason, worst.channel) == ("most lesion", "t1c")
@@ -309,13 +312,14 @@ def test_the_card_is_part_of_the_report(html):
 
 def test_what_a_network_gains_over_the_plain_one_is_told_where_the_verdict_says_it():
     content = example(3)
-    gain = {"architecture": "nested_unet", "over": "unet", "detail": "UNet++ gains 0.02 Dice over the plain U-Net."}
-    verdict = {**content.verdict, "gains": [gain]}
-    assert gain["detail"] in Page(shown(dataclasses.replace(content, verdict=verdict))).text
+    gain = Gain("nested_unet", "unet", 0.02, (0.01, 0.03), 0.01, "UNet++ gains 0.02 Dice over the plain U-Net.")
+    verdict = dataclasses.replace(content.verdict, gains=(gain,))
+    assert gain.detail in Page(shown(dataclasses.replace(content, verdict=verdict))).text
 
 
 def test_a_check_of_an_unknown_name_reads_well():
     content = example(3)
-    verdict = {**content.verdict, "checks": [{**content.verdict["checks"][0], "name": "moon_phase"}]}
+    check = dataclasses.replace(content.verdict.checks[0], name="moon_phase")
+    verdict = dataclasses.replace(content.verdict, checks=(check,))
     assert cells(shown(dataclasses.replace(content, verdict=verdict)), "networks")
     assert "Moon phase ✓ passed" in Page(shown(dataclasses.replace(content, verdict=verdict))).text

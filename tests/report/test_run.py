@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from benchmarks.synthetic_run import MadeUp, make_run
 from metseg.dataset.manifest import Manifest
-from metseg.files import read_json, write_json
+from metseg.files import read_json
 from metseg.report.evaluation_data import (
     WORST_CASES,
     WORST_CASES_LIST,
@@ -20,9 +21,13 @@ from metseg.report.evaluation_data import (
     write_calibration,
     write_worst_cases,
 )
-from metseg.report.run_summary import write_run_report
+from metseg.report.run_report import write_run_report
 from metseg.report.style import TRUTH
 from metseg.report.verdict_page import verdict_content, write_verdict_page
+from metseg.scoring.unscored import Absent, Incomparable
+from metseg.scoring.verdict import Verdict
+from metseg.tracking.registration import Registration
+from metseg.training.records import EvaluationRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,21 +69,23 @@ def test_register_shows_every_check_without_a_plotting_library(judged, folders):
 
 
 def test_a_rejected_candidate_is_told_with_what_failed(folders, tmp_path):
-    verdict = read_json(folders.registration / "verdict.json")
-    verdict |= {"passed": False, "outcome": "rejected", "summary": "It is rejected."}
-    verdict["checks"][3] |= {"passed": False}
-    write_json(tmp_path / "verdict.json", verdict)
-    write_json(tmp_path / "registration.json", {"run": "r", "registered": None})
+    verdict = Verdict.read(folders.registration / "verdict.json")
+    checks = list(verdict.checks)
+    checks[3] = replace(checks[3], passed=False)
+    replace(verdict, passed=False, outcome="rejected", summary="It is rejected.", checks=tuple(checks)).write(
+        tmp_path / "verdict.json"
+    )
+    Registration("r").write(tmp_path / "registration.json")
     content = verdict_content(folders.validation, folders.evaluations, folders.champion, tmp_path)
     write_verdict_page(tmp_path / "page.html", content)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Rejected" in page and f"1 of {len(verdict['checks'])} checks failed" in page and "✕ failed" in page
+    assert "Rejected" in page and f"1 of {len(checks)} checks failed" in page and "✕ failed" in page
     assert "Model card" not in page and "registered" not in content.facts
 
 
-@pytest.mark.parametrize("fields", [{"absent": "none yet"}, {"incomparable": True, "version": 3}])
-def test_a_champion_that_was_not_scored_has_no_column(folders, tmp_path, fields):
-    write_json(tmp_path / "evaluation.json", fields)
+@pytest.mark.parametrize("opponent", [Absent(), Incomparable(3, "unet", ("t2w",), ("1",))])
+def test_a_champion_that_was_not_scored_has_no_column(folders, tmp_path, opponent):
+    opponent.write(tmp_path / "evaluation.json")
     content = verdict_content(folders.validation, folders.evaluations, tmp_path, folders.registration)
     assert [network.champion for network in content.networks] == [None, None]
 
@@ -92,11 +99,11 @@ def test_the_run_leaves_report_charts_overlay_and_summary(folders, tmp_path):
 
 
 def test_worst_cases_are_the_patients_of_lowest_dice_with_a_picture_each(folders):
-    fields = read_json(folders.evaluations[0] / "evaluation.json")
-    write_worst_cases(folders.evaluations[0], fields, Manifest.read(folders.validation / "manifest.json"))
+    record = EvaluationRecord.read(folders.evaluations[0] / "evaluation.json")
+    write_worst_cases(folders.evaluations[0], record, Manifest.read(folders.validation / "manifest.json"))
     kept = folders.evaluations[0] / WORST_CASES
     listed = read_json(kept / WORST_CASES_LIST)
-    dice = {patient: scores["dice"] for patient, scores in fields["patients"].items()}
+    dice = {patient: scores.dice for patient, scores in record.patients.items()}
     assert [entry["patient"] for entry in listed] == sorted(dice, key=dice.get)[:3]
     assert sorted(path.name for path in kept.glob("*.png")) == [entry["picture"] for entry in listed]
     for entry in listed:
@@ -107,15 +114,16 @@ def test_worst_cases_are_the_patients_of_lowest_dice_with_a_picture_each(folders
 
 
 def test_a_perfect_patient_is_no_worst_case(folders, tmp_path):
-    fields = read_json(folders.evaluations[0] / "evaluation.json")
-    for scores in list(fields["patients"].values())[1:]:
-        scores["dice"] = 1.0
+    record = EvaluationRecord.read(folders.evaluations[0] / "evaluation.json")
+    (first, *perfect) = record.patients
+    patients = {first: record.patients[first], **{one: replace(record.patients[one], dice=1.0) for one in perfect}}
     (tmp_path / "overlays").symlink_to(folders.evaluations[0] / "overlays")
-    write_worst_cases(tmp_path, fields, Manifest.read(folders.validation / "manifest.json"))
+    write_worst_cases(tmp_path, replace(record, patients=patients), Manifest.read(folders.validation / "manifest.json"))
     assert len(read_json(tmp_path / WORST_CASES / WORST_CASES_LIST)) == 1
 
 
 def test_the_reliability_curve_of_one_network_is_a_picture(folders, tmp_path):
-    write_calibration(network_content(read_json(folders.evaluations[0] / "evaluation.json")), tmp_path / "c.png")
+    record = EvaluationRecord.read(folders.evaluations[0] / "evaluation.json")
+    write_calibration(network_content(record), tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as picture:
         assert min(picture.size) > 600 and len(np.unique(np.asarray(picture.convert("L")))) > 50

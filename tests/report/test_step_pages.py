@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 
 import numpy as np
@@ -14,17 +13,11 @@ from PIL import Image
 from metseg.dataset.tfrecords import write_case_records
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.step_pages import write_declined_page, write_records_page, write_training_page
+from metseg.scoring.operating_point import OperatingPoint
+from metseg.training.records import HeadScores
+from tests.training_records import training_record
 
-HEAD = {
-    "inference_head": "last",
-    "parameters": 8190,
-    "multiply_accumulates": 7_299_072,
-    "threshold": 0.35,
-    "minimum_volume_mm3": 5.0,
-    "dice": 0.751,
-    "lesion_f1": 0.802,
-    "exported": True,
-}
+HEAD = HeadScores("last", 8190, 7_299_072, 0.35, 5.0, dice=0.751, lesion_f1=0.802, exported=True)
 
 
 def pictures(page: str) -> list[Image.Image]:
@@ -38,17 +31,15 @@ def loads_nothing(page: str) -> bool:
 
 @pytest.fixture
 def model(tmp_path):
-    training = {
-        "run": "ab12",
-        "configuration": {"architecture": "attention_unet"},
-        "parameters": 8190,
-        "history": [{"loss": 0.9, "val_dice": 0.2}, {"loss": 0.5, "val_dice": 0.7}],
-        "seconds": 61.2,
-        "operating_point": {"threshold": 0.35, "minimum_volume_mm3": 5.0, "dice": 0.751, "lesion_f1": 0.802},
-        "heads": [HEAD],
-        "validation_patients": ["a", "b"],
-    }
-    (tmp_path / "training.json").write_text(json.dumps(training))
+    training_record(
+        "attention_unet",
+        point=OperatingPoint(0.35, 5.0, lesion_f1=0.802, dice=0.751, patients=2, curve=()),
+        parameters=8190,
+        history=({"loss": 0.9, "val_dice": 0.2}, {"loss": 0.5, "val_dice": 0.7}),
+        seconds=61.2,
+        heads=(HEAD,),
+        validation_patients=("a", "b"),
+    ).write(tmp_path / "training.json")
     return tmp_path
 
 

@@ -107,7 +107,7 @@ def test_voxels_outside_the_head_count_nowhere():
     probability, truth, head = made_up(3)
     inside = tallied([(probability, truth, head)])
     altered = np.where(head, probability, 1.0 - probability), np.where(head, truth, ~truth), head
-    assert tallied([altered]).to_dict() == inside.to_dict()
+    assert tallied([altered]).scores() == inside.scores()
 
 
 def test_cases_of_one_patient_are_one_patient():
@@ -140,7 +140,7 @@ def test_the_roc_curve_is_scikit_learns():
 def test_the_confusion_matrix_is_scikit_learns():
     probability, truth, head = made_up(9)
     expected = confusion_matrix(truth[head], probability[head] >= np.float32(0.3))
-    assert tallied([(probability, truth, head)], 0.3).confusion() == expected.tolist()
+    assert tallied([(probability, truth, head)], 0.3).confusion() == tuple(map(tuple, expected.tolist()))
 
 
 def test_nothing_to_count_is_said():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metseg.scoring.patient import PatientScores, score_patient
-from metseg.scoring.test_time_augmentation import FlipTrial
+from metseg.scoring.test_time_augmentation import FlipGain, FlipSeconds, FlipTrial
 
 
 def scores(found: int, lesions: int = 4) -> PatientScores:
@@ -22,18 +22,18 @@ def test_gain_and_cost_by_hand():
     trial = FlipTrial()
     trial.add("a", scores(1), scores(2), [1.0, 1.5, 1.0, 1.0])
     trial.add("b", scores(3), scores(4), [2.0, 2.0, 2.0, 2.0])
-    found = trial.to_dict()
-    assert (found["patients"], found["cases"]) == (2, 2)
-    assert found["seconds"] == {"plain": 3.0, "flipped": 12.5}
+    found = trial.comparison()
+    assert (found.patients, found.cases) == (2, 2)
+    assert found.seconds == FlipSeconds(plain=3.0, flipped=12.5)
     # Sensitivity 1/4 and 3/4 become 2/4 and 1: a gain of 1/4 in both, so that no draw gives another.
-    sensitivity = found["scores"]["lesion_sensitivity"]
-    assert (sensitivity["plain"], sensitivity["flipped"], sensitivity["gain"]) == (0.5, 0.75, 0.25)
-    assert sensitivity["interval"] == [0.25, 0.25]
+    sensitivity = found.scores["lesion_sensitivity"]
+    assert (sensitivity.plain, sensitivity.flipped, sensitivity.gain) == (0.5, 0.75, 0.25)
+    assert sensitivity.interval == (0.25, 0.25)
     # Dice 2·1/(1+4), 2·3/(3+4) become 2·2/(2+4), 1.
-    dice = found["scores"]["dice"]
-    assert dice["plain"] == pytest.approx((2 / 5 + 6 / 7) / 2) and dice["flipped"] == pytest.approx((2 / 3 + 1) / 2)
-    assert dice["gain"] == pytest.approx(dice["flipped"] - dice["plain"])
-    low, high = dice["interval"]
+    dice = found.scores["dice"]
+    assert dice.plain == pytest.approx((2 / 5 + 6 / 7) / 2) and dice.flipped == pytest.approx((2 / 3 + 1) / 2)
+    assert dice.gain == pytest.approx(dice.flipped - dice.plain)
+    low, high = dice.interval
     assert (low, high) == pytest.approx((1 - 6 / 7, 2 / 3 - 2 / 5))
 
 
@@ -42,15 +42,13 @@ def test_cases_of_one_patient_are_averaged_first():
     trial.add("a", scores(0), scores(4), [1.0] * 4)
     trial.add("a", scores(4), scores(4), [1.0] * 4)
     trial.add("b", scores(4), scores(4), [1.0] * 4)
-    found = trial.to_dict()
-    assert (found["patients"], found["cases"]) == (2, 3)
-    assert found["scores"]["lesion_sensitivity"]["gain"] == pytest.approx((0.5 + 0.0) / 2)
+    found = trial.comparison()
+    assert (found.patients, found.cases) == (2, 3)
+    assert found.scores["lesion_sensitivity"].gain == pytest.approx((0.5 + 0.0) / 2)
 
 
 def test_a_score_that_nobody_has_has_no_gain():
     empty = score_patient(np.zeros((2, 3, 4), bool), np.zeros((2, 3, 4), bool), (1.0, 1.0, 1.0), True)
     trial = FlipTrial()
     trial.add("a", empty, empty, [1.0] * 4)
-    assert trial.to_dict()["scores"]["lesion_sensitivity"] == {
-        "plain": None, "flipped": None, "gain": None, "interval": None
-    }  # fmt: skip
+    assert trial.comparison().scores["lesion_sensitivity"] == FlipGain(None, None, None, None)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from metseg.errors import DataError
-from metseg.scoring.evaluation import Evaluation, ServedCheck, ValidationScores
+from metseg.scoring.evaluation import Opponent, Scored, ServedCheck, ValidationScores
 from metseg.scoring.gate import decide, pick_winner
 from metseg.scoring.patient import PatientScores, score_patient
-from metseg.scoring.verdict import Check, Rules
+from metseg.scoring.unscored import Absent, Incomparable
+from metseg.scoring.verdict import Check, Rules, Verdict
 
 CUBE = np.zeros((5, 9, 9), bool)
 CUBE[1:5, 2:6, 2:6] = True
@@ -21,8 +22,8 @@ def scores(dice: float, lesion_f1: float = 0.8, lesion_sensitivity: float | None
     return dataclasses.replace(PERFECT, dice=dice, lesion_f1=lesion_f1, lesion_sensitivity=lesion_sensitivity)
 
 
-def evaluation(dices: list[float], **changes: object) -> Evaluation:
-    plain = Evaluation(
+def evaluation(dices: list[float], **changes: object) -> Scored:
+    plain = Scored(
         architecture="nested_unet",
         channels=("t1c",),
         labels=("lesion",),
@@ -34,8 +35,8 @@ def evaluation(dices: list[float], **changes: object) -> Evaluation:
     return dataclasses.replace(plain, **changes)
 
 
-def judge(candidate: Evaluation, champion: Evaluation | None = None, **options):
-    return decide({candidate.architecture: candidate}, champion, **options)
+def judge(candidate: Scored, champion: Opponent | None = None, **options):
+    return decide({candidate.architecture: candidate}, champion or Absent(), **options)
 
 
 def failed(verdict) -> set[str]:
@@ -53,7 +54,7 @@ BETTER = [dice + 0.05 for dice in BASE]
 def test_validation_picks_the_winner_whatever_the_test_patients_say():
     worse_on_test = evaluation([0.6] * 12, architecture="attention_unet", validation=ValidationScores(0.75, 0.1))
     better_on_test = evaluation([0.9] * 12, validation=ValidationScores(0.74, 0.9))
-    verdict = decide({"nested_unet": better_on_test, "attention_unet": worse_on_test}, None)
+    verdict = decide({"nested_unet": better_on_test, "attention_unet": worse_on_test}, Absent())
     assert verdict.winner == "attention_unet" and verdict.passed
 
 
@@ -136,7 +137,7 @@ def test_lesion_scores_may_be_lower_by_less_than_the_margin(drop, passes):
         assert failed(verdict) == {"lesion_f1_not_inferior", "lesion_sensitivity_not_inferior"}
 
 
-def with_lesion_f1(differences: list[float]) -> Evaluation:
+def with_lesion_f1(differences: list[float]) -> Scored:
     """A model better in Dice, whose lesion F1 differs from the champion's by so much in each patient."""
     patients = {
         f"test-{i:02}": scores(dice, 0.8 + difference)
@@ -203,21 +204,21 @@ def test_nine_patients_are_few_and_ten_are_not():
 )
 def test_a_network_that_lost_is_held_to_the_same_test_patients_too(changes, named_in_it):
     plain = evaluation(BASE, architecture="unet", validation=ValidationScores(0.1, 0.1), **changes)
-    verdict = decide({"nested_unet": evaluation(BASE), "unet": plain}, None)
+    verdict = decide({"nested_unet": evaluation(BASE), "unet": plain}, Absent())
     assert verdict.winner == "nested_unet" and failed(verdict) == {"test_patients"}
     assert named_in_it in verdict.summary
 
 
 def test_the_gain_over_the_plain_network_is_said_and_judges_nothing():
     plain = evaluation(BASE, architecture="unet", validation=ValidationScores(0.1, 0.1))
-    verdict = decide({"nested_unet": evaluation(BETTER), "unet": plain}, None)
+    verdict = decide({"nested_unet": evaluation(BETTER), "unet": plain}, Absent())
     (gain,) = verdict.gains
     assert (gain.architecture, gain.over) == ("nested_unet", "unet") and verdict.passed
     assert gain.value == pytest.approx(0.05) and gain.p_value == pytest.approx(2**-12)
     assert gain.interval == pytest.approx((0.05, 0.05)) and "+0.050" in gain.detail
     worse = decide(
         {"nested_unet": evaluation(BASE), "unet": dataclasses.replace(plain, patients=evaluation(BETTER).patients)},
-        None,
+        Absent(),
     )
     assert worse.passed and worse.gains[0].value == pytest.approx(-0.05)
     assert judge(evaluation(BETTER)).gains == ()
@@ -225,7 +226,7 @@ def test_the_gain_over_the_plain_network_is_said_and_judges_nothing():
 
 def test_the_plain_network_wins_where_validation_says_so():
     plain = evaluation(BASE, architecture="unet", validation=ValidationScores(0.9, 0.9))
-    assert decide({"nested_unet": evaluation(BETTER), "unet": plain}, None).winner == "unet"
+    assert decide({"nested_unet": evaluation(BETTER), "unet": plain}, Absent()).winner == "unet"
 
 
 def test_what_the_caller_found_is_part_of_the_verdict():
@@ -262,11 +263,17 @@ def test_equal_models_are_promoted_over_one_another_at_most_as_often_as_the_leve
     assert promoted <= 21, "5 % of 200, upper 99.9 % binomial limit"
 
 
-def test_verdict_and_evaluation_survive_json(tmp_path):
-    candidate = evaluation(BETTER)
-    candidate.write(tmp_path / "evaluation.json")
-    assert Evaluation.read(tmp_path / "evaluation.json") == candidate
-    fields = json.loads(json.dumps(judge(candidate, evaluation(BASE)).to_dict()))
+def test_a_champion_that_was_not_scored_is_incomparable_whatever_the_candidates_scores():
+    verdict = judge(evaluation(BETTER), Incomparable(3, "nested_unet", ("t1n",), ("lesion",)))
+    assert (verdict.passed, verdict.outcome) == (False, "incomparable")
+    assert "channels t1c against the champion's t1n" in verdict.summary
+
+
+def test_a_verdict_survives_json(tmp_path):
+    verdict = judge(evaluation(BETTER), evaluation(BASE))
+    verdict.write(tmp_path / "verdict.json")
+    assert Verdict.read(tmp_path / "verdict.json") == verdict
+    fields = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
     assert {"passed", "outcome", "winner", "summary", "checks"} <= set(fields)
     assert {"name", "passed", "value", "limit", "interval", "detail"} <= set(fields["checks"][0])
 

@@ -17,7 +17,7 @@ from metseg.serving.publishing import publish
 from metseg.settings import Settings
 from metseg.tracking import lineage, model_registry
 from tests.components.registering import GOOD, Pipeline
-from tests.mlflow_store import fresh_store
+from tests.mlflow_store import crown, fresh_store
 from tests.serving.model_config_files import write_model_config
 from tests.tracking.image_server import ImageServer, running
 from tests.validation.cohorts import sound
@@ -67,7 +67,7 @@ def pipeline(tmp_path, repository, images, monkeypatch) -> Pipeline:
         tmp_path / "run", name, {"nested_unet": GOOD}, manifest=manifest, commit=repository, image=images.image
     )
     register(**made.arguments())
-    model_registry.move_champion(made.tracking, name, 1)
+    crown(made.tracking, name, 1)
     made.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     publish(tmp_path / "run" / "nested_unet-model" / "tf2model", tmp_path / "serving" / name, 1)
     label_stable(tmp_path / "serving", name, 1)
@@ -97,7 +97,7 @@ def test_every_link_of_a_whole_chain_is_found(pipeline, repository, images, tmp_
         links["registry version"].identity == f"{pipeline.model_name} 1"
         and "champion" in links["registry version"].detail
     )
-    assert links["run"].identity == pipeline.run and pipeline.fields["nested_unet"]["run"] in links["run"].detail
+    assert links["run"].identity == pipeline.run and pipeline.records["nested_unet"].training.run in links["run"].detail
     assert links["data version"].identity == data_version(tmp_path / "scans")
     assert links["git commit"].identity == repository and links["git commit"].detail == "Train with care"
     assert links["image"].identity == images.image
@@ -139,7 +139,7 @@ def test_a_server_that_does_not_answer_breaks_the_first_link(pipeline):
 
 @pytest.mark.parametrize("harm", ["changed", "gone"])
 def test_an_artifact_store_that_was_touched_breaks_the_second_link(pipeline, tracking_server, harm):
-    (saved_model,) = tracking_server.glob(f"artifacts/**/{pipeline.fields['nested_unet']['run']}/**/tf2model")
+    (saved_model,) = tracking_server.glob(f"artifacts/**/{pipeline.records['nested_unet'].training.run}/**/tf2model")
     if harm == "changed":
         (saved_model / "saved_model.pb").write_bytes(b"another")
     else:
@@ -152,7 +152,7 @@ def test_a_deleted_run_breaks_its_link_and_that_of_the_data(pipeline):
     found = broken(pipeline)
     assert list(found) == ["run", "data version"] and f"restore --run-id {pipeline.run}" in found["run"]
     pipeline.tracking.restore_run(pipeline.run)
-    pipeline.tracking.delete_run(pipeline.fields["nested_unet"]["run"])
+    pipeline.tracking.delete_run(pipeline.records["nested_unet"].training.run)
     assert list(broken(pipeline)) == ["run"]
 
 

@@ -17,8 +17,9 @@ import mlflow
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from components.execution import ERROR_TAG, STEP_RECORD
+from components.execution import ERROR_TAG
 from metseg.errors import MetsegError
+from metseg.report.step_record import STEP_RECORD
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.mlflow_errors import explained

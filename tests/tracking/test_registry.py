@@ -45,19 +45,6 @@ def test_registering_twice_gives_one_version(tracking, settings, tmp_path):
     assert (model_registry.download(tracking, "once", 1, tmp_path / "down") / "MLmodel").exists()
 
 
-def test_previous_follows_the_champion(tracking, settings, tmp_path):
-    for number in (1, 2, 3):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        run = new_run(tracking, settings, folder)
-        assert model_registry.register(tracking, "crown", run, "model", {}, "") == number
-        model_registry.move_champion(tracking, "crown", number)
-    aliases = {version.number: version.aliases for version in model_registry.versions(tracking, "crown")}
-    assert aliases == {1: (), 2: ("previous",), 3: ("champion",)}
-    model_registry.move_champion(tracking, "crown", 3)
-    assert model_registry.version_of_alias(tracking, "crown", model_registry.PREVIOUS).number == 2
-
-
 def test_a_model_that_is_not_there_has_no_versions(tracking):
     assert model_registry.versions(tracking, "nobody") == []
     assert model_registry.version_of_alias(tracking, "nobody", model_registry.CHAMPION) is None

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from components.configuration.record import Configuration
 from metseg.errors import DataError, UsageError
-from metseg.files import write_json
 from metseg.training import accelerators
 from metseg.training.accelerators import AcceleratorMissing, obstacle, require_accelerators
 from tests.conftest import ROOT
+from tests.training_records import training_record
 
 needs_no_gpu = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU is here")
 
@@ -71,7 +71,7 @@ def test_an_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp_path, mo
     from components.evaluate import task
 
     monkeypatch.setattr(task, "executing", bare)
-    write_json(tmp_path / "model" / "training.json", {"configuration": {"architecture": "unet"}})
+    training_record("unet").write(tmp_path / "model" / "training.json")
 
     def evaluate(asked: int) -> None:
         values = {"data_reference": "s3://scans/a", "pod_evaluate_gpu_count": asked}

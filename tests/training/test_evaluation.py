@@ -16,11 +16,13 @@ from metseg.files import read_json
 from metseg.imaging.case import load_image, load_mask
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.phantom import generate_cohort
+from metseg.scoring.operating_point import OperatingPoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import evaluate_model
 from metseg.training.export import export, saved_model_of
 from metseg.training.loop import build_network, inference_network, predict
 from metseg.training.test_time_augmentation import flipped_average
+from tests.training_records import training_record
 
 SIDE = 32
 SPECIFICATION = PreprocessingSpecification(channels=("t1n", "t2f", "t1c"), image_size=SIDE)
@@ -39,13 +41,9 @@ def judged(tmp_path_factory, network) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("judged")
     generate_cohort(folder / "heads", patients=3)
     ingest(str(folder / "heads"), folder / "cohort")
-    description = {"channels": list(SPECIFICATION.channels), "labels": ["1", "3"], "threshold": 0.5}
-    export(folder / "model", network, SPECIFICATION, 0.5, description)
-    point = {"threshold": 0.5, "minimum_volume_mm3": 0.0, "dice": 0.1, "lesion_f1": 0.2, "curve": []}
-    training = {
-        "run": "r", "configuration": {"architecture": "attention_unet"}, "parameters": 1, "history": [], "seconds": 1.0,
-        "operating_point": point, "description": description, "training_patients": [], "validation_patients": [],
-    }  # fmt: skip
+    point = OperatingPoint(0.5, 0.0, lesion_f1=0.2, dice=0.1, patients=1, curve=())
+    training = training_record("attention_unet", SPECIFICATION.channels, point=point)
+    export(folder / "model", network, SPECIFICATION, 0.5, training.description.served())
     for name, flips in (("plain", False), ("flipped", True)):
         evaluate_model(folder / "cohort", folder / "model", training, folder / name, test_time_flips=flips)
     return {name: folder / name for name in ("cohort", "model", "plain", "flipped")}
@@ -75,7 +73,7 @@ def test_flips_change_nothing_but_their_own_record(judged):
             for key in one.files:
                 np.testing.assert_array_equal(one[key], other[key])
     assert trial["seconds"]["flipped"] > trial["seconds"]["plain"] > 0
-    assert trial["scores"]["dice"]["plain"] == pytest.approx(plain["mean"]["dice"])
+    assert trial["scores"]["dice"]["plain"] == pytest.approx(plain["mean_scores"]["dice"])
     assert trial["patients"] == len(plain["patients"])
 
 

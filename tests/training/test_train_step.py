@@ -23,7 +23,7 @@ from metseg.files import read_json
 from metseg.imaging.case import load_image, load_mask, read_case
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.phantom import generate_cohort
-from metseg.scoring.operating_point import choose
+from metseg.scoring.operating_point import choose, score_settings
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration
@@ -120,10 +120,11 @@ def test_every_head_is_judged_as_its_own_network_would_be(nested, workspace, nam
     entries = Manifest.read(workspace / "cohort" / "manifest.json").cases_in("validation")
     cases = [workspace / "cohort" / "cases" / entry.case for entry in entries]
     answers = [independent_probability(network, np.asarray(load_image(case)), specification) for case in cases]
-    point = choose(
-        [(a, load_mask(c) > 0, read_case(c).geometry.spacing) for a, c in zip(answers, cases, strict=True)],
-        [entry.patient for entry in entries],
-    )
+    grids: dict[str, list] = {}
+    for entry, answer, case in zip(entries, answers, cases, strict=True):
+        grid = score_settings(answer, load_mask(case) > 0, read_case(case).geometry.spacing)
+        grids.setdefault(entry.patient, []).append(grid)
+    point = choose(grids)
     assert (row["threshold"], row["minimum_volume_mm3"]) == (point.threshold, point.minimum_volume_mm3)
     assert row["dice"] == pytest.approx(point.dice, abs=1e-3)
     assert row["lesion_f1"] == pytest.approx(point.lesion_f1, abs=1e-3)

@@ -17,6 +17,7 @@ from metseg.imaging.geometry import Geometry
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
 from metseg.validation.reference_statistics import describe
+from tests.mlflow_store import crown
 from tests.validation.cohorts import CHANNELS, SHAPE, Images, cohort, images
 
 MODEL = "brain-mets-segmentation-steps"
@@ -55,7 +56,7 @@ def registered(tracking, tmp_path: Path, of: Images) -> int:
     tracking.log_artifact(run, str(tmp_path / "MLmodel"), "model")
     keep_reference(tracking, run, folder, cohort(of)[0], tmp_path)
     number = model_registry.register(tracking, MODEL, run, "model", {}, "")
-    model_registry.move_champion(tracking, MODEL, number)
+    crown(tracking, MODEL, number)
     return number
 
 
@@ -101,7 +102,7 @@ def test_a_champion_without_reference_statistics_is_no_obstacle(tracking, tmp_pa
     (tmp_path / "MLmodel").write_text("flavors: {}\n")
     tracking.log_artifact(run, str(tmp_path / "MLmodel"), "model")
     number = model_registry.register(tracking, "old", run, "model", {}, "")
-    model_registry.move_champion(tracking, "old", number)
+    crown(tracking, "old", number)
     assert champions_reference(tracking, "old") is None
     assert "has no reference/reference_statistics.json" in caplog.text
 

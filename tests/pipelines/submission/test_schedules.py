@@ -173,7 +173,7 @@ def test_schedule_of_92ef0e7_is_made_anew_by_new_names_alone(submit, kubeflow, o
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
     for name, new in renamed.items():
         code, said = submit(*again, "--param", f"{name}={text[name]}")
-        assert code == 2 and f"{name} is called {new} now" in said
+        assert code == 2 and f"{name} is named {new} now" in said
     assert list(kubeflow.schedules.values()) == [old]
     code, said = submit(*again, *(part for name in given for part in ("--param", f"{renamed[name]}={text[name]}")))
     (schedule,) = kubeflow.schedules.values()

@@ -12,12 +12,14 @@ from mlflow import MlflowClient
 from components.promote.step import conclude
 from components.promote.step import promote as promote_step
 from metseg.errors import MetsegError, PublishError
-from metseg.files import read_json, write_json
-from metseg.report.files import FIGURES, OVERLAY, REPORT, SUMMARY
+from metseg.files import read_json
+from metseg.report.run_summary import FIGURES, OVERLAY, REPORT, SUMMARY
+from metseg.scoring.verdict import Verdict
 from metseg.serving.client.segmentation_client import SegmentationClient
 from metseg.serving.reconciliation.connection import ServerConnection
 from metseg.serving.reconciliation.promotion import FollowingElsewhere, FollowingHere, promote, rollback
 from metseg.tracking import runs
+from metseg.tracking.registration import RegisteredVersion, Registration
 from tests.serving.reconciliation.laboratory import Laboratory, answer, reconciling, request
 from tests.serving.server_process import METSEG, ServerProcess
 
@@ -136,9 +138,10 @@ class Step:
 
     def __call__(self, number: int | None, factor: float, promotion: str) -> dict:
         run = runs.start_run(self.laboratory.mlflow, self.laboratory.settings, "pipeline", {}, {})
-        registered = None if number is None else {"name": self.name, "version": number, "run": run}
-        write_json(self.folder / "registration" / "registration.json", {"run": run, "registered": registered})
-        write_json(self.folder / "registration" / "verdict.json", {"winner": "unet"})
+        registered = None if number is None else RegisteredVersion(self.name, number, run)
+        Registration(run, registered).write(self.folder / "registration" / "registration.json")
+        verdict = Verdict(True, "promote", "unet", False, "unet is promoted.", ())
+        verdict.write(self.folder / "registration" / "verdict.json")
         image = request(3)
         self.folder.joinpath("evaluation").mkdir(exist_ok=True)
         np.savez(
