@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from metseg.errors import MetsegError, UsageError
+from metseg.errors import MetsegError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,11 +33,10 @@ def usable_cores() -> int:
     Raises:
         UsageError: `METSEG_WORKERS` is no positive whole number.
     """
-    given = os.environ.get("METSEG_WORKERS", "")
-    if given:
-        if not given.isdecimal() or int(given) < 1:
-            raise UsageError(f"METSEG_WORKERS={given}: expected a whole number, 1 or more.")
-        return int(given)
+    from metseg.resource_settings import ResourceSettings
+
+    if workers := ResourceSettings.from_environment().workers:
+        return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = CPU_QUOTA.read_text(encoding="ascii").split()

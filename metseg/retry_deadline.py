@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from metseg.errors import UsageError
-
 IN_POD = "KFP_POD_NAME"
 """A variable that Kubeflow sets in the pods of a run."""
 VARIABLE = "METSEG_PATIENCE_SECONDS"
@@ -39,13 +37,13 @@ def patience() -> float:
     """Return for how many seconds a step waits: `METSEG_PATIENCE_SECONDS`, else 240 in a pod and 0 elsewhere.
 
     Raises:
-        UsageError: the variable holds no number of seconds.
+        UsageError: the variable is not a number of seconds.
     """
-    given = os.environ.get(VARIABLE, "")
-    if not given:
+    from metseg.resource_settings import ResourceSettings
+
+    given = ResourceSettings.from_environment().patience_seconds
+    if given is None:
         return POD_SECONDS if IN_POD in os.environ else 0.0
-    if not given.isdecimal():
-        raise UsageError(f"{VARIABLE}={given}: expected whole seconds, such as 240")
     return float(given)
 
 

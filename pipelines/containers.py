@@ -11,9 +11,9 @@ from metseg.certificates import BUNDLE, BUNDLE_VARIABLE, FILE, own_authorities
 from metseg.dataset.disk_space import LIMIT as DISK_LIMIT
 from metseg.dataset.references.git_credentials import FOLDER, FOLDER_VARIABLE
 from metseg.dataset.references.git_credentials import folder as git_credentials
-from metseg.environment import PROXIES
+from metseg.environment import PROXIES, QUIET
 from metseg.errors import MetsegError, UsageError
-from metseg.settings import QUIET, Settings
+from metseg.settings import Settings
 
 USER = "1000:0"
 """User of the steps if the caller is root, which no step needs."""

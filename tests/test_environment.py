@@ -16,9 +16,9 @@ from botocore.awsrequest import AWSResponse
 from urllib3 import HTTPResponse
 
 from metseg.certificates import READERS, trust_own_authorities
-from metseg.environment import FOREIGN_LOGIN, OURS, OVERRULED, origin, prepare
+from metseg.environment import FOREIGN_LOGIN, OURS, OVERRULED, QUIET, apply_defaults, origin, prepare
 from metseg.errors import UsageError
-from metseg.settings import QUIET, Settings, apply_defaults
+from metseg.settings import Settings
 from tests.conftest import ROOT
 from tests.dataset.certificates import authority, issue
 

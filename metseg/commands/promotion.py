@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -139,8 +138,7 @@ def _settings(server: str, base_path: Path | None, served: Path | None, elsewher
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("metseg").setLevel(logging.INFO)
     settings = Settings.from_environment()
-    return replace(
-        settings,
+    return settings.replaced(
         model_server=server or settings.model_server,
         model_base_path=(base_path or settings.model_base_path).absolute(),
         served_base_path=served or settings.served_base_path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import os
 import re
 import stat
 import tarfile
@@ -16,7 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from metseg.errors import DataError, UsageError
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from metseg.environment_settings import EnvironmentSettings, Gigabytes
+from metseg.errors import DataError
 from metseg.files import folder_written_beside
 
 SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -39,9 +42,8 @@ _BROKEN = (
 )
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What an archive may hold.
+class ArchiveLimits(EnvironmentSettings):
+    """ArchiveLimits on the content of an archive.
 
     Attributes:
         files: number of files and folders (`METSEG_ARCHIVE_FILES`, 500 000).
@@ -50,36 +52,12 @@ class Limits:
         ratio: unpacked size over the archive's own, once 64 MiB are unpacked (`METSEG_ARCHIVE_RATIO`, 200).
     """
 
-    files: int = 500_000
-    file_bytes: int = 8 << 30
-    total_bytes: int = 500 << 30
-    ratio: float = 200.0
+    model_config = SettingsConfigDict(env_prefix="METSEG_ARCHIVE_")
 
-    @classmethod
-    def from_environment(cls) -> Limits:
-        """Read the environment.
-
-        Raises:
-            UsageError: a variable is no positive number.
-        """
-        default = cls()
-        return cls(
-            files=int(_number("METSEG_ARCHIVE_FILES", default.files)),
-            file_bytes=int(_number("METSEG_ARCHIVE_FILE_GB", default.file_bytes / 2**30) * 2**30),
-            total_bytes=int(_number("METSEG_ARCHIVE_TOTAL_GB", default.total_bytes / 2**30) * 2**30),
-            ratio=_number("METSEG_ARCHIVE_RATIO", default.ratio),
-        )
-
-
-def _number(name: str, default: float) -> float:
-    text = os.environ.get(name, "")
-    try:
-        value = float(text) if text else default
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise UsageError(f"{name}={text}: expected a positive number.")
-    return value
+    files: int = Field(default=500_000, gt=0)
+    file_bytes: Gigabytes = Field(default=8 << 30, gt=0, validation_alias="METSEG_ARCHIVE_FILE_GB")
+    total_bytes: Gigabytes = Field(default=500 << 30, gt=0, validation_alias="METSEG_ARCHIVE_TOTAL_GB")
+    ratio: float = Field(default=200.0, gt=0)
 
 
 def is_archive(name: str) -> bool:
@@ -111,7 +89,7 @@ class _Member:
 class _Allowance:
     """Counts what an archive gives and refuses it beyond its limits, whatever its headers claim."""
 
-    def __init__(self, archive: Path, limits: Limits) -> None:
+    def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
         self._archive = archive
         self._limits = limits
         self._packed = archive.stat().st_size
@@ -161,7 +139,7 @@ class _Allowance:
         return DataError(f"{self._archive}: {why}. {remedy}, or unpack it yourself and name the folder.")
 
 
-def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
+def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> None:
     """Unpack an archive into `folder`, which appears whole or not at all.
 
     Args:
@@ -173,7 +151,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
         DataError: the archive is broken or encrypted, a name leads out of the folder or is there twice, it holds
             links or devices, or more than the limits allow.
     """
-    allowance = _Allowance(archive, limits or Limits.from_environment())
+    allowance = _Allowance(archive, limits or ArchiveLimits.from_environment())
     with folder_written_beside(folder) as beside:
         with _members(archive) as members:
             for member in members:
@@ -182,7 +160,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
             raise DataError(f"{archive}: the archive is empty. Pack the folder with images and masks.")
 
 
-def unpacked_bytes(archive: Path, limits: Limits | None = None) -> int:
+def unpacked_bytes(archive: Path, limits: ArchiveLimits | None = None) -> int:
     """Return how many bytes an archive unpacks to at least: what a ZIP claims, else the size of the archive itself.
 
     A claim beyond the limits counts for nothing: `unpack` refuses such an archive for what it is.
@@ -191,7 +169,7 @@ def unpacked_bytes(archive: Path, limits: Limits | None = None) -> int:
         archive: as for `unpack`.
         limits: the same.
     """
-    allowed, packed = limits or Limits.from_environment(), archive.stat().st_size
+    allowed, packed = limits or ArchiveLimits.from_environment(), archive.stat().st_size
     if not archive.name.lower().endswith(".zip"):
         return packed
     try:

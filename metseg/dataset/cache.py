@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from metseg.errors import UsageError
+from metseg.resource_settings import CACHE_BYTES, ResourceSettings
 from metseg.settings import Settings
 
-LIMIT_GB = 50.0
 IN_USE_SECONDS = 3600.0
 """An entry used this recently is never removed: another run may be reading it."""
 
@@ -29,7 +28,7 @@ class DataCache:
     """
 
     root: Path
-    limit_bytes: int = int(LIMIT_GB * 2**30)
+    limit_bytes: int = CACHE_BYTES
 
     @classmethod
     def of(cls, settings: Settings) -> DataCache:
@@ -38,14 +37,7 @@ class DataCache:
         Raises:
             UsageError: `METSEG_CACHE_GB` is no number, or negative.
         """
-        text = os.environ.get("METSEG_CACHE_GB", str(LIMIT_GB))
-        try:
-            gigabytes = float(text)
-        except ValueError:
-            gigabytes = -1.0
-        if not 0 <= gigabytes < float("inf"):
-            raise UsageError(f"METSEG_CACHE_GB={text}: expected a number of gigabytes, 0 or more.")
-        return cls(settings.state / "data", int(gigabytes * 2**30))
+        return cls(settings.state / "data", ResourceSettings.from_environment().cache_bytes)
 
     @property
     def hashes(self) -> Path:

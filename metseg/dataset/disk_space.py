@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from metseg.dataset.cache import folder_bytes
-from metseg.errors import DataError, UsageError
+from metseg.errors import DataError
+from metseg.resource_settings import ResourceSettings
 
 LIMIT = "METSEG_DISK_GB"
 """What may lie in the folder of fetched data, where that is less than its disk holds: the pipeline sets it for a pod.
 
 A pod whose volume grows beyond its limit is removed without a word, while the disk below it has room left."""
-
-
-def limit_bytes() -> int | None:
-    """Return the bytes that `METSEG_DISK_GB` allows; None where it is not set.
-
-    Raises:
-        UsageError: it is no positive number.
-    """
-    text = os.environ.get(LIMIT, "")
-    if not text:
-        return None
-    try:
-        gigabytes = float(text)
-    except ValueError:
-        gigabytes = 0.0
-    if not 0 < gigabytes < float("inf"):
-        raise UsageError(f"{LIMIT}={text}: expected a number of gigabytes above 0")
-    return int(gigabytes * 2**30)
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
@@ -43,6 +25,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
 
     Raises:
         DataError: there is less room; names the sizes and the remedy.
+        UsageError: `METSEG_DISK_GB` is no positive number.
     """
     kept = next(place for place in folder.parents if place.is_dir())
     free = shutil.disk_usage(kept).free
@@ -51,7 +34,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
             f"{what} takes at least {_shown(needed)}, and the disk of {kept} has {_shown(free)} free: free some of it, "
             "set METSEG_STATE to a folder on a larger disk, or give fewer data"
         )
-    limit = limit_bytes()
+    limit = ResourceSettings.from_environment().disk_bytes
     taken = folder_bytes(folder.parent) if limit is not None and folder.parent.is_dir() else 0
     if limit is not None and taken + needed > limit:
         beside = f", of which {_shown(taken)} are taken" if taken else ""

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metseg.dataset.archives import Limits, inside, is_archive, top_folder, unpack
+from metseg.dataset.archives import ArchiveLimits, inside, is_archive, top_folder, unpack
 from metseg.dataset.version import data_version
 from metseg.errors import DataError, UsageError
 from tests.dataset.cohorts import brats_cohort
@@ -129,7 +129,7 @@ def test_a_bomb_is_stopped_by_its_ratio(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match="200 times its size"):
             unpack(archive, tmp_path / "in" / "out")
-        unpack(archive, tmp_path / "allowed" / archive.name, Limits(ratio=2000.0))
+        unpack(archive, tmp_path / "allowed" / archive.name, ArchiveLimits(ratio=2000.0))
     assert left(tmp_path / "in") == []
 
 
@@ -167,14 +167,14 @@ except DataError as error: print(round(peak_memory_mb() - before), error)
 @pytest.mark.parametrize(
     "limits, setting",
     [
-        (Limits(files=2), "METSEG_ARCHIVE_FILES"),
-        (Limits(file_bytes=99), "METSEG_ARCHIVE_FILE_GB"),
-        (Limits(total_bytes=250), "METSEG_ARCHIVE_TOTAL_GB"),
+        (ArchiveLimits(files=2), "METSEG_ARCHIVE_FILES"),
+        (ArchiveLimits(file_bytes=99), "METSEG_ARCHIVE_FILE_GB"),
+        (ArchiveLimits(total_bytes=250), "METSEG_ARCHIVE_TOTAL_GB"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_what_exceeds_a_limit_is_refused_and_names_the_setting(
-    tmp_path: Path, limits: Limits, setting: str, suffix: str
+    tmp_path: Path, limits: ArchiveLimits, setting: str, suffix: str
 ) -> None:
     contents = [(name, bytes(100)) for name in ("a", "b", "c")]
     path = tmp_path / f"a{suffix}"
@@ -182,7 +182,7 @@ def test_what_exceeds_a_limit_is_refused_and_names_the_setting(
         zipped(path, list(contents))
     else:
         tarred(path, [(tarfile.TarInfo(name), content) for name, content in contents])
-    unpack(path, tmp_path / "fits", Limits(files=3, file_bytes=100, total_bytes=300))
+    unpack(path, tmp_path / "fits", ArchiveLimits(files=3, file_bytes=100, total_bytes=300))
     with pytest.raises(DataError, match=setting):
         unpack(path, tmp_path / "out", limits)
     assert left(tmp_path) == sorted([path.name, "fits"])
@@ -242,7 +242,7 @@ def test_a_file_that_is_no_archive_is_named(tmp_path: Path, suffix: str) -> None
 
 def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METSEG_ARCHIVE_FILE_GB", "0.5")
-    assert Limits.from_environment() == Limits(file_bytes=1 << 29)
+    assert ArchiveLimits.from_environment() == ArchiveLimits(file_bytes=1 << 29)
     monkeypatch.setenv("METSEG_ARCHIVE_RATIO", "-1")
     with pytest.raises(UsageError, match="METSEG_ARCHIVE_RATIO"):
-        Limits.from_environment()
+        ArchiveLimits.from_environment()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.dataset.archives import Limits, unpacked_bytes
+from metseg.dataset.archives import ArchiveLimits, unpacked_bytes
 from metseg.dataset.cache import DataCache
 from metseg.dataset.references import resolve
 from metseg.dataset.references.downloads import RemoteFile, fetch
@@ -99,7 +99,7 @@ def test_a_zip_says_what_it_unpacks_to_unless_no_limit_would_let_it(tmp_path):
     archive = zipped(tmp_path / "a.zip", [("a", bytes(1000)), ("b", bytes(500))])
     assert unpacked_bytes(archive) == 1500
     size = archive.stat().st_size
-    assert unpacked_bytes(archive, Limits(total_bytes=1499)) == size
+    assert unpacked_bytes(archive, ArchiveLimits(total_bytes=1499)) == size
     other = archive.rename(tmp_path / "a.tar")
     assert unpacked_bytes(other) == size
     (tmp_path / "broken.zip").write_bytes(b"none")

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,10 +59,10 @@ def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
 def test_services_that_do_not_answer_are_broken(settings):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    gone = replace(settings, tracking_uri=f"http://127.0.0.1:{port}", model_server=f"127.0.0.1:{port}")
+    gone = settings.replaced(tracking_uri=f"http://127.0.0.1:{port}", model_server=f"127.0.0.1:{port}")
     for finding in (machine._mlflow(gone), machine._model_server(gone)):
         assert finding.state is State.BROKEN and "refused" in finding.found
-    finding = machine._model_server(replace(settings, model_server="nowhere"))
+    finding = machine._model_server(settings.replaced(model_server="nowhere"))
     assert finding.state is State.BROKEN and "HOST:PORT" in finding.remedy
 
 

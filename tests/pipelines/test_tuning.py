@@ -90,7 +90,7 @@ def test_the_best_trial_is_printed_as_a_run_that_can_be_typed(found):
 
 def test_every_trial_is_a_run_nested_in_one(found, workspace):
     uri = f"sqlite:///{workspace}/var/mlflow.db"
-    tracking = runs.client(Settings(workspace, workspace, workspace, workspace, workspace, uri, ""))
+    tracking = runs.client(Settings(workspace=workspace, tracking_uri=uri))
     parent = tracking.get_run(found["run"])
     assert parent.info.status == "FINISHED" and parent.data.tags["metseg.kind"] == "tuning"
     assert parent.data.tags["best.command"] == found["command"]

@@ -51,11 +51,10 @@ def test_a_model_that_is_not_there_has_no_versions(tracking):
 
 
 def test_a_server_that_is_not_there_is_named(settings, monkeypatch):
-    from dataclasses import replace
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(MetsegError, match=r"127\.0\.0\.1:9.*MLFLOW_TRACKING_URI"):
-        runs.client(replace(settings, tracking_uri="http://127.0.0.1:9"))
+        runs.client(settings.replaced(tracking_uri="http://127.0.0.1:9"))
 
 
 def test_what_a_broken_run_left_running_is_marked_failed(tracking, settings):

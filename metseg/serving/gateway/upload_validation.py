@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metseg.dataset.archives import Limits, unpack
+from metseg.dataset.archives import ArchiveLimits, unpack
 from metseg.errors import DataError, TooLarge
 from metseg.imaging.dicom.headers import files_under, is_dicom
 from metseg.imaging.io.size_limits import limit_voxels
@@ -135,7 +135,7 @@ def _unpack_dicom(archive: Path, folder: Path, settings: GatewaySettings) -> Non
     archive.rename(named)
     unpacked, numbered = folder / "unpacked", folder / "dicom"
     total = UNPACKED * settings.upload_bytes
-    limits = Limits(files=MOST_ARCHIVED_FILES, file_bytes=total, total_bytes=total)
+    limits = ArchiveLimits(files=MOST_ARCHIVED_FILES, file_bytes=total, total_bytes=total)
     try:
         unpack(named, unpacked, limits)
         numbered.mkdir()

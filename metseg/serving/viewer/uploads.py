@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.dataset.archives import Limits, is_archive, unpack
+from metseg.dataset.archives import ArchiveLimits, is_archive, unpack
 from metseg.errors import DataError
 from metseg.imaging.channel_names import MASK, channel_name
 from metseg.imaging.dicom.geometry import Grid, canonical
@@ -34,7 +34,7 @@ TRUTH = "mask"
 ALL_CHANNELS = "all channels"
 """Role of a picture that holds every channel."""
 
-LIMITS = Limits(files=20_000, file_bytes=1 << 30, total_bytes=2 << 30)
+LIMITS = ArchiveLimits(files=20_000, file_bytes=1 << 30, total_bytes=2 << 30)
 """What a dropped archive may hold."""
 
 _DICOM_MARK = slice(128, 132)

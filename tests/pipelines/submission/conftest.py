@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +62,7 @@ def submit(monkeypatch, capsys, caplog, host) -> Callable[..., tuple[int, str]]:
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory) -> str:
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-    runs.client(replace(Settings.from_environment(), tracking_uri=uri))
+    runs.client(Settings.from_environment().replaced(tracking_uri=uri))
     return uri
 
 

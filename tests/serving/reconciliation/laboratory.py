@@ -123,7 +123,7 @@ class Laboratory:
 
     def within(self, folder: Path) -> Laboratory:
         """The same registry with another folder of published models."""
-        return replace(self, settings=replace(self.settings, model_base_path=folder))
+        return replace(self, settings=self.settings.replaced(model_base_path=folder))
 
     def register(
         self,

@@ -7,7 +7,6 @@ import logging
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,7 +95,7 @@ def test_mlflow_that_is_not_there_is_unreachable(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     url = f"http://127.0.0.1:{free_port()}"
-    registry = AliasRegistry(replace(laboratory.settings, tracking_uri=url))
+    registry = AliasRegistry(laboratory.settings.replaced(tracking_uri=url))
     with ServerConnection(f"127.0.0.1:{free_port()}", 60) as connection:
         reconciler = Reconciler(registry, laboratory.volume, connection, Limits(lock_seconds=60))
         with pytest.raises(Unreachable, match=url):
