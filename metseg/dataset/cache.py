@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from metseg.resource_settings import CACHE_BYTES, ResourceSettings
 from metseg.settings import Settings
@@ -62,8 +63,8 @@ class DataCache:
     def only_one(self, entry: Path) -> Iterator[None]:
         """Keep other processes from writing the same entry meanwhile; they wait."""
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with (entry.parent / f".{entry.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Without `flock` there is no fallback to a lock that outlives a killed process.
+        with FileLock(entry.parent / f".{entry.name}.lock", fallback_to_soft=False):
             yield
 
     def prune(self) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Inference from few patients: the sign-flip test, the bootstrap interval and the lower limit of a mean."""
+"""Inference from few patients: the sign-flip test, bootstrap intervals and the lower limit of a mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 EXACT_LIMIT = 14
@@ -16,67 +15,84 @@ _BATCH = 4096
 
 
 def sign_flip_p_value(differences: Sequence[float], permutations: int = 20_000, seed: int = 0) -> float:
-    """One-sided p-value of the paired permutation test that the mean difference is above 0.
+    """Return the one-sided p-value of the paired permutation test that the mean difference is above 0.
 
-    Under the null hypothesis every difference is as likely to bear the other sign. Up to `EXACT_LIMIT` differences the
-    value is exact: the fraction of all sign patterns whose mean reaches the observed one. Beyond, `permutations` random
-    patterns stand for them and (hits + 1) / (permutations + 1) is returned, which keeps the level (Phipson & Smyth
-    2010). No differences, or none but zeros: 1.
+    Under the null hypothesis each difference has either sign with equal probability. Up to `EXACT_LIMIT` differences
+    the value is exact: the fraction of all sign patterns whose mean reaches the observed one. Beyond, `permutations`
+    random patterns replace them and (hits + 1) / (permutations + 1) is returned, which keeps the level (Phipson &
+    Smyth 2010). No differences, or only zeros: 1. `scipy.stats.permutation_test` gives the same values and takes ten
+    times as long for 30 patients, which triples the time of the simulations that set the gate's bars.
+
+    Example:
+        >>> sign_flip_p_value([1.0, 2.0, -1.0])
+        0.375
     """
     values = np.asarray(differences, dtype=np.float64)
     if not values.size:
         return 1.0
-    observed = float(values.sum())
-    reach = observed - 1e-12 * max(1.0, float(np.abs(values).sum()))
-    if values.size <= EXACT_LIMIT:
-        return _count_exact(values, reach) / (1 << values.size)
-    generator = np.random.default_rng(seed)
-    hits = 0
-    for start in range(0, permutations, _BATCH):
-        signs = generator.integers(0, 2, (min(_BATCH, permutations - start), values.size)) * 2 - 1
-        hits += int(np.count_nonzero(signs @ values >= reach))
-    return (hits + 1) / (permutations + 1)
+    # With some slack: patterns of equal sums differ in the last bits.
+    reach = float(values.sum()) - 1e-12 * max(1.0, float(np.abs(values).sum()))
+    exact = values.size <= EXACT_LIMIT
+    if exact:
+        bits = np.arange(1 << values.size)[:, None] >> np.arange(values.size) & 1
+    else:
+        bits = np.random.default_rng(seed).integers(0, 2, (permutations, values.size))
+    hits = int(np.count_nonzero((bits * 2 - 1) @ values >= reach))
+    return hits / len(bits) if exact else (hits + 1) / (permutations + 1)
 
 
 def bootstrap_interval(
     values: Sequence[float], confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over patients (Efron 1979).
+    """Return the percentile bootstrap interval of the mean over patients (Efron 1979).
 
-    One value gives an interval of no width; no value gives NaN twice.
+    A single value gives an interval of zero width; no value gives NaN twice.
+
+    Example:
+        >>> low, high = bootstrap_interval([0.6, 0.7, 0.9])
+        >>> round(low, 3), round(high, 3)
+        (0.6, 0.9)
     """
-    sample = np.asarray(values, dtype=np.float64)
-    if not sample.size:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    means = [
-        sample[generator.integers(0, sample.size, (min(_BATCH, resamples - start), sample.size))].mean(axis=1)
-        for start in range(0, resamples, _BATCH)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    if len(values) < 2:
+        only = float(values[0]) if len(values) else math.nan
+        return only, only
+    interval = stats.bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        np.mean,
+        method="percentile",
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=_BATCH,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap_ratio_interval(
     parts: Sequence[float], wholes: Sequence[float], confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of Σ parts / Σ wholes, patients resampled whole (Efron 1979).
+    """Return the percentile bootstrap interval of Σ parts / Σ wholes over patients (Efron 1979).
 
-    What is counted within one patient (lesions, voxels) is not independent, so patients are drawn, not counts.
+    Counts within one patient (lesions, voxels) are not independent, so patients are resampled, not counts. SciPy's
+    bootstrap does not leave out resamples without anything to count.
 
     Args:
-        parts: what was counted of each patient, such as lesions found.
-        wholes: out of how many, such as lesions; patients with 0 are drawn too.
+        parts: count of each patient, such as lesions found.
+        wholes: total of each patient, such as lesions; may be 0.
         confidence: of the two-sided interval.
-        resamples: how many times patients are drawn; draws without anything to count are left out.
-        seed: of the draws.
+        resamples: number of resamples; those whose wholes sum to 0 are left out.
+        seed: of the resampling.
 
     Returns:
-        NaN twice where there is nothing to count.
+        Lower and upper limit; NaN twice if all wholes are 0.
+
+    Example:
+        >>> bootstrap_ratio_interval([3, 30], [4, 40])
+        (0.75, 0.75)
     """
     pairs = np.stack([np.asarray(parts, np.float64), np.asarray(wholes, np.float64)], axis=1)
     if not pairs[:, 1].sum():
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     generator = np.random.default_rng(seed)
     drawn = pairs[generator.integers(0, len(pairs), (resamples, len(pairs)))].sum(axis=1)
     drawn = drawn[drawn[:, 1] > 0]
@@ -85,19 +101,16 @@ def bootstrap_ratio_interval(
 
 
 def mean_lower_limit(values: Sequence[float], confidence: float = 0.95) -> float:
-    """One-sided lower confidence limit of the mean by Student's t, which stays honest for ten patients.
+    """Return the one-sided lower confidence limit of the mean by Student's t, which holds for ten patients.
 
-    Values that are all alike give that value; fewer than two give minus infinity, for nothing is known of the spread.
+    Equal values give that value; fewer than two give minus infinity, because their spread is unknown.
+
+    Example:
+        >>> round(mean_lower_limit([0.1, 0.2, 0.3]), 3)
+        0.031
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.size < 2:
-        return float("-inf")
+        return -math.inf
     error = float(sample.std(ddof=1)) / math.sqrt(sample.size)
     return float(sample.mean()) - float(stats.t.ppf(confidence, sample.size - 1)) * error
-
-
-def _count_exact(values: NDArray[np.float64], reach: float) -> int:
-    """How many of all 2ⁿ sign patterns of the values sum to at least `reach`."""
-    patterns = np.arange(1 << values.size)
-    signs = (patterns[:, None] >> np.arange(values.size)) & 1
-    return int(np.count_nonzero((signs * 2 - 1) @ values >= reach))

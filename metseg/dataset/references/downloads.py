@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
-import random
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_all,
+    stop_before_delay,
+    wait_exponential,
+    wait_random_exponential,
+)
 
 from metseg.dataset.archives import inside
 from metseg.dataset.disk_space import require_room
@@ -54,45 +63,28 @@ class RemoteFile:
 Get = Callable[[RemoteFile, Path], None]
 
 
-def attempts(label: str, transient: Callable[[Exception], bool], at_least: int = ATTEMPTS) -> Iterator[Attempt]:
-    """Attempts at something that may fail for a moment; use as `for attempt in attempts(…): with attempt: …`.
+def attempts(label: str, transient: Callable[[Exception], bool], at_least: int = ATTEMPTS) -> Retrying:
+    """Return attempts at a request that may fail temporarily: `for attempt in attempts(…): with attempt: …`.
 
     Args:
-        label: what is attempted, for the log.
-        transient: whether trying again can help.
-        at_least: so many attempts, and more until `patience()` is over.
+        label: of the request, for the log.
+        transient: returns whether another attempt can help; called once for each failure.
+        at_least: number of attempts, and more until `patience()` has passed.
     """
-    pause, ends = FIRST_PAUSE, time.monotonic() + patience()
-    for number in count(1):
-        attempt = Attempt(label, transient, last=number >= at_least and time.monotonic() + pause > ends)
-        yield attempt
-        if attempt.done:
-            return
-        # Half of the pause is drawn, so that many readers do not come back at once.
-        time.sleep(pause * (0.5 + random.random() / 2))
-        pause = min(2 * pause, LONGEST_PAUSE)
 
+    def log(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.info("%s failed (%s: %s); trying again", label, type(error).__name__, error)
 
-class Attempt:
-    """One attempt: takes a transient error unless it is the last."""
-
-    def __init__(self, label: str, transient: Callable[[Exception], bool], last: bool) -> None:
-        self.done = False
-        self._label = label
-        self._transient = transient
-        self._last = last
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if error is None:
-            self.done = True
-            return False
-        if self._last or not isinstance(error, Exception) or not self._transient(error):
-            return False
-        logger.info("%s failed (%s: %s); trying again", self._label, type(error).__name__, error)
-        return True
+    half, longest = FIRST_PAUSE / 2, LONGEST_PAUSE / 2
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and transient(error)),
+        stop=stop_all(stop_after_attempt(at_least), stop_before_delay(patience())),
+        # Half of the pause is random, so that parallel readers do not return at once.
+        wait=wait_exponential(half, longest) + wait_random_exponential(half, longest),
+        before_sleep=log,
+        reraise=True,
+    )
 
 
 def fetch(
