@@ -233,7 +233,8 @@ def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state:
     """Train, choose the operating point, score; what the result's file holds."""
     import keras
 
-    from metseg.training.loop import forget, inference_network, train_heads
+    from metseg.training.loop import forget, train_heads
+    from metseg.training.network import inference_network
     from metseg.training.operating_point import exported_head, judge_heads
 
     def report(epoch: int, figures: dict[str, float]) -> None:

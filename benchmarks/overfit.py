@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import models
 from benchmarks.figures import OUT, Figure, table, write_figures
-from metseg.training.losses import LOSSES, build_loss
+from metseg.training.configuration import LOSSES
+from metseg.training.network import build_loss
 from models.losses import DeepSupervision
 
 BATCH = 8

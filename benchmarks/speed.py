@@ -87,16 +87,13 @@ def compiled_network(architecture: str, deterministic: bool = True, **settings: 
     import tensorflow as tf
 
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.fused_normalization import with_fused_normalization
-    from metseg.training.loop import build_network, compile_network, precision_of
+    from metseg.training.network import build_network, training_network
 
     keep_freed_memory()
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     configuration = TrainingConfiguration(architecture=architecture, depth=DEPTH, **settings)
-    trained = with_fused_normalization(build_network(configuration, CHANNELS), precision_of(configuration))
-    compile_network(trained, configuration)
-    return trained
+    return training_network(build_network(configuration, CHANNELS), configuration)
 
 
 def constant_stream(size: Size) -> Any:
@@ -118,7 +115,7 @@ def medicai(architecture: str, size: Size, steps: int) -> list[Step]:
     import keras
     from medicai.models import AttentionUNet, UNetPlusPlus  # type: ignore[import-not-found]
 
-    from metseg.training.losses import build_loss
+    from metseg.training.network import build_loss
 
     kind = {"nested_unet": UNetPlusPlus, "attention_unet": AttentionUNet}[architecture]
     network = kind(encoder_name="resnet18", input_shape=(size.side, size.side, CHANNELS), num_classes=1)
@@ -137,11 +134,12 @@ def torch(architecture: str, size: Size, steps: int) -> list[Step]:
 
 def largest_difference(architecture: str, size: Size) -> float:
     """Between the probabilities that ours and PyTorch's network give with the same weights."""
+    import keras
     import torch as pytorch  # type: ignore[import-not-found]
 
     from benchmarks.torch_networks import TWINS, take_weights
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.loop import build_network
+    from metseg.training.network import build_network
 
     network = build_network(TrainingConfiguration(architecture, filters=size.filters, depth=DEPTH), CHANNELS)
     twin = TWINS[architecture](CHANNELS, size.filters, DEPTH).eval()
@@ -149,7 +147,8 @@ def largest_difference(architecture: str, size: Size) -> float:
     images, _ = size.constant_batch()
     with pytorch.no_grad():
         theirs = pytorch.sigmoid(twin(pytorch.from_numpy(images).permute(0, 3, 1, 2))).permute(0, 2, 3, 1).numpy()
-    return float(np.abs(theirs - np.asarray(network(images, training=False))).max())
+    heads = keras.tree.flatten(network(images, training=False))
+    return float(np.abs(theirs - np.concatenate([np.asarray(head) for head in heads], axis=-1)).max())
 
 
 def measure(contestant: str, architecture: str, size: Size) -> None:

@@ -88,12 +88,12 @@ def trained(records: Path, architecture: str, steps: int) -> dict[str, Any]:
     import tensorflow as tf
 
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.loop import train_network
+    from metseg.training.loop import train_heads
 
     tf.config.experimental.enable_op_determinism()
     configuration = TrainingConfiguration(architecture, epochs=2, steps_per_epoch=steps)
     with tempfile.TemporaryDirectory() as state:
-        train_network(records, 0, configuration, Path(state), lambda number, figures: None)
+        train_heads(records, 0, configuration, Path(state), lambda number, figures: None)
     return {"peak_mb": peak_memory_mb()}
 
 

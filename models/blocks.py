@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 from keras import layers, ops
-from keras.src import backend
 
 Tensor = Any
 """A backend tensor or a `keras.KerasTensor`."""
@@ -66,11 +65,10 @@ class ResizeLike(layers.Layer):  # type: ignore[misc]
     def call(self, inputs: list[Tensor]) -> Tensor:
         """Resize `inputs[0]` to the size of `inputs[1]`."""
         tensor, reference = inputs
-        size = (ops.shape(reference)[1], ops.shape(reference)[2])
-        # `keras.ops.image.resize` asks whether the size is above 0, which a size inside a graph cannot tell.
+        # The layer, because `keras.ops.image.resize` takes no size that is known only when a graph runs.
         # In float32: XLA gives the gradient of a resize of half precision in float32, and then refuses the mixture.
-        resized = backend.image.resize(ops.cast(tensor, "float32"), size, interpolation="bilinear")
-        return ops.cast(resized, tensor.dtype)
+        resizing = layers.Resizing(*ops.shape(reference)[1:3], interpolation="bilinear", dtype="float32")
+        return ops.cast(resizing.transform_images(ops.cast(tensor, "float32")), tensor.dtype)
 
     def compute_output_spec(self, inputs: list[Tensor]) -> keras.KerasTensor:
         """The reference's size with the tensor's channels."""

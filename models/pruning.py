@@ -1,4 +1,4 @@
-"""The sub-networks L1, L2, … inside a trained nested U-Net (Zhou et al. 2020, section III-D)."""
+"""Prune a nested U-Net to its sub-networks L1, L2, … (Zhou et al. 2020, section III-D)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import keras
 
 
 def prune(network: keras.Model, level: int, *, deep_supervision: bool = False) -> keras.Model:
-    """The sub-network L_level inside a network that was built with deep supervision, sharing its weights.
+    """Return the sub-network L_level of a network that was built with deep supervision, sharing its weights.
 
-    Only nodes with `i + j <= level` remain; its answer is exactly that of the full network's head.
+    Only nodes with `i + j <= level` remain; its output is exactly that of the full network's head.
 
     Args:
-        network: a `nested_unet` with a head on `x_0_level`, also one that was trained or reloaded.
+        network: a `nested_unet` with a head on `x_0_level`, also a trained or reloaded one.
         level: from 1 to the depth of the network.
         deep_supervision: keep the heads 1 to `level`, in that order, instead of the last alone.
 
@@ -19,9 +19,15 @@ def prune(network: keras.Model, level: int, *, deep_supervision: bool = False) -
         Model `(batch, height, width, channels)` → float32 `(batch, height, width, classes)`, one output a head.
 
     Raises:
-        ValueError: a head is missing; the message says which ones there are.
+        ValueError: a head is missing; the message lists the heads.
+
+    Example:
+        >>> import models
+        >>> network = models.build("nested_unet", channels=3, filters=2, depth=3)
+        >>> len(network.outputs), len(models.prune(network, 2).outputs)
+        (3, 1)
     """
-    heads = {layer.name: layer.output for layer in network.layers if _is_head(layer.name)}
+    heads = {name: output for name, output in zip(network.output_names, network.outputs, strict=True) if "_" in name}
     wanted = [f"head_{column}" for column in (range(1, level + 1) if deep_supervision else [level])]
     missing = [name for name in wanted if name not in heads]
     if missing or not wanted:
@@ -31,7 +37,3 @@ def prune(network: keras.Model, level: int, *, deep_supervision: bool = False) -
         )
     outputs = [heads[name] for name in wanted]
     return keras.Model(network.inputs[0], outputs if len(outputs) > 1 else outputs[0], name=network.name)
-
-
-def _is_head(name: str) -> bool:
-    return name.startswith("head_") and name.removeprefix("head_").isdigit()

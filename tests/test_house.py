@@ -1,8 +1,9 @@
-"""The rules of the house: who may import whom, what is heavy, what is compiled."""
+"""Rules of the repository: imports go down the floors, heavy imports stay out of the command line's help."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
@@ -60,9 +61,103 @@ def test_models_import_keras_alone():
 
 
 def test_only_training_imports_models():
-    for folder in sorted((ROOT / "metseg").iterdir()):
-        if folder.is_dir() and folder.name != "training":
-            assert offenders(f"metseg/{folder.name}", ("models", "keras")) == []
+    training = tuple(str(path.relative_to(ROOT)) for path in (ROOT / "metseg" / "training").rglob("*.py"))
+    assert offenders("metseg", ("models", "keras"), excused=training) == []
+
+
+def test_no_file_imports_private_modules_of_keras():
+    files = [ROOT / folder for folder in (*OURS, "benchmarks", "tests", "infra")]
+    assert [str(path) for folder in files for path in folder.rglob("*.py") if private_keras(path)] == []
+
+
+def private_keras(path: Path) -> bool:
+    return any(name.startswith("keras.src") for name in imports_of(path))
+
+
+FLOORS = (
+    "ground",
+    "phantom imaging",
+    "dataset",
+    "validation inspection scoring",
+    "training",
+    "tracking",
+    "tuning",
+    "report",
+    "serving",
+    "doctor",
+    "commands cli",
+)
+"""Rooms of `metseg` from the bottom up; modules directly in `metseg` are the ground floor, but for the command line."""
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "metseg").rglob("*.py")
+}
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    named = parts[1] if len(parts) > 1 else "ground"
+    return named if named in FLOOR_OF else "ground"
+
+
+def modules_imported_by(module: str) -> set[str]:
+    """Modules of `metseg` that a module imports: at its top, inside functions or for types alone."""
+    imported = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{name.name}" for name in node.names}
+            imported |= (inside & set(MODULES)) or {node.module}
+    return (imported & set(MODULES)) - {module}
+
+
+IMPORTS = {module: modules_imported_by(module) for module in MODULES}
+
+
+def test_every_room_has_a_floor():
+    folders = {path.name for path in (ROOT / "metseg").iterdir() if (path / "__init__.py").is_file()}
+    assert folders == set(FLOOR_OF) - {"ground", "cli"}
+
+
+def test_imports_go_down_the_floors():
+    upward = {
+        f"{module} -> {imported}"
+        for module, found in IMPORTS.items()
+        for imported in found
+        if FLOOR_OF[room_of(imported)] > FLOOR_OF[room_of(module)]
+    }
+    assert upward == KNOWN_UPWARD
+
+
+KNOWN_UPWARD: set[str] = set()
+"""Imports that go up and are still to be removed."""
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of a graph; an empty list if there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_modules_form_no_circle():
+    assert circle(IMPORTS) == []
+
+
+def test_rooms_form_no_circle():
+    rooms: dict[str, set[str]] = {}
+    for module, found in IMPORTS.items():
+        rooms.setdefault(room_of(module), set()).update(room_of(imported) for imported in found)
+    assert circle({room: others - {room} for room, others in rooms.items()}) == []
+
+
+def test_circles_are_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
 
 
 def test_help_answers_in_half_a_second():

@@ -78,9 +78,9 @@ def test_workspace_without_a_state_folder_has_nothing_to_sweep(settings):
 def test_training_that_goes_on_with_old_checkpoints_marks_them(settings, tmp_path):
     """Its first epoch may take hours, in which another training sweeps."""
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.loop import train_network
+    from metseg.training.loop import train_heads
 
     state = folder(settings, "0a1b", 20, "state.json", "best.npz")
     with pytest.raises(Exception):  # noqa: B017 there are no records: it fails soon after it began
-        train_network(tmp_path / "no-records", 0, TrainingConfiguration(architecture="unet"), state, lambda *_: None)
+        train_heads(tmp_path / "no-records", 0, TrainingConfiguration(architecture="unet"), state, lambda *_: None)
     assert sweep_checkpoints(settings) == [] and state.exists()

@@ -111,7 +111,8 @@ def train(
     import tensorflow as tf
 
     from metseg.training.accelerators import require_accelerators
-    from metseg.training.loop import forget, inference_network
+    from metseg.training.loop import forget
+    from metseg.training.network import inference_network
     from metseg.training.operating_point import exported_head, judge_heads
 
     require_accelerators(gpu_count)
@@ -156,7 +157,7 @@ def _open_run(
 ) -> TrainingRun:
     """Open the training run in MLflow with its parameters and its origin."""
     from metseg.training.accelerators import replication
-    from metseg.training.loop import precision_of
+    from metseg.training.network import precision_of
 
     tags = {
         "architecture": configuration.architecture,

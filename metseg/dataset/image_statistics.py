@@ -10,11 +10,11 @@ import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
+from metseg.connected_components import label_components
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import BRIGHT_PERCENTILE, channel_window, order_statistic, percentile_of_sorted
 from metseg.imaging.skull import looks_skull_stripped
-from metseg.scoring.lesion_matching import label_components
 
 PERCENTILES = {"p01": 1.0, "p50": 50.0, "p99": 99.0}
 HASH_SIDE = 16

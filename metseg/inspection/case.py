@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metseg.connected_components import label_components
 from metseg.dataset.image_statistics import head_hulls
 from metseg.errors import DataError
 from metseg.imaging.io import is_image, is_volume, read_affine, read_image
 from metseg.imaging.layouts import CaseSource, LoadedCase
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import apply_window, volume_window
-from metseg.scoring.lesion_matching import label_components
 
 MASK_NAME = re.compile(
     r"(^|[/_.-])(seg|segmentation|mask|masks|label|labels|labelsTr|labelsTs)([/_.-]|$)", re.IGNORECASE

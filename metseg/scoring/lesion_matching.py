@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
+
+from metseg.connected_components import label_components
 
 Spacing = tuple[float, float, float]
 """Millimetres between voxel centres along `(slices, height, width)`."""
@@ -82,20 +83,6 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice
             return slice(0, 0), slice(0, 0), slice(0, 0)
         bounds.append(slice(max(int(hits[0]) - margin, 0), min(int(hits[-1]) + 1 + margin, mask.shape[axis])))
     return bounds[0], bounds[1], bounds[2]
-
-
-def label_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """26-connected components numbered from 1, int32 of the mask's shape."""
-    if not mask.size:
-        return np.zeros(mask.shape, np.int32)
-    if min(mask.shape) > 1:
-        try:
-            return np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)).astype(np.int32)
-        except RuntimeError:
-            # cc3d 4.1 allots too few labels to a small volume of single voxels (3×3×3 with its corners set). In a
-            # volume one voxel wide it does so in many; it is not asked there.
-            pass
-    return np.asarray(ndi.label(mask, np.ones((3, 3, 3)))[0]).astype(np.int32)
 
 
 def label_truth(truth: NDArray[np.bool_]) -> LabelledTruth:

@@ -10,8 +10,9 @@ import numpy as np
 import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
+from metseg.connected_components import label_components
 from metseg.imaging.geometry import Geometry
-from metseg.scoring.lesion_matching import bounding_box, label_components
+from metseg.scoring.lesion_matching import bounding_box
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from metseg.errors import UsageError
-from metseg.training.losses import LOSSES
 
 ARCHITECTURES = ("nested_unet", "attention_unet", "unet")
 """Names in `models.ARCHITECTURES`, known here without Keras."""
@@ -17,6 +16,13 @@ DEFAULT_ARCHITECTURES = "nested_unet,attention_unet"
 """What a run trains unless asked otherwise; `unet` is the baseline."""
 NORMALIZATIONS = ("batch", "group", "none")
 UPSAMPLINGS = ("transpose", "bilinear", "nearest")
+LOSSES = {
+    "dice_bce": "models.losses.dice_bce:DiceBCE",
+    "batch_dice": "models.losses.dice:BatchDice",
+    "tversky": "models.losses.tversky:Tversky",
+    "focal_tversky": "models.losses.focal_tversky:FocalTversky",
+}
+"""Class of each loss, named here without Keras; a new loss is a file next to these and a row here."""
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
@@ -54,7 +60,7 @@ class TrainingConfiguration:
         dropout: share of features dropped in training.
         inference_head: what of a network with deep supervision is judged and exported: the `average` of its heads, the
             `last`, or the smaller sub-network of a level, `L1` to the depth.
-        loss: a name in `metseg.training.losses`.
+        loss: a name in `metseg.training.configuration.LOSSES`.
         head_weights: what the loss of each head of a network with deep supervision weighs, comma-separated, the
             shallowest head first, one a level of `depth`; empty: all alike.
         epochs: passes of `steps_per_epoch` steps; validation follows each.

@@ -29,7 +29,7 @@ from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
 from metseg.serving.publishing import saved_model_digest
 from metseg.training.export import saved_model_of
 from metseg.training.golden_requests import golden_requests
-from metseg.training.loop import predict
+from metseg.training.network import predict
 from metseg.training.records import EVALUATION, EvaluationRecord, TrainingRecord
 from metseg.training.test_time_augmentation import flipped_average
 

@@ -52,16 +52,14 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> di
     import tensorflow as tf
 
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.fused_normalization import with_fused_normalization
-    from metseg.training.loop import build_network, compile_network
+    from metseg.training.network import build_network, training_network
 
     keras.backend.clear_session()
     _reset_memory()
     configuration = TrainingConfiguration(
         architecture, filters=size.filters, depth=size.depth, precision=precision, xla=xla, warm_up=0.0
     )
-    network = with_fused_normalization(build_network(configuration, channels=3), precision)
-    compile_network(network, configuration)
+    network = training_network(build_network(configuration, channels=3), configuration)
     images, masks = _batch(size)
     batch = (tf.constant(images), tf.constant(masks))
     before = network.get_weights()

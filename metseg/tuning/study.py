@@ -259,7 +259,8 @@ class _Trial:
     def _train(self) -> JudgedHead:
         import optuna
 
-        from metseg.training.loop import clear_networks, forget, train_heads
+        from metseg.training.loop import forget, train_heads
+        from metseg.training.network import clear_networks
         from metseg.training.operating_point import exported_head, judge_heads
 
         clear_networks()

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from metseg.training.losses import LOSSES, build_loss
+from metseg.training.configuration import LOSSES
+from metseg.training.network import build_loss
 from models.losses import BatchDice, DeepSupervision, DiceBCE, FocalTversky, Tversky, batch_dice
 from models.metrics import GlobalDice
 

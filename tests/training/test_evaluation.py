@@ -20,7 +20,7 @@ from metseg.scoring.operating_point import OperatingPoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import evaluate_model
 from metseg.training.export import export, saved_model_of
-from metseg.training.loop import build_network, inference_network, predict
+from metseg.training.network import build_network, inference_network, predict
 from metseg.training.test_time_augmentation import flipped_average
 from tests.training_records import training_record
 

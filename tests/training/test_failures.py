@@ -16,7 +16,8 @@ import tensorflow as tf
 from metseg.dataset.tfrecords import RecordFile, write_case_records
 from metseg.errors import MetsegError
 from metseg.training.batches import SliceStore, draw_batch
-from metseg.training.loop import TrainingDiverged, train_network
+from metseg.training.loop import train_heads
+from metseg.training.monitor import TrainingDiverged
 from metseg.training.resource_errors import explained
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, quiet, write_records
@@ -50,12 +51,12 @@ def test_an_image_without_numbers_ends_the_training_and_leaves_the_epochs_before
     with pytest.raises(
         TrainingDiverged, match=r"weights of attention_unet .* in epoch 2: lower train_learning_rate"
     ) as caught:
-        train_network(records, 0, SETTINGS, tmp_path / "state", quiet)
+        train_heads(records, 0, SETTINGS, tmp_path / "state", quiet)
     assert str(tmp_path / "state") in str(caught.value)
     history = json.loads((tmp_path / "state" / "state.json").read_text())["history"]
     assert len(history) == 1 and (tmp_path / "state" / "best.npz").exists()
     write_records(records)
-    _, history = train_network(records, 0, SETTINGS, tmp_path / "state", quiet)
+    _, history = train_heads(records, 0, SETTINGS, tmp_path / "state", quiet)
     assert len(history) == 3
 
 
@@ -67,7 +68,7 @@ apply_defaults()
 import tensorflow as tf
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.resource_errors import explained
-from metseg.training.loop import train_network
+from metseg.training.loop import train_heads
 configuration = TrainingConfiguration(**json.loads(sys.argv[3]))
 def report(epoch, figures):
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -75,7 +76,7 @@ def report(epoch, figures):
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     tf.ones([64 << 20])
 try:
-    train_network(Path(sys.argv[1]), 0, configuration, Path(sys.argv[2]), report)
+    train_heads(Path(sys.argv[1]), 0, configuration, Path(sys.argv[2]), report)
 except Exception as error:
     print(json.dumps([type(error).__name__, str(explained(error, configuration))]))
 """
@@ -103,12 +104,12 @@ import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.resource_errors import explained
-from metseg.training.loop import train_network
+from metseg.training.loop import train_heads
 configuration = TrainingConfiguration(**json.loads(sys.argv[3]))
 def report(epoch, figures):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
-    train_network(Path(sys.argv[1]), 0, configuration, Path(sys.argv[2]), report)
+    train_heads(Path(sys.argv[1]), 0, configuration, Path(sys.argv[2]), report)
 except Exception as error:
     print(json.dumps(str(explained(error, configuration))))
 """
@@ -122,7 +123,7 @@ def test_a_disk_that_takes_no_more_leaves_the_last_epoch_whole(records, tmp_path
     assert done.returncode == 0, done.stderr[-2000:]
     assert "the disk is full" in json.loads(done.stdout.splitlines()[-1])
     assert {path.name for path in (tmp_path / "state").iterdir()} == {"best.npz", "epoch-0001.npz", "state.json"}
-    _, resumed = train_network(records, 0, SETTINGS, tmp_path / "state", quiet)
+    _, resumed = train_heads(records, 0, SETTINGS, tmp_path / "state", quiet)
     assert len(resumed) == 3
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.fused_normalization import with_fused_normalization
 from metseg.training.fused_optimizers import FusedAdamW, FusedSGD
-from metseg.training.loop import build_network, compile_network, exhausted, train_network
+from metseg.training.loop import train_heads
+from metseg.training.monitor import exhausted
+from metseg.training.network import build_network, training_network
 from metseg.training.optimization import learning_rate, make_optimizer
 from tests.training.tiny import CONFIGURATION, quiet
 
@@ -42,7 +43,7 @@ def test_a_constant_rate_stays_after_the_warm_up():
 
 def test_rate_of_an_epoch_is_that_of_its_last_step(records, tmp_path):
     configuration = replace(CONFIGURATION, filters=2, depth=1, epochs=3, steps_per_epoch=2, warm_up=0.0)
-    _, history = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    _, history = train_heads(records, 0, configuration, tmp_path / "state", quiet)
     expected = [configuration.learning_rate * (1 + np.cos(np.pi * step / 6)) / 2 for step in (1, 3, 5)]
     np.testing.assert_allclose([epoch["learning_rate"] for epoch in history], expected, rtol=1e-6)
 
@@ -59,8 +60,7 @@ def test_optimizer_is_the_one_that_was_asked_for():
 def test_half_precision_scales_its_loss():
     for architecture in ("unet", "nested_unet"):
         configuration = TrainingConfiguration(architecture, filters=2, depth=1, precision="mixed_float16")
-        trained = with_fused_normalization(build_network(configuration, 3), "mixed_float16")
-        compile_network(trained, configuration)
+        trained = training_network(build_network(configuration, 3), configuration)
         assert isinstance(trained.optimizer, keras.optimizers.LossScaleOptimizer)
         assert isinstance(trained.optimizer.inner_optimizer, FusedAdamW)
 
@@ -86,9 +86,9 @@ def test_training_ends_early_and_is_not_taken_up_again(records, tmp_path):
     configuration = replace(CONFIGURATION, learning_rate=1e-12, ema=0.0, epochs=9, steps_per_epoch=1, patience=2)
     # The moving statistics of batch normalisation would go on changing.
     configuration = replace(configuration, normalization="none")
-    _, history = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    _, history = train_heads(records, 0, configuration, tmp_path / "state", quiet)
     assert len(history) == 3
-    _, again = train_network(records, 0, configuration, tmp_path / "state", quiet)
+    _, again = train_heads(records, 0, configuration, tmp_path / "state", quiet)
     assert again == history
 
 
@@ -98,7 +98,7 @@ BRIEF = replace(CONFIGURATION, filters=2, depth=1, epochs=1, steps_per_epoch=12,
 @pytest.fixture(scope="module")
 def untrained_loss(records, tmp_path_factory) -> float:
     state = tmp_path_factory.mktemp("untrained")
-    return train_network(records, 0, replace(BRIEF, learning_rate=1e-12), state, quiet)[1][0]["loss"]
+    return train_heads(records, 0, replace(BRIEF, learning_rate=1e-12), state, quiet)[1][0]["loss"]
 
 
 WAYS = [{"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}, {"xla": True}, {"optimizer": "sgd"}]
@@ -106,7 +106,7 @@ WAYS = [{"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}, {"xla":
 
 @pytest.mark.parametrize("change", WAYS, ids=str)
 def test_other_ways_to_train_learn_the_same_task(records, untrained_loss, tmp_path, change):
-    network, history = train_network(records, 0, replace(BRIEF, **change), tmp_path / "state", quiet)
+    network, history = train_heads(records, 0, replace(BRIEF, **change), tmp_path / "state", quiet)
     assert history[0]["loss"] < untrained_loss
     assert {weight.dtype for weight in network.weights} == {"float32"}
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}

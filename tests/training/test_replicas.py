@@ -16,7 +16,7 @@ import pytest
 
 from metseg.errors import UsageError
 from metseg.training.configuration import check_replicas
-from metseg.training.loop import train_network
+from metseg.training.loop import train_heads
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, quiet
 
@@ -31,7 +31,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
 from metseg.training.checkpoint import save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.loop import replication, train_network
+from metseg.training.accelerators import replication
+from metseg.training.loop import train_heads
 
 class Stopped(Exception):
     pass
@@ -45,7 +46,7 @@ histories = {"replicas": replication().num_replicas_in_sync}
 for name, (settings, stop) in json.loads(sys.argv[4]).items():
     keras.backend.clear_session()
     try:
-        network, histories[name] = train_network(
+        network, histories[name] = train_heads(
             records, 0, TrainingConfiguration(**settings), folder / name, report)
     except Stopped:
         continue
@@ -218,10 +219,10 @@ CLUSTER = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type
 def test_a_cluster_of_several_machines_is_refused(records, tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(CLUSTER))
     with pytest.raises(UsageError, match=r"TF_CONFIG names 2 workers"):
-        train_network(records, 0, CONFIGURATION, tmp_path / "state", quiet)
+        train_heads(records, 0, CONFIGURATION, tmp_path / "state", quiet)
     alone = {**CLUSTER, "cluster": {"worker": ["127.0.0.1:1"]}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(alone))
-    assert len(train_network(records, 0, replace(CONFIGURATION, epochs=1), tmp_path / "state", quiet)[1]) == 1
+    assert len(train_heads(records, 0, replace(CONFIGURATION, epochs=1), tmp_path / "state", quiet)[1]) == 1
 
 
 WORKER = """

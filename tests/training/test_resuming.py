@@ -15,7 +15,8 @@ import pytest
 
 from metseg.errors import MetsegError
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
-from metseg.training.loop import build_network, train_network
+from metseg.training.loop import train_heads
+from metseg.training.network import build_network
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, SIDE
 
@@ -28,10 +29,10 @@ import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 from metseg.training.checkpoint import save_checkpoint
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.loop import train_network
+from metseg.training.loop import train_heads
 def report(epoch, figures):
     print("epoch", epoch, flush=True)
-network, history = train_network(
+network, history = train_heads(
     Path(sys.argv[1]), 0, TrainingConfiguration(**json.loads(sys.argv[3])), Path(sys.argv[2]), report)
 save_checkpoint(Path(sys.argv[2] + ".npz"), network.weights)
 print("history", json.dumps(history))
@@ -99,7 +100,7 @@ def test_the_moving_average_of_the_weights_follows_them(records, tmp_path):
         kept.append(stored[-sum(trained) :])
         judged.append(figures["val_dice"])
 
-    train_network(records, 0, configuration, tmp_path / "state", remember)
+    train_heads(records, 0, configuration, tmp_path / "state", remember)
     averages = [list(itertools.compress(live[0], trained))]
     # (1 + step) / (10 + step) of the steps 1 to 4, up to the momentum that was asked for.
     for share, values in zip((2 / 11, 3 / 12, 0.3, 0.3), live[1:], strict=True):
@@ -124,7 +125,7 @@ def test_the_best_epoch_is_what_a_training_gives(records, tmp_path):
         live = stored[: len(trained)]
         epochs.append([next(averages) if own else value for own, value in zip(trained, live, strict=True)])
 
-    network, history = train_network(records, 0, configuration, tmp_path / "state", remember)
+    network, history = train_heads(records, 0, configuration, tmp_path / "state", remember)
     dices = [epoch["val_dice"] for epoch in history]
     expected.set_weights(epochs[max(index for index, dice in enumerate(dices) if dice == max(dices))])
     image = np.random.default_rng(8).random((2, SIDE, SIDE, 3)).astype(np.float32)

@@ -16,7 +16,9 @@ from metseg.dataset.augmentation import augment
 from metseg.errors import UsageError
 from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import restore_checkpoint
-from metseg.training.loop import TrainingDiverged, build_network, train_network
+from metseg.training.loop import train_heads
+from metseg.training.monitor import TrainingDiverged
+from metseg.training.network import build_network, inference_network, sub_networks
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, SIDE, quiet
 
@@ -98,12 +100,12 @@ def test_context_is_built_when_read(records):
 @pytest.mark.parametrize("architecture", ["attention_unet", "nested_unet"])
 def test_training_twice_gives_the_same_weights(records, tmp_path, architecture):
     configuration = replace(CONFIGURATION, architecture=architecture, epochs=2)
-    first, history = train_network(records, 0, configuration, tmp_path / "a", quiet)
-    second, _ = train_network(records, 0, configuration, tmp_path / "b", quiet)
+    first, history = train_heads(records, 0, configuration, tmp_path / "a", quiet)
+    second, _ = train_heads(records, 0, configuration, tmp_path / "b", quiet)
     for mine, other in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, other)
     assert len(history) == 2 and set(history[0]) == {"loss", "val_dice", "learning_rate"}
-    assert first.output_shape[-1] == 1
+    assert len(sub_networks(first)) == (2 if architecture == "nested_unet" else 0)
 
 
 def test_heads_weigh_in_the_loss_as_asked_for(records, tmp_path):
@@ -111,7 +113,7 @@ def test_heads_weigh_in_the_loss_as_asked_for(records, tmp_path):
     configuration = replace(
         CONFIGURATION, architecture="nested_unet", epochs=1, head_weights="2,0", weight_decay=0.0, inference_head="L2"
     )
-    train_network(records, 0, configuration, tmp_path / "state", quiet)
+    train_heads(records, 0, configuration, tmp_path / "state", quiet)
     before, after = (build_network(configuration, 3) for _ in range(2))
     restore_checkpoint(tmp_path / "state" / "best.npz", after.weights)
 
@@ -126,7 +128,7 @@ def test_heads_weigh_in_the_loss_as_asked_for(records, tmp_path):
 def test_weights_of_heads_leave_a_network_of_one_head_alone(records, tmp_path):
     configuration = replace(CONFIGURATION, architecture="unet", epochs=1, steps_per_epoch=1)
     alike, weighed = (
-        train_network(records, 0, replace(configuration, head_weights=weights), tmp_path / weights, quiet)[1]
+        train_heads(records, 0, replace(configuration, head_weights=weights), tmp_path / weights, quiet)[1]
         for weights in ("", "3,1")
     )
     assert alike == weighed
@@ -134,23 +136,21 @@ def test_weights_of_heads_leave_a_network_of_one_head_alone(records, tmp_path):
 
 def test_an_unknown_loss_is_refused(records, tmp_path):
     with pytest.raises(UsageError, match="loss='hinge' is out of range: expected dice_bce"):
-        train_network(records, 0, replace(CONFIGURATION, loss="hinge"), tmp_path / "state", quiet)
+        train_heads(records, 0, replace(CONFIGURATION, loss="hinge"), tmp_path / "state", quiet)
 
 
 def test_a_loss_that_is_no_number_stops_with_a_remedy(records, tmp_path):
     with pytest.raises(TrainingDiverged, match="learning_rate"):
-        train_network(
-            records, 0, replace(CONFIGURATION, learning_rate=1e30, normalization="none"), tmp_path / "s", quiet
-        )
+        train_heads(records, 0, replace(CONFIGURATION, learning_rate=1e30, normalization="none"), tmp_path / "s", quiet)
 
 
 def test_a_sub_network_is_judged_while_it_trains(records, tmp_path):
     configuration = replace(CONFIGURATION, architecture="nested_unet", inference_head="L1", epochs=1)
-    network, _ = train_network(records, 0, configuration, tmp_path / "state", quiet)
-    whole = build_network(configuration, 3)
+    heads, _ = train_heads(records, 0, configuration, tmp_path / "state", quiet)
+    network, whole = inference_network(heads, "L1"), build_network(configuration, 3)
     restore_checkpoint(tmp_path / "state" / "best.npz", whole.weights)
     image = np.random.default_rng(7).random((2, SIDE, SIDE, 3)).astype(np.float32)
-    np.testing.assert_allclose(network(image)[..., 0], whole(image)[..., 0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(network(image), whole(image)[0], rtol=0, atol=1e-5)
 
 
 def test_settings_out_of_range_are_refused():
@@ -181,6 +181,6 @@ def test_slices_are_augmented_off_the_training_thread(records, tmp_path, monkeyp
 
     monkeypatch.setattr("metseg.training.batches.augment", watched)
     configuration = replace(CONFIGURATION, architecture="unet", epochs=1, steps_per_epoch=3)
-    train_network(records, 0, configuration, tmp_path / "state", quiet)
+    train_heads(records, 0, configuration, tmp_path / "state", quiet)
     assert len(threads) >= 3 * configuration.batch_size
     assert threading.main_thread() not in threads

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.scoring.lesion_matching import Spacing, label_components
+from metseg.connected_components import label_components
+from metseg.scoring.lesion_matching import Spacing
 from metseg.scoring.overlap import as_masks, count_overlap, dice
 
 
