@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from metseg.connected_components import label_components
 from metseg.scoring.lesion_distance import lesion_distances
 from metseg.scoring.lesion_matching import (
     Contacts,
     LabelledTruth,
     Spacing,
     find_contacts,
-    label_components,
     label_prediction,
     label_truth,
 )
