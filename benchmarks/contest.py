@@ -27,10 +27,10 @@ from benchmarks.figures import OUT, machine, table, write_figures
 from components.configuration.parsing import parse
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import position
+from metseg.environment import apply_defaults
 from metseg.errors import UsageError
 from metseg.files import read_json, write_json
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
-from metseg.settings import apply_defaults
 from metseg.training.configuration import TrainingConfiguration
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered
+from metseg.environment import apply_defaults
 from metseg.malloc import keep_freed_memory
-from metseg.settings import apply_defaults
 
 PEERS = Path(__file__).resolve().parents[1] / ".bench-peers"
 """Where `make bench` puts PyTorch and medicai."""

@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered, peak_memory_mb
 from benchmarks.speed import ARCHITECTURES, Size, compiled_network, fitted, speed_figures
+from metseg.environment import apply_defaults
 from metseg.progress import TAG
-from metseg.settings import apply_defaults
 
 COPIES = 10
 SKIPPED = 3

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
 from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
 from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
-from metseg.settings import apply_defaults
 from metseg.tracking.mlflow_errors import explained
 
 ERROR_TAG = "::error "

@@ -14,9 +14,6 @@ from metseg.environment_settings import EnvironmentSettings
 from metseg.errors import UsageError
 from metseg.retry_deadline import IN_POD
 
-MODEL_NAME = "brain-mets-segmentation"
-"""The registered model of the phantom cohort, and the default elsewhere."""
-
 REQUIRED_IN_POD = (TRACKING_URI, "METSEG_MODEL_SERVER", "METSEG_RECONCILER")
 """Without these a step would fall back to files of its own pod."""
 

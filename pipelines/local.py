@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from components.configuration.parsing import pack
+from metseg.environment import apply_defaults
 from metseg.errors import MetsegError, UsageError
 from metseg.report.run_summary import OVERLAY, REPORT, SUMMARY, RunSummary
-from metseg.settings import Settings, apply_defaults
+from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
 from pipelines import containers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 
 apply_defaults()
 ROOT = Path(__file__).resolve().parents[1]

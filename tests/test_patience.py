@@ -10,9 +10,9 @@ import urllib.request
 
 import pytest
 
+from metseg.environment import apply_defaults
 from metseg.errors import UsageError
 from metseg.retry_deadline import away, hopeless, insist, patience
-from metseg.settings import apply_defaults
 from tests.serving.ports import free_port
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.configuration.node_selectors import is_resource, selector_problem, tolerations_problem
+from metseg.defaults import MODEL_NAME
 from metseg.errors import UsageError
-from metseg.settings import MODEL_NAME
 from metseg.tracking.runs import EXPERIMENT
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, architectures_of
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metseg.settings import Settings, apply_defaults
+from metseg.environment import apply_defaults
 
 
 def doctor(
@@ -53,6 +53,7 @@ def doctor(
         findings = diagnose(kubectl, namespace_of_runs or RUNS, gpu_type or GPU_TYPE, images or "", access, probe)
     else:
         from metseg.doctor import machine
+        from metseg.settings import Settings
 
         findings = machine.examine(Settings.from_environment(), docker)
     print_report("cluster" if cluster else "this machine", findings, as_json)

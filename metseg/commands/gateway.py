@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 
 
 def api(

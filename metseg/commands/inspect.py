@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 
 if TYPE_CHECKING:
     from metseg.imaging.layouts import LayoutOptions

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metseg.defaults import MODEL_NAME
+from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
-from metseg.settings import Settings, apply_defaults
 
 if TYPE_CHECKING:
     from metseg.tracking.lineage import Link
     from metseg.tracking.model_registry import Version
 
-MODEL = "brain-mets-segmentation"
 LEAST_WIDTH = 150
 SCORES = {"dice": "Dice", "lesion_f1": "lesion F1", "lesion_sensitivity": "lesion sensitivity"}
 MARKS = {"there": "✓", "unsure": "?", "broken": "✗"}
@@ -25,10 +25,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 
 def models(
-    name: Annotated[str, typer.Argument(help="Registered model.")] = MODEL,
+    name: Annotated[str, typer.Argument(help="Registered model.")] = MODEL_NAME,
     as_json: JsonOption = False,
 ) -> None:
     """List the versions in the registry, with scores, their 95 % intervals, aliases, and how they fared in serving."""
+    from metseg.settings import Settings
     from metseg.tracking import model_registry, runs
 
     apply_defaults()
@@ -77,7 +78,7 @@ def _score(mean: str | None, interval: str | None) -> str:
 
 def lineage(
     version: Annotated[str, typer.Argument(help="Number, alias (champion) or label (stable) of a version.")],
-    model_name: Annotated[str, typer.Option(help="Registered model.")] = MODEL,
+    model_name: Annotated[str, typer.Option(help="Registered model.")] = MODEL_NAME,
     server: Annotated[
         str, typer.Option(help="HOST:PORT of a model server to ask; without one, the base path here is looked at.")
     ] = "",
@@ -87,6 +88,7 @@ def lineage(
 
     Exit code 1 where a link is broken.
     """
+    from metseg.settings import Settings
     from metseg.tracking import runs
     from metseg.tracking.lineage import find_version, trace
 

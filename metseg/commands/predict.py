@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from metseg.settings import apply_defaults
+from metseg.defaults import MODEL_NAME, MODEL_SERVER
+from metseg.environment import apply_defaults
 
 ServerOption = Annotated[str, typer.Option(help="HOST:PORT of the model server.")]
 ModelOption = Annotated[str, typer.Option(help="Model to ask.")]
@@ -22,8 +23,8 @@ def predict(
         list[Path], typer.Argument(help="Image files of one or more cases, folders of them, or of DICOM files.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlays, lesions.json and lesions.csv.")],
-    server: ServerOption = "127.0.0.1:8500",
-    model_name: ModelOption = "brain-mets-segmentation",
+    server: ServerOption = MODEL_SERVER,
+    model_name: ModelOption = MODEL_NAME,
     label: LabelOption = "stable",
     channels: Annotated[
         str,

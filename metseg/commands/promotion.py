@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metseg.retention import version_days
+from metseg.defaults import MODEL_NAME, MODEL_SERVER
+from metseg.environment import apply_defaults
 from metseg.serving.reconciliation.limits import Limits
-from metseg.settings import MODEL_NAME, Settings, apply_defaults
 
 if TYPE_CHECKING:
     from metseg.serving.reconciliation.promotion import Follower
     from metseg.serving.reconciliation.registry_state import AliasRegistry
+    from metseg.settings import Settings
 
-DEFAULT_SERVER = "127.0.0.1:8500"
 # MLflow's own patience, minutes for one call, would hide that it is down.
 MLFLOW_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -69,6 +69,7 @@ def reconcile(
     ] = None,
 ) -> None:
     """Keep a model server at what the registry's aliases point at: champion as stable, challenger as canary."""
+    from metseg.retention import version_days
     from metseg.serving.reconciliation.connection import ServerConnection
     from metseg.serving.reconciliation.daemon import Health, Loop
     from metseg.serving.reconciliation.reconciler import Reconciler
@@ -83,7 +84,7 @@ def reconcile(
         return
     registry, health = AliasRegistry(settings), Health(health_file)
     limits = Limits(load_seconds, 600.0 if once else 5.0, tolerance, keep_days=version_days())
-    with ServerConnection(settings.model_server or DEFAULT_SERVER, load_seconds) as connection, _ended_by_sigterm():
+    with ServerConnection(settings.model_server or MODEL_SERVER, load_seconds) as connection, _ended_by_sigterm():
         reconciler = Reconciler(registry, volume, connection, limits, health.beat)
         loop = Loop(registry, reconciler, model_name or [], health)
         if once:
@@ -137,6 +138,8 @@ def _settings(server: str, base_path: Path | None, served: Path | None, elsewher
         os.environ.setdefault(name, value)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("metseg").setLevel(logging.INFO)
+    from metseg.settings import Settings
+
     settings = Settings.from_environment()
     return settings.replaced(
         model_server=server or settings.model_server,

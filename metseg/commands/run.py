@@ -9,7 +9,6 @@ import typer
 from metseg.commands.terminal import console
 from metseg.commands.training_data import TrainingData
 from metseg.option_checks import refuse_empty
-from metseg.settings import Settings
 
 
 def run(
@@ -31,6 +30,7 @@ def run(
     """Run the training pipeline on this machine, from images to a served model."""
     from components.check.step import check
     from components.configuration.parsing import parse
+    from metseg.settings import Settings
     from pipelines import containers
 
     refuse_empty({"--images": images})

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metseg.commands.phantom import phantom
-from metseg.settings import MODEL_NAME, Settings
+from metseg.defaults import MODEL_NAME
+
+if TYPE_CHECKING:
+    from metseg.settings import Settings
 
 PHANTOM_BUDGET = {"train_epochs": 8, "train_steps_per_epoch": 64, "train_batch_size": 4}
 """Training budget on the phantom cohort: both networks in minutes on two cores."""

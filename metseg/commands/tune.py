@@ -8,8 +8,8 @@ import typer
 
 from metseg.commands.terminal import console
 from metseg.commands.training_data import TrainingData
+from metseg.defaults import MODEL_NAME
 from metseg.errors import UsageError
-from metseg.settings import MODEL_NAME, Settings
 
 INGEST_OPTIONS = (
     "data_layout",
@@ -47,6 +47,7 @@ def tune(
     """Search for the best parameters of a run; prints them as a `metseg run` command."""
     from components.configuration.parsing import parse
     from components.configuration.setting_names import find
+    from metseg.settings import Settings
     from metseg.tuning.search_space import DEFAULT_SEARCH, PREPROCESSING, TRAINING, parse_search
     from metseg.tuning.study import OBJECTIVES, Search
     from pipelines import tuning

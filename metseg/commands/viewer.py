@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from metseg.settings import apply_defaults
+from metseg.defaults import MODEL_SERVER
+from metseg.environment import apply_defaults
 
 
 def viewer(
-    server: Annotated[str, typer.Option(help="HOST:PORT of the model server.")] = "127.0.0.1:8500",
+    server: Annotated[str, typer.Option(help="HOST:PORT of the model server.")] = MODEL_SERVER,
     port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 8502,
     model_name: Annotated[
         list[str] | None, typer.Option(help="Model to ask for; may be repeated, to hold several side by side.")

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
-from metseg.settings import apply_defaults
 
 REPEATED = 5
 """Steps that are timed, after the one that is traced."""

@@ -63,7 +63,7 @@ def test_an_image_without_numbers_ends_the_training_and_leaves_the_epochs_before
 STARVED = """
 import json, resource, sys
 from pathlib import Path
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 apply_defaults()
 import tensorflow as tf
 from metseg.training.configuration import TrainingConfiguration
@@ -98,7 +98,7 @@ def test_too_little_memory_says_what_to_lower(records, tmp_path):
 FULL = """
 import json, resource, sys
 from pathlib import Path
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 apply_defaults()
 import tensorflow as tf
 tf.config.experimental.enable_op_determinism()

@@ -23,7 +23,7 @@ from tests.training.tiny import CONFIGURATION, quiet
 REPLICAS = """
 import json, sys
 from pathlib import Path
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 apply_defaults()
 import keras
 import tensorflow as tf
@@ -133,7 +133,7 @@ def test_what_two_devices_began_one_goes_on_with(trained):
 
 
 OVERFLOW = """
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 apply_defaults()
 import keras
 import tensorflow as tf
@@ -168,7 +168,7 @@ def test_a_step_is_left_out_where_the_gradient_of_any_device_overflows():
 
 
 DROPOUT = """
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 apply_defaults()
 import numpy as np
 import tensorflow as tf

@@ -23,7 +23,7 @@ from tests.training.tiny import CONFIGURATION, SIDE
 VICTIM = """
 import sys, json
 from pathlib import Path
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 apply_defaults()
 import tensorflow as tf
 tf.config.experimental.enable_op_determinism()

@@ -184,7 +184,7 @@ def test_the_model_in_mlflow_answers_its_input_example_as_the_exported_one_does(
 ATTEMPT = """
 import json, sys
 from pathlib import Path
-from metseg.settings import apply_defaults
+from metseg.environment import apply_defaults
 apply_defaults()
 from components.execution import executing
 from components.train.step import train

@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
 from metseg.serving.viewer.model_versions import Served, Survey, survey
 from metseg.serving.viewer.options import ViewerOptions
@@ -18,7 +19,6 @@ from metseg.serving.viewer.panels.details import show_details
 from metseg.serving.viewer.panels.sidebar import choose_models, choose_study
 from metseg.serving.viewer.panels.workspace import Scene, show_workspace
 from metseg.serving.viewer.predictions import Answer
-from metseg.settings import apply_defaults
 
 DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")
 POLL_SECONDS = 0.5
