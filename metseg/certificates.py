@@ -1,4 +1,4 @@
-"""Certificate authorities of one's own, trusted by every library of this process beside the system's."""
+"""Trust one's own certificate authorities in every library of this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def own_authorities() -> Path | None:
     """Return the file of `METSEG_CA_BUNDLE` (a PEM file, or a folder with `ca.crt`; `/etc/metseg/ca`), if there is one.
 
     Raises:
-        UsageError: the variable names a file that is not there.
+        UsageError: the variable names a missing file.
     """
     given = os.environ.get(BUNDLE_VARIABLE, "")
     path = Path(given or BUNDLE)
@@ -33,7 +33,7 @@ def own_authorities() -> Path | None:
 
 
 def trust_own_authorities() -> None:
-    """Have the libraries of this process and its children trust these authorities beside those they trust already.
+    """Trust these authorities in this process and its children, in addition to the system's.
 
     Raises:
         UsageError: the file is no bundle of PEM certificates.

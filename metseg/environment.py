@@ -1,4 +1,4 @@
-"""The environment that the libraries of this process read: our own variables win over theirs.
+"""Prepare the environment of the libraries in this process: `METSEG_*` variables win over theirs.
 
 In a pod of Kubeflow two programs share one environment: `AWS_*` steers Kubeflow's launcher too, and its MLflow plugin
 injects `MLFLOW_*`. So ours come in as `METSEG_MLFLOW_*` and `METSEG_S3_*`, and are handed to MLflow, boto3 and DVC
@@ -38,7 +38,7 @@ MLflow's client from following presigned URLs to a store that MLflow alone may b
 """
 
 MOUNTED = Path("/etc/metseg")
-"""Where a pod finds the settings and secrets of its namespace, each in a folder of files."""
+"""Folder of the settings and secrets that a pod mounts, each a folder of files."""
 MOUNTED_SECRETS: Mapping[str, str] = {
     "mlflow/username": "METSEG_MLFLOW_USERNAME",
     "mlflow/password": "METSEG_MLFLOW_PASSWORD",
@@ -46,7 +46,7 @@ MOUNTED_SECRETS: Mapping[str, str] = {
     "storage/secret-access-key": "METSEG_S3_SECRET_ACCESS_KEY",
     "pseudonyms/key": "METSEG_PSEUDONYM_KEY",
 }
-"""The variable that each mounted secret stands for. Files of `settings` and `proxy` are called like theirs."""
+"""Variable of each mounted secret. Files of `settings` and `proxy` are named like their variables."""
 TRACKING_URI = "METSEG_MLFLOW_TRACKING_URI"
 OURS: Mapping[str, str] = {
     TRACKING_URI: "MLFLOW_TRACKING_URI",
@@ -57,7 +57,7 @@ OURS: Mapping[str, str] = {
     "METSEG_S3_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
     "METSEG_S3_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
 }
-"""The variable of a library that each of ours stands for."""
+"""Variable of a library that each of ours replaces."""
 
 OVERRULED: Mapping[str, tuple[str, ...]] = {
     TRACKING_URI: ("MLFLOW_REGISTRY_URI",),
@@ -78,11 +78,11 @@ OVERRULED: Mapping[str, tuple[str, ...]] = {
 }
 """Variables that a library would prefer to the one that ours stands for, or combine with it.
 
-A role (`AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`) stays: it is asked for where no keys are given.
+A role (`AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE`) stays: it is used without keys.
 """
 
 OPENED_ELSEWHERE = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_WORKSPACE")
-"""What Kubeflow's MLflow plugin opened; these name nothing on another server."""
+"""Identifiers that Kubeflow's MLflow plugin sets; they are unknown to another server."""
 FOREIGN_LOGIN = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
@@ -100,14 +100,14 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def apply_defaults() -> None:
-    """Add `QUIET` to the environment where it has no value, and `METSEG_*` over `MLFLOW_*` and `AWS_*`."""
+    """Add the defaults of `QUIET` to the environment, and set `MLFLOW_*` and `AWS_*` from `METSEG_*`."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     prepare()
 
 
 def prepare(mounted: Path = MOUNTED) -> None:
-    """Hand our settings to the libraries of this process; a second call changes nothing.
+    """Pass our settings on to the libraries of this process; idempotent.
 
     Args:
         mounted: folder of mounted settings and secrets; a variable that is set wins over a file.
@@ -128,20 +128,20 @@ def prepare(mounted: Path = MOUNTED) -> None:
 
 
 def _read_mounted(folder: Path) -> dict[str, str]:
-    """Return what the files below `folder` say, by the name of the variable; nothing for an empty file."""
+    """Return the content of the files below `folder` by the name of the variable; empty files are left out."""
     found = {variable: folder / file for file, variable in MOUNTED_SECRETS.items()}
     for part in ("settings", "proxy"):
         names = {path.name: path for path in (folder / part).glob("*") if path.is_file()}
         taken = {name: path for name, path in names.items() if name.startswith("METSEG_") or name in PROXIES}
-        _tell_ignored(part, tuple(sorted(names.keys() - taken.keys())))
+        _warn_of_ignored(part, tuple(sorted(names.keys() - taken.keys())))
         found |= taken
     texts = {name: path.read_text(encoding="utf-8").strip() for name, path in found.items() if path.is_file()}
     return {name: text for name, text in texts.items() if text}
 
 
 @cache
-def _tell_ignored(part: str, names: tuple[str, ...]) -> None:
-    """Say, once, which keys of a mounted ConfigMap have no effect."""
+def _warn_of_ignored(part: str, names: tuple[str, ...]) -> None:
+    """Warn, once, of keys of a mounted ConfigMap that have no effect."""
     if names:
         import logging
 
@@ -158,7 +158,7 @@ def origin(address: str) -> tuple[str, str, int | None]:
 
 
 def _leave_foreign_mlflow() -> None:
-    """Drop the run and login of another MLflow server than ours: what Kubeflow's plugin opened there is not joined."""
+    """Drop run and login of an MLflow server other than ours, opened by Kubeflow's plugin."""
     ours, given = os.environ.get(TRACKING_URI, ""), os.environ.get("MLFLOW_TRACKING_URI", "")
     if not ours or origin(ours) == origin(given):
         return

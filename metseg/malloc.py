@@ -1,4 +1,4 @@
-"""What the C library does with freed memory."""
+"""Configure malloc to keep freed memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _KEPT_BYTES = 2**30
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep up to 1 GiB of freed memory for what it allocates next; to be called before it has threads.
+    """Keep up to 1 GiB of freed memory for later allocations; call before the process has threads.
 
-    As it comes, glibc hands each large block back to the system, which gives it again page by page, zeroed: that is a
-    tenth of a training step, and half of the way of a volume through gRPC. One heap for all threads, because no other
-    than the first holds blocks of more than 64 MiB. Nothing happens where the C library is another one.
+    By default glibc returns each large block to the kernel and gets it back zeroed, page by page. That costs a tenth of
+    a training step, and half of the transfer of a volume through gRPC. All threads share one heap, because only the
+    first may have blocks of more than 64 MiB. Other C libraries are left alone.
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""Cases worked on side by side, results in order, never more in memory than there are workers for."""
+"""Parallel map over cases: results in order, memory bounded by the number of workers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ AHEAD = 2
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: `METSEG_WORKERS`, else its affinity, else what its container is allowed.
+    """Return the cores of this process: `METSEG_WORKERS`, else its affinity and its container's quota.
 
     Raises:
-        UsageError: `METSEG_WORKERS` is no positive whole number.
+        UsageError: `METSEG_WORKERS` is not a positive whole number.
     """
     from metseg.resource_settings import ResourceSettings
 
@@ -47,15 +47,15 @@ def usable_cores() -> int:
 
 
 def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """`work(item)` of every item, in order, in processes that are forked from this one; the first error ends it.
+    """Yield `work(item)` of every item, in order, from forked processes; the first error ends it.
 
-    For work that is much Python, where threads would wait for one another. A process with threads of its own must not
-    fork: there, and where a system has no safe fork, the work is done in threads. A few items are worked on here.
+    For work that is mostly Python, for which threads would wait for one another. A process with threads must not fork:
+    there, and on systems without a safe fork, threads do the work. Few items are processed in this process.
 
     Args:
-        work: called with one item; what it gives can be pickled.
-        items: what to work on.
-        workers: how many at a time.
+        work: called with one item; its result can be pickled.
+        items: of the work.
+        workers: number of items at a time.
 
     Raises:
         MetsegError: a process was killed.
@@ -77,7 +77,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
             yield from _results(pool, _inherited, range(len(items)), workers)
     except BrokenProcessPool as error:
         raise MetsegError(
-            "A process that read cases was killed, most likely for want of memory. Give the step more, or set "
+            "A process that read cases was killed, most likely out of memory. Give the step more memory, or set "
             "METSEG_WORKERS=1."
         ) from error
     finally:
@@ -86,14 +86,14 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], workers:
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`work(item)` of every item, in order, in threads; the first error ends it.
+    """Yield `work(item)` of every item, in order, from threads; the first error ends it.
 
-    For work that is NumPy, OpenCV and files, which give up the interpreter's lock.
+    For work in NumPy, OpenCV and files, which release the interpreter's lock.
 
     Args:
         work: called with one item.
-        items: what to work on.
-        workers: how many at a time.
+        items: of the work.
+        workers: number of items at a time.
     """
     if workers == 1:
         yield from map(work, items)
@@ -103,14 +103,14 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
 
 
 def _same_pixels() -> None:
-    """Turn Intel's IPP off in this thread, as `metseg.imaging.preprocessing.resize` does: OpenCV keeps it by thread."""
+    """Disable Intel's IPP in this thread, as `metseg.imaging.preprocessing.resize` does: the switch is per thread."""
     import cv2
 
     cv2.ipp.setUseIPP(False)
 
 
 def _results(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results in order; no more are under way than keep the workers busy."""
+    """Yield results in order, with no more items in flight than keep the workers busy."""
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -126,7 +126,7 @@ def _results(pool: Executor, work: Callable[[Item], Result], items: Iterable[Ite
 
 @dataclass(eq=False)
 class _Inherited:
-    """What forked processes find in their memory, so that items need not be pickled."""
+    """Function and items in the memory of forked processes, so that they need not be pickled."""
 
     work: Callable[[Any], Any]
     items: Sequence[Any]

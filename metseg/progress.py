@@ -1,9 +1,7 @@
-"""Progress of long work: a bar on a terminal, now and then a plain line in a log.
+"""Report progress: a bar on a terminal, lines in a log.
 
-A step of a local run writes into a pipe that the runner reads; there every report is one tagged line
-(`METSEG_PROGRESS=lines`), which the runner draws as a bar. A pod of a cluster prints the same lines, fewer of them,
-for its log is kept (`METSEG_PROGRESS=log`, which a pod of Kubeflow has by itself); whoever waits for the run reads them
-there.
+A step of a local run prints tagged lines (`METSEG_PROGRESS=lines`), which the runner draws as a bar. A pod of Kubeflow
+prints fewer of them (`METSEG_PROGRESS=log`, its default), because its log is stored; `metseg submit --wait` reads them.
 """
 
 from __future__ import annotations
@@ -33,15 +31,15 @@ def _mode() -> str:
 
 
 def tagged_lines() -> bool:
-    """Whether a runner reads what this process prints."""
+    """Return whether a runner reads this process's output."""
     return _mode() in (PIPE, LOG)
 
 
 class Progress:
-    """One piece of work of known length; use as a context manager and call `update`.
+    """Work of known length; use as a context manager and call `update`.
 
     Args:
-        label: what is being done, as a person would say it.
+        label: of the work, for the user.
         total: number of parts.
     """
 
@@ -78,7 +76,7 @@ class Progress:
             self._bar.stop()
 
     def update(self, done: int, detail: str = "") -> None:
-        """Say that `done` of `total` parts are finished; `detail` is a figure worth watching."""
+        """Report that `done` of `total` parts are finished, with an optional figure in `detail`."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total, detail=detail)
             return

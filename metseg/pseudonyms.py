@@ -1,4 +1,4 @@
-"""Pseudonyms: what stands in our outputs where a patient's name, number or UID stood in what came in."""
+"""Pseudonyms that replace patients' names, numbers and UIDs in all outputs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SECRET = (
 )
 """Makes the Secret that Kubeflow's steps take the key from, in the namespace of the runs."""
 STANDARD_UID = "1.2.840.10008."
-"""Root of the UIDs that the DICOM standard itself gives out: SOP classes, transfer syntaxes. They name nobody."""
+"""Root of the UIDs that the DICOM standard itself gives out: SOP classes, transfer syntaxes. These are public."""
 
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Pseudonyms by HMAC-SHA256: the same key gives the same ones, and without it none can be computed or undone.
+    """Pseudonyms by HMAC-SHA256, which can be neither computed nor undone without the key.
 
     Attributes:
         key: the secret.
@@ -43,7 +43,7 @@ class Pseudonyms:
 
     @classmethod
     def from_environment(cls, settings: Settings | None = None) -> Pseudonyms:
-        """Pseudonyms under `METSEG_PSEUDONYM_KEY`, or under a random key that is made once in the state folder.
+        """Return pseudonyms under `METSEG_PSEUDONYM_KEY`, or under a random key kept in the state folder.
 
         Raises:
             UsageError: other users of the machine may read the key's file, or it is empty; or there is no key on
@@ -62,18 +62,18 @@ class Pseudonyms:
         return cls(_kept_key((settings or Settings.from_environment()).state / KEY_FILE))
 
     def patient(self, identifier: str, issuer: str = "") -> str:
-        """Pseudonym of a patient: `P` and 16 hexadecimal digits, from the number and who issued it."""
+        """Return a patient's pseudonym: `P` and 16 hexadecimal digits, from number and issuer."""
         return "P" + self._digest("patient", identifier.strip(), issuer.strip())[:16]
 
     def uid(self, uid: str) -> str:
-        """UID under `2.25.` that stands for `uid`; a UID of the DICOM standard itself stays."""
+        """Return a UID under `2.25.` that replaces `uid`; UIDs of the DICOM standard itself stay."""
         if not uid or uid.startswith(STANDARD_UID):
             return uid
-        # PS3.5 B.2: a UUID as one decimal number. 122 of its bits are ours, the rest say that it is one.
+        # PS3.5 B.2: a UUID as one decimal number. 122 of its bits are ours, the rest mark it as one.
         return f"2.25.{uuid.UUID(self._digest('uid', uid)[:32], version=4).int}"
 
     def handle(self, kind: str, name: str) -> str:
-        """Name for a message: `kind` and 12 hexadecimal digits, such as `file-1c9b0d6e55aa`."""
+        """Return a name for messages: `kind` and 12 hexadecimal digits, such as `file-1c9b0d6e55aa`."""
         return f"{kind}-{self._digest(kind, name)[:12]}"
 
     def _digest(self, purpose: str, *parts: str) -> str:
@@ -81,7 +81,7 @@ class Pseudonyms:
 
 
 def pseudonyms_everywhere() -> bool:
-    """Whether `METSEG_PSEUDONYMS` asks that every layout's names be hashed, not DICOM's alone.
+    """Return whether `METSEG_PSEUDONYMS` extends pseudonyms to every layout, not DICOM alone.
 
     Raises:
         UsageError: it is neither on nor off.
@@ -95,7 +95,7 @@ def pseudonyms_everywhere() -> bool:
 
 
 def naming(settings: Settings | None = None) -> str:
-    """What names come out of the same data depends on besides: 16 hexadecimal digits of the key and the switch.
+    """Return a digest of the key and the switch that names depend on: 16 hexadecimal digits.
 
     Before a key was ever needed there is none, and none is made.
     """
@@ -106,7 +106,7 @@ def naming(settings: Settings | None = None) -> str:
 
 
 def _kept_key(path: Path) -> bytes:
-    """The key in the file `path`; made where there is none."""
+    """Return the key in the file `path`, generated if missing."""
     if not path.exists():
         _make_key(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -125,6 +125,6 @@ def _make_key(path: Path) -> None:
     # A link fails where another process was first: both then read the one key that is there.
     with contextlib.suppress(FileExistsError):
         os.link(beside, path)
-        # A warning, which is seen where a command sets up no log: who loses the key loses the names.
+        # A warning is visible without a configured log: losing the key loses the names.
         logger.warning("%s is not set: a random key for pseudonyms was made in %s; keep it", KEY_VARIABLE, path)
     beside.unlink()

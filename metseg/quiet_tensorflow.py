@@ -1,4 +1,4 @@
-"""TensorFlow imported without the lines that it prints whatever `TF_CPP_MIN_LOG_LEVEL` says.
+"""Import TensorFlow without the lines that it prints despite `TF_CPP_MIN_LOG_LEVEL`.
 
 Its libraries log while they are loaded, before they know their level; one such line speaks of round-off errors, and
 Kubeflow's UI paints it red in a step that is well.
@@ -23,7 +23,7 @@ for line in sys.stdin:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow; of what its libraries log meanwhile, what is below `TF_CPP_MIN_LOG_LEVEL` is dropped."""
+    """Import TensorFlow and drop its libraries' log lines below `TF_CPP_MIN_LOG_LEVEL`."""
     level = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0")
     if "tensorflow" in sys.modules or level not in ("1", "2", "3"):
         return

@@ -1,7 +1,7 @@
-"""How long a step waits for what is away: MLflow, a store, a Git host, the model server; and what to wait for at all.
+"""Decide how long to wait for an unavailable service, and for which errors.
 
-In a pod nobody looks on, and a service that moves to another node is back within minutes. On a machine of one's own a
-person is told at once.
+A pod waits, because a service that moves to another node is back within minutes. On a user's machine an error is
+reported at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOOK_SECONDS = 2.0
 
 MLFLOW_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _MLFLOW_PAUSES = (0, 4, 8, 16, 32, 64, 120, 120, 120, 120)
-"""Seconds before each retry of MLflow's client, which takes no more of them; 7 retries, 244 s, are its default."""
+"""Seconds before each retry of MLflow's client, at most ten; its default is 7 retries, 244 s."""
 
 _AWAY = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EPIPE}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 def patience() -> float:
-    """Return for how many seconds a step waits: `METSEG_PATIENCE_SECONDS`, else 240 in a pod and 0 elsewhere.
+    """Return the seconds that a step waits: `METSEG_PATIENCE_SECONDS`, else 240 in a pod and 0 elsewhere.
 
     Raises:
         UsageError: the variable is not a number of seconds.
@@ -48,7 +48,7 @@ def patience() -> float:
 
 
 def have_mlflow_wait() -> None:
-    """Give MLflow's client the retries that `METSEG_PATIENCE_SECONDS` needs; without the variable it keeps its own."""
+    """Set the retries of MLflow's client by `METSEG_PATIENCE_SECONDS`, if it is set."""
     if os.environ.get(VARIABLE):
         most, seconds = len(_MLFLOW_PAUSES), patience()
         enough = (count for count in range(most) if sum(_MLFLOW_PAUSES[:count]) >= seconds)
@@ -56,7 +56,7 @@ def have_mlflow_wait() -> None:
 
 
 def hopeless(error: BaseException) -> bool:
-    """Return whether waiting cannot help: there is no such host, its certificate is not trusted, the disk is full."""
+    """Return whether waiting cannot help: unknown host, untrusted certificate, full disk."""
     return any(
         isinstance(link, ssl.SSLCertVerificationError)
         or (isinstance(link, socket.gaierror) and link.errno != socket.EAI_AGAIN)
@@ -66,7 +66,7 @@ def hopeless(error: BaseException) -> bool:
 
 
 def away(error: BaseException) -> bool:
-    """Return whether an error, or what caused it, says that a service is away for now."""
+    """Return whether an error or its cause means that a service is temporarily unavailable."""
     return not hopeless(error) and any(
         isinstance(link, (ConnectionError, TimeoutError, socket.gaierror, http.client.HTTPException))
         or (isinstance(link, OSError) and link.errno in _AWAY)
@@ -76,18 +76,18 @@ def away(error: BaseException) -> bool:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, what caused it, and so on."""
+    """Yield an error, its cause, the cause's cause, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def insist(ask: Callable[[], Result], on: tuple[type[Exception], ...], seconds: float | None = None) -> Result:
-    """Return what `ask` does; an error of these kinds is waited out for `seconds`, by default `patience()`."""
+def insist(request: Callable[[], Result], on: tuple[type[Exception], ...], seconds: float | None = None) -> Result:
+    """Return the result of `request`, repeated after errors of these types for `seconds`, by default `patience()`."""
     ends = time.monotonic() + (patience() if seconds is None else seconds)
     while True:
         try:
-            return ask()
+            return request()
         except on:
             if time.monotonic() + LOOK_SECONDS > ends:
                 raise

@@ -1,4 +1,4 @@
-"""The networks, in pure Keras 3: they run on any Keras backend."""
+"""Segmentation networks in pure Keras 3, for any Keras backend."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
 
     Raises:
         ValueError: there is no such architecture, or an argument is out of range.
+
+    Example:
+        >>> import models
+        >>> network = models.build("unet", channels=3, filters=4, depth=2)
+        >>> network.input_shape, network.output_shape
+        ((None, None, None, 3), (None, None, None, 1))
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not {architecture!r}")
@@ -47,15 +53,21 @@ def build(architecture: str, **arguments: Any) -> keras.Model:
 
 
 def inference_model(model: keras.Model, inference_head: str = "last") -> keras.Model:
-    """The single-output network inside one with several heads, sharing all weights; also of a reloaded network.
+    """Return the single-output network inside one with several heads, sharing all weights.
 
     Args:
-        model: what `build` gave; a network with one head is answered as it is.
+        model: from `build`, also reloaded; a network with one head is returned with the same output.
         inference_head: `last`, or `average` for the mean probability of all heads. The average is not always the
             better one (Zhou et al. 2020): compare on validation patients.
 
     Raises:
         ValueError: there is no such choice.
+
+    Example:
+        >>> import models
+        >>> network = models.build("nested_unet", channels=3, filters=2, depth=2)
+        >>> len(network.outputs), models.inference_model(network, "average").output_shape
+        (2, (None, None, None, 1))
     """
     if inference_head not in INFERENCE_HEADS:
         raise ValueError(f"inference_head must be one of {', '.join(INFERENCE_HEADS)}, not {inference_head!r}")

@@ -9,10 +9,10 @@ from models.blocks import PadToMultiple, ResizeLike, Tensor, check_choices, conv
 
 
 def attention_gate(skip: Tensor, gating: Tensor, filters: int, name: str) -> Tensor:
-    """Weigh a skip connection by where the coarser gating signal looks (Oktay et al. 2018, eq. 1 and 2, fig. 2).
+    """Weigh a skip connection by the coarser gating signal (Oktay et al. 2018, eq. 1 and 2, fig. 2).
 
-    The gating signal and the coefficients are resized to the actual size of what they meet, so sizes that are not
-    multiples of each other cannot clash. Left out of the reference implementation (`grid_attention_layer.py`): the 1×1
+    The gating signal and the coefficients are resized to the actual size of the other operand, so sizes that are not
+    multiples of each other fit. Left out of the reference implementation (`grid_attention_layer.py`): the 1×1
     convolution after the product, which the first convolution of the block that follows can take over.
 
     Args:
@@ -23,6 +23,11 @@ def attention_gate(skip: Tensor, gating: Tensor, filters: int, name: str) -> Ten
 
     Returns:
         `skip` times coefficients between 0 and 1, the same shape.
+
+    Example:
+        >>> gated = attention_gate(keras.Input((8, 8, 4)), keras.Input((4, 4, 8)), filters=4, name="gate")
+        >>> gated.shape
+        (None, 8, 8, 4)
     """
     theta = layers.Conv2D(filters, 2, strides=2, padding="same", use_bias=False, name=f"{name}_theta")(skip)
     phi = layers.Conv2D(filters, 1, name=f"{name}_phi")(gating)
@@ -45,7 +50,7 @@ def attention_unet(
     upsampling: str = "transpose",
     prior: float = 0.01,
 ) -> keras.Model:
-    """An Attention U-Net for images of any height and width, one gate a skip.
+    """Build an Attention U-Net for images of any height and width, one gate a skip.
 
     Args:
         channels: channels of the image.
@@ -62,6 +67,10 @@ def attention_unet(
 
     Raises:
         ValueError: an argument is out of range.
+
+    Example:
+        >>> attention_unet(channels=3, filters=4, depth=2).output_shape
+        (None, None, None, 1)
     """
     check_choices(channels, classes, filters, depth, normalization, dropout, upsampling, prior)
     image = keras.Input((None, None, channels), name="image")

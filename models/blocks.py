@@ -1,4 +1,4 @@
-"""The pieces that the networks share: convolution blocks, up-sampling, sizes that follow a reference."""
+"""Building blocks of the networks: convolutions, up-sampling, layers that follow a reference's size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PadToMultiple(layers.Layer):  # type: ignore[misc]
     """Pad height and width with zeros at the bottom and the right to a multiple of `multiple`.
 
     Args:
-        multiple: what both sizes are a multiple of afterwards.
+        multiple: divisor of both sizes afterwards.
     """
 
     def __init__(self, multiple: int, **kwargs: Any) -> None:
@@ -86,10 +86,15 @@ def check_choices(
     upsampling: str,
     prior: float,
 ) -> None:
-    """Refuse arguments that no network can be built with.
+    """Raise if no network can be built with these arguments.
 
     Raises:
-        ValueError: names the argument, its value and what is allowed.
+        ValueError: names the argument, its value and the allowed range.
+
+    Example:
+        >>> check_choices(3, 1, 8, 4, "batch", 0.0, "bicubic", 0.01)
+        Traceback (most recent call last):
+        ValueError: upsampling must be one of ('transpose', 'bilinear', 'nearest'), not 'bicubic'
     """
     for name, count in (("channels", channels), ("classes", classes), ("filters", filters)):
         if not isinstance(count, int) or count < 1:
@@ -107,7 +112,12 @@ def check_choices(
 
 
 def normalize(tensor: Tensor, normalization: str, name: str) -> Tensor:
-    """Batch normalisation, group normalisation (up to 8 groups), or nothing."""
+    """Apply batch normalisation, group normalisation (up to 8 groups), or nothing.
+
+    Example:
+        >>> normalize(keras.Input((8, 8, 6)), "group", "first").shape
+        (None, 8, 8, 6)
+    """
     if normalization == "batch":
         return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(tensor)
     if normalization == "group":
@@ -118,7 +128,7 @@ def normalize(tensor: Tensor, normalization: str, name: str) -> Tensor:
 
 
 def convolution_block(tensor: Tensor, filters: int, normalization: str, dropout: float, name: str) -> Tensor:
-    """Two 3×3 convolutions, each followed by normalisation and ReLU; the block H of the papers.
+    """Apply two 3×3 convolutions, each with normalisation and ReLU; the block H of the papers.
 
     Args:
         tensor: `(batch, height, width, channels)`.
@@ -126,6 +136,10 @@ def convolution_block(tensor: Tensor, filters: int, normalization: str, dropout:
         normalization: `none` (the papers'), `batch` or `group`; with one, the convolutions carry no bias.
         dropout: share of feature maps dropped between the two.
         name: prefix of the layers' names; the last layer carries it itself.
+
+    Example:
+        >>> convolution_block(keras.Input((8, 8, 3)), 4, "batch", 0.0, "block").shape
+        (None, 8, 8, 4)
     """
     for index in (1, 2):
         tensor = layers.Conv2D(
@@ -144,7 +158,12 @@ def convolution_block(tensor: Tensor, filters: int, normalization: str, dropout:
 
 
 def upsample(tensor: Tensor, filters: int, upsampling: str, name: str) -> Tensor:
-    """Double height and width: a 2×2 transposed convolution, or interpolation and a 1×1 convolution."""
+    """Double height and width: 2×2 transposed convolution, or interpolation and 1×1 convolution.
+
+    Example:
+        >>> upsample(keras.Input((8, 8, 4)), 2, "bilinear", "up").shape
+        (None, 16, 16, 2)
+    """
     if upsampling == "transpose":
         return layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal", name=name)(tensor)
     tensor = layers.Conv2D(filters, 1, kernel_initializer="he_normal", name=f"{name}_conv")(tensor)
@@ -152,10 +171,14 @@ def upsample(tensor: Tensor, filters: int, upsampling: str, name: str) -> Tensor
 
 
 def head(tensor: Tensor, reference: Tensor, classes: int, prior: float, name: str) -> Tensor:
-    """A 1×1 convolution and a sigmoid in float32, cropped to the size of `reference`.
+    """Apply a 1×1 convolution and a sigmoid in float32, cropped to the size of `reference`.
 
     The bias starts at the logit of `prior`, the share of lesion that the untrained network expects: lesions are few,
     and a start at one half would spend the first epochs on unlearning the background (Lin et al. 2017, section 4.1).
+
+    Example:
+        >>> head(keras.Input((8, 8, 4)), keras.Input((7, 5, 3)), classes=1, prior=0.01, name="probability").shape
+        (None, 7, 5, 1)
     """
     bias = keras.initializers.Constant(math.log(prior / (1.0 - prior)))
     tensor = layers.Conv2D(classes, 1, bias_initializer=bias, name=f"{name}_conv")(tensor)

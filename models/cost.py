@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, and its multiply-accumulates for one image."""
+"""Cost of a network: parameters, and multiply-accumulates for one image."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def cost(network: keras.Model, height: int, width: int) -> Cost:
 
     Raises:
         ValueError: the size is not positive, or a layer has weights but no rule here.
+
+    Example:
+        >>> import models
+        >>> cost(models.build("unet", channels=1, filters=4, depth=2), 64, 64)
+        Cost(parameters=7397, multiply_accumulates=6324224)
     """
     if height < 1 or width < 1:
         raise ValueError(f"the image must have at least 1 × 1 pixels, not {height} × {width}")

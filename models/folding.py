@@ -27,7 +27,7 @@ def fold_normalization(network: keras.Model) -> keras.Model:
         >>> import models
         >>> network = models.build("unet", channels=1, filters=2, depth=1, normalization="batch")
         >>> network.count_params() - models.fold_normalization(network).count_params()
-        42
+        48
     """
     folded = _normalizations(network)
 

@@ -1,4 +1,4 @@
-"""Metrics that are watched while a network trains."""
+"""Metrics during training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="metseg")
 class GlobalDice(keras.metrics.Metric):  # type: ignore[misc]
-    """Dice of thresholded probabilities over everything seen since the last reset: `2·ΣTP / (Σ truth + Σ prediction)`.
+    """Dice of thresholded probabilities since the last reset: `2·ΣTP / (Σ truth + Σ prediction)`.
 
     Args:
         threshold: probability from which a pixel is lesion.

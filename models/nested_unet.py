@@ -21,7 +21,7 @@ def nested_unet(
     deep_supervision: bool = True,
     prune: int | None = None,
 ) -> keras.Model:
-    """A UNet++ for images of any height and width.
+    """Build a UNet++ for images of any height and width.
 
     Node `x_i_j` is `H([x_i_0 … x_i_{j-1}, Up(x_{i+1}_{j-1})])`, `x_i_0` the encoder (Zhou et al. 2020, eq. 1).
     Head `j` is a 1×1 convolution on `x_0_j`.
@@ -44,6 +44,11 @@ def nested_unet(
 
     Raises:
         ValueError: an argument is out of range.
+
+    Example:
+        >>> network = nested_unet(channels=3, filters=2, depth=3)
+        >>> network.output_names
+        ['head_1', 'head_2', 'head_3']
     """
     check_choices(channels, classes, filters, depth, normalization, dropout, upsampling, prior)
     if prune is not None and not 1 <= prune <= depth:

@@ -19,7 +19,7 @@ def unet(
     upsampling: str = "transpose",
     prior: float = 0.01,
 ) -> keras.Model:
-    """A U-Net for images of any height and width.
+    """Build a U-Net for images of any height and width.
 
     Args:
         channels: channels of the image.
@@ -36,6 +36,10 @@ def unet(
 
     Raises:
         ValueError: an argument is out of range.
+
+    Example:
+        >>> unet(channels=3, filters=4, depth=2).count_params()
+        7469
     """
     check_choices(channels, classes, filters, depth, normalization, dropout, upsampling, prior)
     image = keras.Input((None, None, channels), name="image")

@@ -1,4 +1,4 @@
-"""Archives of data: unpacked only where every name stays inside, and never to more than is allowed."""
+"""Unpack archives of data safely: no path outside the folder, no more bytes than allowed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metseg.files import folder_written_beside
 
 SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 LEFT_OUT = ("__MACOSX",)
-"""Folders that only describe the files beside them to the system that packed them."""
+"""Folders of metadata that macOS adds to archives."""
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _BLOCK = 1 << 20
@@ -43,7 +43,7 @@ _BROKEN = (
 
 
 class ArchiveLimits(EnvironmentSettings):
-    """ArchiveLimits on the content of an archive.
+    """Limits on the content of an archive.
 
     Attributes:
         files: number of files and folders (`METSEG_ARCHIVE_FILES`, 500 000).
@@ -61,12 +61,12 @@ class ArchiveLimits(EnvironmentSettings):
 
 
 def is_archive(name: str) -> bool:
-    """Whether the name ends like that of an archive that is read."""
+    """Return whether a name has the ending of a supported archive."""
     return name.lower().endswith(SUFFIXES)
 
 
 def inside(name: str) -> PurePosixPath | None:
-    """The relative path that a name from elsewhere stands for; None where it would lead out of its folder.
+    """Return the relative path of an archive's entry; None if it would leave the folder.
 
     Refused are absolute names, drive letters, `..`, backslashes (a separator elsewhere) and control characters.
     """
@@ -78,7 +78,7 @@ def inside(name: str) -> PurePosixPath | None:
 
 @dataclass
 class _Member:
-    """One file or folder of an archive, before it is unpacked."""
+    """A file or folder of an archive, before it is unpacked."""
 
     name: str
     kind: str
@@ -87,7 +87,7 @@ class _Member:
 
 
 class _Allowance:
-    """Counts what an archive gives and refuses it beyond its limits, whatever its headers claim."""
+    """Count the entries and bytes of an archive and refuse it beyond its limits, whatever its headers claim."""
 
     def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
         self._archive = archive
@@ -98,7 +98,7 @@ class _Allowance:
         self._names: set[PurePosixPath] = set()
 
     def place(self, member: _Member) -> PurePosixPath:
-        """Where the member belongs, relative to the folder; raises a `DataError` where it may not be there."""
+        """Return the path of a member relative to the folder; raises `DataError` if it may not be there."""
         path = inside(member.name)
         if path is None:
             raise self._refused(f"the name {member.name!r} leads out of the folder")
@@ -140,12 +140,12 @@ class _Allowance:
 
 
 def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> None:
-    """Unpack an archive into `folder`, which appears whole or not at all.
+    """Unpack an archive into `folder`, atomically.
 
     Args:
         archive: a `.zip`, `.tar`, `.tar.gz` or `.tgz`.
         folder: folder to write, absent or empty.
-        limits: what the archive may hold; the environment's where None.
+        limits: those of the environment by default.
 
     Raises:
         DataError: the archive is broken or encrypted, a name leads out of the folder or is there twice, it holds
@@ -161,9 +161,9 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
 
 
 def unpacked_bytes(archive: Path, limits: ArchiveLimits | None = None) -> int:
-    """Return how many bytes an archive unpacks to at least: what a ZIP claims, else the size of the archive itself.
+    """Return the least number of bytes that an archive unpacks to: a ZIP's claim, else the archive's own size.
 
-    A claim beyond the limits counts for nothing: `unpack` refuses such an archive for what it is.
+    A claim beyond the limits is ignored, because `unpack` refuses such an archive.
 
     Args:
         archive: as for `unpack`.
@@ -181,7 +181,7 @@ def unpacked_bytes(archive: Path, limits: ArchiveLimits | None = None) -> int:
 
 
 def top_folder(folder: Path) -> Path:
-    """`folder`, or the folder that it holds and nothing beside it, however deep."""
+    """Return `folder`, or the only folder inside it, at any depth."""
     while True:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if len(entries) != 1 or not entries[0].is_dir():
@@ -219,7 +219,7 @@ def _unpack_member(member: _Member, allowance: _Allowance, folder: Path) -> None
 
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[_Member]]:
-    """The entries of an archive in order; what its format cannot make sense of becomes a `DataError`."""
+    """Yield the entries of an archive in order; a broken archive raises `DataError`."""
     try:
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as packed:
@@ -264,11 +264,11 @@ def _tar_members(tar: tarfile.TarFile, stream: _HeaderGuard) -> Iterator[_Member
 
 
 class _Entry(tarfile.TarInfo):
-    """A tar header; where tarfile takes a broken one for the end of the archive, this raises."""
+    """A tar header; raises where tarfile takes a broken header for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Entry:
-        """The next header of the archive."""
+        """Return the next header of the archive."""
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
@@ -278,7 +278,7 @@ class _Entry(tarfile.TarInfo):
 
 
 class _HeaderGuard:
-    """A stream that gives so many bytes until it is allowed more: a header may claim gigabytes for a name.
+    """A stream that limits how many bytes a header may take: it could claim gigabytes for a name.
 
     Args:
         source: the unpacked stream.
@@ -289,11 +289,11 @@ class _HeaderGuard:
         self._left = _HEADER_BYTES
 
     def allow(self, count: int) -> None:
-        """Let `count` bytes be read from here on."""
+        """Allow `count` more bytes."""
         self._left = count
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes, fewer at the end."""
+        """Return the next `count` bytes, fewer at the end."""
         block = self._source.read(count)
         self._left -= len(block)
         if self._left < 0:

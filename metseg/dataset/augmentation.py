@@ -1,4 +1,4 @@
-"""Augmentation on the fly, image and mask together, with OpenCV on NumPy arrays."""
+"""Augment slices and masks during training, with OpenCV."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def _spatial(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image,
 
 
 def _channels_last(image: NDArray[Any]) -> Image:
-    """What OpenCV answers, which leaves the last axis out where it is one long."""
+    """Return OpenCV's result with its last axis, which OpenCV drops for one channel."""
     return image if image.ndim == 3 else image[..., None]
 
 
 def _intensity(image: Image, rng: np.random.Generator, slices: int) -> Image:
-    """Brightness, contrast and gamma a channel by itself; noise, blur and low resolution for all channels.
+    """Vary brightness, contrast and gamma for each channel; noise, blur and resolution for all channels.
 
     A channel varies alike in a slice and its neighbours: between them, its intensities are to be compared.
     """
     height, width, channels = image.shape
 
     def drawn(low: float, high: float) -> NDArray[np.float32]:
-        """A number for each channel, for each element of a row of the image: NumPy is slow along a short axis."""
+        """Return a number for each channel, repeated along a row of the image: NumPy is slow along a short axis."""
         return np.tile(rng.uniform(low, high, channels // slices).astype(np.float32), slices * width)
 
     rows = image.reshape(height, width * channels)
@@ -91,7 +91,7 @@ def _intensity(image: Image, rng: np.random.Generator, slices: int) -> Image:
 
 
 def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
-    """Gaussian; OpenCV draws it four times as fast as NumPy. Its generator belongs to the thread: it is seeded anew."""
+    """Return Gaussian noise. OpenCV is four times as fast as NumPy; its generator is per thread and is seeded here."""
     noise = np.empty(shape, dtype=np.float32)
     cv2.setRNGSeed(int(rng.integers(2**31)))
     cv2.randn(noise.reshape(-1, 1), np.zeros(1), np.array([rng.uniform(0.0, 0.06)]))
@@ -99,7 +99,7 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
 
 
 def augment(image: Image, mask: Mask, rng: np.random.Generator, slices: int = 1) -> tuple[Image, Mask]:
-    """One random variant of a slice.
+    """Return one random variant of a slice.
 
     Args:
         image: float32 `(height, width, slices * channels)` in 0–1.

@@ -1,4 +1,4 @@
-"""Where fetched data and canonical cases are kept between runs, bounded in size."""
+"""Cache of downloaded data and canonical cases between runs, bounded in size."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ IN_USE_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class DataCache:
-    """A folder that holds `fetched/<key>`, `cases/<key>` and the table of hashed files.
+    """A folder with `fetched/<key>`, `cases/<key>` and the table of file hashes.
 
     Attributes:
-        root: the folder.
-        limit_bytes: size beyond which the entries that were unused for longest are removed (`METSEG_CACHE_GB`, 50).
+        root: folder of the cache.
+        limit_bytes: size beyond which the least recently used entries are removed (`METSEG_CACHE_GB`, 50).
     """
 
     root: Path
@@ -33,21 +33,21 @@ class DataCache:
 
     @classmethod
     def of(cls, settings: Settings) -> DataCache:
-        """The cache below the settings' state folder.
+        """Return the cache below the settings' state folder.
 
         Raises:
-            UsageError: `METSEG_CACHE_GB` is no number, or negative.
+            UsageError: `METSEG_CACHE_GB` is not a number, or negative.
         """
         return cls(settings.state / "data", ResourceSettings.from_environment().cache_bytes)
 
     @property
     def hashes(self) -> Path:
-        """The table of files that were hashed before."""
+        """SQLite table of file hashes."""
         return self.root / "hashes.sqlite"
 
     @property
     def fetched(self) -> Path:
-        """Data brought here from elsewhere, one folder a version."""
+        """Downloaded data, one folder a version."""
         return self.root / "fetched"
 
     @property
@@ -56,19 +56,19 @@ class DataCache:
         return self.root / "cases"
 
     def use(self, entry: Path) -> None:
-        """Note that an entry was used now."""
+        """Mark an entry as used now."""
         os.utime(entry)
 
     @contextmanager
     def only_one(self, entry: Path) -> Iterator[None]:
-        """Keep other processes from writing the same entry meanwhile; they wait."""
+        """Lock an entry for writing; other processes wait."""
         entry.parent.mkdir(parents=True, exist_ok=True)
         # Without `flock` there is no fallback to a lock that outlives a killed process.
         with FileLock(entry.parent / f".{entry.name}.lock", fallback_to_soft=False):
             yield
 
     def prune(self) -> list[Path]:
-        """Remove the entries that were unused for longest until the rest fits; gives what was removed.
+        """Remove the least recently used entries until the rest fits, and return them.
 
         Entries used within the last hour stay.
         """
@@ -80,15 +80,15 @@ class DataCache:
             if total <= self.limit_bytes or time.time() - path.stat().st_mtime < IN_USE_SECONDS:
                 break
             shutil.rmtree(path)
-            for beside in path.parent.glob(f".{path.name}.*"):
-                beside.unlink()
+            for lock in path.parent.glob(f".{path.name}.*"):
+                lock.unlink()
             total -= sizes[path]
             removed.append(path)
         return removed
 
 
 def folder_bytes(folder: Path) -> int:
-    """Size of all files below a folder."""
+    """Return the size of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

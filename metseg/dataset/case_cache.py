@@ -1,4 +1,4 @@
-"""Canonical cases kept between runs: the same data, options and code give the same cases, so they are read once."""
+"""Cache of canonical cases: the same data, options and code give the same cases."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ READERS = ("nibabel", "numpy", "opencv-python-headless", "pandas", "pillow", "py
 
 @dataclass(frozen=True)
 class ReadCohort:
-    """What ingest knows of a cohort whose cases lie in canonical form, before anything is said about splits.
+    """A cohort in canonical form, before patients are split.
 
     Attributes:
         layout: name of the layout it was read in.
         channels: names of the channels, in order.
-        labels: what the mask marks.
-        notes: what a person should know about how it was read.
+        labels: of the mask.
+        notes: for the user, on how the cohort was read.
         entries: one a case, by name in rising order; their split is empty.
     """
 
@@ -48,7 +48,7 @@ class ReadCohort:
 
 @once
 def code_digest() -> str:
-    """SHA-256 over the source of what reads cases and describes them, and the versions of its libraries."""
+    """Return the SHA-256 of the code that reads cases, and of the versions of its libraries."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for folder in ("imaging", "dataset", "scoring"):
@@ -63,17 +63,16 @@ def code_digest() -> str:
 
 
 def cases_key(data_version: str, layout: str, options: LayoutOptions) -> str:
-    """Name of the cases that data of a version give: 32 hexadecimal digits."""
+    """Return the cache key of the cases of a data version: 32 hexadecimal digits."""
     decisive = [data_version, layout, asdict(options), code_digest(), naming()]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def take(cache: DataCache, key: str, out: Path) -> ReadCohort | None:
-    """Bring kept cases into the folder `out`, by hard links where the file system has them.
+    """Link or copy cached cases into the folder `out`.
 
     Returns:
-        What was known of them; None where there are none, or where a file's size or time is not what it was when it
-        was kept. Damaged ones are removed.
+        The cohort; None without cached cases, or if a file's size or time has changed since. Damaged cases are removed.
     """
     folder = cache.cases / key
     if not folder.is_dir():
@@ -89,7 +88,7 @@ def take(cache: DataCache, key: str, out: Path) -> ReadCohort | None:
         cohort = _cohort(index["cohort"])
         cache.use(folder)
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
-        logger.info("kept cases cannot be used (%s); reading the data again", error)
+        logger.info("the cached cases cannot be used (%s); reading the data again", error)
         shutil.rmtree(folder, ignore_errors=True)
         for path in out.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -98,10 +97,10 @@ def take(cache: DataCache, key: str, out: Path) -> ReadCohort | None:
 
 
 def keep(cache: DataCache, key: str, out: Path, cohort: ReadCohort) -> None:
-    """Keep the cases in the folder `out`, if they fit the cache, and remove what was unused for longest."""
+    """Cache the cases in the folder `out` if they fit, and prune the least recently used."""
     size = folder_bytes(out)
     if size > cache.limit_bytes:
-        logger.info("%.1f GB of cases are more than METSEG_CACHE_GB allows and are not kept", size / 2**30)
+        logger.info("%.1f GB of cases exceed METSEG_CACHE_GB and are not cached", size / 2**30)
         return
     folder = cache.cases / key
     with cache.only_one(folder):
@@ -128,7 +127,7 @@ def _digest(*parts: Any) -> str:
 
 
 def _stat(path: Path) -> list[int]:
-    """Size and time of change: hard links share both, and a copy keeps them."""
+    """Return size and time of change, which hard links share and copies preserve."""
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
 

@@ -1,4 +1,4 @@
-"""Room for what ingest fetches and unpacks, looked at before anything arrives."""
+"""Check disk space before data are downloaded or unpacked."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from metseg.errors import DataError
 from metseg.resource_settings import ResourceSettings
 
 LIMIT = "METSEG_DISK_GB"
-"""What may lie in the folder of fetched data, where that is less than its disk holds: the pipeline sets it for a pod.
-
-A pod whose volume grows beyond its limit is removed without a word, while the disk below it has room left."""
+"""Variable with the size limit of the folder of downloaded data; the pipeline sets it in a pod."""
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
-    """Refuse data that will not fit.
+    """Raise if data do not fit on the disk or its limit.
 
     Args:
-        folder: one of the cache's, which is to be written; what lies beside it counts.
-        needed: bytes that are to be written at least.
+        folder: entry of the cache to write; its siblings count towards the limit.
+        needed: least number of bytes to write.
         what: data and purpose, for the message.
 
     Raises:

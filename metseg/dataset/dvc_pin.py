@@ -1,4 +1,4 @@
-"""A folder that was made anew, where a `.dvc` file beside it already says what it must be."""
+"""Record a generated folder as the one that its `.dvc` file pins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def pinned_version(folder: Path) -> str | None:
-    """The version that the `.dvc` file beside `folder` pins; None where there is no such file or it says nothing."""
+    """Return the version that the `.dvc` file next to `folder` pins; None without such a file or version."""
     pointer = folder.with_name(f"{folder.name}.dvc")
     if not pointer.is_file():
         return None
@@ -26,12 +26,12 @@ def pinned_version(folder: Path) -> str | None:
 
 
 def record_pinned(folder: Path) -> bool:
-    """Put a folder that is what its `.dvc` file pins into DVC's cache, so that `dvc status` finds it in order.
+    """Add a folder that matches its `.dvc` file to DVC's cache, so that `dvc status` is clean.
 
-    The `.dvc` file stays as it is; a folder of another version is left alone, for `dvc status` to say so.
+    The `.dvc` file stays as it is; a folder of another version is left alone, and `dvc status` reports it.
 
     Returns:
-        Whether DVC's cache holds the folder now.
+        True if DVC's cache now has the folder.
     """
     folder = folder.resolve()
     pinned = pinned_version(folder)

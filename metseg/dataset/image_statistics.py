@@ -1,4 +1,4 @@
-"""Statistics of a case's slices, from which a cohort is judged without reading its volumes again."""
+"""Statistics of a case's slices, from which a cohort is validated without reading its volumes again."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ FAINT = 4.0
 """Standard deviation, of 255 grey levels, below which a slice shows next to nothing."""
 
 SAMPLED = 200_000
-"""About how many voxels of a channel tell its background and its window: order statistics of so many are near enough,
-and selecting them among all is what would take longest."""
+"""Approximate number of voxels sampled for background and window of a channel; selection among all is slow."""
 
 LARGE_PART = 0.05
 """Parts of the head smaller than this share of its largest part, such as specks of noise, do not count as head."""
@@ -38,7 +37,7 @@ def slice_statistics(
     mask: NDArray[np.uint8],
     geometry: Geometry | None = None,
 ) -> list[dict[str, Any]]:
-    """One row for each slice and channel of a case.
+    """Return one row for each slice and channel of a case.
 
     Args:
         case: its name.
@@ -46,11 +45,11 @@ def slice_statistics(
         slice_names: one name a slice.
         image: `(slices, height, width, channels)`.
         mask: uint8 `(slices, height, width)` of 0 and 1.
-        geometry: where the case lies in the patient; None where nothing is known of it.
+        geometry: of the case in the patient; None if unknown.
 
     Returns:
         Rows with `case`, `slice` (from 0), `slice_name`, `channel`; `min`, `max`, `mean`, `std`, `p01`, `p50`, `p99`
-        and `fraction_zero` of the finite pixels (NaN where there is none); `nonfinite`, their number; `digest`, the
+        and `fraction_zero` of the finite pixels (NaN without any); `nonfinite`, their number; `digest`, the
         same for the same pixels; and `perceptual`, close in bits for pictures that look alike. The same in all
         channels of a slice are `voxels`, `lesion_voxels` and `mask_max` of the mask, `head_fraction`, `lesion_outside`
         (lesion voxels outside the head) and `lesion_sizes` (voxels of each lesion that begins in the slice). The same
@@ -88,20 +87,20 @@ def slice_statistics(
 
 
 def plane_digest(plane: NDArray[np.generic]) -> str:
-    """The same 32 hexadecimal digits for planes of the same shape, dtype and pixels."""
+    """Return a digest of shape, dtype and pixels: 32 hexadecimal digits."""
     digest = hashlib.blake2b(f"{plane.shape}{plane.dtype.str}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()
 
 
 def perceptual_hash(plane: NDArray[np.generic], low: float, high: float) -> str:
-    """256 bits, as 64 hexadecimal digits, that small changes of a picture hardly touch; empty if there is none.
+    """Return a perceptual hash of 256 bits as 64 hexadecimal digits; empty for a blank picture.
 
     It is the `phash` of the library imagehash with `hash_size=16`: of the 16 × 16 lowest frequencies of the picture at
     64 × 64 pixels, which lie above their median.
 
     Args:
-        plane: `(height, width)`; values that are no numbers count as `low`.
+        plane: `(height, width)`; NaN and infinite values count as `low`.
         low, high: intensities that become black and white.
     """
     grey = plane.astype(np.float32)
@@ -121,7 +120,7 @@ def perceptual_hash(plane: NDArray[np.generic], low: float, high: float) -> str:
 
 
 def head_hulls(image: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Where each slice's head lies: the convex hull of what is not background in any channel.
+    """Return the convex hull of the head in each slice: of everything that is not background in any channel.
 
     Args:
         image: `(slices, height, width, channels)`.
@@ -143,7 +142,7 @@ def head_hulls(image: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 
 def tilt_degrees(geometry: Geometry | None) -> float:
-    """Largest angle between an axis of the volume and the patient's axis it stands for; NaN where unknown."""
+    """Return the largest angle between an axis of the volume and the patient's axis; NaN if unknown."""
     if geometry is None or not geometry.spacing_known:
         return float("nan")
     axes = np.asarray(geometry.affine)[:3, :3]
@@ -164,7 +163,7 @@ def _hull(foreground: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _lesion_sizes(mask: NDArray[np.uint8]) -> list[list[int]]:
-    """For each slice, the voxels of every 26-connected lesion whose first slice it is."""
+    """Return, for each slice, the voxels of every 26-connected lesion that begins in it."""
     labels = label_components(mask > 0)
     voxels = np.bincount(labels.ravel())
     begun: list[list[int]] = [[] for _ in range(len(mask))]
@@ -175,7 +174,7 @@ def _lesion_sizes(mask: NDArray[np.uint8]) -> list[list[int]]:
 
 
 def _finite_window(voxels: NDArray[np.generic]) -> tuple[float, float]:
-    """Ends of the intensity window of a channel, from about `SAMPLED` of its finite voxels; 0 and 1 without any."""
+    """Return the intensity window of a channel from about `SAMPLED` finite voxels; 0 and 1 without any."""
     values = np.asarray(voxels, dtype=np.float32)
     finite = values[np.isfinite(values)]
     sample = finite[:: 1 + finite.size // SAMPLED]

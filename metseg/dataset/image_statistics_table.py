@@ -1,4 +1,4 @@
-"""The table of slice statistics on disk, written as the cases come, so that memory does not grow with the cohort."""
+"""Parquet table of slice statistics, written case by case in constant memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROWS_AT_ONCE = 1024
 
 
 class StatisticsFile:
-    """Writes rows to a Parquet file, some thousands at a time; use as a context manager.
+    """Write rows to a Parquet file, some thousands at a time; use as a context manager.
 
     Args:
         path: file to write.
@@ -59,7 +59,7 @@ class StatisticsFile:
 
 
 def _settled(schema: Any) -> Any:
-    """The schema with lists that were all empty as lists of whole numbers, for later rows may fill them."""
+    """Return the schema with empty lists typed as lists of whole numbers, which later rows may fill."""
     import pyarrow
 
     types = pyarrow.types

@@ -34,7 +34,7 @@ STATISTICS = "statistics.parquet"
 
 @dataclass(frozen=True)
 class _Read:
-    """What is known of a case once it lies in canonical form."""
+    """A case in canonical form."""
 
     entry: CaseEntry
     rows: list[dict[str, Any]]
@@ -66,7 +66,7 @@ def ingest(
         labels: which label values are lesion: `core`, `whole`, `enhancing`, or comma-separated numbers.
         mask_threshold: grey value above which a mask that is not binary counts as lesion; None refuses such masks.
         resample_masks: bring a mask on another grid than its image onto it instead of refusing it.
-        earlier: split of each patient that was assigned before, which is kept.
+        earlier: split of each patient from earlier runs, which stays.
         cache: where fetched data, hashes and canonical cases are kept, so that unchanged data are read once; None
             keeps nothing, and reads folders alone.
         workers: cases read at a time; None for the cores that this process may use.
@@ -124,7 +124,7 @@ def _cases(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> ReadCohort:
-    """Put the canonical cases and their statistics into `out`: those that are kept, or read anew and then kept."""
+    """Write the canonical cases and their statistics to `out`, from the cache or by reading the data."""
     if cache is None:
         return _read_cases(pinned.root, layout, options, out, workers, progress)
     key = case_cache.cases_key(pinned.version, layout, options)
@@ -145,7 +145,7 @@ def _read_cases(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> ReadCohort:
-    """Bring every case into canonical form, a few at a time; the first that fails ends it."""
+    """Bring every case into canonical form, a few at a time; the first error ends it."""
     cohort = open_cohort(root, layout, options)
     split_patients(source.patient for source in cohort.cases)
     entries, thresholded, resampled = [], list[str](), list[str]()
@@ -192,17 +192,17 @@ def _assigned(entry: CaseEntry, assignment: Assignment) -> CaseEntry:
 
 
 def _thresholded_note(thresholded: list[str]) -> list[str]:
-    """What a person should know of masks that were cut at a grey value."""
+    """Return the note on masks that were thresholded at a grey value."""
     if not thresholded:
         return []
     return [
-        f"WARNING: {len(thresholded)} masks are JPEG, which smears their values; lesion is what is brighter than "
+        f"WARNING: {len(thresholded)} masks are JPEG, which blurs their values; voxels are lesion above "
         f"{LOSSY_THRESHOLD}: {listed(thresholded)}"
     ]
 
 
 def _resampled_note(resampled: list[str]) -> list[str]:
-    """What a person should know of masks that were brought onto their image's grid."""
+    """Return the note on masks that were resampled to their image's grid."""
     if not resampled:
         return []
     return [
@@ -212,6 +212,6 @@ def _resampled_note(resampled: list[str]) -> list[str]:
 
 
 def _forced_note(assignments: Mapping[str, Assignment]) -> list[str]:
-    """What a person should know of patients that were moved."""
+    """Return the note on patients that were moved to another split."""
     forced = [f"{name} to {where.split}" for name, where in assignments.items() if where.forced]
     return [f"{len(forced)} patients are not where their hash puts them: {listed(forced)}"] if forced else []

@@ -1,4 +1,4 @@
-"""Which patients train, which validate and which test: a hash of the patient decides, so growth moves nobody."""
+"""Split patients into train, validation and test by a hash of the patient, so that growth moves no patient."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from metseg.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 BOUNDS = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
-"""Where a patient's hash must lie, from the lower bound up to but not including the upper."""
+"""Range of the hashes of each split; the upper bound is excluded."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where a patient belongs.
+    """The split of a patient.
 
     Attributes:
         split: `train`, `validation` or `test`.
-        forced: whether something other than the patient's own hash decided.
+        forced: True if the split is not that of the patient's own hash.
     """
 
     split: str
@@ -27,18 +27,18 @@ class Assignment:
 
 
 def position(patient: str) -> float:
-    """The patient's place in [0, 1): the first 52 bits of the SHA-256 of the name."""
+    """Return the patient's position in [0, 1): the first 52 bits of the SHA-256 of the name."""
     return int(hashlib.sha256(patient.encode()).hexdigest()[:13], 16) / 16**13
 
 
 def own_split(patient: str) -> str:
-    """The split that the patient's hash gives."""
+    """Return the split of the patient's hash."""
     place = position(patient)
     return next(split for split, (lower, upper) in BOUNDS.items() if lower <= place < upper)
 
 
 def distance(patient: str, split: str) -> float:
-    """How far the patient's hash lies from the nearest boundary of `split`; 0 inside it."""
+    """Return the distance of the patient's hash from the nearest boundary of `split`; 0 inside it."""
     lower, upper = BOUNDS[split]
     return max(lower - position(patient), position(patient) - upper, 0.0)
 
@@ -46,13 +46,13 @@ def distance(patient: str, split: str) -> float:
 def split_patients(patients: Iterable[str], earlier: Mapping[str, str] | None = None) -> dict[str, Assignment]:
     """Assign each patient to a split.
 
-    About 60, 20 and 20 of a hundred patients train, validate and test. Where a split would be empty, the patient whose
+    About 60, 20 and 20 of a hundred patients train, validate and test. If a split would be empty, the patient whose
     hash lies nearest to its boundary moves there and is marked as forced; a split that this empties is filled in the
     same way by another patient. More patients never move one that was not forced.
 
     Args:
         patients: names; repetitions count once.
-        earlier: splits given before, which are kept.
+        earlier: splits from earlier runs, which stay.
 
     Returns:
         Assignment of every patient, by name in rising order.

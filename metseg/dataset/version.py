@@ -1,4 +1,4 @@
-"""The version of a folder of data: the md5 that DVC gives it, whether or not DVC tracks it."""
+"""Version of a folder of data: its md5 as DVC computes it, with or without DVC."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _Stat = tuple[int, int, int]
 
 
 class HashTable:
-    """MD5 of files that were hashed before; one whose size, time and inode are the same is not read again.
+    """Cache of file MD5s; a file with the same size, time and inode is not read again.
 
     A file changed within the last two seconds is hashed but not remembered: another change could leave the same time.
 
     Args:
-        path: SQLite file, made where it does not exist; None remembers nothing. A broken file is made anew.
+        path: SQLite file, created if missing and recreated if broken; None: nothing is stored.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -42,7 +42,7 @@ class HashTable:
         self.save()
 
     def load(self, root: Path) -> None:
-        """Bring what is known of the files below `root` into memory."""
+        """Load the known hashes of the files below `root`."""
         if self._path is None or not self._path.exists():
             return
         first = _hidden_name(root) + b"/"
@@ -61,7 +61,7 @@ class HashTable:
         self._known.update({path: ((size, mtime, inode), md5) for path, size, mtime, inode, md5 in rows})
 
     def md5(self, path: Path) -> str:
-        """MD5 of the file at `path`, which is read only where it is not known or has changed."""
+        """Return the MD5 of a file, which is read only if unknown or changed."""
         name = _hidden_name(path)
         before = _stat(path)
         known = self._known.get(name)
@@ -73,12 +73,12 @@ class HashTable:
         return digest
 
     def learn(self, path: Path, md5: str) -> None:
-        """Take the MD5 of a file that this process wrote and checked, and that nobody else writes."""
+        """Add the MD5 of a file that this process wrote and verified, and no other process writes."""
         name = _hidden_name(path)
         self._known[name] = self._learnt[name] = (_stat(path), md5)
 
     def save(self) -> None:
-        """Write what was learnt."""
+        """Write new hashes to the table."""
         if self._path is None or not self._learnt:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class HashTable:
 
 
 def _hidden_name(path: Path) -> bytes:
-    """A file's path with each part hashed: files and folders may be called after patients, and the table is kept."""
+    """Return a path with each part hashed: folders may bear patients' names, and the table persists."""
     parts = Path(os.path.realpath(path)).parts
     return b"/".join(hashlib.sha256(os.fsencode(part)).hexdigest()[:24].encode() for part in parts)
 
@@ -106,7 +106,7 @@ def _stat(path: Path) -> _Stat:
 
 
 def file_md5(path: Path) -> str:
-    """MD5 of a file's bytes, in hexadecimal."""
+    """Return the MD5 of a file, in hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -115,7 +115,7 @@ def file_md5(path: Path) -> str:
 
 
 def listing_version(files: Iterable[tuple[str, str]]) -> str:
-    """Version of a folder that holds `files`, each a path with `/` relative to it and the md5 of its bytes.
+    """Return the version of a folder from the relative path and md5 of each file.
 
     It is the MD5 of the JSON list `[{"md5": …, "relpath": …}, …]`, sorted by path (dvc-data, `hashfile/tree.py`).
     """
@@ -125,7 +125,7 @@ def listing_version(files: Iterable[tuple[str, str]]) -> str:
 
 
 def data_version(root: Path, progress: Callable[[int, int], None] | None = None, table: HashTable | None = None) -> str:
-    """Version of the folder `root`: 32 hexadecimal digits and `.dir`, as in the `.dvc` file that `dvc add` writes.
+    """Return the version of the folder `root`: 32 hexadecimal digits and `.dir`, as `dvc add` writes it.
 
     Args:
         root: the folder.

@@ -1,4 +1,4 @@
-"""HD95 of each true lesion against the predicted components that match it."""
+"""HD95 of each true lesion to its matching predicted components."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ Box = tuple[slice, slice, slice]
 def lesion_distances(
     truth: LabelledTruth, prediction: LabelledPrediction, contacts: Contacts, spacing: Spacing
 ) -> list[float]:
-    """HD95 in mm of each lesion, undilated, against the union of the components that match it; 374 where none does."""
+    """Return the HD95 in mm of each undilated lesion to the union of its matching components; 374 without any.
+
+    Example:
+        >>> from metseg.scoring.lesion_matching import find_contacts, label_prediction, label_truth
+        >>> truth = np.zeros((8, 8, 8), bool)
+        >>> truth[2:5, 2:5, 2:5] = True
+        >>> labelled, components = label_truth(truth), label_prediction(np.roll(truth, 1, axis=0))
+        >>> lesion_distances(labelled, components, find_contacts(labelled, components), (1.0, 1.0, 1.0))
+        [1.0]
+    """
     if not contacts.pairs.size:
         return [MISSED_DISTANCE_MM] * contacts.lesion_voxels.size
     lesion_boxes = ndi.find_objects(truth.lesions)
@@ -37,13 +46,13 @@ def lesion_distances(
 
 
 def _surface(mask: NDArray[np.bool_], box: Box, volume: Box, spacing: Spacing) -> Surface:
-    """Surface of a mask that lies at `box` of a crop that lies at `volume` of the whole."""
+    """Return the surface of a mask at `box` of a crop at `volume` of the whole."""
     slice_, row, column = (inner.start + outer.start for inner, outer in zip(box, volume, strict=True))
     return surface_of(mask, spacing, (slice_, row, column))
 
 
 def _around(boxes: Sequence[Box]) -> Box:
-    """The smallest box around several."""
+    """Return the smallest box around several."""
     slices, rows, columns = (
         slice(min(side.start for side in sides), max(side.stop for side in sides)) for sides in zip(*boxes, strict=True)
     )

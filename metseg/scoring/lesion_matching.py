@@ -1,7 +1,7 @@
-"""Which predicted components touch which true lesions, as tables of voxel counts.
+"""Match predicted components with true lesions: tables of voxel counts.
 
-The volumes are labelled here, once; every lesion-wise score is arithmetic on the tables. Choosing an operating point
-tries many minimum volumes on one prediction, and labels it once.
+Volumes are labelled once, and every lesion-wise score is arithmetic on the tables: the choice of an operating point
+tries many minimum volumes on one labelled prediction.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NEIGHBOURS_18 = ndi.generate_binary_structure(3, 2)
 
 @dataclass(frozen=True)
 class LabelledTruth:
-    """The true lesions of a volume, cropped to what they and a margin of one voxel need.
+    """True lesions of a volume, cropped to their bounding box and a margin of one voxel.
 
     Attributes:
         shape: shape of the whole volume.
-        box: where the arrays below lie in it.
+        box: of the arrays below in the volume.
         lesions: int32, 0 outside, else the lesion; components that merge when dilated share a number.
         blobs: int32, the same lesions dilated once with the 18-neighbour element.
         voxels: int64 `(lesions,)`, undilated size.
@@ -44,10 +44,10 @@ class LabelledTruth:
 
 @dataclass(frozen=True)
 class LabelledPrediction:
-    """The predicted components of a volume, cropped to the voxels that they lie in.
+    """Predicted components of a volume, cropped to their bounding box.
 
     Attributes:
-        box: where the array below lies in the volume.
+        box: of the array below in the volume.
         components: int32, 0 outside, else the component, numbered from 1 in the order of their first voxel.
     """
 
@@ -57,7 +57,7 @@ class LabelledPrediction:
 
 @dataclass(frozen=True)
 class Contacts:
-    """Predicted components against true lesions, in voxels.
+    """Overlap of predicted components and true lesions, in voxels.
 
     Attributes:
         lesion_voxels: int64 `(lesions,)`.
@@ -74,7 +74,14 @@ class Contacts:
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice, slice]:
-    """The smallest box around the mask and `margin` voxels on every side that the volume has; empty mask: no voxel."""
+    """Return the smallest box around a mask and up to `margin` voxels on every side; no voxel for an empty mask.
+
+    Example:
+        >>> mask = np.zeros((3, 5, 5), bool)
+        >>> mask[1, 2, 2:4] = True
+        >>> bounding_box(mask, margin=1)
+        (slice(0, 3, None), slice(1, 4, None), slice(1, 5, None))
+    """
     bounds = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -86,9 +93,16 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice
 
 
 def label_truth(truth: NDArray[np.bool_]) -> LabelledTruth:
-    """True lesions of a volume `(slices, height, width)` by the rule of BraTS-METS 2023.
+    """Label the true lesions of a volume `(slices, height, width)` by the rule of BraTS-METS 2023.
 
     Lesions are 26-connected components; those that merge when the truth is dilated once are one lesion.
+
+    Example:
+        >>> truth = np.zeros((3, 5, 5), bool)
+        >>> truth[1, 1, 1:4] = True
+        >>> labelled = label_truth(truth)
+        >>> labelled.voxels, labelled.centroids
+        (array([3]), array([[1., 1., 2.]]))
     """
     box = bounding_box(truth)
     crop = truth[box]
@@ -106,13 +120,30 @@ def label_truth(truth: NDArray[np.bool_]) -> LabelledTruth:
 
 
 def label_prediction(prediction: NDArray[np.bool_]) -> LabelledPrediction:
-    """Predicted lesions of a volume `(slices, height, width)`: its 26-connected components."""
+    """Label the 26-connected components of a predicted volume `(slices, height, width)`.
+
+    Example:
+        >>> prediction = np.zeros((3, 5, 5), bool)
+        >>> prediction[1, 1, 1] = prediction[1, 1, 4] = True
+        >>> label_prediction(prediction).components
+        array([[[1, 0, 0, 2]]], dtype=int32)
+    """
     box = bounding_box(prediction, margin=0)
     return LabelledPrediction(box, label_components(prediction[box]))
 
 
 def find_contacts(truth: LabelledTruth, prediction: LabelledPrediction) -> Contacts:
-    """Count what the predicted components of a volume share with its true lesions."""
+    """Count the voxels that predicted components share with true lesions.
+
+    Example:
+        >>> truth = np.zeros((3, 5, 5), bool)
+        >>> truth[1, 1, 1:4] = True
+        >>> prediction = np.zeros((3, 5, 5), bool)
+        >>> prediction[1, 1:3, 1] = True
+        >>> contacts = find_contacts(label_truth(truth), label_prediction(prediction))
+        >>> contacts.pairs
+        array([[0, 0, 1]])
+    """
     box, components = prediction.box, prediction.components
     count = int(components.max(initial=0))
     component_voxels = np.bincount(components.ravel(), minlength=count + 1)[1:].astype(np.int64)
@@ -131,7 +162,7 @@ def find_contacts(truth: LabelledTruth, prediction: LabelledPrediction) -> Conta
 def _shared_box(
     first: tuple[slice, slice, slice], second: tuple[slice, slice, slice]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The part that two boxes of one volume share, in the coordinates of the one and of the other."""
+    """Return the intersection of two boxes, in the coordinates of either."""
     in_first, in_second = [], []
     for a, b in zip(first, second, strict=True):
         start, stop = max(a.start, b.start), min(a.stop, b.stop)

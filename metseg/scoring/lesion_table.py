@@ -1,4 +1,4 @@
-"""The lesions of a mask as a table: where they are, how large, how sure the model was."""
+"""Table of the lesions of a mask: place, size, mean probability."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from metseg.scoring.lesion_matching import bounding_box
 
 @dataclass(frozen=True)
 class LesionRow:
-    """One 26-connected component of a mask.
+    """A 26-connected component of a mask.
 
     Attributes:
         id: from 1, largest first.
-        centroid_mm: LPS+ patient millimetres; voxels `(column, row, slice)` where the geometry is unknown.
+        centroid_mm: LPS+ patient millimetres; voxels `(column, row, slice)` if the geometry is unknown.
         centroid_voxel: `(slice, row, column)` of the canonical volume.
         slices: first and last slice, from 0.
-        volume_mm3: voxels times their size; voxels where the spacing is unknown.
+        volume_mm3: voxels times their size; voxels if the spacing is unknown.
         longest_axial_diameter_mm: largest distance between two voxel centres of one slice.
         mean_probability: over its voxels.
     """
@@ -39,7 +39,7 @@ class LesionRow:
 
 
 def _longest_axial_diameter(voxels: NDArray[np.int64], spacing: tuple[float, float, float]) -> float:
-    """Largest in-plane distance between the centres of voxels `(count, 3)` of the same slice, in mm."""
+    """Return the largest in-plane distance of voxel centres `(count, 3)` of the same slice, in mm."""
     longest = 0.0
     for place in np.unique(voxels[:, 0]):
         points = (voxels[voxels[:, 0] == place][:, 1:] * np.asarray(spacing[1:])).astype(np.float32)
@@ -59,6 +59,14 @@ def lesion_table(mask: NDArray[np.generic], probability: NDArray[np.float32], ge
 
     Returns:
         One row a lesion, largest first.
+
+    Example:
+        >>> mask = np.zeros((3, 5, 5))
+        >>> mask[1, 1:3, 1:3] = 1
+        >>> geometry = Geometry(tuple(map(tuple, np.eye(4))), (1.0, 1.0, 1.0), True)
+        >>> (row,) = lesion_table(mask, np.full(mask.shape, 0.75, np.float32), geometry)
+        >>> row.volume_mm3, row.slices, round(row.longest_axial_diameter_mm, 2), row.mean_probability
+        (4.0, (1, 1), 1.41, 0.75)
     """
     affine = np.asarray(geometry.affine)
     lesions = np.asarray(mask) > 0
@@ -88,7 +96,13 @@ def lesion_table(mask: NDArray[np.generic], probability: NDArray[np.float32], ge
 
 
 def lesion_record(row: LesionRow) -> dict[str, Any]:
-    """The row as files hold it: to hundredths of mm, mm³ and voxels, and ten-thousandths of a probability."""
+    """Return a row for JSON: hundredths of mm, mm³ and voxels, ten-thousandths of a probability.
+
+    Example:
+        >>> row = LesionRow(1, (0.123, 1.0, 2.0), (2.0, 1.0, 0.123), (2, 2), 4.0, 1.4142, 0.75)
+        >>> lesion_record(row)["longest_axial_diameter_mm"]
+        1.41
+    """
     return {
         "id": row.id,
         "centroid_mm": [round(value, 2) for value in row.centroid_mm],
@@ -101,9 +115,13 @@ def lesion_record(row: LesionRow) -> dict[str, Any]:
 
 
 def lesion_labels(mask: NDArray[np.generic], most: int = 255) -> NDArray[np.uint8]:
-    """The lesions of a mask `(slices, height, width)`, each voxel with the `id` that `lesion_table` gives its lesion.
+    """Return the mask with each voxel labelled by the `id` of its lesion in `lesion_table`.
 
     Lesions beyond `most`, the smallest, share that number.
+
+    Example:
+        >>> lesion_labels(np.array([[[1, 0, 1, 1]]]))
+        array([[[2, 0, 1, 1]]], dtype=uint8)
     """
     lesions = np.asarray(mask) > 0
     box = bounding_box(lesions)

@@ -44,14 +44,14 @@ SIZE_BINS_MM: tuple[tuple[str, float, float], ...] = (
 
 @dataclass(frozen=True)
 class Lesion:
-    """One true lesion and what the prediction made of it.
+    """A true lesion and its detection.
 
     Attributes:
         lesion: its number, from 1, in the order of the first voxel.
         volume_mm3: volume of the undilated lesion.
         diameter_mm: diameter of the sphere of that volume.
         centroid: voxel indices `(slice, row, column)`.
-        matched: whether a predicted component touches its dilated blob.
+        matched: True if a predicted component touches its dilated blob.
         dice: of the united matching components against the lesion; 0 when missed.
         hd95_mm: between the surfaces of the same two; 374 when missed, None when the spacing is unknown.
     """
@@ -67,7 +67,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class LesionResult:
-    """All true lesions of a volume, and the volumes in mm³ of the predicted components that touch none."""
+    """The true lesions of a volume, and the volumes in mm³ of false positive components."""
 
     lesions: tuple[Lesion, ...]
     false_positive_volumes_mm3: tuple[float, ...]
@@ -75,7 +75,7 @@ class LesionResult:
 
 @dataclass(frozen=True)
 class Detection:
-    """Lesions found, missed and invented."""
+    """Counts of detected, missed and false positive lesions."""
 
     true_positives: int
     false_negatives: int
@@ -83,20 +83,20 @@ class Detection:
 
     @property
     def sensitivity(self) -> float | None:
-        """Fraction of the lesions that were found; None where there was none to find."""
+        """Fraction of the lesions detected; None without lesions."""
         lesions = self.true_positives + self.false_negatives
         return self.true_positives / lesions if lesions else None
 
     @property
     def f1(self) -> float:
-        """2·TP / (2·TP + FP + FN); nothing to find and nothing claimed: 1."""
+        """2·TP / (2·TP + FP + FN); 1 without true and predicted lesions."""
         everything = 2 * self.true_positives + self.false_positives + self.false_negatives
         return 2 * self.true_positives / everything if everything else 1.0
 
 
 @dataclass(frozen=True)
 class SizeBin:
-    """Lesions of one range of diameters: how many there are, how many were found."""
+    """Number of lesions in a range of diameters, and number detected."""
 
     name: str
     lesions: int
@@ -104,12 +104,17 @@ class SizeBin:
 
     @property
     def sensitivity(self) -> float | None:
-        """Fraction found; None where there is no lesion of this size."""
+        """Fraction detected; None without lesions of this size."""
         return self.found / self.lesions if self.lesions else None
 
 
 def equivalent_diameter(volume_mm3: float) -> float:
-    """Diameter in mm of the sphere of this volume."""
+    """Return the diameter in mm of the sphere of a volume.
+
+    Example:
+        >>> round(equivalent_diameter(33.5), 2)
+        4.0
+    """
     return math.cbrt(6.0 * volume_mm3 / math.pi)
 
 
@@ -122,10 +127,17 @@ def match_lesions(
         truth: mask `(slices, height, width)`, lesion where not 0.
         prediction: mask of the same shape.
         spacing: mm along `(slices, height, width)`.
-        spacing_known: whether `spacing` is real; the lesions' HD95 is left out when it is not.
+        spacing_known: False leaves out the lesions' HD95.
 
     Raises:
         DataError: the shapes differ.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8))
+        >>> truth[2:6, 2:6, 2:6] = 1
+        >>> result = match_lesions(truth, np.roll(truth, 1, axis=0), (1.0, 1.0, 1.0))
+        >>> [(lesion.matched, lesion.dice, lesion.hd95_mm) for lesion in result.lesions]
+        [(True, 0.75, 1.0)]
     """
     truth_mask, prediction_mask = as_masks(truth, prediction)
     labelled, components = label_truth(truth_mask), label_prediction(prediction_mask)
@@ -141,7 +153,16 @@ def match_lesions(
 def judge_contacts(
     truth: LabelledTruth, contacts: Contacts, spacing: Spacing, minimum_volume_mm3: float = 0.0
 ) -> LesionResult:
-    """The lesions of `truth` as the components of at least `minimum_volume_mm3` in `contacts` meet them."""
+    """Score the lesions of `truth` by the components of at least `minimum_volume_mm3`.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8), bool)
+        >>> truth[2:6, 2:6, 2:6] = True
+        >>> labelled, components = label_truth(truth), label_prediction(truth)
+        >>> contacts = find_contacts(labelled, components)
+        >>> judge_contacts(labelled, contacts, (1.0, 1.0, 1.0), minimum_volume_mm3=65.0).lesions[0].matched
+        False
+    """
     voxel = math.prod(spacing)
     kept = large_enough(contacts.component_voxels, voxel, minimum_volume_mm3)
     pairs = contacts.pairs[kept[contacts.pairs[:, 1]]]
@@ -170,30 +191,59 @@ def judge_contacts(
 
 
 def detection(result: LesionResult, minimum_diameter_mm: float = MINIMUM_DIAMETER_MM) -> Detection:
-    """Lesions of at least this equivalent diameter found and missed, and false positives of any size.
+    """Count detected and missed lesions from a minimum diameter, and false positives of any size.
 
-    A predicted component that touches nothing but smaller lesions is right about something that does not count: it is
-    neither a true nor a false positive.
+    A predicted component that touches smaller lesions alone is neither a true nor a false positive.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8))
+        >>> truth[2:6, 2:6, 2:6] = 1
+        >>> detection(match_lesions(truth, 0 * truth, (1.0, 1.0, 1.0)))
+        Detection(true_positives=0, false_negatives=1, false_positives=0)
     """
     counted = [lesion.matched for lesion in result.lesions if lesion.diameter_mm >= minimum_diameter_mm]
     return Detection(sum(counted), len(counted) - sum(counted), len(result.false_positive_volumes_mm3))
 
 
 def lesion_f1(result: LesionResult, minimum_diameter_mm: float = MINIMUM_DIAMETER_MM) -> float:
-    """Lesion-wise F1 of `detection`, in 0–1; with a minimum diameter of 0 every lesion counts."""
+    """Return the lesion-wise F1, in 0–1; with a minimum diameter of 0 every lesion counts.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8))
+        >>> truth[2:6, 2:6, 2:6] = 1
+        >>> lesion_f1(match_lesions(truth, truth, (1.0, 1.0, 1.0)))
+        1.0
+    """
     return detection(result, minimum_diameter_mm).f1
 
 
 def small_lesion_sensitivity(result: LesionResult, below_mm: float = MINIMUM_DIAMETER_MM) -> float | None:
-    """Fraction found of the lesions under this diameter, which `lesion_f1` leaves out; None where there is none."""
+    """Return the fraction detected of lesions below a diameter; None without any.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8))
+        >>> truth[1, 1, 1] = truth[6, 6, 6] = 1
+        >>> prediction = np.zeros((8, 8, 8))
+        >>> prediction[1, 1, 1] = 1
+        >>> small_lesion_sensitivity(match_lesions(truth, prediction, (1.0, 1.0, 1.0)))
+        0.5
+    """
     small = [lesion.matched for lesion in result.lesions if lesion.diameter_mm < below_mm]
     return sum(small) / len(small) if small else None
 
 
 def lesion_wise_dice(result: LesionResult) -> float:
-    """The score of BraTS-METS 2023: Σ Dice over lesions larger than 2 mm³ / (their number + false positives).
+    """Return BraTS-METS 2023's score: Σ Dice over lesions above 2 mm³ / (their number + false positives).
 
     No such lesion and no false positive: 1.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8))
+        >>> truth[0:2, 2:6, 2:6] = truth[5:7, 2:6, 2:6] = 1
+        >>> prediction = truth.copy()
+        >>> prediction[5:7] = 0
+        >>> lesion_wise_dice(match_lesions(truth, prediction, (1.0, 1.0, 1.0)))
+        0.5
     """
     scores = [lesion.dice for lesion in result.lesions if lesion.volume_mm3 > METS_MINIMUM_VOLUME_MM3]
     items = len(scores) + len(result.false_positive_volumes_mm3)
@@ -201,12 +251,18 @@ def lesion_wise_dice(result: LesionResult) -> float:
 
 
 def lesion_wise_hd95(result: LesionResult) -> float:
-    """The lesion-wise HD95 of BraTS-METS 2023 in mm: the mean over lesions larger than 2 mm³ and false positives.
+    """Return BraTS-METS 2023's lesion-wise HD95 in mm: mean over lesions above 2 mm³ and false positives.
 
     A missed lesion and a false positive count 374 mm. No such lesion and no false positive: 0.
 
     Raises:
         ValueError: the lesions were matched without distances.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8))
+        >>> truth[2:6, 2:6, 2:6] = 1
+        >>> lesion_wise_hd95(match_lesions(truth, 0 * truth, (1.0, 1.0, 1.0)))
+        374.0
     """
     counted = [lesion.hd95_mm for lesion in result.lesions if lesion.volume_mm3 > METS_MINIMUM_VOLUME_MM3]
     distances = [distance for distance in counted if distance is not None]
@@ -217,7 +273,15 @@ def lesion_wise_hd95(result: LesionResult) -> float:
 
 
 def sensitivity_by_size(lesions: Iterable[Lesion]) -> tuple[SizeBin, ...]:
-    """Lesions and found lesions in each of `SIZE_BINS_MM`; the lesions may come from many patients."""
+    """Count lesions and detected lesions in each of `SIZE_BINS_MM`, over any number of patients.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8))
+        >>> truth[2:6, 2:6, 2:6] = 1
+        >>> result = match_lesions(truth, truth, (1.0, 1.0, 1.0))
+        >>> [(size.name, size.sensitivity) for size in sensitivity_by_size(result.lesions)]
+        [('< 3 mm', None), ('3–6 mm', 1.0), ('6–10 mm', None), ('> 10 mm', None)]
+    """
     pool = list(lesions)
     bins = []
     for name, low, high in SIZE_BINS_MM:
@@ -229,12 +293,22 @@ def sensitivity_by_size(lesions: Iterable[Lesion]) -> tuple[SizeBin, ...]:
 def large_enough(
     component_voxels: NDArray[np.int64], voxel_volume_mm3: float, minimum_volume_mm3: float
 ) -> NDArray[np.bool_]:
-    """Which components have at least the minimum volume; a hair below it by rounding counts as reaching it."""
+    """Return the components of at least the minimum volume, with tolerance for rounding.
+
+    Example:
+        >>> large_enough(np.array([2, 10]), voxel_volume_mm3=0.5, minimum_volume_mm3=5.0)
+        array([False,  True])
+    """
     return component_voxels * voxel_volume_mm3 >= minimum_volume_mm3 * (1.0 - 1e-9)
 
 
 def remove_small(mask: NDArray[np.generic], spacing: Spacing, minimum_volume_mm3: float) -> NDArray[np.bool_]:
-    """Boolean mask `(slices, height, width)` without the 26-connected components under `minimum_volume_mm3`."""
+    """Return the mask without its 26-connected components below `minimum_volume_mm3`.
+
+    Example:
+        >>> remove_small(np.array([[[1, 0, 1, 1]]]), (1.0, 1.0, 1.0), minimum_volume_mm3=2.0)
+        array([[[False, False,  True,  True]]])
+    """
     lesion = np.asarray(mask).astype(bool)
     if minimum_volume_mm3 <= 0:
         return lesion

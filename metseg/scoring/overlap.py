@@ -16,7 +16,7 @@ from metseg.errors import DataError
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts of a prediction against the truth."""
+    """Voxel counts of a prediction compared with the truth."""
 
     true_positive: int
     false_positive: int
@@ -31,10 +31,15 @@ class Overlap:
 def as_masks(
     truth: NDArray[np.generic], prediction: NDArray[np.generic]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both masks as booleans, anything but 0 being lesion.
+    """Return both masks as booleans; every value but 0 is lesion.
 
     Raises:
         DataError: the shapes differ, or are not `(slices, height, width)`.
+
+    Example:
+        >>> truth, prediction = as_masks(np.array([[[0, 2]]]), np.array([[[1, 0]]]))
+        >>> truth, prediction
+        (array([[[False,  True]]]), array([[[ True, False]]]))
     """
     if truth.ndim != 3 or truth.shape != prediction.shape:
         raise DataError(
@@ -45,38 +50,70 @@ def as_masks(
 
 
 def count_overlap(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> Overlap:
-    """Voxel counts of two boolean masks of one shape."""
+    """Count the voxels of two boolean masks of the same shape.
+
+    Example:
+        >>> count_overlap(np.array([[[True, True, False]]]), np.array([[[True, False, True]]]))
+        Overlap(true_positive=1, false_positive=1, false_negative=1)
+    """
     shared = int(np.count_nonzero(truth & prediction))
     return Overlap(shared, int(np.count_nonzero(prediction)) - shared, int(np.count_nonzero(truth)) - shared)
 
 
 def dice(overlap: Overlap) -> float:
-    """2·TP / (2·TP + FP + FN), in 0–1; both masks empty: 1."""
+    """Return 2·TP / (2·TP + FP + FN), in 0–1; both masks empty: 1.
+
+    Example:
+        >>> dice(Overlap(true_positive=3, false_positive=1, false_negative=1))
+        0.75
+        >>> dice(Overlap(0, 0, 0)), dice(Overlap(0, 2, 0))
+        (1.0, 0.0)
+    """
     return _ratio(2 * overlap.true_positive, overlap.false_positive + overlap.false_negative, overlap.empty)
 
 
 def iou(overlap: Overlap) -> float:
-    """TP / (TP + FP + FN), the Jaccard index, in 0–1; both masks empty: 1."""
+    """Return TP / (TP + FP + FN), the Jaccard index, in 0–1; both masks empty: 1.
+
+    Example:
+        >>> iou(Overlap(true_positive=3, false_positive=1, false_negative=1))
+        0.6
+    """
     return _ratio(overlap.true_positive, overlap.false_positive + overlap.false_negative, overlap.empty)
 
 
 def sensitivity(overlap: Overlap) -> float:
-    """TP / (TP + FN), in 0–1; both masks empty: 1; only the truth empty: 0."""
+    """TP / (TP + FN), in 0–1; both masks empty: 1; only the truth empty: 0.
+
+    Example:
+        >>> sensitivity(Overlap(true_positive=3, false_positive=0, false_negative=1))
+        0.75
+    """
     return _ratio(overlap.true_positive, overlap.false_negative, overlap.empty)
 
 
 def precision(overlap: Overlap) -> float:
-    """TP / (TP + FP), in 0–1; both masks empty: 1; only the prediction empty: 0."""
+    """Return TP / (TP + FP), in 0–1; both masks empty: 1; only the prediction empty: 0.
+
+    Example:
+        >>> precision(Overlap(true_positive=3, false_positive=1, false_negative=0))
+        0.75
+    """
     return _ratio(overlap.true_positive, overlap.false_positive, overlap.empty)
 
 
 def volume_error(overlap: Overlap, voxel_volume_mm3: float) -> float:
-    """Predicted minus true volume in mm³; both masks empty: 0."""
+    """Return predicted minus true volume in mm³; both masks empty: 0.
+
+    Example:
+        >>> volume_error(Overlap(true_positive=3, false_positive=4, false_negative=1), voxel_volume_mm3=0.5)
+        1.5
+    """
     return (overlap.false_positive - overlap.false_negative) * voxel_volume_mm3
 
 
 def _ratio(hits: int, misses: int, empty: bool) -> float:
-    """`hits / (hits + misses)`; 1 when both masks are empty, 0 when one of them is."""
+    """Return `hits / (hits + misses)`; 1 if both masks are empty, 0 if one of them is."""
     if empty:
         return 1.0
     return hits / (hits + misses) if hits else 0.0

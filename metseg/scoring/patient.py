@@ -27,7 +27,7 @@ from metseg.scoring.surface import surface_scores
 class PatientScores:
     """Scores of one case, or their mean over the cases (timepoints) of one patient.
 
-    Volumes are mm³ and distances mm; where the spacing is unknown both are voxels and the surface scores are None.
+    Volumes are mm³ and distances mm; if the spacing is unknown both are voxels and the surface scores are None.
 
     Attributes:
         cases: how many cases the scores are the mean of.
@@ -35,7 +35,7 @@ class PatientScores:
         dice, iou, sensitivity, precision: voxel overlap, see `metseg.scoring.overlap` for empty masks.
         lesion_f1: lesion-wise F1 over lesions of 4 mm and more.
         lesion_f1_all: lesion-wise F1 over lesions of any size.
-        lesion_sensitivity: fraction found of the lesions of 4 mm and more; None without such a lesion.
+        lesion_sensitivity: fraction detected of the lesions of 4 mm and more; None without such a lesion.
         small_lesion_sensitivity: the same of the smaller ones; None without one.
         lesion_wise_dice: the lesion-wise Dice of BraTS-METS 2023.
         false_positives: predicted components that touch no true lesion.
@@ -81,7 +81,7 @@ def score_patient(
         truth: mask `(slices, height, width)` in the case's original geometry, lesion where not 0.
         prediction: mask of the same shape.
         spacing: mm along `(slices, height, width)`, 1 where unknown.
-        spacing_known: whether `spacing` is real; surface scores are left out when it is not.
+        spacing_known: False leaves out the surface scores.
 
     Raises:
         DataError: the shapes differ.

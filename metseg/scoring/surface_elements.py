@@ -1,9 +1,9 @@
-"""Surface elements of a mask: where they lie, and how large they are under any spacing.
+"""Surface elements of a mask: position and area under any spacing.
 
 Every point at which eight voxels meet, not all of them inside the mask and not all outside, bears one surface element.
 Its area is that of the patch which parts the corners inside from those outside half-way (marching cubes, Lorensen and
 Cline 1987): elements on a flat face of 1 × 1 mm² voxels have 1 mm², those at edges and corners less. Points, areas and
-what is made of them agree with google-deepmind/surface-distance, which BraTS-METS 2023 measures with.
+scores agree with google-deepmind/surface-distance, which BraTS-METS 2023 uses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Corner = tuple[int, int, int]
 Points = NDArray[np.float64]
 
 CORNERS: tuple[Corner, ...] = tuple(itertools.product((0, 1), (0, 1), (0, 1)))
-"""The voxels around a point along `(slices, height, width)`; bit `i` of a code says whether corner `i` is inside."""
+"""The voxels around a point along `(slices, height, width)`; bit `i` of a code is 1 if corner `i` is inside."""
 
 CODES = 1 << len(CORNERS)
 
@@ -37,12 +37,17 @@ class Surface:
 
 
 def surface_of(mask: NDArray[np.bool_], spacing: Spacing, place: tuple[int, int, int] = (0, 0, 0)) -> Surface:
-    """The surface elements of a mask `(slices, height, width)`; beyond its border all is outside.
+    """Return the surface elements of a mask `(slices, height, width)`; voxels beyond its border are outside.
 
     Args:
         mask: a volume, or a part of one.
         spacing: mm along `(slices, height, width)`.
         place: voxel of the volume at which the part begins. Surfaces of one volume share one origin.
+
+    Example:
+        >>> surface = surface_of(np.ones((2, 2, 2), bool), (1.0, 1.0, 1.0))
+        >>> surface.points.shape, round(float(surface.areas.sum()), 2)
+        ((26, 3), 16.22)
     """
     box = bounding_box(mask, margin=0)
     padded = np.pad(mask[box].astype(np.uint8), 1)
@@ -58,7 +63,7 @@ def surface_of(mask: NDArray[np.bool_], spacing: Spacing, place: tuple[int, int,
 
 @functools.lru_cache(maxsize=64)
 def _areas(spacing: Spacing) -> NDArray[np.float64]:
-    """Area in mm² of the surface element of each code, float64 `(256,)`."""
+    """Return the area in mm² of the surface element of each code, float64 `(256,)`."""
     # A triangle's normal scales along each axis with the spacing along the two others.
     scale = np.prod(spacing) / np.asarray(spacing, dtype=np.float64)
     return np.array([np.linalg.norm(normals * scale, axis=-1).sum() for normals in _normals()])
@@ -66,11 +71,11 @@ def _areas(spacing: Spacing) -> NDArray[np.float64]:
 
 @functools.cache
 def _normals() -> tuple[Points, ...]:
-    """For each code the normals of its triangles in a cube of side 1, as long as the triangles are large."""
+    """Return, for each code, its triangles' normals in a cube of side 1, as long as the triangles are large."""
     normals = []
     for code in range(CODES):
         inside = {corner for bit, corner in enumerate(CORNERS) if code >> bit & 1}
-        # The patch is that of the smaller side: what is outside of the one is inside of the other.
+        # Both sides share the patch; the smaller one has fewer corners.
         side = inside if len(inside) <= len(CORNERS) // 2 else set(CORNERS) - inside
         triangles = [triangle for part in _connected(side) for triangle in _patch(part, side)]
         found = [np.cross(b - a, c - a) / 2 for a, b, c in triangles]
@@ -79,7 +84,7 @@ def _normals() -> tuple[Points, ...]:
 
 
 def _connected(side: set[Corner]) -> Iterator[set[Corner]]:
-    """The corners of one side in parts that edges of the cube connect."""
+    """Yield the corners of one side in parts connected by edges of the cube."""
     left = set(side)
     while left:
         part, fresh = set[Corner](), {left.pop()}
@@ -91,7 +96,7 @@ def _connected(side: set[Corner]) -> Iterator[set[Corner]]:
 
 
 def _patch(part: set[Corner], side: set[Corner]) -> list[tuple[Points, Points, Points]]:
-    """Triangles between a part and the other side; their corners lie half-way along the edges that lead across."""
+    """Return the triangles between a part and the other side, with corners half-way along the edges across."""
     across = {(corner, other) for corner in part for other in _neighbours(corner) if other not in side}
     ends = [corner for corner in part if sum(other in part for other in _neighbours(corner)) == 1]
     if len(part) == 4 and len(ends) == 2 and not _flat(part):
@@ -104,7 +109,7 @@ def _patch(part: set[Corner], side: set[Corner]) -> list[tuple[Points, Points, P
 def _twisted(
     part: set[Corner], ends: Sequence[Corner], across: set[tuple[Corner, Corner]]
 ) -> list[tuple[Points, Points, Points]]:
-    """The patch beside a chain of four corners that turns twice: a hexagon that lies in no plane.
+    """Return the patch of a chain of four corners that turns twice: a non-planar hexagon.
 
     It folds along the line between the two points whose edges join an end of this chain to an end of the chain on the
     other side.
@@ -123,7 +128,7 @@ def _twisted(
 
 
 def _neighbours(corner: Corner) -> list[Corner]:
-    """The three corners that an edge of the cube leads to."""
+    """Return the three corners at the end of an edge from a corner."""
     return [other for other in CORNERS if sum(a != b for a, b in zip(corner, other, strict=True)) == 1]
 
 
@@ -132,6 +137,6 @@ def _half_way(edge: tuple[Corner, Corner]) -> Points:
 
 
 def _flat(points: set[Corner] | Points, at: int | None = None) -> bool:
-    """Whether all points share one coordinate, of the value `at` if that is given."""
+    """Return whether all points share one coordinate, with the value `at` if given."""
     array = np.array(list(points))
     return any(np.ptp(column) == 0 and at in (None, column[0]) for column in array.T)

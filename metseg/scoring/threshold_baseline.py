@@ -1,4 +1,4 @@
-"""What a single intensity threshold reaches: the least that a network has to beat."""
+"""Baseline of a single intensity threshold, the minimum for a network to beat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class ThresholdBaseline:
-    """The best single threshold, with the test patients' truth known to it: an upper bound for its kind.
+    """The best single threshold, chosen on the test patients: an upper bound for its kind.
 
     Attributes:
         channel: the channel it looks at.
@@ -27,11 +27,17 @@ class ThresholdBaseline:
 
 
 def threshold_dice(image: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Dice of every single threshold on every channel of one case, `(channels, LEVELS)`.
+    """Return the Dice of every threshold on every channel of one case, `(channels, LEVELS)`.
 
     Args:
         image: windowed, uint8 `(slices, height, width, channels)`.
         truth: `(slices, height, width)`.
+
+    Example:
+        >>> image, truth = np.array([[[[10], [200]]]], np.uint8), np.array([[[False, True]]])
+        >>> scores = threshold_dice(image, truth)
+        >>> scores.shape, scores[0, 10].round(3), scores[0, 200]
+        ((1, 256), np.float64(0.667), np.float64(1.0))
     """
     per_channel = []
     for channel in range(image.shape[-1]):
@@ -44,11 +50,16 @@ def threshold_dice(image: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArra
 
 
 def best_threshold(cases: Sequence[NDArray[np.float64]], channels: Sequence[str]) -> ThresholdBaseline:
-    """The channel and grey level with the highest mean Dice.
+    """Return the channel and grey level with the highest mean Dice.
 
     Args:
         cases: `threshold_dice` of each case.
         channels: names of the channels.
+
+    Example:
+        >>> image, truth = np.array([[[[10], [200]]]], np.uint8), np.array([[[False, True]]])
+        >>> best_threshold([threshold_dice(image, truth)], ["t1c"])
+        ThresholdBaseline(channel='t1c', level=11, dice=1.0)
     """
     mean = np.mean(cases, axis=0)
     best, level = divmod(int(mean.argmax()), LEVELS)

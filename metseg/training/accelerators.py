@@ -1,4 +1,4 @@
-"""Use the accelerators of a machine: as many as a run asked for, each batch divided among them."""
+"""Use a machine's accelerators, with each batch divided among them."""
 
 from __future__ import annotations
 
@@ -23,51 +23,51 @@ DEVICES = Path("/dev")
 
 
 class AcceleratorMissing(MetsegError):
-    """TensorFlow sees fewer accelerators than the run asked for."""
+    """TensorFlow sees fewer accelerators than the run requested."""
 
 
 TRAINING, EVALUATION = "gpu_count", "pod_evaluate_gpu_count"
-"""Settings by which a run asks for accelerators."""
+"""Settings that request accelerators."""
 
 
-def require_accelerators(asked: int, setting: str = TRAINING) -> int:
-    """Return how many accelerators this process works on: `asked`, of those that TensorFlow sees.
+def require_accelerators(requested: int, setting: str = TRAINING) -> int:
+    """Return the number of accelerators of this process, hiding the rest from TensorFlow.
 
-    The rest is hidden from TensorFlow; with 0 asked for, all stay visible and are used as on any machine.
+    A request of 0 hides none.
 
     Args:
-        asked: what the run asked the cluster for.
-        setting: by which it asked, `TRAINING` or `EVALUATION`.
+        requested: number of accelerators that the run requested from the cluster.
+        setting: of the request, `TRAINING` or `EVALUATION`.
 
     Raises:
-        UsageError: `asked` is below 0.
+        UsageError: `requested` is below 0.
         AcceleratorMissing: TensorFlow sees fewer; names the remedies.
     """
-    if asked < 0:
-        raise UsageError(f"{setting}={asked} is out of range: expected 0 or more")
+    if requested < 0:
+        raise UsageError(f"{setting}={requested} is out of range: expected 0 or more")
     visible = tf.config.get_visible_devices("GPU")
-    if len(visible) < asked:
-        raise AcceleratorMissing(_missing(asked, len(visible), setting))
-    if 0 < asked < len(visible):
-        tf.config.set_visible_devices(visible[:asked], "GPU")
-        return asked
+    if len(visible) < requested:
+        raise AcceleratorMissing(_missing(requested, len(visible), setting))
+    if 0 < requested < len(visible):
+        tf.config.set_visible_devices(visible[:requested], "GPU")
+        return requested
     return len(visible)
 
 
-def _missing(asked: int, visible: int, setting: str) -> str:
+def _missing(requested: int, visible: int, setting: str) -> str:
     pod = os.environ.get("HOSTNAME", "POD") if "KUBERNETES_SERVICE_HOST" in os.environ else "POD"
     return (
-        f"the run asked for {asked} accelerators ({setting}), but TensorFlow sees {visible}: {obstacle()}. "
-        f"`kubectl describe pod {pod}` shows what the pod was given, `metseg doctor --cluster` what nodes offer; "
+        f"the run requested {requested} accelerators ({setting}), but TensorFlow sees {visible}: {obstacle()}. "
+        f"`kubectl describe pod {pod}` shows the pod's devices, `metseg doctor --cluster` those of the nodes; "
         f"{setting}=0 {'trains' if setting == TRAINING else 'evaluates'} on processors"
     )
 
 
 def obstacle() -> str:
-    """Return what most likely keeps TensorFlow from seeing (more) GPUs, with its remedy."""
+    """Return the most likely reason that TensorFlow sees no (more) GPUs, with its remedy."""
     if not any(DEVICES.glob("nvidia[0-9]*")):
         return (
-            "no NVIDIA device is in this container (the device plugin of the node gives one to a pod that asks for "
+            "no NVIDIA device is in this container (the device plugin of the node gives one to a pod that requests "
             "nvidia.com/gpu, `docker run --gpus all` to a container)"
         )
     try:
@@ -84,7 +84,7 @@ def obstacle() -> str:
 
 
 def replication() -> tf.distribute.Strategy:
-    """Return a strategy of one replica per accelerator where there are several; a batch is divided among them.
+    """Return a strategy with one replica per accelerator; a batch is divided among them.
 
     Raises:
         UsageError: `TF_CONFIG` describes a cluster of several workers, over which Keras 3 cannot train.
@@ -102,8 +102,7 @@ def replication() -> tf.distribute.Strategy:
 
 @lru_cache(maxsize=1)
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """The one strategy of a process: another would number its collective operations from the start again, and the
-    runtime takes those of the second training for others of the first."""
+    """Return the only strategy of a process: a second one would reuse the numbers of its collective operations."""
     return tf.distribute.MirroredStrategy(list(devices))
 
 

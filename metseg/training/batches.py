@@ -1,4 +1,4 @@
-"""Batches for training: drawn in index space, so that step `n` is the same slices whenever it is computed."""
+"""Training batches drawn by index, so that step `n` has the same slices whenever it is computed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class _Deck:
-    """Endless shuffled passes over some slices; position `p` of the deck never depends on what was drawn before."""
+    """Endless shuffled passes over slices; position `p` does not depend on earlier draws."""
 
     indices: NDArray[np.int64]
     seed: int
@@ -72,9 +72,9 @@ class _Deck:
 
 
 def draw_batch(store: SliceStore, configuration: TrainingConfiguration, step: int) -> Batch:
-    """The batch of a step: images `(batch, side, side, channels)`, masks `(batch, side, side, 1)`.
+    """Return the batch of a step: images `(batch, side, side, channels)`, masks `(batch, side, side, 1)`.
 
-    It holds `lesion_share` slices with lesion, where the split has both kinds.
+    A share of `lesion_share` are slices with lesion, if the split has both kinds.
     """
     size = configuration.batch_size
     with_lesion = round(size * configuration.lesion_share)
@@ -97,17 +97,17 @@ def draw_batch(store: SliceStore, configuration: TrainingConfiguration, step: in
 
 
 def stream(draw: Callable[[int], Batch], shapes: tuple[tuple[int, ...], tuple[int, ...]], first_step: int = 0) -> Any:
-    """A `tf.data.Dataset` that draws batches in a thread of its own, a few ahead of the training.
+    """Return a `tf.data.Dataset` that draws batches in its own thread, a few ahead of training.
 
-    To draw is said to keep no state: where operations are to be deterministic, TensorFlow would else draw a batch only
-    when it is asked for (make_deterministic.cc), and the training would wait for each.
-    Keras would take a generator too. But where there are several devices it draws a few batches of it only to see their
+    Drawing is declared stateless: with deterministic operations TensorFlow would otherwise draw a batch only on request
+    (make_deterministic.cc), and training would wait for each.
+    Keras would take a generator too. But with several devices it draws a few batches of it only to see their
     shapes, and loses them. And TensorFlow's dataset of a generator lowers `M_TRIM_THRESHOLD` of the C library for the
     whole process (generator_dataset_op.cc), after which every large tensor is new memory, page by page: steps take a
     tenth longer. OpenCV's own threads are switched off, for the whole process.
 
     Args:
-        draw: gives the batch of a step, the same whenever it is called.
+        draw: returns the batch of a step, the same in every call.
         shapes: of images and masks.
         first_step: where to begin; there is no end.
     """
@@ -125,12 +125,12 @@ def stream(draw: Callable[[int], Batch], shapes: tuple[tuple[int, ...], tuple[in
 
 
 def batch_shapes(store: SliceStore, size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of images and masks of a batch of `size` slices."""
+    """Return the shapes of images and masks of a batch of `size` slices."""
     image, mask = store.read(0)
     return (size, *image.shape), (size, *mask.shape, 1)
 
 
 def all_slices(record: RecordFile, context: int) -> NDArray[np.float32]:
-    """Every slice of one case, with context, `(slices, side, side, network channels)`."""
+    """Return every slice of one case with context, `(slices, side, side, network channels)`."""
     images = np.stack([record.read(row)[0] for row in range(len(record))])
     return stack_context(images, context)

@@ -1,4 +1,4 @@
-"""Everything that shapes a training, checked at the door."""
+"""Configuration of a training run, validated once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from metseg.errors import UsageError
 
 ARCHITECTURES = ("nested_unet", "attention_unet", "unet")
-"""Names in `models.ARCHITECTURES`, known here without Keras."""
+"""Names in `models.ARCHITECTURES`, listed here without Keras."""
 DEFAULT_ARCHITECTURES = "nested_unet,attention_unet"
-"""What a run trains unless asked otherwise; `unet` is the baseline."""
+"""Architectures of a run by default; `unet` is the baseline."""
 NORMALIZATIONS = ("batch", "group", "none")
 UPSAMPLINGS = ("transpose", "bilinear", "nearest")
 LOSSES = {
@@ -33,7 +33,7 @@ def _one_of(names: Sequence[str]) -> str:
 
 
 def architectures_of(architectures: str) -> tuple[str, ...]:
-    """The networks that a run trains, from comma-separated names.
+    """Return the architectures of a run from comma-separated names.
 
     Raises:
         UsageError: a name is unknown or given twice, or there is none.
@@ -49,7 +49,7 @@ def architectures_of(architectures: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TrainingConfiguration:
-    """Settings of one training; two trainings with equal settings, data and code give equal weights on a CPU.
+    """Settings of a training run; with equal settings, data and code the weights are equal on a CPU.
 
     Attributes:
         architecture: `nested_unet`, `attention_unet` or `unet`.
@@ -58,11 +58,11 @@ class TrainingConfiguration:
         normalization: `batch`, `group` or `none`.
         upsampling: `transpose`, `bilinear` or `nearest`.
         dropout: share of features dropped in training.
-        inference_head: what of a network with deep supervision is judged and exported: the `average` of its heads, the
-            `last`, or the smaller sub-network of a level, `L1` to the depth.
-        loss: a name in `metseg.training.configuration.LOSSES`.
-        head_weights: what the loss of each head of a network with deep supervision weighs, comma-separated, the
-            shallowest head first, one a level of `depth`; empty: all alike.
+        inference_head: exported output of a network with deep supervision: the `average` of its heads, the `last`, or
+            the smaller sub-network of a level, `L1` to the depth.
+        loss: `dice_bce`, `batch_dice`, `tversky` or `focal_tversky`.
+        head_weights: weight of the loss of each head of a network with deep supervision, comma-separated, the
+            shallowest head first, one a level of `depth`; empty: all the same.
         epochs: passes of `steps_per_epoch` steps; validation follows each.
         steps_per_epoch: optimiser steps an epoch.
         batch_size: slices a step.
@@ -72,12 +72,12 @@ class TrainingConfiguration:
         warm_up: share of the steps in which the rate rises linearly to its peak.
         weight_decay: decoupled from the gradient.
         clip_norm: largest norm of the gradient of a weight tensor; 0: none.
-        ema: momentum of the exponential moving average of the weights, which is what is judged and exported; 0: none.
+        ema: momentum of the exponential moving average of the weights, which is validated and exported; 0: none.
         patience: epochs without a better validation Dice after which training ends; 0: never.
         precision: `float32`, `mixed_float16`, `mixed_bfloat16`, or `auto` (mixed_float16 on a GPU, else float32).
-        xla: whether XLA compiles the training step; the exported graph never is.
+        xla: compile the training step by XLA; the exported graph never is.
         lesion_share: share of a batch drawn from slices with lesion; the rest is drawn from slices without.
-        augmentation: whether slices are varied on the fly.
+        augmentation: augment slices on the fly.
         seed: of initial weights, sampling and augmentation.
     """
 
@@ -108,7 +108,7 @@ class TrainingConfiguration:
     seed: int = 2023
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained, naming the parameter."""
+        """Raise UsageError for a value out of range, naming the parameter."""
         levels = [f"L{level}" for level in range(1, self.depth + 1)]
         weights = self.supervision_weights()
         rules = {
@@ -147,10 +147,10 @@ class TrainingConfiguration:
                 raise UsageError(f"train_{name}={getattr(self, name)!r} is out of range: expected {expected}")
 
     def supervision_weights(self) -> list[float] | None:
-        """`head_weights` as numbers; None where all heads weigh alike.
+        """Return `head_weights` as numbers; None if all heads weigh the same.
 
         Raises:
-            UsageError: they are no numbers.
+            UsageError: they are not numbers.
         """
         try:
             return [float(weight) for weight in self.head_weights.split(",")] if self.head_weights else None
@@ -160,16 +160,16 @@ class TrainingConfiguration:
             ) from None
 
     def digest(self, *more: str) -> str:
-        """SHA-256 of the settings and of what else decides the weights (data, preprocessing, code)."""
+        """Return the SHA-256 of the settings and of everything else that decides the weights."""
         text = json.dumps([asdict(self), *more], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_replicas(replicas: int, batch_size: int, xla: bool) -> None:
-    """Refuse settings that several replicas cannot train with.
+    """Raise if several replicas cannot train with these settings.
 
     Raises:
-        UsageError: parts of a batch would be unlike, or XLA is to compile a step that several devices share.
+        UsageError: parts of a batch would be unlike, or XLA would compile a step that several devices share.
     """
     if batch_size % replicas:  # Keras adds up the parts to see their shape, which must be one
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Batch normalisation by TensorFlow's fused kernel, for the time of a training: the same layer in fewer passes."""
+"""Batch normalisation by TensorFlow's fused kernel during training: fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
-        """Normalise `(batch, height, width, channels)`; outside of training by the layer it stands in for."""
+        """Normalise `(batch, height, width, channels)`; outside of training by the replaced layer."""
         if not training:
             return super().call(inputs, training=False, mask=mask)
         if replicas_in_step() > 1:
             return self._over_replicas(inputs)
         none = tf.zeros([0], tf.float32)
-        answer = tf.raw_ops.FusedBatchNormV3(
+        normalized = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=tf.cast(self.gamma, tf.float32),
             offset=tf.cast(self.beta, tf.float32),
@@ -36,11 +36,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             epsilon=self.epsilon,
             is_training=True,
         )
-        self._remember(answer.batch_mean, answer.batch_variance)
-        return answer.y
+        self._remember(normalized.batch_mean, normalized.batch_variance)
+        return normalized.y
 
     def _over_replicas(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Normalise the part of the batch that this replica holds by the statistics of all parts."""
+        """Normalise this replica's part of the batch by the statistics of the whole batch."""
         values = tf.cast(inputs, tf.float32)
         size = tf.cast(tf.reduce_prod(tf.shape(values)[:-1]), tf.float32)
         total, count = sum_over_replicas([tf.reduce_sum(values, axis=(0, 1, 2)), size])
@@ -61,17 +61,17 @@ IN_TRAINING: dict[Any, Any] = {
     keras.layers.BatchNormalization: FusedBatchNormalization,
     keras.layers.SpatialDropout2D: ReplicatedSpatialDropout,
 }
-"""What stands in for a layer as long as a network is trained."""
+"""Replacement of a layer during training."""
 
 
 def with_fused_normalization(network: keras.Model, precision: str = "float32") -> keras.Model:
-    """A network of the same weights and the same graph that trains with the fused kernel.
+    """Return a network of the same graph and weights that trains with the fused kernel.
 
     Its weights are its own: bring them back with `network.set_weights(fused.get_weights())`.
 
     Args:
         network: of float32 layers.
-        precision: Keras dtype policy of the copy; what the heads give, and bilinear up-sampling, stay float32.
+        precision: Keras dtype policy of the copy; outputs of the heads and bilinear up-sampling stay float32.
     """
 
     def clone(layer: Any) -> Any:

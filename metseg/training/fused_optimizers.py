@@ -1,7 +1,7 @@
-"""Optimisers that update a weight tensor by one kernel of TensorFlow's, where Keras takes two dozen operations.
+"""Optimisers that update a weight tensor in one TensorFlow kernel instead of two dozen operations.
 
-A network has a hundred weight tensors and more: to write their updates into the graph took longer than to write the
-network into it. The rules, the variables and the hyperparameters are those of the Keras optimisers.
+A network has more than a hundred weight tensors; tracing their updates took longer than tracing the network. The rules,
+the variables and the hyperparameters are those of the Keras optimisers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from metseg.training.accelerators import replicas_in_step, sum_over_replicas
 
 
 class _Fused(keras.optimizers.Optimizer):  # type: ignore[misc]
-    """Clips the gradients and decays the weights as Keras does, but in few operations a tensor.
+    """Clip gradients and decay weights as Keras does, in few operations a tensor.
 
     Args:
         learning_rate: of the first step.
@@ -31,7 +31,7 @@ class _Fused(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.clip_norm = clip_norm
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[Any] | None = None) -> None:
-        """One step of all weights; what they share is computed once."""
+        """Apply one step to all weights; shared values are computed once."""
         rate = tf.convert_to_tensor(self.learning_rate)
         self._decayed = rate * self.decay
         self._pace = self.pace(rate, tf.cast(self.iterations.value, rate.dtype) + 1.0)
@@ -43,11 +43,11 @@ class _Fused(keras.optimizers.Optimizer):  # type: ignore[misc]
         return grads_and_vars  # Keras' own place for it, after clipping; `apply` has summed them
 
     def pace(self, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Learning rate of the kernel in step `step`, from 1."""
+        """Return the learning rate of the kernel in step `step`, from 1."""
         return rate
 
     def decay_weights(self, variable: tf.Variable) -> None:
-        """Take from a weight tensor what a step takes of it, whatever its gradient."""
+        """Decay a weight tensor, whatever its gradient."""
         if self.decay:
             weights = variable.read_value()
             tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=self._decayed, delta=weights)
@@ -62,11 +62,11 @@ class FusedAdamW(_Fused, keras.optimizers.Adam):  # type: ignore[misc]
     """AdamW (Loshchilov and Hutter 2019)."""
 
     def pace(self, rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """With the correction of the bias of both moments."""
+        """Return the learning rate with the bias of both moments corrected."""
         return rate * tf.sqrt(1.0 - self.beta_2**step) / (1.0 - self.beta_1**step)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """By the moments of the gradient."""
+        """Apply the Adam step."""
         self.decay_weights(variable)
         place = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
@@ -87,7 +87,7 @@ class FusedSGD(_Fused, keras.optimizers.SGD):  # type: ignore[misc]
     """Gradient descent with momentum."""
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """By the gradient and the way so far."""
+        """Apply the momentum step."""
         self.decay_weights(variable)
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
@@ -100,9 +100,9 @@ class FusedSGD(_Fused, keras.optimizers.SGD):  # type: ignore[misc]
 
 
 class ScaledLoss(keras.optimizers.LossScaleOptimizer):  # type: ignore[misc]
-    """Loss scaling for half precision, whose steps are left out where the gradient of any replica is not finite.
+    """Loss scaling for half precision that skips a step if any replica's gradient is not finite.
 
-    Keras asks the first replica alone: infinite gradients of another would reach the weights.
+    Keras checks the first replica alone: infinite gradients of another would reach the weights.
     """
 
     def check_finite(self, grads: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """Smoke test of a GPU: `python -m metseg.training.gpu_smoke_test`, in the image or environment that trains there.
 
 One training step of each network under half precision, with and without XLA, and the memory that it took, as JSON on
-standard output. Without a GPU it ends with exit code 1 and says what to do.
+standard output. Without a GPU it ends with exit code 1 and a remedy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GPU_PRECISION, CPU_PRECISION = "mixed_float16", "mixed_bfloat16"
 
 @dataclass(frozen=True)
 class Size:
-    """Of the steps: `side` pixels square, `batch` slices, `filters` of the first level, `depth` levels."""
+    """Size of the steps: `side` pixels square, `batch` slices, `filters` of the first level, `depth` levels."""
 
     side: int = 128
     batch: int = 16
@@ -42,7 +42,7 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> di
     Args:
         architecture: a name in `ARCHITECTURES`.
         size: of batch and network.
-        xla: whether XLA compiles the step.
+        xla: compile the step by XLA.
         precision: Keras dtype policy.
 
     Raises:
@@ -83,7 +83,7 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> di
 
 
 def _batch(size: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Noise with a bright square, `(batch, side, side, 3)`, and its mask `(batch, side, side, 1)`."""
+    """Return noise with a bright square, `(batch, side, side, 3)`, and its mask `(batch, side, side, 1)`."""
     rng = np.random.default_rng(7)
     masks = np.zeros((size.batch, size.side, size.side, 1), np.float32)
     quarter = size.side // 4
@@ -108,7 +108,7 @@ def _reset_memory() -> None:
 
 
 def _peak_memory() -> float | None:
-    """Most memory of the first GPU that tensors took since the last reset, in MB; None on processors."""
+    """Return the peak tensor memory of the first GPU since the last reset, in MB; None on processors."""
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU")
@@ -118,7 +118,7 @@ def _peak_memory() -> float | None:
 
 
 def accelerators() -> list[dict[str, Any]]:
-    """Name and compute capability of each GPU that TensorFlow sees."""
+    """Return name and compute capability of each GPU visible to TensorFlow."""
     import tensorflow as tf
 
     return [

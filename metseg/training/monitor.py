@@ -54,7 +54,7 @@ def exhausted(history: list[EpochFigures], patience: int) -> bool:
 
 
 class TrainingMonitor(keras.callbacks.Callback):  # type: ignore[misc]
-    """After each step: average the network. After each epoch: validate the average, keep the best, checkpoint, report.
+    """Average after each step; validate, keep the best, checkpoint and report after each epoch.
 
     Args:
         network: receives the average, for validation and as the best weights.

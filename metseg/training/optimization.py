@@ -1,4 +1,4 @@
-"""Optimiser and learning rate of a training, from its configuration."""
+"""Optimiser and learning rate of a training run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_optimizers import FusedAdamW, FusedSGD, ScaledLoss
 
 FIRST_RATE_SHARE = 0.05
-"""Where the warm-up starts, as a share of the peak."""
+"""Learning rate at the start of the warm-up, as a share of the peak."""
 POLY_POWER = 0.9
 """Exponent of the polynomial decay (nnU-Net: Isensee et al. 2021)."""
 SGD_MOMENTUM = 0.99
@@ -18,11 +18,11 @@ SGD_MOMENTUM = 0.99
 
 
 def learning_rate(configuration: TrainingConfiguration, step: int) -> float:
-    """Learning rate of a step counted from 0: a linear rise to the peak, then a decay to zero at the last step.
+    """Return the learning rate of a step, from 0: a linear rise to the peak, then a decay to zero.
 
-    The decay is half a period of a `cosine`, or `poly`: what is left of the way, to the power of 0.9; under `constant`
-    the peak stays. The rate is given to the optimiser step by step: Keras writes a schedule of its own into the graph
-    once for every weight tensor.
+    The decay is half a period of a `cosine`, or `poly`: the remaining share of steps to the power of 0.9; `constant`
+    stays at the peak. The callback sets the rate of each step: Keras would write a schedule into the graph once for
+    every weight tensor.
     """
     steps = configuration.epochs * configuration.steps_per_epoch
     warm_up = round(configuration.warm_up * steps)
@@ -36,7 +36,7 @@ def learning_rate(configuration: TrainingConfiguration, step: int) -> float:
 
 
 def make_optimizer(configuration: TrainingConfiguration, precision: str = "float32") -> keras.optimizers.Optimizer:
-    """AdamW, or SGD with Nesterov momentum, with clipped gradients; under half precision the loss is scaled.
+    """Return AdamW, or SGD with Nesterov momentum, with clipped gradients and, in half precision, loss scaling.
 
     Args:
         configuration: of the training.
@@ -48,5 +48,5 @@ def make_optimizer(configuration: TrainingConfiguration, precision: str = "float
         optimizer = FusedAdamW(rate, **shared)
     else:
         optimizer = FusedSGD(rate, momentum=SGD_MOMENTUM, nesterov=True, **shared)
-    # Keras asks the network for its policy, but ours has one for each layer.
+    # Keras reads the network's policy, but here each layer has its own.
     return ScaledLoss(optimizer) if precision == "mixed_float16" else optimizer

@@ -1,4 +1,4 @@
-"""The preprocessing of `metseg.imaging` again as TensorFlow operations, to live inside the served graph.
+"""The preprocessing of `metseg.imaging` as TensorFlow operations, for the served graph.
 
 Core operations only, any height and width, the same pixels as OpenCV: every float is computed in the same order and
 width as there, and nothing here may be compiled by XLA, which contracts a multiplication and an addition into one.
@@ -28,12 +28,12 @@ def sortable_keys(values: Tensor) -> Tensor:
 
 
 def key_to_float(key: Tensor) -> Tensor:
-    """The float32 of a key of `sortable_keys`."""
+    """Return the float32 of a key of `sortable_keys`."""
     return tf.bitcast(tf.where(key < 0, tf.bitwise.bitwise_xor(key, 0x7FFFFFFF), key), tf.float32)
 
 
 def _locate(counts: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
-    """The bin that holds the value of `rank`, and the rank inside that bin."""
+    """Return the bin with the value of `rank`, and the rank inside that bin."""
     cumulative = tf.cumsum(counts)
     position = tf.searchsorted(cumulative, tf.reshape(rank, [1]), side="right")[0]
     before = tf.where(position > 0, cumulative[tf.maximum(position - 1, 0)], tf.zeros_like(rank))
@@ -247,6 +247,6 @@ def unfit_slices(square: Tensor, height: Tensor, width: Tensor) -> Tensor:
 
 
 def preprocess_windowed(image: Tensor, window: Tensor, specification: PreprocessingSpecification) -> Tensor:
-    """What the network sees of raw slices `[slices, height, width, channels]` under a given window."""
+    """Preprocess raw slices `[slices, height, width, channels]` under a given window."""
     unit = equalise(apply_window(image, window), specification) / 255.0
     return fit_slices(unit, specification.image_size)

@@ -1,4 +1,4 @@
-"""Dropout whose masks differ between the replicas of a strategy, for the time of a training."""
+"""Dropout whose masks differ between replicas, used during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stops a training from outside of it, said so that a person can do something about it."""
+"""Translate external failures (memory, disk) to actionable errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def explained(error: BaseException, configuration: TrainingConfiguration) -> MetsegError | None:
-    """What to tell of an error that ended a training; None where it tells all itself, or is a defect.
+    """Return an actionable error for one that ended a training run; None for a defect or a clear error.
 
     Args:
         error: what was raised, by TensorFlow, NumPy or the file system.
@@ -37,5 +37,5 @@ def explained(error: BaseException, configuration: TrainingConfiguration) -> Met
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type without one."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

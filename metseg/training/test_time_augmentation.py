@@ -1,6 +1,6 @@
-"""What a network would answer if it looked at every slice four times: as it is, and flipped in its plane.
+"""Test-time augmentation: average the predictions of a slice and its three flips.
 
-It is tried by evaluate beside the plain answer. The served graph does not do it, and the gate does not see it.
+The evaluate step reports it in addition to the plain prediction. Neither the served graph nor the gate uses it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FLIPS: dict[str, tuple[int, ...]] = {
 
 
 def flipped_average(network: keras.Model, slices: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[float]]:
-    """Mean probability float32 `(slices, side, side)` over the views, each turned back, and the seconds of each view.
+    """Return the mean probability over the views, float32 `(slices, side, side)`, and seconds of each view.
 
     Args:
         network: takes `(slices, side, side, channels)`.

@@ -1,4 +1,4 @@
-"""Losses for few small lesions: each file holds a pure function on probabilities and a serialisable class around it."""
+"""Losses for few small lesions: in each file a pure function and a serialisable class."""
 
 from __future__ import annotations
 

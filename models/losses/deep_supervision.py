@@ -12,15 +12,15 @@ from models.losses.overlap import Tensor
 
 @keras.saving.register_keras_serializable(package="metseg")
 class DeepSupervision(keras.losses.Loss):  # type: ignore[misc]
-    """Weighted mean of one loss over several heads that are stacked as channels (Zhou et al. 2020, section III-C).
+    """Weighted mean of one loss over heads stacked as channels (Zhou et al. 2020, section III-C).
 
     Args:
         loss: applied to `y_true` and the channels of each head in turn.
-        weights: one a head, at least 0 and not all 0; equal where none are given.
+        weights: one a head, at least 0 and not all 0; equal by default.
         classes: channels of one head.
 
     Raises:
-        ValueError: the weights are no weights, or when called, heads and weights do not fit.
+        ValueError: a weight is negative or all are 0; when called, heads and weights do not fit.
     """
 
     def __init__(

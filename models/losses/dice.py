@@ -1,4 +1,4 @@
-"""Dice over the whole batch."""
+"""Dice loss over the whole batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.losses.overlap import SMOOTH, Tensor, overlap
 
 
 def batch_dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
-    """`1 - (2·Σ y·p + s) / (Σ y + Σ p + s)` with sums over the whole batch; the mean of the classes.
+    """Return `1 - (2·Σ y·p + s) / (Σ y + Σ p + s)`, summed over the batch; the mean of the classes.
 
     Args:
         y_true: 0 and 1, `(batch, height, width, classes)`.
@@ -21,6 +21,13 @@ def batch_dice(y_true: Tensor, y_pred: Tensor) -> Tensor:
         A scalar between 0 and 1; 0 for an empty mask with an empty prediction.
 
     Reference: Milletari et al. 2016 (V-Net), with the sum over the batch, so that slices without lesion count too.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.zeros((1, 2, 2, 1))
+        >>> truth[0, 0] = 1.0
+        >>> float(batch_dice(truth, truth)), round(float(batch_dice(truth, 1.0 - truth)), 2)
+        (0.0, 0.8)
     """
     hits, false_positives, false_negatives = overlap(y_true, y_pred)
     # Σ y + Σ p is 2·hits + false positives + false negatives.

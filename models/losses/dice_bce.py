@@ -1,4 +1,4 @@
-"""Dice plus cross-entropy, the default."""
+"""Dice loss plus cross-entropy, the default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from models.losses.overlap import Tensor
 
 
 def dice_bce(y_true: Tensor, y_pred: Tensor, bce_weight: float = 1.0) -> Tensor:
-    """`batch_dice + bce_weight · binary_cross_entropy` of masks and probabilities `(batch, height, width, classes)`."""
+    """Return `batch_dice + bce_weight · binary_cross_entropy`.
+
+    Example:
+        >>> import numpy as np
+        >>> round(float(dice_bce(np.ones((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.5))), 4)
+        0.9789
+    """
     return batch_dice(y_true, y_pred) + bce_weight * binary_cross_entropy(y_true, y_pred)
 
 

@@ -1,4 +1,4 @@
-"""Focal Tversky loss: Tversky, bent so that badly segmented batches weigh otherwise than good ones."""
+"""Focal Tversky loss: Tversky with an exponent that weighs badly segmented batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOOR = 1e-7
 
 
 def focal_tversky(y_true: Tensor, y_pred: Tensor, alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75) -> Tensor:
-    """`(1 - Tversky index) ** gamma` of each class over the batch, then the mean (Abraham and Khan 2019).
+    """Return the mean of `(1 - Tversky index) ** gamma` over classes (Abraham and Khan 2019).
 
     Args:
         y_true: 0 and 1, `(batch, height, width, classes)`.
@@ -26,6 +26,14 @@ def focal_tversky(y_true: Tensor, y_pred: Tensor, alpha: float = 0.3, beta: floa
 
     Returns:
         A scalar between 0 and 1; 0 for an empty mask with an empty prediction.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.ones((1, 2, 2, 1))
+        >>> round(float(focal_tversky(truth, 0.5 * truth)), 4)
+        0.4236
+        >>> round(float(focal_tversky(truth, 0.5 * truth, gamma=1.0)), 4)
+        0.3182
     """
     loss = tversky_by_class(y_true, y_pred, alpha, beta)
     bent = ops.power(ops.maximum(loss, FLOOR), gamma)

@@ -1,4 +1,4 @@
-"""Tversky loss: Dice with a weight of its own for false positives and for false negatives."""
+"""Tversky loss: Dice with separate weights for false positives and false negatives."""
 
 from __future__ import annotations
 
@@ -11,28 +11,46 @@ from models.losses.overlap import SMOOTH, Tensor, overlap
 
 
 def tversky_by_class(y_true: Tensor, y_pred: Tensor, alpha: float, beta: float) -> Tensor:
-    """`1 - (TP + s) / (TP + α·FP + β·FN + s)` over the batch, float32 `(classes,)` (Salehi et al. 2017).
+    """Return `1 - (TP + s) / (TP + α·FP + β·FN + s)`, float32 `(classes,)` (Salehi et al. 2017).
 
     Args:
         y_true: 0 and 1, `(batch, height, width, classes)`.
         y_pred: probabilities, the same shape.
         alpha: weight of false positives, as Keras and MONAI have it; papers differ in which of the two is α.
         beta: weight of false negatives.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.ones((1, 2, 2, 1))
+        >>> [round(float(value), 4) for value in tversky_by_class(truth, 0.5 * truth, alpha=0.3, beta=0.7)]
+        [0.3182]
     """
     hits, false_positives, false_negatives = overlap(y_true, y_pred)
     return 1.0 - (hits + SMOOTH) / (hits + alpha * false_positives + beta * false_negatives + SMOOTH)
 
 
 def tversky(y_true: Tensor, y_pred: Tensor, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
-    """The mean of `tversky_by_class`; 0 for an empty mask with an empty prediction."""
+    """Return the mean of `tversky_by_class`; 0 for an empty mask with an empty prediction.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.ones((1, 2, 2, 1))
+        >>> float(tversky(truth, truth)), round(float(tversky(truth, 0.5 * truth)), 4)
+        (0.0, 0.3182)
+    """
     return ops.mean(tversky_by_class(y_true, y_pred, alpha, beta))
 
 
 def check_weights(alpha: float, beta: float) -> None:
-    """Refuse weights below 0.
+    """Raise ValueError for a weight below 0.
 
     Raises:
         ValueError: names the weight.
+
+    Example:
+        >>> check_weights(0.3, -0.7)
+        Traceback (most recent call last):
+        ValueError: beta must be at least 0, not -0.7
     """
     for name, weight in (("alpha", alpha), ("beta", beta)):
         if weight < 0.0:

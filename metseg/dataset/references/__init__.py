@@ -1,4 +1,4 @@
-"""Data references: a folder, an archive, an S3 prefix or a revision under DVC, brought here at one pinned version."""
+"""Resolve data references (folder, archive, S3, Git revision under DVC) to local data at one pinned version."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pinned:
-    """A data reference, resolved.
+    """A resolved data reference.
 
     Attributes:
         root: folder that holds the data.
         version: DVC's md5 of the folder, `….dir`.
-        resolved: the reference with what moves replaced by what does not: the commit, the listing's hash, the ETag.
+        resolved: the reference pinned to a commit, a listing's hash or an ETag.
         commit: full commit of a revision under DVC; empty for other references.
     """
 
@@ -54,16 +54,16 @@ class Pinned:
 
 
 def resolve(reference: str, cache: DataCache, table: HashTable) -> Pinned:
-    """Bring what a reference names to this machine, at one version.
+    """Bring the data of a reference to this machine, at one version.
 
     Args:
         reference: see `GRAMMAR`.
-        cache: where fetched and unpacked data are kept.
+        cache: of downloaded and unpacked data.
         table: files that were hashed before.
 
     Raises:
         UsageError: the reference is of no kind that is read.
-        DataError: what it names cannot be read, or is not what was recorded.
+        DataError: the data cannot be read, or differ from the recorded ones.
     """
     parsed = parse(reference)
     if isinstance(parsed, Folder):
@@ -98,7 +98,7 @@ def resolve(reference: str, cache: DataCache, table: HashTable) -> Pinned:
 
 
 def _unpacked(archive: Path, cache: DataCache, table: HashTable) -> tuple[Path, str, str]:
-    """The archive's content: unpacked once, and anew where what was unpacked has changed since.
+    """Return the archive's content, unpacked once, and again if it has changed since.
 
     Returns:
         Folder and version of the data, and the archive's own md5.

@@ -1,4 +1,4 @@
-"""Whether the data that a run read are still where they were read from, as they were; nothing is fetched."""
+"""Check that the data of a run are still available and unchanged, without downloading them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metseg.errors import DataError
 
 
 def look_again(manifest: Manifest, cache: DataCache) -> str:
-    """Where the data of a run are, in words.
+    """Return where the data of a run are, in words.
 
     A folder is hashed again (files that have not changed are not read), an archive too; of a bucket the listing is
     compared, of a Git repository what DVC pins at the commit.
@@ -21,7 +21,7 @@ def look_again(manifest: Manifest, cache: DataCache) -> str:
 
     Raises:
         DataError: they are not there any more, or something else is.
-        UsageError: what is recorded is no reference, or the folder or file is gone.
+        UsageError: the recorded reference is malformed, or the folder or file is gone.
     """
     pinned = manifest.resolved or manifest.reference
     if pinned.startswith("git+"):
@@ -58,6 +58,6 @@ def _in_git(pinned: str, manifest: Manifest) -> str:
 def _compare(where: str, found: str, expected: str) -> None:
     if found != expected:
         raise DataError(
-            f"{where}: holds {found} now, the run read {expected}. Restore what was there, or keep data under DVC, "
-            "where a version stays."
+            f"{where}: holds {found} now, the run read {expected}. Restore them, or keep data under DVC, "
+            "which keeps versions."
         )

@@ -1,4 +1,4 @@
-"""Bringing many files here: checked one by one, retried with back-off, and resumed where a run was killed."""
+"""Download many files: verified one by one, retried with back-off, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ PARTIAL = ".partial"
 
 
 class WrongContent(DataError):
-    """What arrived is not what was listed: a transfer that went wrong, or a file that was damaged where it lies."""
+    """The content differs from the listing: a failed transfer, or a file damaged in its store."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to fetch.
+    """A file to download.
 
     Attributes:
-        path: where it belongs, relative to the folder, with `/`.
-        source: what its store calls it.
-        size: in bytes; None where the listing does not say.
-        md5: of its bytes; None where the listing does not say.
+        path: relative to the folder, with `/`.
+        source: name in its store.
+        size: in bytes; None if the listing has none.
+        md5: of its bytes; None if the listing has none.
     """
 
     path: str
@@ -95,22 +95,22 @@ def fetch(
     transient: Callable[[Exception], bool],
     copies: int = 1,
 ) -> None:
-    """Bring files into `folder`, which appears once all are there and right.
+    """Download files into `folder`, which appears when all are there and verified.
 
-    What an earlier call brought before it was killed lies in `<folder>.partial` and is taken from there; a finished
-    folder is checked, and what is damaged in it is fetched again.
+    Files of an earlier, killed call are taken from `<folder>.partial`. A finished folder is verified, and its damaged
+    files are downloaded again.
 
     Args:
-        files: what the folder is to hold.
-        get: fetches one file to a path; called from several threads.
-        folder: where to.
-        table: files that were hashed before.
-        transient: whether an error of `get` may pass.
-        copies: how often the data will lie here: twice where they are an archive, which is unpacked beside itself.
+        files: content of the folder.
+        get: downloads one file to a path; called from several threads.
+        folder: target.
+        table: of known file hashes.
+        transient: returns whether an error of `get` may be temporary.
+        copies: number of copies on the disk: two for an archive, which is unpacked next to itself.
 
     Raises:
-        DataError: there is no room for them, a name leads out of the folder, or a file is not what was listed, also
-            when fetched again.
+        DataError: the disk is too small, a name leads out of the folder, or a file differs from its listing after all
+            attempts.
     """
     for file in files:
         if inside(file.path) is None:
@@ -154,7 +154,7 @@ def _is_right(file: RemoteFile, path: Path, md5: Callable[[Path], str]) -> bool:
 
 
 def _fetch_missing(missing: list[RemoteFile], get: Get, folder: Path, transient: Callable[[Exception], bool]) -> None:
-    """Fetch several at a time; the first that fails for good ends it, and what arrived stays."""
+    """Download several at a time; the first permanent error ends it, and finished files stay."""
     with ThreadPoolExecutor(AT_ONCE) as pool, Progress("fetching files", len(missing)) as progress:
         waiting = [pool.submit(_fetch_one, file, get, folder, transient) for file in missing]
         try:
@@ -173,17 +173,17 @@ def _fetch_one(file: RemoteFile, get: Get, folder: Path, transient: Callable[[Ex
     wrong = count(1)
 
     def passing(error: Exception) -> bool:
-        # What a store has damaged does not heal while one waits.
+        # Files damaged in the store do not recover by waiting.
         return next(wrong) < ATTEMPTS if isinstance(error, WrongContent) else transient(error)
 
     for attempt in attempts(file.source, passing):
         with attempt:
             get(file, beside)
             if not _is_right(file, beside, file_md5):
-                found = f"{beside.stat().st_size} bytes, md5 {file_md5(beside)}"
+                arrived = f"{beside.stat().st_size} bytes, md5 {file_md5(beside)}"
                 beside.unlink()
                 raise WrongContent(
-                    f"{file.source}: {found} arrived; expected {file.size or 'unknown'} bytes, md5 "
+                    f"{file.source}: {arrived} arrived; expected {file.size or 'unknown'} bytes, md5 "
                     f"{file.md5 or 'unknown'}. The store's copy is damaged: push or upload the file again."
                 )
             beside.replace(target)

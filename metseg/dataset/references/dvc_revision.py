@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pinned:
-    """What a revision stands for.
+    """A resolved Git revision.
 
     Attributes:
         commit: full SHA-1.
@@ -37,10 +37,10 @@ class Pinned:
 
 
 def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -> tuple[Path, Pinned]:
-    """Bring a folder here as it was at one commit, every file checked by its md5.
+    """Download a folder at one commit, every file verified by its md5.
 
     Returns:
-        The folder, and what the revision was resolved to.
+        The folder, and the resolved revision.
 
     Raises:
         DataError: repository, revision, path or the DVC remote cannot be read, or hold something else than recorded.
@@ -63,7 +63,7 @@ def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -
 
 
 def look_up(reference: GitRevision) -> Pinned:
-    """What a revision stands for; no data are fetched.
+    """Resolve a revision without downloading data.
 
     Raises:
         DataError: repository, revision or path cannot be read.
@@ -76,7 +76,7 @@ def look_up(reference: GitRevision) -> Pinned:
 
 @contextmanager
 def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
-    """DVC's view of the repository at the revision; its errors become a `DataError`."""
+    """Open DVC's file system of the repository at the revision; its errors become a `DataError`."""
     from botocore.exceptions import BotoCoreError, ClientError
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -88,7 +88,7 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
     # DVC's own place is /var/tmp, which a container may not write to, and which others of a machine share.
     os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Settings.from_environment().state / "dvc"))
     parsed = urlparse(reference.url)
-    # DVC opens a repository on this machine in place, with the cache that lies beside it.
+    # DVC opens a repository on this machine in place, with the cache next to it.
     url = unquote(parsed.path) if parsed.scheme == "file" else reference.url
     try:
         with git_access(reference.url):
@@ -108,7 +108,7 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """The messages of an error and of what caused it, in one line."""
+    """Return the messages of an error and its causes, in one line."""
     messages: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(messages) < 3:
@@ -120,7 +120,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _version(info: dict[str, Any], where: str) -> str:
-    """The `.dir` md5 of a tracked folder, from what DVC says of its path."""
+    """Return the `.dir` md5 of a tracked folder from DVC's information on its path."""
     version = info.get("md5")
     if info.get("type") != "directory" or not version or not str(version).endswith(".dir"):
         raise DataError(
@@ -131,7 +131,7 @@ def _version(info: dict[str, Any], where: str) -> str:
 
 
 def _listing(repository: Any, path: str, info: dict[str, Any], pinned: Pinned, where: str) -> list[RemoteFile]:
-    """The files of the folder; a `DataError` where they are not those that the commit pins."""
+    """Return the files of the folder; raises `DataError` if they are not those that the commit pins."""
     for attempt in attempts(f"listing {where}", transient):
         with attempt:
             found = repository.find(path, detail=True)
@@ -142,25 +142,25 @@ def _listing(repository: Any, path: str, info: dict[str, Any], pinned: Pinned, w
     if version != pinned.version or expected not in (None, len(files)):
         raise DataError(
             f"{where}: commit {pinned.commit} pins {pinned.version} with {expected} files, the DVC remote lists "
-            f"{version} with {len(files)}. Push the data again from where they are whole (`dvc push`)."
+            f"{version} with {len(files)}. Push the data again from a complete copy (`dvc push`)."
         )
     return files
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a server over HTTP said that it will not give the file."""
+    """Return whether an HTTP server refused the file."""
     statuses = (getattr(link, "status", None) for link in chain(error))
     return any(isinstance(status, int) and 400 <= status < 500 and status not in (408, 429) for status in statuses)
 
 
 def _host_is_away(error: Exception) -> bool:
-    """Whether a Git host may be waited for: a person is told at once, and a login that is refused ends it anywhere."""
+    """Return whether to wait for a Git host; without patience, or after a refused login, never."""
     busy = any("unexpected http resp 5" in str(link) for link in chain(error))  # so dulwich words it
     return patience() > 0 and (away(error) or (busy and not hopeless(error)))
 
 
 def transient(error: Exception) -> bool:
-    """Whether an error of DVC's file systems may pass."""
+    """Return whether an error of DVC's file systems may be temporary."""
     import aiohttp
 
     from metseg.dataset.references import s3

@@ -1,4 +1,4 @@
-"""Private Git repositories: a token for HTTPS, a key for SSH, each from a file that is mounted or lies on this machine.
+"""Credentials of private Git repositories: a token for HTTPS, a key for SSH, each from a file.
 
 Neither Git nor OpenSSH is needed: DVC clones by dulwich and asyncssh, which are given the credentials in this process.
 So no secret is on a command line, in a URL, in an environment or in a second file.
@@ -52,7 +52,7 @@ def login_for(url: str, reference: str) -> Login | None:
     The file holds a token, which is for the reference's host, or lines `https://USER:TOKEN@HOST`, each for its own.
 
     Args:
-        url: what is asked for; over HTTPS, else nothing is sent.
+        url: of the repository; a token is sent over HTTPS alone.
         reference: URL of the repository that the data reference names.
 
     Raises:
@@ -78,7 +78,7 @@ def login_for(url: str, reference: str) -> Login | None:
 
 @contextmanager
 def git_access(reference: str) -> Iterator[None]:
-    """Have DVC open private repositories within the block.
+    """Let DVC open private repositories within the block.
 
     Args:
         reference: URL of the repository that the data reference names.
@@ -99,7 +99,7 @@ def git_access(reference: str) -> Iterator[None]:
 
 
 def _http_client(reference: str) -> Any:
-    """dulwich's client over HTTP, which logs in at the host that the token is for; it sends a login to no other."""
+    """Return dulwich's HTTP client, which sends the token to its own host alone."""
     from scmrepo.git.backend.dulwich.client import GitCredentialsHTTPClient
 
     class TokenClient(GitCredentialsHTTPClient):  # type: ignore[misc]
@@ -119,7 +119,7 @@ def _http_client(reference: str) -> Any:
 
 
 def _ssh_vendor(default: Any) -> Any:
-    """What makes dulwich's SSH: by the mounted key where there is one; a host that is not known is refused."""
+    """Return dulwich's SSH client with the mounted key, if any; unknown hosts are refused."""
     from scmrepo.asyn import sync_wrapper  # type: ignore[attr-defined]
     from scmrepo.git.backend.dulwich.asyncssh_vendor import AsyncSSHVendor, AsyncSSHWrapper, InteractiveSSHClient
 

@@ -1,4 +1,4 @@
-"""Data in an S3 bucket, below a prefix or in an archive: what is there is pinned, then fetched as it was pinned."""
+"""Data in an S3 bucket, below a prefix or in an archive: pinned, then downloaded as pinned."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _PERMANENT = {"400", "401", "403", "404", "412", "AccessDenied", "InvalidAccessKeyId", "NoSuchBucket", "NoSuchKey"}
 _PERMANENT |= {"PreconditionFailed", "SignatureDoesNotMatch", "InvalidBucketName", "PermanentRedirect"}
 _PASSING = {"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "OperationAborted"}
-"""What servers say with a status of 4xx that would otherwise be for good."""
-_AGAIN = "Run again: what arrived is kept, and only what is missing is fetched."
+"""Error codes of temporary errors with a status of 4xx."""
+_AGAIN = "Run again: finished files stay, and only what is missing is fetched."
 
 
 @dataclass(frozen=True)
 class _Object:
-    """An object as it was listed: another content has another ETag."""
+    """A listed object; other content has another ETag."""
 
     key: str
     etag: str
@@ -37,7 +37,7 @@ class _Object:
 
 
 def fetch_prefix(reference: S3Prefix, cache: DataCache, table: HashTable) -> tuple[Path, str]:
-    """Bring what lies below a prefix here.
+    """Download all objects below a prefix.
 
     Returns:
         The folder, and the reference pinned to the listing that was fetched: `s3://bucket/prefix?listing=SHA-256`.
@@ -55,7 +55,7 @@ def fetch_prefix(reference: S3Prefix, cache: DataCache, table: HashTable) -> tup
 
 
 def listing_pin(reference: S3Prefix) -> str:
-    """What lies below a prefix now, as `fetch_prefix` pins it: `listing=SHA-256`.
+    """Return the current pin of a prefix, as `fetch_prefix` has it: `listing=SHA-256`.
 
     Raises:
         DataError: the bucket cannot be listed, or holds nothing there.
@@ -64,7 +64,7 @@ def listing_pin(reference: S3Prefix) -> str:
 
 
 def archive_pin(reference: S3Archive, version: str = "") -> str:
-    """What an archive is now, as `fetch_archive` pins it: `versionId=…` or `etag=…`; or an older version of it.
+    """Return the current pin of an archive, as `fetch_archive` has it, or that of an older version.
 
     Raises:
         DataError: there is no such object or version, or it cannot be read.
@@ -73,10 +73,10 @@ def archive_pin(reference: S3Archive, version: str = "") -> str:
 
 
 def fetch_archive(reference: S3Archive, cache: DataCache, table: HashTable) -> tuple[Path, str]:
-    """Bring an archive here.
+    """Download an archive.
 
     Returns:
-        The file, and the reference pinned to what it was: `s3://bucket/key?versionId=…` in a bucket with versions, else
+        The file, and the pinned reference: `s3://bucket/key?versionId=…` in a bucket with versions, else
         `?etag=…`.
 
     Raises:
@@ -91,12 +91,12 @@ def fetch_archive(reference: S3Archive, cache: DataCache, table: HashTable) -> t
 
 
 def _pin_of(objects: list[_Object]) -> str:
-    """SHA-256 of a listing."""
+    """Return the SHA-256 of a listing."""
     return hashlib.sha256(json.dumps([[o.key, o.etag, o.size] for o in objects]).encode()).hexdigest()
 
 
 def _looked_at(client: Any, reference: S3Archive, which: Mapping[str, str]) -> tuple[_Object, str]:
-    """An archive as the bucket has it, and its pin."""
+    """Return an archive's object and its pin."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     where = f"s3://{reference.bucket}/{reference.key}"
@@ -126,7 +126,7 @@ def _fetched(
     table: HashTable,
     copies: int = 1,
 ) -> Path:
-    """The folder that holds `objects`, called by what follows the first `start` letters of their keys."""
+    """Return the folder with `objects`, named by their keys without the first `start` letters."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     folder = cache.fetched / f"s3-{hashlib.sha256(pinned.encode()).hexdigest()[:32]}"
@@ -145,13 +145,13 @@ def _fetched(
 
 
 def _client() -> Any:
-    """A client for whatever server and credentials the environment names; without credentials it asks as anyone."""
+    """Return a client for the server and credentials of the environment; anonymous without credentials."""
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
 
     session = boto3.session.Session()
-    options: dict[str, Any] = {"retries": {"total_max_attempts": 1}}  # `attempts` does it, also for what breaks midway
+    options: dict[str, Any] = {"retries": {"total_max_attempts": 1}}  # `attempts` retries, also after a broken transfer
     if session.get_credentials() is None:
         options["signature_version"] = UNSIGNED
     if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
@@ -190,12 +190,12 @@ def _listing(client: Any, reference: S3Prefix, where: str) -> list[_Object]:
 
 
 def _download(client: Any, bucket: str, file: RemoteFile, etag: str, path: Path) -> None:
-    """Fetch one object, if it is still the one that was listed, and check it by its ETag where that is an MD5."""
+    """Download one object if it is unchanged since the listing, and verify it if its ETag is an MD5."""
     from botocore.exceptions import ClientError, FlexibleChecksumError
 
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        answer = client.get_object(Bucket=bucket, Key=file.source, IfMatch=etag)
+        response = client.get_object(Bucket=bucket, Key=file.source, IfMatch=etag)
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
             raise DataError(
@@ -205,18 +205,18 @@ def _download(client: Any, bucket: str, file: RemoteFile, etag: str, path: Path)
     where = f"s3://{bucket}/{file.source}"
     try:
         with path.open("wb") as out:
-            for block in answer["Body"].iter_chunks(1 << 20):
+            for block in response["Body"].iter_chunks(1 << 20):
                 digest.update(block)
                 out.write(block)
     except FlexibleChecksumError as error:
         raise WrongContent(f"{where}: {error}. {_AGAIN}") from error
-    encrypted = answer.get("ServerSideEncryption") not in (None, "AES256") or answer.get("SSECustomerAlgorithm")
+    encrypted = response.get("ServerSideEncryption") not in (None, "AES256") or response.get("SSECustomerAlgorithm")
     if _MD5.fullmatch(etag) and not encrypted and digest.hexdigest() != etag:
-        raise WrongContent(f"{where}: md5 {digest.hexdigest()} arrived, the listing says {etag}. {_AGAIN}")
+        raise WrongContent(f"{where}: md5 {digest.hexdigest()} arrived; expected {etag} as listed. {_AGAIN}")
 
 
 def transient(error: Exception) -> bool:
-    """Whether an error of boto3 may pass."""
+    """Return whether an error of boto3 may be temporary."""
     from botocore import exceptions
 
     if hopeless(error):
@@ -226,6 +226,6 @@ def transient(error: Exception) -> bool:
         code = error.response.get("Error", {}).get("Code")
         return code not in _PERMANENT and (not 400 <= status < 500 or code in _PASSING or status in (408, 429))
     if isinstance(error, exceptions.EndpointConnectionError):
-        return patience() > 0 and away(error)  # a person is told at once that nothing listens there
+        return patience() > 0 and away(error)  # without patience, a refused connection is an error at once
     passing = (exceptions.HTTPClientError, exceptions.IncompleteReadError)
     return isinstance(error, (OSError, *passing))

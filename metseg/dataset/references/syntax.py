@@ -1,4 +1,4 @@
-"""What a data reference may be, and how it is written."""
+"""Syntax of data references."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class S3Prefix:
 
 @dataclass(frozen=True)
 class S3Archive:
-    """One object of a bucket that is an archive, by its key's ending."""
+    """An object of a bucket that is an archive, by its key's ending."""
 
     bucket: str
     key: str
@@ -73,10 +73,10 @@ Reference = Folder | Archive | S3Prefix | S3Archive | GitRevision
 
 
 def parse(reference: str) -> Reference:
-    """What a data reference names.
+    """Parse a data reference.
 
     Raises:
-        UsageError: it is none of the kinds that are read, or what it names is not there; the message has the grammar.
+        UsageError: it is of no supported kind, or names a missing file; the message has the grammar.
     """
     if reference.startswith("git+"):
         return _git(reference)
