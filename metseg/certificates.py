@@ -15,7 +15,7 @@ READERS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "GIT_SSL_CAIN
 
 
 def own_authorities() -> Path | None:
-    """Return the file of `METSEG_CA_BUNDLE` (a PEM file, or a folder with `ca.crt`; `/etc/metseg/ca`), if there is one.
+    """Return the PEM file of `METSEG_CA_BUNDLE`, `/etc/metseg/ca` by default; None without one.
 
     Raises:
         UsageError: the variable names a missing file.
@@ -61,12 +61,12 @@ def _system() -> list[str]:
     """Return the bundle that Python trusts, else the one that requests brings."""
     import ssl
 
-    found = ssl.get_default_verify_paths().cafile
-    if found is None:
+    bundle = ssl.get_default_verify_paths().cafile
+    if bundle is None:
         import certifi
 
-        found = certifi.where()
-    return [found]
+        bundle = certifi.where()
+    return [bundle]
 
 
 def _read(path: Path) -> str:

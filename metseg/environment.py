@@ -57,7 +57,7 @@ OURS: Mapping[str, str] = {
     "METSEG_S3_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
     "METSEG_S3_SECRET_ACCESS_KEY": "AWS_SECRET_ACCESS_KEY",
 }
-"""Variable of a library that each of ours replaces."""
+"""Variable of a library that each `METSEG_*` variable replaces."""
 
 OVERRULED: Mapping[str, tuple[str, ...]] = {
     TRACKING_URI: ("MLFLOW_REGISTRY_URI",),
@@ -128,14 +128,14 @@ def prepare(mounted: Path = MOUNTED) -> None:
 
 
 def _read_mounted(folder: Path) -> dict[str, str]:
-    """Return the content of the files below `folder` by the name of the variable; empty files are left out."""
-    found = {variable: folder / file for file, variable in MOUNTED_SECRETS.items()}
+    """Return the content of the files below `folder` by variable, without empty files."""
+    paths = {variable: folder / file for file, variable in MOUNTED_SECRETS.items()}
     for part in ("settings", "proxy"):
         names = {path.name: path for path in (folder / part).glob("*") if path.is_file()}
         taken = {name: path for name, path in names.items() if name.startswith("METSEG_") or name in PROXIES}
         _warn_of_ignored(part, tuple(sorted(names.keys() - taken.keys())))
-        found |= taken
-    texts = {name: path.read_text(encoding="utf-8").strip() for name, path in found.items() if path.is_file()}
+        paths |= taken
+    texts = {name: path.read_text(encoding="utf-8").strip() for name, path in paths.items() if path.is_file()}
     return {name: text for name, text in texts.items() if text}
 
 
@@ -158,7 +158,7 @@ def origin(address: str) -> tuple[str, str, int | None]:
 
 
 def _leave_foreign_mlflow() -> None:
-    """Drop run and login of an MLflow server other than ours, opened by Kubeflow's plugin."""
+    """Drop run and login of another MLflow server, set by Kubeflow's plugin."""
     ours, given = os.environ.get(TRACKING_URI, ""), os.environ.get("MLFLOW_TRACKING_URI", "")
     if not ours or origin(ours) == origin(given):
         return

@@ -11,7 +11,7 @@ _KEPT_BYTES = 2**30
 
 
 def keep_freed_memory() -> None:
-    """Keep up to 1 GiB of freed memory for later allocations; call before the process has threads.
+    """Keep up to 1 GiB of freed memory; call before the process has threads.
 
     By default glibc returns each large block to the kernel and gets it back zeroed, page by page. That costs a tenth of
     a training step, and half of the transfer of a volume through gRPC. All threads share one heap, because only the

@@ -126,7 +126,7 @@ def _results(pool: Executor, work: Callable[[Item], Result], items: Iterable[Ite
 
 @dataclass(eq=False)
 class _Inherited:
-    """Function and items in the memory of forked processes, so that they need not be pickled."""
+    """Function and items in the memory of forked processes, without pickling."""
 
     work: Callable[[Any], Any]
     items: Sequence[Any]

@@ -1,7 +1,7 @@
 """Import TensorFlow without the lines that it prints despite `TF_CPP_MIN_LOG_LEVEL`.
 
-Its libraries log while they are loaded, before they know their level; one such line speaks of round-off errors, and
-Kubeflow's UI paints it red in a step that is well.
+Its libraries log while they are loaded, before they know their level; one such line warns of round-off errors, and
+Kubeflow's UI shows it in red in a successful step.
 """
 
 from __future__ import annotations

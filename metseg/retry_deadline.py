@@ -83,7 +83,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def insist(request: Callable[[], Result], on: tuple[type[Exception], ...], seconds: float | None = None) -> Result:
-    """Return the result of `request`, repeated after errors of these types for `seconds`, by default `patience()`."""
+    """Return the result of `request`, repeated after errors of these types."""
     ends = time.monotonic() + (patience() if seconds is None else seconds)
     while True:
         try:

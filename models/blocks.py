@@ -17,7 +17,7 @@ UPSAMPLINGS = ("transpose", "bilinear", "nearest")
 
 @keras.saving.register_keras_serializable(package="metseg")
 class PadToMultiple(layers.Layer):  # type: ignore[misc]
-    """Pad height and width with zeros at the bottom and the right to a multiple of `multiple`.
+    """Pad height and width with zeros, bottom and right, to a multiple.
 
     Args:
         multiple: divisor of both sizes afterwards.
@@ -45,7 +45,7 @@ class PadToMultiple(layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="metseg")
 class CropLike(layers.Layer):  # type: ignore[misc]
-    """Crop the first input at the bottom and the right to the height and width of the second."""
+    """Crop the first input at bottom and right to the second's size."""
 
     def call(self, inputs: list[Tensor]) -> Tensor:
         """Crop `inputs[0]` to the size of `inputs[1]`."""

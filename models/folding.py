@@ -1,4 +1,4 @@
-"""Fold batch normalisation into the convolutions before it: the same outputs in fewer passes over memory."""
+"""Fold batch normalisation into convolutions: the same outputs in fewer passes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fold_normalization(network: keras.Model) -> keras.Model:
 
 
 def _normalizations(network: keras.Model) -> dict[str, str]:
-    """Return the name of each convolution without bias → the batch normalisation that alone takes its output."""
+    """Return the name of each convolution → its only consumer, a batch normalisation."""
     inputs = {layer: keras.tree.flatten(layer.input) for layer in network.layers}
     uses = Counter(id(tensor) for taken in [network.outputs, *inputs.values()] for tensor in taken)
     sources = {id(layer.output): layer for layer in network.layers if type(layer) is layers.Conv2D}

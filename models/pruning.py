@@ -6,7 +6,7 @@ import keras
 
 
 def prune(network: keras.Model, level: int, *, deep_supervision: bool = False) -> keras.Model:
-    """Return the sub-network L_level of a network that was built with deep supervision, sharing its weights.
+    """Return the sub-network L_level of a deeply supervised network, sharing its weights.
 
     Only nodes with `i + j <= level` remain; its output is exactly that of the full network's head.
 

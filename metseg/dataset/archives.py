@@ -87,7 +87,7 @@ class _Member:
 
 
 class _Allowance:
-    """Count the entries and bytes of an archive and refuse it beyond its limits, whatever its headers claim."""
+    """Count an archive's entries and bytes; refuse it beyond its limits."""
 
     def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
         self._archive = archive
@@ -98,7 +98,7 @@ class _Allowance:
         self._names: set[PurePosixPath] = set()
 
     def place(self, member: _Member) -> PurePosixPath:
-        """Return the path of a member relative to the folder; raises `DataError` if it may not be there."""
+        """Return the path of a member in the folder; raises `DataError` if not allowed."""
         path = inside(member.name)
         if path is None:
             raise self._refused(f"the name {member.name!r} leads out of the folder")
@@ -135,7 +135,7 @@ class _Allowance:
             )
 
     def _refused(self, why: str, setting: str = "") -> DataError:
-        remedy = f"If it is what you expect, raise {setting}" if setting else "Pack the data anew"
+        remedy = f"If it is what you expect, raise {setting}" if setting else "Pack the data again"
         return DataError(f"{self._archive}: {why}. {remedy}, or unpack it yourself and name the folder.")
 
 
@@ -161,7 +161,7 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
 
 
 def unpacked_bytes(archive: Path, limits: ArchiveLimits | None = None) -> int:
-    """Return the least number of bytes that an archive unpacks to: a ZIP's claim, else the archive's own size.
+    """Return the least number of bytes that an archive unpacks to.
 
     A claim beyond the limits is ignored, because `unpack` refuses such an archive.
 
@@ -203,7 +203,7 @@ def _unpack_member(member: _Member, allowance: _Allowance, folder: Path) -> None
     except OSError as error:
         raise DataError(
             f"{member.name!r} cannot be unpacked ({error.strerror}): another entry of the archive takes its place, or "
-            "the name does not fit this file system. Pack the data anew."
+            "the name does not fit this file system. Pack the data again."
         ) from error
     source = member.open()
     assert source is not None
@@ -264,7 +264,7 @@ def _tar_members(tar: tarfile.TarFile, stream: _HeaderGuard) -> Iterator[_Member
 
 
 class _Entry(tarfile.TarInfo):
-    """A tar header; raises where tarfile takes a broken header for the end of the archive."""
+    """A tar header that raises on broken headers, which tarfile ignores."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Entry:
@@ -278,7 +278,7 @@ class _Entry(tarfile.TarInfo):
 
 
 class _HeaderGuard:
-    """A stream that limits how many bytes a header may take: it could claim gigabytes for a name.
+    """A stream with limited headers, which could claim gigabytes for a name.
 
     Args:
         source: the unpacked stream.

@@ -61,7 +61,7 @@ def _intensity(image: Image, rng: np.random.Generator, slices: int) -> Image:
     height, width, channels = image.shape
 
     def drawn(low: float, high: float) -> NDArray[np.float32]:
-        """Return a number for each channel, repeated along a row of the image: NumPy is slow along a short axis."""
+        """Return a random number for each channel, repeated along a row."""
         return np.tile(rng.uniform(low, high, channels // slices).astype(np.float32), slices * width)
 
     rows = image.reshape(height, width * channels)
@@ -91,7 +91,7 @@ def _intensity(image: Image, rng: np.random.Generator, slices: int) -> Image:
 
 
 def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
-    """Return Gaussian noise. OpenCV is four times as fast as NumPy; its generator is per thread and is seeded here."""
+    """Return Gaussian noise from OpenCV's generator, four times as fast as NumPy's."""
     noise = np.empty(shape, dtype=np.float32)
     cv2.setRNGSeed(int(rng.integers(2**31)))
     cv2.randn(noise.reshape(-1, 1), np.zeros(1), np.array([rng.uniform(0.0, 0.06)]))

@@ -48,7 +48,7 @@ class ReadCohort:
 
 @once
 def code_digest() -> str:
-    """Return the SHA-256 of the code that reads cases, and of the versions of its libraries."""
+    """Return a digest of the code that reads cases and its libraries' versions."""
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for folder in ("imaging", "dataset", "scoring"):
@@ -97,7 +97,7 @@ def take(cache: DataCache, key: str, out: Path) -> ReadCohort | None:
 
 
 def keep(cache: DataCache, key: str, out: Path, cohort: ReadCohort) -> None:
-    """Cache the cases in the folder `out` if they fit, and prune the least recently used."""
+    """Cache the cases in the folder `out` if they fit, then prune."""
     size = folder_bytes(out)
     if size > cache.limit_bytes:
         logger.info("%.1f GB of cases exceed METSEG_CACHE_GB and are not cached", size / 2**30)
@@ -128,8 +128,8 @@ def _digest(*parts: Any) -> str:
 
 def _stat(path: Path) -> list[int]:
     """Return size and time of change, which hard links share and copies preserve."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -25,11 +25,11 @@ def require_room(folder: Path, needed: int, what: str) -> None:
         DataError: there is less room; names the sizes and the remedy.
         UsageError: `METSEG_DISK_GB` is no positive number.
     """
-    kept = next(place for place in folder.parents if place.is_dir())
-    free = shutil.disk_usage(kept).free
+    disk = next(place for place in folder.parents if place.is_dir())
+    free = shutil.disk_usage(disk).free
     if needed > free:
         raise DataError(
-            f"{what} takes at least {_shown(needed)}, and the disk of {kept} has {_shown(free)} free: free some of it, "
+            f"{what} takes at least {_shown(needed)}, and the disk of {disk} has {_shown(free)} free: free some of it, "
             "set METSEG_STATE to a folder on a larger disk, or give fewer data"
         )
     limit = ResourceSettings.from_environment().disk_bytes
@@ -39,7 +39,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
         raise DataError(
             f"{what} takes at least {_shown(needed)}, and a step may write {_shown(limit)}{beside} ({LIMIT}, the limit "
             "of its volume /tmp): give the data unpacked or in parts, or raise WRITABLE_GB in pipelines/placement.py "
-            "and compile the pipeline anew (metseg compile)"
+            "and compile the pipeline again (metseg compile)"
         )
 
 

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def pinned_version(folder: Path) -> str | None:
-    """Return the version that the `.dvc` file next to `folder` pins; None without such a file or version."""
+    """Return the version in the `.dvc` file next to `folder`; None without one."""
     pointer = folder.with_name(f"{folder.name}.dvc")
     if not pointer.is_file():
         return None
@@ -26,7 +26,7 @@ def pinned_version(folder: Path) -> str | None:
 
 
 def record_pinned(folder: Path) -> bool:
-    """Add a folder that matches its `.dvc` file to DVC's cache, so that `dvc status` is clean.
+    """Add a folder that matches its `.dvc` file to DVC's cache.
 
     The `.dvc` file stays as it is; a folder of another version is left alone, and `dvc status` reports it.
 
@@ -37,9 +37,9 @@ def record_pinned(folder: Path) -> bool:
     pinned = pinned_version(folder)
     if pinned is None:
         return False
-    found = data_version(folder)
-    if found != pinned:
-        logger.info("%s is version %s, while %s.dvc pins %s", folder, found, folder.name, pinned)
+    version = data_version(folder)
+    if version != pinned:
+        logger.info("%s is version %s, while %s.dvc pins %s", folder, version, folder.name, pinned)
         return False
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

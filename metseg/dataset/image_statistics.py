@@ -1,4 +1,4 @@
-"""Statistics of a case's slices, from which a cohort is validated without reading its volumes again."""
+"""Statistics of a case's slices, for validation without reading its volumes again."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def perceptual_hash(plane: NDArray[np.generic], low: float, high: float) -> str:
 
 
 def head_hulls(image: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Return the convex hull of the head in each slice: of everything that is not background in any channel.
+    """Return the convex hull of the head in each slice.
 
     Args:
         image: `(slices, height, width, channels)`.
@@ -142,7 +142,7 @@ def head_hulls(image: NDArray[np.generic]) -> NDArray[np.bool_]:
 
 
 def tilt_degrees(geometry: Geometry | None) -> float:
-    """Return the largest angle between an axis of the volume and the patient's axis; NaN if unknown."""
+    """Return the largest angle between the volume's and the patient's axes; NaN if unknown."""
     if geometry is None or not geometry.spacing_known:
         return float("nan")
     axes = np.asarray(geometry.affine)[:3, :3]
@@ -163,7 +163,7 @@ def _hull(foreground: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _lesion_sizes(mask: NDArray[np.uint8]) -> list[list[int]]:
-    """Return, for each slice, the voxels of every 26-connected lesion that begins in it."""
+    """Return, for each slice, the sizes of lesions that begin in it."""
     labels = label_components(mask > 0)
     voxels = np.bincount(labels.ravel())
     begun: list[list[int]] = [[] for _ in range(len(mask))]
@@ -174,7 +174,7 @@ def _lesion_sizes(mask: NDArray[np.uint8]) -> list[list[int]]:
 
 
 def _finite_window(voxels: NDArray[np.generic]) -> tuple[float, float]:
-    """Return the intensity window of a channel from about `SAMPLED` finite voxels; 0 and 1 without any."""
+    """Return the intensity window of a channel's finite voxels; 0 and 1 without any."""
     values = np.asarray(voxels, dtype=np.float32)
     finite = values[np.isfinite(values)]
     sample = finite[:: 1 + finite.size // SAMPLED]

@@ -12,7 +12,7 @@ ROWS_AT_ONCE = 1024
 
 
 class StatisticsFile:
-    """Write rows to a Parquet file, some thousands at a time; use as a context manager.
+    """Write rows to a Parquet file in batches; use as a context manager.
 
     Args:
         path: file to write.
@@ -59,7 +59,7 @@ class StatisticsFile:
 
 
 def _settled(schema: Any) -> Any:
-    """Return the schema with empty lists typed as lists of whole numbers, which later rows may fill."""
+    """Return the schema with empty lists typed as lists of whole numbers."""
     import pyarrow
 
     types = pyarrow.types

@@ -124,7 +124,7 @@ def _cases(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> ReadCohort:
-    """Write the canonical cases and their statistics to `out`, from the cache or by reading the data."""
+    """Write canonical cases and statistics to `out`, from the cache or the data."""
     if cache is None:
         return _read_cases(pinned.root, layout, options, out, workers, progress)
     key = case_cache.cases_key(pinned.version, layout, options)
@@ -145,7 +145,7 @@ def _read_cases(
     workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> ReadCohort:
-    """Bring every case into canonical form, a few at a time; the first error ends it."""
+    """Bring every case into canonical form; the first error ends it."""
     cohort = open_cohort(root, layout, options)
     split_patients(source.patient for source in cohort.cases)
     entries, thresholded, resampled = [], list[str](), list[str]()

@@ -1,4 +1,4 @@
-"""Split patients into train, validation and test by a hash of the patient, so that growth moves no patient."""
+"""Split patients by a hash of the patient, so that growth moves no patient."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def split_patients(patients: Iterable[str], earlier: Mapping[str, str] | None = 
         DataError: fewer than three patients, an unknown split in `earlier`, or no patient left to fill a split.
     """
     names = sorted(set(patients))
-    kept = {name: split for name, split in (earlier or {}).items() if name in set(names)}
-    if unknown := sorted(set(kept.values()) - set(SPLITS)):
+    fixed = {name: split for name, split in (earlier or {}).items() if name in set(names)}
+    if unknown := sorted(set(fixed.values()) - set(SPLITS)):
         raise DataError(f"Earlier assignments name the splits {', '.join(unknown)}; expected {', '.join(SPLITS)}.")
     if len(names) < len(SPLITS):
         raise DataError(
@@ -70,8 +70,8 @@ def split_patients(patients: Iterable[str], earlier: Mapping[str, str] | None = 
             "to train, validate and test. Add patients. In a folder of pictures, names that differ only in a trailing "
             "_<number> are slices of one patient."
         )
-    splits = {name: kept.get(name, own_split(name)) for name in names}
-    movable = set(names) - set(kept)
+    splits = {name: fixed.get(name, own_split(name)) for name in names}
+    movable = set(names) - set(fixed)
     while empty := [split for split in SPLITS if split not in splits.values()]:
         if not movable:
             raise DataError(

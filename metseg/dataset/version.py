@@ -1,4 +1,4 @@
-"""Version of a folder of data: its md5 as DVC computes it, with or without DVC."""
+"""Version of a folder of data: the md5 that DVC computes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Stat = tuple[int, int, int]
 
 
 class HashTable:
-    """Cache of file MD5s; a file with the same size, time and inode is not read again.
+    """Cache of file MD5s, keyed by size, time and inode.
 
     A file changed within the last two seconds is hashed but not remembered: another change could leave the same time.
 
@@ -73,7 +73,7 @@ class HashTable:
         return digest
 
     def learn(self, path: Path, md5: str) -> None:
-        """Add the MD5 of a file that this process wrote and verified, and no other process writes."""
+        """Add the MD5 of a verified file that no other process writes."""
         name = _hidden_name(path)
         self._known[name] = self._learnt[name] = (_stat(path), md5)
 
@@ -95,14 +95,14 @@ class HashTable:
 
 
 def _hidden_name(path: Path) -> bytes:
-    """Return a path with each part hashed: folders may bear patients' names, and the table persists."""
+    """Return a path with each part hashed: folders may bear patients' names."""
     parts = Path(os.path.realpath(path)).parts
     return b"/".join(hashlib.sha256(os.fsencode(part)).hexdigest()[:24].encode() for part in parts)
 
 
 def _stat(path: Path) -> _Stat:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def file_md5(path: Path) -> str:

@@ -18,7 +18,7 @@ Box = tuple[slice, slice, slice]
 def lesion_distances(
     truth: LabelledTruth, prediction: LabelledPrediction, contacts: Contacts, spacing: Spacing
 ) -> list[float]:
-    """Return the HD95 in mm of each undilated lesion to the union of its matching components; 374 without any.
+    """Return the HD95 in mm of each lesion to its matching components.
 
     Example:
         >>> from metseg.scoring.lesion_matching import find_contacts, label_prediction, label_truth
@@ -46,7 +46,7 @@ def lesion_distances(
 
 
 def _surface(mask: NDArray[np.bool_], box: Box, volume: Box, spacing: Spacing) -> Surface:
-    """Return the surface of a mask at `box` of a crop at `volume` of the whole."""
+    """Return the surface of a mask at `box` of a crop at `volume`."""
     slice_, row, column = (inner.start + outer.start for inner, outer in zip(box, volume, strict=True))
     return surface_of(mask, spacing, (slice_, row, column))
 

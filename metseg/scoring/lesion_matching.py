@@ -23,7 +23,7 @@ NEIGHBOURS_18 = ndi.generate_binary_structure(3, 2)
 
 @dataclass(frozen=True)
 class LabelledTruth:
-    """True lesions of a volume, cropped to their bounding box and a margin of one voxel.
+    """True lesions of a volume, cropped to their bounding box and a margin.
 
     Attributes:
         shape: shape of the whole volume.
@@ -74,7 +74,7 @@ class Contacts:
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice, slice]:
-    """Return the smallest box around a mask and up to `margin` voxels on every side; no voxel for an empty mask.
+    """Return the box around a mask with up to `margin` voxels on every side.
 
     Example:
         >>> mask = np.zeros((3, 5, 5), bool)

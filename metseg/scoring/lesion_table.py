@@ -53,7 +53,7 @@ def lesion_table(mask: NDArray[np.generic], probability: NDArray[np.float32], ge
     """Measure every lesion.
 
     Args:
-        mask: `(slices, height, width)`, lesion where not 0.
+        mask: `(slices, height, width)`, 0 outside lesions.
         probability: float32 of the same shape.
         geometry: of the volume.
 

@@ -124,7 +124,7 @@ def match_lesions(
     """Match the predicted components with the true lesions.
 
     Args:
-        truth: mask `(slices, height, width)`, lesion where not 0.
+        truth: mask `(slices, height, width)`, 0 outside lesions.
         prediction: mask of the same shape.
         spacing: mm along `(slices, height, width)`.
         spacing_known: False leaves out the lesions' HD95.
@@ -164,8 +164,8 @@ def judge_contacts(
         False
     """
     voxel = math.prod(spacing)
-    kept = large_enough(contacts.component_voxels, voxel, minimum_volume_mm3)
-    pairs = contacts.pairs[kept[contacts.pairs[:, 1]]]
+    large = large_enough(contacts.component_voxels, voxel, minimum_volume_mm3)
+    pairs = contacts.pairs[large[contacts.pairs[:, 1]]]
     count = contacts.lesion_voxels.size
     matched = np.bincount(pairs[:, 0], minlength=count) > 0
     united = np.bincount(pairs[:, 0], weights=contacts.component_voxels[pairs[:, 1]], minlength=count)
@@ -185,7 +185,7 @@ def judge_contacts(
                 dice=float(dice[index]),
             )
         )
-    unmatched = kept.copy()
+    unmatched = large.copy()
     unmatched[pairs[:, 1]] = False
     return LesionResult(tuple(lesions), tuple(float(size) * voxel for size in contacts.component_voxels[unmatched]))
 
@@ -314,7 +314,7 @@ def remove_small(mask: NDArray[np.generic], spacing: Spacing, minimum_volume_mm3
         return lesion
     labels = label_components(lesion)
     sizes = np.bincount(labels.ravel()).astype(np.int64)
-    kept = large_enough(sizes, math.prod(spacing), minimum_volume_mm3)
-    if kept.size:
-        kept[0] = False
-    return kept[labels]
+    large = large_enough(sizes, math.prod(spacing), minimum_volume_mm3)
+    if large.size:
+        large[0] = False
+    return large[labels]

@@ -24,7 +24,7 @@ class Overlap:
 
     @property
     def empty(self) -> bool:
-        """Whether truth and prediction are both empty."""
+        """True if truth and prediction are both empty."""
         return self.true_positive + self.false_positive + self.false_negative == 0
 
 

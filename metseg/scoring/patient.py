@@ -1,4 +1,4 @@
-"""All scores of one case, and of a patient as the mean over the patient's cases."""
+"""Scores of one case, and of a patient as the mean over cases."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def score_patient(
     """Score one predicted mask against the truth.
 
     Args:
-        truth: mask `(slices, height, width)` in the case's original geometry, lesion where not 0.
+        truth: mask `(slices, height, width)` in the case's original geometry, 0 outside lesions.
         prediction: mask of the same shape.
         spacing: mm along `(slices, height, width)`, 1 where unknown.
         spacing_known: False leaves out the surface scores.

@@ -1,4 +1,4 @@
-"""Inference from few patients: the sign-flip test, bootstrap intervals and the lower limit of a mean."""
+"""Inference from few patients: sign-flip test, bootstrap intervals, lower limit of a mean."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def bootstrap_interval(
 def bootstrap_ratio_interval(
     parts: Sequence[float], wholes: Sequence[float], confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of Σ parts / Σ wholes over patients (Efron 1979).
+    """Return the percentile bootstrap interval of Σ parts / Σ wholes (Efron 1979).
 
     Counts within one patient (lesions, voxels) are not independent, so patients are resampled, not counts. SciPy's
     bootstrap does not leave out resamples without anything to count.
@@ -101,7 +101,7 @@ def bootstrap_ratio_interval(
 
 
 def mean_lower_limit(values: Sequence[float], confidence: float = 0.95) -> float:
-    """Return the one-sided lower confidence limit of the mean by Student's t, which holds for ten patients.
+    """Return the one-sided lower limit of the mean by Student's t.
 
     Equal values give that value; fewer than two give minus infinity, because their spread is unknown.
 

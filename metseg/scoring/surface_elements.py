@@ -71,15 +71,15 @@ def _areas(spacing: Spacing) -> NDArray[np.float64]:
 
 @functools.cache
 def _normals() -> tuple[Points, ...]:
-    """Return, for each code, its triangles' normals in a cube of side 1, as long as the triangles are large."""
+    """Return each code's triangle normals in a cube of side 1."""
     normals = []
     for code in range(CODES):
         inside = {corner for bit, corner in enumerate(CORNERS) if code >> bit & 1}
         # Both sides share the patch; the smaller one has fewer corners.
         side = inside if len(inside) <= len(CORNERS) // 2 else set(CORNERS) - inside
         triangles = [triangle for part in _connected(side) for triangle in _patch(part, side)]
-        found = [np.cross(b - a, c - a) / 2 for a, b, c in triangles]
-        normals.append(np.array(found).reshape(-1, 3))
+        areas = [np.cross(b - a, c - a) / 2 for a, b, c in triangles]
+        normals.append(np.array(areas).reshape(-1, 3))
     return tuple(normals)
 
 
@@ -96,7 +96,7 @@ def _connected(side: set[Corner]) -> Iterator[set[Corner]]:
 
 
 def _patch(part: set[Corner], side: set[Corner]) -> list[tuple[Points, Points, Points]]:
-    """Return the triangles between a part and the other side, with corners half-way along the edges across."""
+    """Return the triangles between a part and the other side."""
     across = {(corner, other) for corner in part for other in _neighbours(corner) if other not in side}
     ends = [corner for corner in part if sum(other in part for other in _neighbours(corner)) == 1]
     if len(part) == 4 and len(ends) == 2 and not _flat(part):

@@ -102,19 +102,19 @@ def replication() -> tf.distribute.Strategy:
 
 @lru_cache(maxsize=1)
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """Return the only strategy of a process: a second one would reuse the numbers of its collective operations."""
+    """Return the only strategy of a process."""
     return tf.distribute.MirroredStrategy(list(devices))
 
 
 def replicas_in_step() -> int:
-    """Return the number of replicas that compute the step being traced; 1 outside of one, and without a strategy."""
+    """Return the number of replicas of the traced step; 1 without a strategy."""
     # Keras calls the loss outside of the replicas once, to see its shape.
     context = tf.distribute.get_replica_context()
     return 1 if context is None else int(context.num_replicas_in_sync)
 
 
 def sum_over_replicas(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Add tensors of the same name over all replicas; the gradient flows back to each of them."""
+    """Add tensors over all replicas; the gradient flows back to each."""
     if replicas_in_step() == 1:
         return list(tensors)
     summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, list(tensors))
@@ -122,7 +122,7 @@ def sum_over_replicas(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def whole_batch(tensor: Tensor) -> Tensor:
-    """Concatenate the parts `(part of the batch, …)` that the replicas hold; the gradient flows back to each."""
+    """Concatenate the replicas' parts of a batch; the gradient flows back to each."""
     if replicas_in_step() == 1:
         return tensor
     gathered = tf.distribute.get_replica_context().all_gather(tensor, axis=0)

@@ -1,4 +1,4 @@
-"""Training batches drawn by index, so that step `n` has the same slices whenever it is computed."""
+"""Training batches drawn by index: step `n` always has the same slices."""
 
 from __future__ import annotations
 

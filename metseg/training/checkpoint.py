@@ -23,7 +23,7 @@ EpochFigures = dict[str, float]
 
 
 def save_checkpoint(path: Path, variables: Sequence[Any]) -> None:
-    """Write the values of Keras variables to `path`, in their order, atomically and flushed to the disk.
+    """Write the values of Keras variables to `path`, atomically.
 
     Keras' own weight files leave out the seeds of dropout layers, which a training run draws from at every step.
 
@@ -89,7 +89,7 @@ class RunState:
         return max((epoch["val_dice"] for epoch in self.history), default=None)
 
     def add_epoch(self, figures: EpochFigures, weights: Sequence[Any], variables: Sequence[Any]) -> None:
-        """Write the checkpoint of an epoch, and its weights if they are the best; the last one stays until then.
+        """Write an epoch's checkpoint, and its weights if they are the best.
 
         Args:
             figures: of the epoch.

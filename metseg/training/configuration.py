@@ -49,7 +49,7 @@ def architectures_of(architectures: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TrainingConfiguration:
-    """Settings of a training run; with equal settings, data and code the weights are equal on a CPU.
+    """Settings of a training run, which decide the weights on a CPU.
 
     Attributes:
         architecture: `nested_unet`, `attention_unet` or `unet`.

@@ -38,7 +38,7 @@ class NetworkAverage:
         self._blend(tf.constant(self.momentum(step), tf.float32))
 
     def values(self) -> list[Any]:
-        """Return the averages, and current values of untrained weights, in the order of the network's weights."""
+        """Return the averages in the order of the network's weights, untrained weights as they are."""
         averages = {id(live): average for live, average in zip(self._live, self.variables, strict=True)}
         return [averages.get(id(weight), weight).numpy() for weight in self._weights]
 

@@ -100,7 +100,7 @@ class FusedSGD(_Fused, keras.optimizers.SGD):  # type: ignore[misc]
 
 
 class ScaledLoss(keras.optimizers.LossScaleOptimizer):  # type: ignore[misc]
-    """Loss scaling for half precision that skips a step if any replica's gradient is not finite.
+    """Loss scaling that skips a step if any replica's gradient is not finite.
 
     Keras checks the first replica alone: infinite gradients of another would reach the weights.
     """

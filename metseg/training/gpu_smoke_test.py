@@ -28,7 +28,7 @@ GPU_PRECISION, CPU_PRECISION = "mixed_float16", "mixed_bfloat16"
 
 @dataclass(frozen=True)
 class Size:
-    """Size of the steps: `side` pixels square, `batch` slices, `filters` of the first level, `depth` levels."""
+    """Size of the steps."""
 
     side: int = 128
     batch: int = 16
@@ -108,7 +108,7 @@ def _reset_memory() -> None:
 
 
 def _peak_memory() -> float | None:
-    """Return the peak tensor memory of the first GPU since the last reset, in MB; None on processors."""
+    """Return the first GPU's peak tensor memory in MB; None on processors."""
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU")
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the figures; return the exit code."""
     defaults = Size()
     parser = argparse.ArgumentParser(prog="python -m metseg.training.gpu_smoke_test", description=__doc__)
-    parser.add_argument("--allow-cpu", action="store_true", help="run the same steps on processors where no GPU is")
+    parser.add_argument("--allow-cpu", action="store_true", help="run the same steps on processors if there is no GPU")
     for name in vars(defaults):
         parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
     options = vars(parser.parse_args(arguments))

@@ -34,7 +34,7 @@ class TrainingDiverged(MetsegError):
 
 
 def validation_sample(store: SliceStore, count: int = VALIDATION_SLICES) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return images and masks of at most `count` slices spread evenly over a split, two thirds of them with lesion."""
+    """Return at most `count` slices and masks of a split, evenly spread."""
 
     def spread(indices: NDArray[np.int64], most: int) -> list[int]:
         if len(indices) <= most:

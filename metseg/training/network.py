@@ -1,4 +1,4 @@
-"""Build the network of a training run, its copy that trains, and the single-output networks for inference."""
+"""Networks of a training run: untrained, in training, for inference."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def training_network(network: keras.Model, configuration: TrainingConfiguration)
 
 
 def sub_networks(network: keras.Model) -> list[str]:
-    """Return `L1`, `L2`, … for the heads of a network with deep supervision; an empty list for a single head."""
+    """Return `L1`, `L2`, … for the heads of a network; empty for one head."""
     levels = len(network.outputs)
     return [f"L{level}" for level in range(1, levels + 1)] if levels > 1 else []
 

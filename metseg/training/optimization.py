@@ -18,7 +18,7 @@ SGD_MOMENTUM = 0.99
 
 
 def learning_rate(configuration: TrainingConfiguration, step: int) -> float:
-    """Return the learning rate of a step, from 0: a linear rise to the peak, then a decay to zero.
+    """Return the learning rate of a step: a linear rise, then a decay.
 
     The decay is half a period of a `cosine`, or `poly`: the remaining share of steps to the power of 0.9; `constant`
     stays at the peak. The callback sets the rate of each step: Keras would write a schedule into the graph once for
@@ -36,7 +36,7 @@ def learning_rate(configuration: TrainingConfiguration, step: int) -> float:
 
 
 def make_optimizer(configuration: TrainingConfiguration, precision: str = "float32") -> keras.optimizers.Optimizer:
-    """Return AdamW, or SGD with Nesterov momentum, with clipped gradients and, in half precision, loss scaling.
+    """Return the optimiser, with clipped gradients and, in half precision, loss scaling.
 
     Args:
         configuration: of the training.

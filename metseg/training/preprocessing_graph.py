@@ -22,7 +22,7 @@ HALF_BITS = 16
 
 
 def sortable_keys(values: Tensor) -> Tensor:
-    """Map float32 to int32 of the same order: IEEE 754 bits, with the negatives' magnitude bits inverted."""
+    """Map float32 to int32 of the same order, by its IEEE 754 bits."""
     bits = tf.bitcast(values, tf.int32)
     return tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, 0x7FFFFFFF), bits)
 
@@ -91,7 +91,7 @@ def apply_window(image: Tensor, window: Tensor) -> Tensor:
 
 
 def _reflect_101(size: Tensor, padded: Tensor) -> Tensor:
-    """Source index of each of `padded` positions along an axis of `size`, mirrored without repeating the edge."""
+    """Return source indices along an axis, mirrored without repeating the edge."""
     period = tf.maximum(2 * (size - 1), 1)
     position = tf.range(padded) % period
     return tf.where(position < size, position, period - position) % tf.maximum(size, 1)
@@ -118,7 +118,7 @@ def _tile_luts(tiles: Tensor, area: Tensor, clip_limit: float) -> Tensor:
 
 
 def _tile_neighbours(size: Tensor, tile: Tensor, tiles: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each pixel along an axis: the tiles before and after it, and the weight of the one after."""
+    """Return the tiles around each pixel of an axis, and the second's weight."""
     position = tf.cast(tf.range(size), tf.float32) * (1.0 / tf.cast(tile, tf.float32)) - 0.5
     before = tf.floor(position)
     weight = position - before

@@ -275,6 +275,6 @@ def test_what_no_patience_mends_at_a_git_host_fails_at_once(
     monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "120")
     url = server.url if what == "token" else "https://no-such-host.invalid"
     began = time.monotonic()
-    with pytest.raises(DataError, match="See to the repository's URL"):
+    with pytest.raises(DataError, match="Check the repository's URL"):
         resolved(f"git+{url}/cohort.git@main#data", tmp_path / "cache")
     assert time.monotonic() - began < 20

@@ -1,4 +1,4 @@
-"""Resolve data references (folder, archive, S3, Git revision under DVC) to local data at one pinned version."""
+"""Resolve data references to local data at one pinned version."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def look_again(manifest: Manifest, cache: DataCache) -> str:
     parsed = parse(where)
     if isinstance(parsed, Folder):
         with HashTable(cache.hashes) as table:
-            found = data_version(parsed.path, table=table)
-        _compare(where, found, manifest.version)
+            version = data_version(parsed.path, table=table)
+        _compare(where, version, manifest.version)
     elif isinstance(parsed, Archive):
         _compare(where, f"md5={file_md5(parsed.path)}", pin)
     elif isinstance(parsed, S3Prefix):
@@ -55,9 +55,9 @@ def _in_git(pinned: str, manifest: Manifest) -> str:
     return pinned
 
 
-def _compare(where: str, found: str, expected: str) -> None:
-    if found != expected:
+def _compare(where: str, version: str, expected: str) -> None:
+    if version != expected:
         raise DataError(
-            f"{where}: holds {found} now, the run read {expected}. Restore them, or keep data under DVC, "
+            f"{where}: holds {version} now, the run read {expected}. Restore them, or keep data under DVC, "
             "which keeps versions."
         )

@@ -40,7 +40,7 @@ PARTIAL = ".partial"
 
 
 class WrongContent(DataError):
-    """The content differs from the listing: a failed transfer, or a file damaged in its store."""
+    """Content that differs from the listing, by the transfer or in its store."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
             yield repository
     except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, DataIndexError, OSError) as error:
         raise DataError(
-            f"{where}: {_reason(error)}. See to the repository's URL, the revision, the path and the DVC remote that "
+            f"{where}: {_reason(error)}. Check the repository's URL, the revision, the path and the DVC remote that "
             "the repository names at that revision (`dvc remote list`), with the credentials it needs "
             "(docs/versions.md), and that the data were pushed (`dvc push`)."
         ) from error
@@ -131,12 +131,12 @@ def _version(info: dict[str, Any], where: str) -> str:
 
 
 def _listing(repository: Any, path: str, info: dict[str, Any], pinned: Pinned, where: str) -> list[RemoteFile]:
-    """Return the files of the folder; raises `DataError` if they are not those that the commit pins."""
+    """Return the files of the folder; raises `DataError` if the commit pins others."""
     for attempt in attempts(f"listing {where}", transient):
         with attempt:
-            found = repository.find(path, detail=True)
+            entries = repository.find(path, detail=True)
     start = len(path) + 1
-    files = [RemoteFile(name[start:], name, entry.get("size"), entry["md5"]) for name, entry in found.items()]
+    files = [RemoteFile(name[start:], name, entry.get("size"), entry["md5"]) for name, entry in entries.items()]
     version = listing_version((file.path, str(file.md5)) for file in files)
     expected = info["dvc_info"]["entry"].meta.nfiles
     if version != pinned.version or expected not in (None, len(files)):
@@ -154,7 +154,7 @@ def _refused(error: Exception) -> bool:
 
 
 def _host_is_away(error: Exception) -> bool:
-    """Return whether to wait for a Git host; without patience, or after a refused login, never."""
+    """Return whether to wait for a Git host."""
     busy = any("unexpected http resp 5" in str(link) for link in chain(error))  # so dulwich words it
     return patience() > 0 and (away(error) or (busy and not hopeless(error)))
 

@@ -1,4 +1,4 @@
-"""Credentials of private Git repositories: a token for HTTPS, a key for SSH, each from a file.
+"""Credentials of private Git repositories: tokens for HTTPS, keys for SSH.
 
 Neither Git nor OpenSSH is needed: DVC clones by dulwich and asyncssh, which are given the credentials in this process.
 So no secret is on a command line, in a URL, in an environment or in a second file.
@@ -126,8 +126,8 @@ def _ssh_vendor(default: Any) -> Any:
     key, known = (file if (file := folder() / name).is_file() else None for name in (KEY, KNOWN_HOSTS))
     if key is not None and known is None:
         raise UsageError(
-            f"{key} has no {KNOWN_HOSTS} beside it: put the line of `ssh-keyscan HOST` there, once its fingerprint was "
-            "compared with the one that the host publishes"
+            f"{key} has no {KNOWN_HOSTS} next to it: put the line of `ssh-keyscan HOST` there, after comparing its "
+            "fingerprint with the one that the host publishes"
         )
 
     class KnownHostsVendor(AsyncSSHVendor):  # type: ignore[misc]

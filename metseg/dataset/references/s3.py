@@ -1,4 +1,4 @@
-"""Data in an S3 bucket, below a prefix or in an archive: pinned, then downloaded as pinned."""
+"""Data in an S3 bucket, pinned and downloaded as pinned."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def listing_pin(reference: S3Prefix) -> str:
 
 
 def archive_pin(reference: S3Archive, version: str = "") -> str:
-    """Return the current pin of an archive, as `fetch_archive` has it, or that of an older version.
+    """Return the pin of an archive, or of an older version.
 
     Raises:
         DataError: there is no such object or version, or it cannot be read.
@@ -103,15 +103,15 @@ def _looked_at(client: Any, reference: S3Archive, which: Mapping[str, str]) -> t
     try:
         for attempt in attempts(f"looking for {where}", transient):
             with attempt:
-                found = client.head_object(Bucket=reference.bucket, Key=reference.key, **which)
+                head = client.head_object(Bucket=reference.bucket, Key=reference.key, **which)
     except (BotoCoreError, ClientError) as error:
         raise DataError(
-            f"{where}: there is no such archive, or it may not be read ({error}). See to the key (one that ends in a "
+            f"{where}: there is no such archive, or it may not be read ({error}). Check the key (one that ends in a "
             "slash names a prefix), AWS_ENDPOINT_URL and the credentials (AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)."
         ) from error
-    archive = _Object(reference.key, found["ETag"].strip('"'), int(found["ContentLength"]))
-    version = found.get("VersionId") or "null"
+    archive = _Object(reference.key, head["ETag"].strip('"'), int(head["ContentLength"]))
+    version = head.get("VersionId") or "null"
     return archive, f"etag={archive.etag}" if version == "null" else f"versionId={version}"
 
 
@@ -155,7 +155,7 @@ def _client() -> Any:
     if session.get_credentials() is None:
         options["signature_version"] = UNSIGNED
     if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-        # A server of one's own rarely has a host name for each bucket.
+        # A private server rarely has a host name for each bucket.
         options["s3"] = {"addressing_style": "path"}
     return session.client("s3", region_name=session.region_name or "us-east-1", config=Config(**options))
 
@@ -168,20 +168,20 @@ def _listing(client: Any, reference: S3Prefix, where: str) -> list[_Object]:
         for attempt in attempts(f"listing {where}", transient):
             with attempt:
                 pages = client.get_paginator("list_objects_v2").paginate(Bucket=reference.bucket, Prefix=prefix)
-                found = [
+                listed = [
                     _Object(entry["Key"], entry["ETag"].strip('"'), int(entry["Size"]))
                     for page in pages
                     for entry in page.get("Contents", [])
                 ]
     except (BotoCoreError, ClientError) as error:
         raise DataError(
-            f"{where}: the bucket cannot be listed ({error}). See to the name, AWS_ENDPOINT_URL and the credentials "
+            f"{where}: the bucket cannot be listed ({error}). Check the name, AWS_ENDPOINT_URL and the credentials "
             "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)."
         ) from error
     # A key that ends in a slash stands for a folder; DVC's and Git's own folders are no data.
     objects = [
         entry
-        for entry in found
+        for entry in listed
         if not entry.key.endswith("/") and not set(entry.key[len(prefix) :].split("/")) & set(VERSION_CONTROL)
     ]
     if not objects:
@@ -190,7 +190,7 @@ def _listing(client: Any, reference: S3Prefix, where: str) -> list[_Object]:
 
 
 def _download(client: Any, bucket: str, file: RemoteFile, etag: str, path: Path) -> None:
-    """Download one object if it is unchanged since the listing, and verify it if its ETag is an MD5."""
+    """Download one unchanged object; verify it if its ETag is an MD5."""
     from botocore.exceptions import ClientError, FlexibleChecksumError
 
     digest = hashlib.md5(usedforsecurity=False)

@@ -40,7 +40,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class S3Prefix:
-    """All objects of a bucket whose keys begin with `prefix` and a slash; with none, the whole bucket."""
+    """All objects below a prefix of a bucket; an empty prefix is the bucket."""
 
     bucket: str
     prefix: str
@@ -111,7 +111,7 @@ def _git(reference: str) -> GitRevision:
         raise UsageError(f"data reference {reference!r}: URL, revision and path are not all there; {GRAMMAR}")
     if ":" in match["host"].rpartition("@")[0]:
         raise UsageError(
-            "data reference git+…: it holds a password, and a reference goes on record. Leave it out, and give it to "
+            "data reference git+…: it holds a password, and references are recorded. Leave it out, and give it to "
             "Git itself (a credential helper, or SSH)."
         )
     folder = inside(match["inside"])
