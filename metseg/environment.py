@@ -152,13 +152,13 @@ def _warn_of_ignored(part: str, names: tuple[str, ...]) -> None:
 
 
 def origin(address: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of an address; the scheme's own port if the address names none."""
+    """Return scheme, host and port of an address, by default the scheme's port."""
     parts = urlsplit(address)
     return parts.scheme, (parts.hostname or ""), parts.port or _PORTS.get(parts.scheme)
 
 
 def _leave_foreign_mlflow() -> None:
-    """Drop run and login of another MLflow server, set by Kubeflow's plugin."""
+    """Drop run and login of another MLflow server, set by Kubeflow."""
     ours, given = os.environ.get(TRACKING_URI, ""), os.environ.get("MLFLOW_TRACKING_URI", "")
     if not ours or origin(ours) == origin(given):
         return

@@ -122,8 +122,6 @@ def test_every_room_has_a_floor():
 
 
 TO_BE_REMOVED = {
-    "metseg.imaging.dicom.headers -> metseg.dataset.version",
-    "metseg.imaging.layouts.pseudonymous -> metseg.dataset.version",
     "metseg.tracking.lineage -> metseg.serving.client.segmentation_client",
     "metseg.tracking.lineage -> metseg.serving.publishing",
     "metseg.training.evaluation -> metseg.serving.publishing",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
 from metseg.connected_components import label_components
+from metseg.dataset.image_statistics_table import StatisticsRow
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import BRIGHT_PERCENTILE, channel_window, order_statistic, percentile_of_sorted
@@ -36,7 +36,7 @@ def slice_statistics(
     image: NDArray[np.generic],
     mask: NDArray[np.uint8],
     geometry: Geometry | None = None,
-) -> list[dict[str, Any]]:
+) -> list[StatisticsRow]:
     """Return one row for each slice and channel of a case.
 
     Args:

@@ -10,6 +10,9 @@ from metseg.errors import DataError
 
 ROWS_AT_ONCE = 1024
 
+StatisticsRow = dict[str, str | int | float | bool | list[int]]
+"""Values of a row by column."""
+
 
 class StatisticsFile:
     """Write rows to a Parquet file in batches; use as a context manager.
@@ -23,7 +26,7 @@ class StatisticsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[StatisticsRow] = []
         self._writer: Any = None
 
     def __enter__(self) -> StatisticsFile:
@@ -39,7 +42,7 @@ class StatisticsFile:
         elif error is None:
             raise DataError(f"{self._path}: the cohort has no slice.")
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
+    def add(self, rows: list[StatisticsRow]) -> None:
         """Add rows; all have the same columns."""
         self._rows += rows
         if len(self._rows) >= ROWS_AT_ONCE:

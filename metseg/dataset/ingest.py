@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from metseg.dataset import case_cache
 from metseg.dataset.cache import DataCache
 from metseg.dataset.case_cache import ReadCohort
 from metseg.dataset.image_statistics import slice_statistics
-from metseg.dataset.image_statistics_table import StatisticsFile
+from metseg.dataset.image_statistics_table import StatisticsFile, StatisticsRow
 from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.dataset.references import Folder, Pinned, parse, resolve
 from metseg.dataset.split import Assignment, split_patients
@@ -37,7 +36,7 @@ class _Read:
     """A case in canonical form."""
 
     entry: CaseEntry
-    rows: list[dict[str, Any]]
+    rows: list[StatisticsRow]
     thresholded: tuple[str, ...]
     resampled: tuple[str, ...]
 

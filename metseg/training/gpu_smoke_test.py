@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,44 @@ class Size:
     depth: int = 4
 
 
-def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StepFigures:
+    """Losses, seconds and memory of some steps of a network.
+
+    Attributes:
+        architecture: name of the network.
+        precision: Keras dtype policy.
+        xla: True if XLA compiled the step.
+        loss_first: loss of the first step.
+        loss_last: loss of the last step.
+        seconds_first_step: of the first step, compilation included.
+        seconds_step: of each later step, on average.
+        memory_peak_mb: of the first GPU; None on processors.
+    """
+
+    architecture: str
+    precision: str
+    xla: bool
+    loss_first: float
+    loss_last: float
+    seconds_first_step: float
+    seconds_step: float
+    memory_peak_mb: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Output of the smoke test: versions, accelerators, and the figures of every network."""
+
+    tensorflow: str
+    cuda: str | None
+    cudnn: str | None
+    accelerators: list[dict[str, str]]
+    size: Size
+    steps: list[StepFigures]
+
+
+def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> StepFigures:
     """Train a network for some steps on one batch of noise; return its figures.
 
     Args:
@@ -70,16 +107,16 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> di
     losses += [float(network.train_on_batch(*batch)) for _ in range(REPEATED)]
     each = (time.perf_counter() - started) / REPEATED
     _check(architecture, losses, before, network.get_weights())
-    return {
-        "architecture": architecture,
-        "precision": precision,
-        "xla": xla,
-        "loss_first": round(losses[0], 5),
-        "loss_last": round(losses[-1], 5),
-        "seconds_first_step": round(first, 3),
-        "seconds_step": round(each, 4),
-        "memory_peak_mb": _peak_memory(),
-    }
+    return StepFigures(
+        architecture,
+        precision,
+        xla,
+        loss_first=round(losses[0], 5),
+        loss_last=round(losses[-1], 5),
+        seconds_first_step=round(first, 3),
+        seconds_step=round(each, 4),
+        memory_peak_mb=_peak_memory(),
+    )
 
 
 def _batch(size: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -117,7 +154,7 @@ def _peak_memory() -> float | None:
     return round(float(tf.config.experimental.get_memory_info(devices[0].name)["peak"]) / 1e6, 1)
 
 
-def accelerators() -> list[dict[str, Any]]:
+def accelerators() -> list[dict[str, str]]:
     """Return name and compute capability of each GPU visible to TensorFlow."""
     import tensorflow as tf
 
@@ -128,7 +165,7 @@ def accelerators() -> list[dict[str, Any]]:
     ]
 
 
-def figures(size: Size, allow_cpu: bool = False) -> dict[str, Any]:
+def figures(size: Size, allow_cpu: bool = False) -> Figures:
     """Return the figures of every network, with and without XLA.
 
     Raises:
@@ -146,14 +183,7 @@ def figures(size: Size, allow_cpu: bool = False) -> dict[str, Any]:
     precision = GPU_PRECISION if seen else CPU_PRECISION
     steps = [step_figures(name, size, xla, precision) for name in ARCHITECTURES for xla in (False, True)]
     build = tf.sysconfig.get_build_info()
-    return {
-        "tensorflow": tf.__version__,
-        "cuda": build.get("cuda_version"),
-        "cudnn": build.get("cudnn_version"),
-        "accelerators": seen,
-        "size": vars(size),
-        "steps": steps,
-    }
+    return Figures(tf.__version__, build.get("cuda_version"), build.get("cudnn_version"), seen, size, steps)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     allow_cpu = options.pop("allow_cpu")
     apply_defaults()
     try:
-        print(json.dumps(figures(Size(**options), allow_cpu), indent=1))
+        print(json.dumps(asdict(figures(Size(**options), allow_cpu)), indent=1))
     except MetsegError as error:
         print(f"metseg: {error}", file=sys.stderr)
         return 1

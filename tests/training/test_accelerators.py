@@ -31,7 +31,7 @@ def test_none_of_those_asked_for_fails_at_once_with_the_remedy(asked, monkeypatc
     with pytest.raises(AcceleratorMissing) as failed:
         require_accelerators(asked)
     message = str(failed.value)
-    assert f"asked for {asked} accelerators (gpu_count), but TensorFlow sees 0" in message
+    assert f"requested {asked} accelerators (gpu_count), but TensorFlow sees 0" in message
     for remedy in ("kubectl describe pod run-7-train", "device plugin", "metseg doctor --cluster", "gpu_count=0"):
         assert remedy in message
     assert failed.value.exit_code == 1

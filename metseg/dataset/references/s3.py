@@ -151,13 +151,13 @@ def _client() -> Any:
     from botocore.config import Config
 
     session = boto3.session.Session()
-    options: dict[str, Any] = {"retries": {"total_max_attempts": 1}}  # `attempts` retries, also after a broken transfer
+    config = Config(retries={"total_max_attempts": 1})  # `attempts` retries, also after a broken transfer
     if session.get_credentials() is None:
-        options["signature_version"] = UNSIGNED
+        config = config.merge(Config(signature_version=UNSIGNED))
     if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         # A private server rarely has a host name for each bucket.
-        options["s3"] = {"addressing_style": "path"}
-    return session.client("s3", region_name=session.region_name or "us-east-1", config=Config(**options))
+        config = config.merge(Config(s3={"addressing_style": "path"}))
+    return session.client("s3", region_name=session.region_name or "us-east-1", config=config)
 
 
 def _listing(client: Any, reference: S3Prefix, where: str) -> list[_Object]:
