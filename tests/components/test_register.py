@@ -305,7 +305,7 @@ def test_a_champions_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp
     training.write(tmp_path / "training.json")
     champion.tracking.log_artifact(champion.records["nested_unet"].training.run, str(tmp_path / "training.json"))
     later = Pipeline(tmp_path / "later", name, {"nested_unet": GOOD})
-    with pytest.raises(MetsegError, match=r"asked for 1 .*\(pod_evaluate_gpu_count\)"):
+    with pytest.raises(MetsegError, match=r"requested 1 .*\(pod_evaluate_gpu_count\)"):
         evaluate(later, tmp_path / "champion", 1)
 
 

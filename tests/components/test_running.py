@@ -158,7 +158,7 @@ def test_a_training_that_asked_for_an_accelerator_fails_at_once_where_there_is_n
     cohort, records = output(tmp_path / "cohort", gpu_count=1), output(tmp_path / "records")
     ended = run(tmp_path, {"architecture": "nested_unet"}, "train", cohort=cohort, records=records)
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "asked for 1 accelerators (gpu_count), but TensorFlow sees 0" in error_of(ended)
+    assert "requested 1 accelerators (gpu_count), but TensorFlow sees 0" in error_of(ended)
     assert "gpu_count=0 trains on processors" in error_of(ended)
 
 

@@ -79,7 +79,7 @@ def test_an_evaluation_fails_where_the_run_asked_for_an_accelerator(tmp_path, mo
         cohort, model, out = (SimpleNamespace(path=str(tmp_path / name)) for name in ("cohort", "model", "out"))
         task.evaluate(cohort, model, out, metrics=None, curve=None)
 
-    with pytest.raises(AcceleratorMissing, match=r"asked for 1 .*\(pod_evaluate_gpu_count\).* sees 0") as failed:
+    with pytest.raises(AcceleratorMissing, match=r"requested 1 .*\(pod_evaluate_gpu_count\).* sees 0") as failed:
         evaluate(1)
     assert "pod_evaluate_gpu_count=0 evaluates on processors" in str(failed.value)
     with pytest.raises(DataError, match=r"manifest\.json"):
@@ -104,7 +104,7 @@ def test_as_many_as_were_asked_for_are_used(monkeypatch, asked, there, used):
 
 def test_fewer_than_were_asked_for_are_refused(monkeypatch):
     Devices(monkeypatch, 1)
-    with pytest.raises(AcceleratorMissing, match=r"asked for 2 accelerators .* sees 1"):
+    with pytest.raises(AcceleratorMissing, match=r"requested 2 accelerators .* sees 1"):
         require_accelerators(2)
 
 
