@@ -1,6 +1,6 @@
 """The model server, its clients, and what keeps it at the state of the registry."""
 
-from metseg.settings import MODEL_NAME
+from metseg.defaults import MODEL_NAME
 
 DEFAULT_MODEL_NAME = MODEL_NAME
 DEFAULT_PORT = 8500

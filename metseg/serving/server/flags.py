@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
+from metseg.defaults import MODEL_NAME
 from metseg.errors import UsageError
 from metseg.serving import DEFAULT_PORT
-from metseg.settings import MODEL_NAME
 
 LARGEST_PORT = 65535
 
