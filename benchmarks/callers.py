@@ -1,7 +1,7 @@
-"""What `SegmentationClient` costs over a bare Predict of the same volume: `python -m benchmarks.callers`.
+"""Cost of `SegmentationClient` over a bare Predict of the same volume: `python -m benchmarks.callers`.
 
-The bare call is a message made beforehand whose answer is left undecoded; the client encodes, asks which version
-answers, decodes, drops small lesions and measures the others. Both take turns against one `metseg serve` with an
+The bare call sends a message made beforehand and does not decode the response. The client encodes, reads the model's
+description, decodes, drops small lesions and measures the others. Both take turns against one `metseg serve` with an
 untrained network of the size that `make run` trains.
 """
 
@@ -28,7 +28,7 @@ def overhead(address: str, rounds: int) -> list[Figure]:
     import numpy as np
 
     from metseg.imaging.geometry import Geometry
-    from metseg.serving.client.segmentation_client import SegmentationClient
+    from metseg.serving.client import SegmentationClient
     from metseg.serving.codec.tensor_proto import to_tensor_proto
     from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
 

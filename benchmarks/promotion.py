@@ -1,7 +1,7 @@
-"""How soon `stable` follows a moved alias, and what killed reconcilers leave: `python -m benchmarks.promotion`.
+"""Delay between a moved alias and `stable`, and leftovers of killed reconcilers: `python -m benchmarks.promotion`.
 
-MLflow's server, `metseg serve` and `metseg reconcile` are processes of their own. Callers ask `stable` without a pause
-while the alias `champion` is moved forward and back: once with small models, whose answers are known beforehand, once
+MLflow's server, `metseg serve` and `metseg reconcile` are separate processes. Callers query `stable` without a pause
+while the alias `champion` is moved forward and back: once with small models, whose outputs are known beforehand, once
 with networks of the size that `make run` trains, which take long to load and to warm up. Then reconcilers are killed by
 SIGKILL at random moments of their turn, while versions are published, some of which must not be served; the server is
 killed now and then, too.
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 MOVES = 12
 VERSIONS = 4
 CALLERS, FULL_SIZE_CALLERS = 4, 1
-"""Threads that ask without a pause; one is enough to keep two cores busy with a network."""
+"""Threads that query without a pause; one is enough to keep two cores busy with a network."""
 MOST_DIFFERENCE, FULL_SIZE_DIFFERENCE = 1e-6, 1e-5
-"""Of an answer from that of its version; a network's sums are not added in one order everywhere."""
+"""Largest difference of a response from its version's output; the order of a network's sums may differ."""
 LEAST_REQUESTS = 1000
 MOST_SECONDS = 10.0
 KILLS = 200
@@ -48,7 +48,7 @@ SEED = 2023
 def move_figures(
     laboratory: Laboratory, name: str, moves: int, callers_at_once: int, most_difference: float
 ) -> list[Figure]:
-    """Seconds from the registry's answer to a moved alias until `stable` answers, and how the requests fared."""
+    """Measure seconds from a moved alias to a response of `stable`, and count failed and mixed responses."""
     from tests.serving.reconciliation.laboratory import reconciling, request, serving
     from tests.serving.reconciliation.load import Callers
 
@@ -60,34 +60,34 @@ def move_figures(
     for before, after in itertools.pairwise(expected.values()):
         if np.abs(before - after).max() < 100 * most_difference:
             raise RuntimeError(
-                f"versions of {name} that follow one another answer alike: a mixed answer would not show"
+                f"versions of {name} that follow one another have equal outputs: a mixed response would not show"
             )
     there_and_back = itertools.cycle([*numbers[1:], *numbers[-2::-1]])
     seconds = []
-    with serving(laboratory.volume) as server, reconciling(laboratory, server, name) as said:
-        said.until(f"stable → {numbers[0]}")
+    with serving(laboratory.volume) as server, reconciling(laboratory, server, name) as log:
+        log.until(f"stable → {numbers[0]}")
         with Callers(server.address, name, image, expected, callers_at_once, most_difference) as callers:
             for number in itertools.islice(there_and_back, moves):
                 seconds.append(
                     callers.seconds_until(number, lambda number=number: laboratory.point(name, "champion", number))
                 )
-                said.until(f"stable → {number}")
+                log.until(f"stable → {number}")
                 print(f"  {name}: version {number} after {seconds[-1]:.1f} s", flush=True)
             while callers.heard.answers < LEAST_REQUESTS:
                 time.sleep(0.05)
     heard = callers.heard
     median = f"median {statistics.median(seconds):.1f} s of {moves} moves, forward and back"
     return [
-        Figure(f"alias moved → `stable` answers with the version, {name}, slowest", max(seconds), at_most=MOST_SECONDS,
+        Figure(f"alias moved → `stable` is the version, {name}, slowest", max(seconds), at_most=MOST_SECONDS,
                unit="s", note=median),
         Figure("  requests under way", heard.answers + len(heard.failed), at_least=LEAST_REQUESTS),
         Figure("  failed", len(heard.failed), at_most=0, note="; ".join(heard.failed[:3])),
-        Figure("  mixed answers", len(heard.mixed), at_most=0, note="; ".join(heard.mixed[:3])),
+        Figure("  mixed responses", len(heard.mixed), at_most=0, note="; ".join(heard.mixed[:3])),
     ]  # fmt: skip
 
 
 def full_size(folder: Path) -> tuple[dict[float, Path], Answer]:
-    """Two networks of the default size, and what each of them answers in process."""
+    """Return two networks of the default size, and their outputs in process."""
     import tensorflow as tf
 
     from tests.serving.reconciliation.laboratory import THRESHOLD
@@ -104,7 +104,7 @@ def full_size(folder: Path) -> tuple[dict[float, Path], Answer]:
 
 
 def kill_figures(laboratory: Laboratory, kills: int) -> tuple[list[Figure], Counter[str]]:
-    """What was wrong after kills, and how often what was seen."""
+    """Count errors after kills, and the kills of each stage."""
     from tests.serving.reconciliation.laboratory import serving
     from tests.serving.reconciliation.trials import ANSWERS, CONVERGENCE, FOLDER, KillingTrials
 
@@ -119,14 +119,14 @@ def kill_figures(laboratory: Laboratory, kills: int) -> tuple[list[Figure], Coun
         if stage.startswith("killed ")
     )
     rows = (
-        (FOLDER, "  broken or unexamined versions where a server looks", stages),
+        (FOLDER, "  broken or unverified versions where a server looks", stages),
         (CONVERGENCE, "  next starts that did not converge", f"{counts['trials']} starts"),
-        (ANSWERS, "  answers of `stable` that failed, were unfit or mixed", f"of {counts['answers']:,} answers"),
+        (ANSWERS, "  responses of `stable` that failed, were unfit or mixed", f"of {counts['answers']:,} responses"),
     )
     return [
         Figure("reconcilers killed by SIGKILL", counts["kills"], at_least=kills,
                note=f"on the way to {counts['trials']} versions, {counts['unfit']} of them unfit, "
-               f"{counts['unfit golden']} by their answers; {counts['server restarts']} servers killed too"),
+               f"{counts['unfit golden']} by their outputs; {counts['server restarts']} servers killed too"),
         *(
             Figure(title, len(findings.wrong[topic]), at_most=0, note="; ".join([*findings.wrong[topic][:3], note]))
             for topic, title, note in rows
@@ -138,7 +138,7 @@ PARTS = ("moves", "full-size", "kills")
 
 
 def measured(parts: Sequence[str], moves: int, kills: int, folder: Path) -> tuple[list[Figure], Counter[str]]:
-    """Figures of some parts, and the counts of the second."""
+    """Return the figures of some parts, and the counts of the kills."""
     from tests.serving.reconciliation.laboratory import Laboratory, export_all, settings_in
     from tests.serving.reconciliation.mlflow_server import MlflowServer
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from benchmarks.processes import free_port
 
 MODEL = "untrained"
 CHANNELS = ("t1n", "t2f", "t1c")
+_START_SECONDS = 300.0
 
 _EXPORT = f"""
 import sys
@@ -66,15 +68,21 @@ def export_model(base_path: Path) -> Path:
 @contextmanager
 def serving(base_path: Path, *flags: str) -> Iterator[Served]:
     """Run `metseg serve` with version 1 available; more flags as on its command line."""
-    from metseg.serving.client.segmentation_client import SegmentationClient
+    from metseg.errors import ServerUnavailable
+    from metseg.serving.client import ModelClient
 
     port = free_port()
     arguments = [f"--port={port}", f"--model_name={MODEL}", f"--model_base_path={base_path}", *flags]
     command = [sys.executable, "-c", "from metseg.cli import main; main()", "serve", *arguments]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        with SegmentationClient(f"127.0.0.1:{port}", MODEL) as client:
-            client.wait_until_available(1, timeout=300)
+        with ModelClient(f"127.0.0.1:{port}", retry_delays=()) as client:
+            ends = time.monotonic() + _START_SECONDS
+            while time.monotonic() < ends:
+                with suppress(ServerUnavailable):
+                    client.wait_until_available(MODEL, 1, _START_SECONDS)
+                    break
+                time.sleep(0.1)
         yield Served(f"127.0.0.1:{port}", server.pid)
     finally:
         server.terminate()

@@ -111,7 +111,7 @@ def client_figures(served: Served, rounds: int) -> list[Figure]:
 
 def client_memory_figure(served: Served) -> Figure:
     """Return the server's peak memory for a volume over one half as long, in chunks."""
-    from metseg.serving.client.segmentation_client import SegmentationClient
+    from metseg.serving.client import SegmentationClient
 
     memory = Memory(served.process)
     peaks = []

@@ -25,7 +25,7 @@ MOST_WARM = 2.0
 
 def measure_first(base_path: Path, *, warm: bool) -> tuple[float, float, float]:
     """Return seconds until available, of the first request, and of later ones."""
-    from metseg.serving.client.segmentation_client import SegmentationClient
+    from metseg.serving.client import SegmentationClient
 
     image = np.random.default_rng(5).gamma(2.0, 100.0, SLICE).astype(np.float32)
     began = time.perf_counter()

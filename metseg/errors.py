@@ -53,6 +53,14 @@ class PublishError(MetsegError):
     """A model version could not be published; nothing was left half-written."""
 
 
+class VersionRefused(MetsegError):
+    """A model version must not be served; the message states the reason."""
+
+
+class Unreachable(MetsegError):
+    """Registry, artifact store or shared folder do not respond now; no version is to blame, and a retry may help."""
+
+
 class KubeflowError(MetsegError):
     """Kubeflow Pipelines could not be reached, or refused the request."""
 

@@ -1,4 +1,4 @@
-"""How long that is kept which nobody may need any more: checkpoints of trainings, folders of published versions."""
+"""Retention of unused checkpoints of training runs, and of unused folders of published versions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CHECKPOINTS, VERSIONS = "METSEG_KEEP_CHECKPOINTS", "METSEG_KEEP_VERSIONS"
 CHECKPOINT_DAYS, VERSION_DAYS = "14", "0"
 FOREVER = "forever"
 SHORTEST_CHECKPOINT = 1.0
-"""Days; a training writes a checkpoint after each epoch, so that one under way is younger."""
+"""Days; a training run writes a checkpoint after each epoch, so that an active one is younger."""
 DAY = 86400.0
-_NOTES, _WEIGHTS = ("state.json", "run.json"), "*.npz"
-"""What the folder of a training holds, and nothing else of the state folder does: one of the notes, and weights.
+_STATE_FILES, _WEIGHTS = ("state.json", "run.json"), "*.npz"
+"""Files that only the folder of a training run holds: one of the state files, and weights.
 
-One that ended in its first epoch may have no `state.json`."""
+A run that ended in its first epoch may have no `state.json`."""
 
 
 def days(variable: str, default: str, least: float = 0.0) -> float:
-    """Return the days that a variable names; infinity for `forever`.
+    """Return the number of days in a variable; infinity for `forever`.
 
     Raises:
         UsageError: it is neither a number of at least `least` nor `forever`.
@@ -35,49 +35,49 @@ def days(variable: str, default: str, least: float = 0.0) -> float:
     if text.strip().lower() == FOREVER:
         return float("inf")
     try:
-        given = float(text)
+        number = float(text)
     except ValueError:
-        given = -1.0
-    if not least <= given < float("inf"):
+        number = -1.0
+    if not least <= number < float("inf"):
         raise UsageError(f"{variable}={text}: expected a number of days, {least:g} or more, or {FOREVER}")
-    return given
+    return number
 
 
 def version_days() -> float:
-    """Return the days that a version's folder stays after no alias names it any more (`METSEG_KEEP_VERSIONS`, 0)."""
+    """Return the days that a version's folder stays after its last alias is gone (`METSEG_KEEP_VERSIONS`, 0)."""
     return days(VERSIONS, VERSION_DAYS)
 
 
-def expired(folder: Path, kept: float) -> bool:
-    """Return whether nothing was written into a folder for more than `kept` days."""
-    return time.time() - folder.stat().st_mtime >= kept * DAY
+def expired(folder: Path, keep_days: float) -> bool:
+    """Return whether nothing was written into a folder for more than `keep_days` days."""
+    return time.time() - folder.stat().st_mtime >= keep_days * DAY
 
 
 def sweep_checkpoints(settings: Settings) -> list[Path]:
-    """Remove the checkpoints of trainings that no attempt went on with for `METSEG_KEEP_CHECKPOINTS` days (14).
+    """Remove the checkpoints of training runs that were not resumed for `METSEG_KEEP_CHECKPOINTS` days (14).
 
-    A finished training removes its own; these are of trainings that were given up. One under way is younger: it marks
-    its folder when it begins and after each epoch.
+    A finished run removes its own checkpoints; these are of abandoned runs. An active run is younger: it marks its
+    folder at its start and after each epoch.
 
     Returns:
-        The folders that were removed.
+        The removed folders.
 
     Raises:
         UsageError: the variable is no number of days.
     """
-    kept = days(CHECKPOINTS, CHECKPOINT_DAYS, SHORTEST_CHECKPOINT)
+    keep_days = days(CHECKPOINTS, CHECKPOINT_DAYS, SHORTEST_CHECKPOINT)
     if not settings.state.is_dir():
         return []
     removed = []
     for folder in sorted(settings.state.iterdir()):
         try:
-            if not _is_training(folder) or not expired(folder, kept):
+            if not _is_training(folder) or not expired(folder, keep_days):
                 continue
             shutil.rmtree(folder)
         except OSError as error:  # another process sweeps at the same time, or the volume is read-only here
             logger.info("%s is not swept: %s", folder, error)
             continue
-        logger.info("checkpoints in %s removed: unused for %g days (%s)", folder, kept, CHECKPOINTS)
+        logger.info("checkpoints in %s removed: unused for %g days (%s)", folder, keep_days, CHECKPOINTS)
         removed.append(folder)
     return removed
 
@@ -85,4 +85,4 @@ def sweep_checkpoints(settings: Settings) -> list[Path]:
 def _is_training(folder: Path) -> bool:
     if not folder.is_dir() or folder.is_symlink():
         return False
-    return any((folder / note).is_file() for note in _NOTES) and any(folder.glob(_WEIGHTS))
+    return any((folder / name).is_file() for name in _STATE_FILES) and any(folder.glob(_WEIGHTS))

@@ -18,7 +18,7 @@ import pytest
 from components.ingest.step import ingest
 from metseg.errors import MetsegError
 from metseg.phantom import generate_cohort
-from metseg.serving.publishing import saved_model_digest
+from metseg.saved_model import saved_model_digest
 from metseg.tracking import model_registry
 from tests.privacy_search import found
 from tests.read_only_root import writes_only_to

@@ -38,7 +38,7 @@ def _served_response(address: str, name: str, evaluation: Path) -> ServedRespons
 
     None if no server is known, or the evaluated model has no such patient.
     """
-    from metseg.serving.client.segmentation_client import SegmentationClient
+    from metseg.serving.client import SegmentationClient
 
     if not address or not (evaluation / REFERENCE).exists():
         return None

@@ -1,4 +1,4 @@
-"""`metseg models` and `metseg lineage`: what the registry holds, and what a version comes from."""
+"""`metseg models` and `metseg lineage`: versions of the registry, and the origin of a version."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def models(
     name: Annotated[str, typer.Argument(help="Registered model.")] = MODEL_NAME,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions in the registry, with scores, their 95 % intervals, aliases, and how they fared in serving."""
+    """List the versions in the registry, with scores, their 95 % intervals, aliases and state of serving."""
     from metseg.settings import Settings
     from metseg.tracking import model_registry, runs
 
     apply_defaults()
-    found = model_registry.versions(runs.client(Settings.from_environment()), name)
-    if not found:
+    versions = model_registry.versions(runs.client(Settings.from_environment()), name)
+    if not versions:
         raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
     if as_json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1, ensure_ascii=False))
+        print(json.dumps([asdict(entry) for entry in versions], indent=1, ensure_ascii=False))
     else:
-        _print_versions(name, found)
+        _print_versions(name, versions)
 
 
 def _print_versions(name: str, versions: list[Version]) -> None:
@@ -69,7 +69,7 @@ def _print_versions(name: str, versions: list[Version]) -> None:
 
 
 def _score(mean: str | None, interval: str | None) -> str:
-    """A score as the table has it: three digits, its interval beside it."""
+    """Return a score with three digits, and its interval."""
     if mean is None:
         return "–"
     low, separator, high = (interval or "").partition(" to ")
@@ -80,14 +80,15 @@ def lineage(
     version: Annotated[str, typer.Argument(help="Number, alias (champion) or label (stable) of a version.")],
     model_name: Annotated[str, typer.Option(help="Registered model.")] = MODEL_NAME,
     server: Annotated[
-        str, typer.Option(help="HOST:PORT of a model server to ask; without one, the base path here is looked at.")
+        str, typer.Option(help="HOST:PORT of a model server to query; default: read the base path on this machine.")
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Print what a version comes from, each link looked up: served and registered version, run, data, commit, image.
+    """Print a version's lineage, each link verified: served and registered version, run, data, commit, image.
 
-    Exit code 1 where a link is broken.
+    Exit code 1 if a link is broken.
     """
+    from metseg.serving.served_version import find_served
     from metseg.settings import Settings
     from metseg.tracking import runs
     from metseg.tracking.lineage import find_version, trace
@@ -96,14 +97,14 @@ def lineage(
     settings = Settings.from_environment()
     tracking = runs.client(settings)
     found = find_version(tracking, model_name, version)
-    links = trace(tracking, settings, found, server)
+    links = trace(tracking, settings, found, lambda: find_served(settings, found, server))
     if as_json:
         print(json.dumps([asdict(link) for link in links], indent=1, ensure_ascii=False))
     else:
         _print_links(links)
     broken = [f"{link.name} ({link.detail})" for link in links if link.state == "broken"]
     if broken:
-        raise MetsegError(f"version {found.number} of {model_name} does not lead back: {'; '.join(broken)}")
+        raise MetsegError(f"version {found.number} of {model_name} has broken lineage: {'; '.join(broken)}")
 
 
 def _print_links(links: list[Link]) -> None:

@@ -1,4 +1,4 @@
-"""`metseg predict`: images are segmented through a model server."""
+"""`metseg predict`: segment images through a model server."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.environment import apply_defaults
 
 ServerOption = Annotated[str, typer.Option(help="HOST:PORT of the model server.")]
-ModelOption = Annotated[str, typer.Option(help="Model to ask.")]
-LabelOption = Annotated[str, typer.Option(help="Version label to ask: stable or canary; empty for the latest.")]
+ModelOption = Annotated[str, typer.Option(help="Model on the server.")]
+LabelOption = Annotated[str, typer.Option(help="Version label: stable or canary; empty for the latest version.")]
 AuthorityOption = Annotated[
-    Path | None, typer.Option(help="Speak TLS; PEM file of the model server's CA certificate.", exists=True)
+    Path | None, typer.Option(help="Use TLS; PEM file of the model server's CA certificate.", exists=True)
 ]
 
 
@@ -29,19 +29,19 @@ def predict(
     channels: Annotated[
         str,
         typer.Option(
-            help="Channel of each file in order, where names do not tell; of DICOM NAME=PATTERN of a description."
+            help="Channel of each file in order, if names do not state it; of DICOM NAME=PATTERN of a description."
         ),
     ] = "",
     timeout: Annotated[float, typer.Option(help="Seconds for one request to the model server.", min=0.1)] = 600.0,
     tls_ca: AuthorityOption = None,
     identified: Annotated[
-        bool, typer.Option(help="Leave the patient's name in a DICOM SEG; a pseudonym stands there otherwise.")
+        bool, typer.Option(help="Keep the patient's name in a DICOM SEG, instead of a pseudonym.")
     ] = False,
 ) -> None:
-    """Segment images through a model server; masks come in each image's own geometry, for DICOM as DICOM SEG."""
+    """Segment images through a model server; masks have each image's own geometry, for DICOM as DICOM SEG."""
     from metseg.malloc import keep_freed_memory
+    from metseg.serving.client import Tls
     from metseg.serving.client.batch_predict import predict_files
-    from metseg.serving.client.segmentation_client import Tls
 
     apply_defaults()
     names = [name.strip() for name in channels.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""`metseg reconcile`, `promote` and `rollback`: what the registry's aliases say is what is served."""
+"""`metseg reconcile`, `promote` and `rollback`: serving follows the registry's aliases."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ import typer
 
 from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.environment import apply_defaults
-from metseg.serving.reconciliation.limits import Limits
+from metseg.serving.reconciliation.limits import ReconcileLimits
 
 if TYPE_CHECKING:
     from metseg.serving.reconciliation.promotion import Follower
     from metseg.serving.reconciliation.registry_state import AliasRegistry
     from metseg.settings import Settings
 
-# MLflow's own patience, minutes for one call, would hide that it is down.
-MLFLOW_PATIENCE = {
+# MLflow's own retries, minutes for one call, would hide an outage.
+MLFLOW_RETRIES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 ServerOption = Annotated[
-    str, typer.Option(help="HOST:PORT of the model server's gRPC API; METSEG_MODEL_SERVER where none is given.")
+    str, typer.Option(help="HOST:PORT of the model server's gRPC API; default: METSEG_MODEL_SERVER.")
 ]
 BasePathOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of models.config and the models; METSEG_MODEL_BASE_PATH where none is given."),
+    typer.Option(help="Folder of models.config and the models; default: METSEG_MODEL_BASE_PATH."),
 ]
 ServedPathOption = Annotated[
-    Path | None, typer.Option(help="The same folder as the model server sees it, where it is mounted elsewhere.")
+    Path | None, typer.Option(help="The same folder as the model server sees it, if its path differs there.")
 ]
 ElsewhereOption = Annotated[
-    bool, typer.Option("--elsewhere", help="Only move the alias, and wait for `metseg reconcile` beside the server.")
+    bool, typer.Option("--elsewhere", help="Only move the alias, and wait for `metseg reconcile` next to the server.")
 ]
 ModelNameOption = Annotated[str, typer.Option(help="Registered model.")]
 
@@ -51,26 +51,28 @@ def reconcile(
     base_path: BasePathOption = None,
     server_base_path: ServedPathOption = None,
     model_name: Annotated[
-        list[str] | None, typer.Option(help="Registered model; may be repeated; all of metseg's where none is given.")
+        list[str] | None, typer.Option(help="Registered model; may be repeated; default: all of metseg's.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="One turn; exit code 1 where not all is as asked.")] = False,
-    prepare: Annotated[
-        bool, typer.Option("--prepare", help="Only write a models.config without models where there is none.")
+    once: Annotated[
+        bool, typer.Option("--once", help="One turn; exit code 1 if serving is not in the desired state.")
     ] = False,
-    interval: Annotated[float, typer.Option(help="Seconds between two looks at the registry.", min=0.1)] = 3.0,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only write a models.config without models, if there is none.")
+    ] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between two requests to the registry.", min=0.1)] = 3.0,
     load_seconds: Annotated[
-        float, typer.Option(help="Seconds that loading a version may take.", min=1.0)
-    ] = Limits.load_seconds,
+        float, typer.Option(help="Seconds for loading a version.", min=1.0)
+    ] = ReconcileLimits.load_seconds,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference of a golden answer.", min=0.0)
-    ] = Limits.tolerance,
+        float, typer.Option(help="Largest difference of a golden request.", min=0.0)
+    ] = ReconcileLimits.tolerance,
     health_file: Annotated[
         Path | None, typer.Option(help="File that is rewritten while this process is alive, for a liveness probe.")
     ] = None,
 ) -> None:
-    """Keep a model server at what the registry's aliases point at: champion as stable, challenger as canary."""
+    """Keep a model server in line with the registry's aliases: champion as stable, challenger as canary."""
     from metseg.retention import version_days
-    from metseg.serving.reconciliation.connection import ServerConnection
+    from metseg.serving.client import ModelClient
     from metseg.serving.reconciliation.daemon import Health, Loop
     from metseg.serving.reconciliation.reconciler import Reconciler
     from metseg.serving.reconciliation.registry_state import AliasRegistry
@@ -80,20 +82,18 @@ def reconcile(
     volume = ServingVolume(settings.model_base_path, settings.served_base_path)
     volume.prepare()
     if prepare:
-        print(f"{volume.config} is there")
+        print(f"{volume.config} exists")
         return
     registry, health = AliasRegistry(settings), Health(health_file)
-    limits = Limits(load_seconds, 600.0 if once else 5.0, tolerance, keep_days=version_days())
-    with ServerConnection(settings.model_server or MODEL_SERVER, load_seconds) as connection, _ended_by_sigterm():
-        reconciler = Reconciler(registry, volume, connection, limits, health.beat)
+    limits = ReconcileLimits(load_seconds, 600.0 if once else 5.0, tolerance, keep_days=version_days())
+    address = settings.model_server or MODEL_SERVER
+    with ModelClient(address, load_seconds, retry_delays=()) as client, _ended_by_sigterm():
+        reconciler = Reconciler(registry, volume, client, limits, health.beat)
         loop = Loop(registry, reconciler, model_name or [], health)
         if once:
             sys.exit(0 if loop.turn() else 1)
         logging.getLogger(__name__).info(
-            "keeping %s at what the aliases at %s say, through %s",
-            connection.address,
-            settings.tracking_uri,
-            volume.root,
+            "keeping %s in line with the aliases at %s, through %s", address, settings.tracking_uri, volume.root
         )
         loop.run(interval)
 
@@ -106,13 +106,13 @@ def promote(
     server_base_path: ServedPathOption = None,
     elsewhere: ElsewhereOption = False,
 ) -> None:
-    """Make a version the champion through the pipeline's checks; where one fails, the alias is set back."""
+    """Make a version the champion after the pipeline's verification; if it fails, the alias is set back."""
     from metseg.serving.reconciliation import promotion
 
     settings = _settings(server, base_path, server_base_path, elsewhere)
     with _follower(settings) as (registry, follower):
         promotion.promote(registry, follower, model_name, version)
-    print(f"version {version} of {model_name} is champion and answers as stable")
+    print(f"version {version} of {model_name} is champion and served as stable")
 
 
 def rollback(
@@ -122,19 +122,19 @@ def rollback(
     server_base_path: ServedPathOption = None,
     elsewhere: ElsewhereOption = False,
 ) -> None:
-    """Make the version champion again that was it before; a second roll-back leads back."""
+    """Make the previous champion the champion again; a second roll-back undoes the first."""
     from metseg.serving.reconciliation import promotion
 
     settings = _settings(server, base_path, server_base_path, elsewhere)
     with _follower(settings) as (registry, follower):
         version = promotion.rollback(registry, follower, model_name)
-    print(f"version {version} of {model_name} is champion again and answers as stable")
+    print(f"version {version} of {model_name} is champion again and served as stable")
 
 
 def _settings(server: str, base_path: Path | None, served: Path | None, elsewhere: bool) -> Settings:
-    """The environment's settings with what the command line says instead."""
+    """Return the environment's settings, overridden by the command line."""
     apply_defaults()
-    for name, value in MLFLOW_PATIENCE.items():
+    for name, value in MLFLOW_RETRIES.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("metseg").setLevel(logging.INFO)
@@ -155,13 +155,13 @@ def _follower(settings: Settings) -> Iterator[tuple[AliasRegistry, Follower]]:
     from metseg.serving.reconciliation.registry_state import AliasRegistry
 
     registry = AliasRegistry(settings)
-    with following(settings, Limits(), registry) as follower:
+    with following(settings, ReconcileLimits(), registry) as follower:
         yield registry, follower
 
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """End in an orderly way at SIGTERM; being killed instead does no harm either."""
+    """Exit with code 0 at SIGTERM; SIGKILL does no harm either."""
 
     def end(number: int, frame: FrameType | None) -> None:
         logging.getLogger(__name__).info("stopped")

@@ -1,4 +1,4 @@
-"""`metseg serve`: the embedded model server, under the command line of `tensorflow_model_server`."""
+"""`metseg serve`: the embedded model server, with the command line of `tensorflow_model_server`."""
 
 from __future__ import annotations
 

@@ -1,15 +1,13 @@
-"""Publishing a SavedModel below a model server's base path: a version appears whole or not at all.
+"""Publication of SavedModels below a model server's base path: a version appears whole or not at all.
 
-A version is copied into a hidden folder beside its place, checked against the source, flushed to the disk and
-renamed. The rename is the one moment at which a server can see it, and a server takes no folder for a version whose
-name is not a number. Publishers of one base path take turns by a lock that ends with the process that holds it, so a
-hidden folder found under the lock was left by a publisher that was killed, and is removed.
+A version is copied into a hidden folder next to its place, compared with the source, flushed to the disk and renamed.
+A server can see it from the rename on, and takes no folder for a version unless its name is a number. Publishers of
+one base path take turns by a lock that ends with the process that holds it. So a hidden folder that exists under the
+lock was left by a killed publisher, and is removed.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import logging
 import os
 import shutil
@@ -18,46 +16,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from metseg.errors import PublishError
 from metseg.files import flush_folder
+from metseg.saved_model import saved_model_digest
 
 LOGGER = logging.getLogger(__name__)
 
-SAVED_MODEL_FILE = "saved_model.pb"
-_BESIDE = ".metseg-publishing-"
+_HIDDEN = ".metseg-publishing-"
 _LOCK_FILE = ".metseg-publish.lock"
 _CHUNK = 1 << 20
 
 
-def saved_model_digest(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a SavedModel, the same wherever it is copied.
-
-    It runs over the files in the order of their relative paths: for each the path, a zero byte, the length in eight
-    bytes (big-endian) and the contents. Empty folders do not count.
-
-    Raises:
-        PublishError: when the folder is no SavedModel, or a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        for file in _files(path):
-            name = file.relative_to(path).as_posix().encode()
-            digest.update(name + b"\0" + file.stat().st_size.to_bytes(8, "big"))
-            with file.open("rb") as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
-    except OSError as error:
-        raise PublishError(f"{path}: the SavedModel cannot be read: {error}") from error
-    return digest.hexdigest()
-
-
 def publish(saved_model: Path, base_path: Path, version: int) -> Path:
-    """Copy a SavedModel to `<base_path>/<version>`; returns that folder.
+    """Copy a SavedModel to `<base_path>/<version>`; return that folder.
 
-    A version that is there already with the same contents is left alone.
+    A version that is already published with the same contents stays as it is.
 
     Raises:
-        PublishError: when the source is no SavedModel, the version is there with other contents, the copy differs from
+        PublishError: the source is no SavedModel, the version is published with other contents, the copy differs from
             the source, or the disk refuses. Nothing half-written is left where a server looks.
     """
     if version < 1:
@@ -68,17 +46,17 @@ def publish(saved_model: Path, base_path: Path, version: int) -> Path:
         with _only_publisher(base_path):
             if target.exists():
                 return _already_published(target, digest)
-            beside = base_path / f"{_BESIDE}{version}-{uuid.uuid4().hex}"
+            hidden = _hidden_folder(base_path, version)
             try:
-                _copy(saved_model, beside)
-                if saved_model_digest(beside) != digest:
+                _copy(saved_model, hidden)
+                if saved_model_digest(hidden) != digest:
                     raise PublishError(
                         f"{target}: the copy differs from {saved_model}; the source changed meanwhile, or the disk "
                         "is failing: nothing was published, publish again"
                     )
-                beside.rename(target)
+                hidden.rename(target)
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                shutil.rmtree(hidden, ignore_errors=True)
             flush_folder(base_path)
     except OSError as error:
         raise PublishError(f"{target}: the version cannot be published: {error}; nothing was published") from error
@@ -87,16 +65,20 @@ def publish(saved_model: Path, base_path: Path, version: int) -> Path:
 
 
 def unpublish(base_path: Path, version: int) -> bool:
-    """Remove a version in one step from where a server looks; False when it was not there. Raises PublishError."""
+    """Remove a version in one step from where a server looks; return False if it was not published.
+
+    Raises:
+        PublishError: the disk refuses.
+    """
     target = base_path / str(version)
     if not target.exists():
         return False
     try:
         with _only_publisher(base_path):
-            beside = base_path / f"{_BESIDE}{version}-{uuid.uuid4().hex}"
-            target.rename(beside)
+            hidden = _hidden_folder(base_path, version)
+            target.rename(hidden)
             flush_folder(base_path)
-            shutil.rmtree(beside)
+            shutil.rmtree(hidden)
     except OSError as error:
         raise PublishError(f"{target}: the version cannot be removed: {error}") from error
     LOGGER.info("unpublished %s", target)
@@ -104,32 +86,21 @@ def unpublish(base_path: Path, version: int) -> bool:
 
 
 def published_versions(base_path: Path) -> list[int]:
-    """The versions below a base path, rising; none when the folder is missing."""
+    """Return the versions below a base path in ascending order; none if the folder is missing."""
     if not base_path.is_dir():
         return []
     return sorted(int(child.name) for child in base_path.iterdir() if child.name.isascii() and child.name.isdigit())
 
 
 def remove_leftovers(base_path: Path) -> None:
-    """Remove what killed publishers left below a base path; waits for one that is at work."""
-    if any(base_path.glob(f"{_BESIDE}*")):
+    """Remove the hidden folders of killed publishers below a base path; wait for a publisher at work."""
+    if any(base_path.glob(f"{_HIDDEN}*")):
         with _only_publisher(base_path):
             pass
 
 
-def _files(path: Path) -> list[Path]:
-    """The SavedModel's files in the order of their relative paths."""
-    if not (path / SAVED_MODEL_FILE).is_file():
-        raise PublishError(f"{path}: not a SavedModel; expected a folder with {SAVED_MODEL_FILE}")
-    files = []
-    for folder, folders, names in os.walk(path):
-        for name in folders:
-            if (Path(folder) / name).is_symlink():
-                raise PublishError(
-                    f"{Path(folder) / name}: a link to a folder; expected a SavedModel without such links"
-                )
-        files += [Path(folder) / name for name in names]
-    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+def _hidden_folder(base_path: Path, version: int) -> Path:
+    return base_path / f"{_HIDDEN}{version}-{uuid.uuid4().hex}"
 
 
 def _already_published(target: Path, digest: str) -> Path:
@@ -139,7 +110,7 @@ def _already_published(target: Path, digest: str) -> Path:
             f"{target}: this version is published with other contents (sha256 {published}, to be published {digest}); "
             "a version never changes: register the model as a new version"
         )
-    LOGGER.info("%s is published already", target)
+    LOGGER.info("%s is already published", target)
     return target
 
 
@@ -147,16 +118,15 @@ def _already_published(target: Path, digest: str) -> Path:
 def _only_publisher(base_path: Path) -> Iterator[None]:
     """Hold the base path's lock, with the leftovers of killed publishers removed."""
     base_path.mkdir(parents=True, exist_ok=True)
-    with (base_path / _LOCK_FILE).open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in base_path.glob(f"{_BESIDE}*"):
+    with FileLock(base_path / _LOCK_FILE, fallback_to_soft=False):
+        for leftover in base_path.glob(f"{_HIDDEN}*"):
             LOGGER.warning("removing %s, left by a publisher that was stopped", leftover)
             shutil.rmtree(leftover)
         yield
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy files and folders, every one flushed to the disk."""
+    """Copy files and folders, and flush each to the disk."""
     target.mkdir()
     for folder, folders, names in os.walk(source):
         here = target / Path(folder).relative_to(source)

@@ -20,13 +20,13 @@ from metseg.imaging.preprocessing.resize import unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import apply_window, volume_window
 from metseg.progress import track
+from metseg.saved_model import saved_model_digest
 from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import ServedCheck, ValidationScores
 from metseg.scoring.operating_point import OperatingPoint, apply
 from metseg.scoring.patient import PatientScores, mean_score, per_patient, score_patient
 from metseg.scoring.test_time_augmentation import FlipTrial
 from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
-from metseg.serving.publishing import saved_model_digest
 from metseg.training.export import saved_model_of
 from metseg.training.golden_requests import golden_requests
 from metseg.training.network import predict

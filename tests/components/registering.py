@@ -13,12 +13,12 @@ import numpy as np
 
 from metseg.dataset.manifest import Manifest
 from metseg.files import write_json
+from metseg.saved_model import saved_model_digest
 from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import Opponent, ServedCheck, ValidationScores
 from metseg.scoring.patient import mean_score, score_patient
 from metseg.scoring.threshold_baseline import ThresholdBaseline
 from metseg.scoring.unscored import Absent
-from metseg.serving.publishing import saved_model_digest
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import log_data

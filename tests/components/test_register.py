@@ -126,7 +126,7 @@ def test_the_model_card_lies_among_the_files_of_the_version(tmp_path, name):
     card = (files / "model_card.md").read_text()
     assert f"{name}, version 1" in card and "Not a medical device" in card
     assert card == (tmp_path / "run" / "registration" / "model_card.md").read_text()
-    from metseg.serving.publishing import saved_model_digest
+    from metseg.saved_model import saved_model_digest
 
     assert saved_model_digest(files / "tf2model") == version.tags["savedmodel.sha256"]
 
@@ -214,7 +214,7 @@ def test_a_retry_after_promotion_keeps_the_verdict_and_calls_no_champion_challen
 def test_a_retry_does_not_nominate_what_serving_refused(tmp_path, name):
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
-    AliasRegistry(Settings.from_environment()).note(name, 1, model_registry.REFUSED, "a golden answer differs")
+    AliasRegistry(Settings.from_environment()).tag_version(name, 1, model_registry.REFUSED, "a golden answer differs")
     pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
     register(**pipeline.arguments("again"))
     (version,) = model_registry.versions(pipeline.tracking, name)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from components.images import DATA_IMAGE, NAMES, TRAIN_IMAGE
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.client import SegmentationClient
 from metseg.tracking import model_registry
 from metseg.tracking.code_version import git_commit, package_version
 from tests.containers.runs import BUCKET, MODEL, metseg, run, s3

@@ -14,8 +14,8 @@ import grpc
 import numpy as np
 import pytest
 
-from metseg.serving.client.channel import Tls, open_channel
-from metseg.serving.client.model_client import ModelClient
+from metseg.serving.client import SegmentationClient, Tls
+from metseg.serving.client.channel import open_channel
 from metseg.tensorflow_protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -150,7 +150,7 @@ def test_the_reload_call_is_refused_and_changes_nothing(proxy, served):
     request.config.model_config_list.SetInParent()
     code = failure(proxy, proxy.tls, "ModelService.HandleReloadConfigRequest", request)
     assert code is grpc.StatusCode.PERMISSION_DENIED
-    with ModelClient(served.address, MODEL) as client:
+    with SegmentationClient(served.address, MODEL) as client:
         assert client.describe() is not None
 
 

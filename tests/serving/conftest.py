@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.client import SegmentationClient
 from metseg.serving.codec.tensor_proto import to_tensor_proto
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
@@ -65,6 +65,11 @@ class Running:
 
     def client(self, **arguments: Any) -> SegmentationClient:
         return SegmentationClient(self.address, **{"model_name": MODEL, "timeout": 60.0, **arguments})
+
+
+def exported(client: SegmentationClient) -> object:
+    """Number by which the version that answers a client describes itself."""
+    return client.describe().fields["exported"]
 
 
 def run_server(base_path: Path, **flags: Any) -> Iterator[Running]:

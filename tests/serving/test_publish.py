@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from metseg.errors import PublishError
+from metseg.saved_model import saved_model_digest
 from metseg.serving.model_config import ServedModel, read_model_config
 from metseg.serving.publishing import (
     publish,
     published_versions,
-    saved_model_digest,
     unpublish,
 )
 from tests.serving.model_config_files import write_model_config

@@ -18,7 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from metseg.errors import ServingError, UsageError
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.client import SegmentationClient
 from metseg.serving.codec.tensor_proto import from_tensor_proto
 from metseg.serving.publishing import publish
 from metseg.serving.server.flags import ServerOptions
@@ -31,7 +31,7 @@ from metseg.tensorflow_protos import (
     regression_pb2,
 )
 from tests.serving.conformance.test_rest import http_request
-from tests.serving.conftest import MODEL, Running, predict_request, run_server
+from tests.serving.conftest import MODEL, Running, exported, predict_request, run_server
 from tests.serving.ports import free_port
 
 SERVE = """
@@ -176,7 +176,7 @@ def test_a_unix_socket_is_listened_to_as_well(tmp_path: Path, saved_models: dict
     path = tmp_path / "s"
     for running in run_server(tmp_path / "base", grpc_socket_path=str(path)):
         for address in (f"unix:{path}", running.address):
-            assert SegmentationClient(address, MODEL, timeout=30).describe()["exported"] == 1
+            assert exported(SegmentationClient(address, MODEL, timeout=30)) == 1
 
 
 def test_threads_of_the_session_are_those_of_the_flags(tmp_path: Path, saved_models: dict[int, Path]) -> None:

@@ -14,10 +14,11 @@ import pytest
 from google.protobuf import text_format
 
 from metseg.errors import ServingError
+from metseg.serving.model_config import read_configuration
 from metseg.serving.publishing import publish, unpublish
 from metseg.serving.server.version_source import aspired_versions
 from metseg.tensorflow_protos import model_server_config_pb2
-from tests.serving.conftest import MODEL, Running, predict_request, run_server
+from tests.serving.conftest import MODEL, Running, exported, predict_request, run_server
 from tests.serving.model_config_files import write_model_config
 
 FAST = {"file_system_poll_wait_seconds": 0.1, "max_num_load_retries": 0}
@@ -36,7 +37,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def states(running: Running) -> dict[int, str]:
-    return {status.version: status.state for status in running.client().status()}
+    return {version: status.state for version, status in running.client().versions(MODEL).items()}
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,8 @@ def test_server_starts_empty_and_picks_up_what_is_published(tmp_path: Path, save
         with pytest.raises(ServingError, match=rf"Servable not found for request: Latest\({MODEL}\)"):
             running.client().predict(np.zeros((1, 2, 2, 2)))
         publish(saved_models[1], running.base_path, 1)
-        running.client().wait_until_available(1, timeout=20)
-        assert running.client().describe()["exported"] == 1
+        running.client().wait_until_available(MODEL, 1, timeout=20)
+        assert exported(running.client()) == 1
 
 
 def test_new_version_takes_over_without_a_gap(
@@ -102,16 +103,14 @@ def test_broken_version_replaces_nothing_and_says_why(tmp_path: Path, saved_mode
     publish(saved_models[1], tmp_path, 1)
     with server_on(tmp_path) as running:
         (tmp_path / "2").mkdir()
-        with pytest.raises(
-            ServingError, match=r"version 2 of lesions could not be loaded: .*Could not find SavedModel"
-        ):
-            running.client().wait_until_available(2, timeout=20)
+        with pytest.raises(ServingError, match="the server cannot load version 2: Could not find SavedModel"):
+            running.client().wait_until_available(MODEL, 2, timeout=20)
         assert states(running) == {2: "END", 1: "AVAILABLE"}
         assert running.client().predict(np.zeros((1, 2, 2, 2))).version == 1
         (tmp_path / "2").rmdir()
         time.sleep(0.5)  # several looks without the folder
         publish(saved_models[2], tmp_path, 2)
-        running.client().wait_until_available(2, timeout=20)
+        running.client().wait_until_available(MODEL, 2, timeout=20)
 
 
 def test_failed_load_is_tried_again(tmp_path: Path, saved_models: dict[int, Path]) -> None:
@@ -120,7 +119,7 @@ def test_failed_load_is_tried_again(tmp_path: Path, saved_models: dict[int, Path
         assert states(running) == {1: "LOADING"}
         shutil.copytree(saved_models[1] / "variables", tmp_path / "1" / "variables")
         shutil.copy(saved_models[1] / "saved_model.pb", tmp_path / "1" / "saved_model.pb")
-        running.client().wait_until_available(1, timeout=20)
+        running.client().wait_until_available(MODEL, 1, timeout=20)
 
 
 def test_vanished_base_path_unloads_nothing_but_an_emptied_one_does(
@@ -144,7 +143,7 @@ def test_version_in_use_ends_after_its_last_request(tmp_path: Path, saved_models
         wait_for(slow.running)
         time.sleep(0.3)
         publish(saved_models[2], tmp_path, 2)
-        running.client().wait_until_available(2, timeout=20)
+        running.client().wait_until_available(MODEL, 2, timeout=20)
         wait_for(lambda: states(running)[1] != "AVAILABLE")
         assert not slow.done()
         assert states(running)[1] == "UNLOADING"
@@ -163,20 +162,20 @@ def test_labels_follow_reloads_and_never_point_at_what_is_not_loaded(
     labels_ahead = {"allow_version_labels_for_unavailable_models": True}
     with server_on(base_path, model_config_file=str(config_file), **labels_ahead) as running:
         stable = running.client(label="stable")
-        assert stable.describe()["exported"] == 1
+        assert exported(stable) == 1
         publish(saved_models[2], base_path, 2)
         write_model_config(config_file, MODEL, base_path, [1, 2], {"stable": 2})
         with pytest.raises(ServingError, match="Request to assign label to version 2"):
-            stable.reload_config(config_file)
-        assert stable.describe()["exported"] == 1
+            stable.reload(read_configuration(config_file))
+        assert exported(stable) == 1
         write_model_config(config_file, MODEL, base_path, [1, 2], {"stable": 1})
-        stable.reload_config(config_file)
-        stable.wait_until_available(2, timeout=20)
-        assert stable.describe()["exported"] == 1
+        stable.reload(read_configuration(config_file))
+        stable.wait_until_available(MODEL, 2, timeout=20)
+        assert exported(stable) == 1
         write_model_config(config_file, MODEL, base_path, [1, 2], {"stable": 2, "previous": 1})
-        stable.reload_config(config_file)
-        assert stable.describe()["exported"] == 2
-        assert running.client(label="previous").describe()["exported"] == 1
+        stable.reload(read_configuration(config_file))
+        assert exported(stable) == 2
+        assert exported(running.client(label="previous")) == 1
 
 
 def test_reload_serves_exactly_the_models_it_names(tmp_path: Path, saved_models: dict[int, Path]) -> None:
@@ -187,16 +186,16 @@ def test_reload_serves_exactly_the_models_it_names(tmp_path: Path, saved_models:
     write_model_config(both, "other", tmp_path / "two", [2], {})
     write_model_config(other, "other", tmp_path / "two", [2], {})
     with server_on(tmp_path / "one", model_config_file=str(both)) as running:
-        assert running.client().describe()["exported"] == 1
-        assert running.client(model_name="other").describe()["exported"] == 2
-        running.client().reload_config(other)
+        assert exported(running.client()) == 1
+        assert exported(running.client(model_name="other")) == 2
+        running.client().reload(read_configuration(other))
         wait_for(lambda: states(running) == {1: "END"})
-        assert running.client(model_name="other").describe()["exported"] == 2
-        running.client().reload_config(both)
-        assert running.client().describe()["exported"] == 1, "a reload returns when new models are available"
+        assert exported(running.client(model_name="other")) == 2
+        running.client().reload(read_configuration(both))
+        assert exported(running.client()) == 1, "a reload returns when new models are available"
         write_model_config(both, "third", tmp_path / "missing", [1], {})
         with pytest.raises(ServingError, match=r"1 model\(s\) did not become available: .*third.*base path"):
-            running.client().reload_config(both)
+            running.client().reload(read_configuration(both))
 
 
 def test_changed_config_file_is_applied(tmp_path: Path, saved_models: dict[int, Path]) -> None:
@@ -217,8 +216,8 @@ def test_changed_config_file_is_applied(tmp_path: Path, saved_models: dict[int, 
         wait_for(lambda: _described(running) == 2)
 
 
-def _described(running: Running) -> int:
+def _described(running: Running) -> object:
     try:
-        return int(running.client(label="stable").describe()["exported"])
+        return exported(running.client(label="stable"))
     except ServingError:
         return 0

@@ -14,6 +14,7 @@ from components.register.step import register
 from metseg.dataset.version import data_version
 from metseg.errors import MetsegError
 from metseg.serving.publishing import publish
+from metseg.serving.served_version import find_served
 from metseg.settings import Settings
 from metseg.tracking import lineage, model_registry
 from tests.components.registering import GOOD, Pipeline
@@ -80,7 +81,8 @@ def label_stable(root: Path, name: str, version: int) -> None:
 
 def traced(pipeline: Pipeline, server: str = "") -> dict[str, lineage.Link]:
     version = lineage.find_version(pipeline.tracking, pipeline.model_name, "1")
-    links = lineage.trace(pipeline.tracking, Settings.from_environment(), version, server)
+    settings = Settings.from_environment()
+    links = lineage.trace(pipeline.tracking, settings, version, lambda: find_served(settings, version, server))
     assert [link.name for link in links] == NAMES
     return {link.name: link for link in links}
 
@@ -203,7 +205,7 @@ def test_the_command_prints_the_chain_and_ends_with_1_where_it_is_broken(pipelin
     printed = capsys.readouterr().out
     assert [line.split("  ")[0][2:] for line in printed.splitlines()[::2]] == NAMES and printed.count("✓") == 6
     (tmp_path / "scans" / "scan.nii").write_bytes(b"other")
-    with pytest.raises(MetsegError, match=r"does not lead back: data version \(.*keep data under DVC"):
+    with pytest.raises(MetsegError, match=r"has broken lineage: data version \(.*keep data under DVC"):
         command("1", pipeline.model_name, "", True)
     states = {link["name"]: link["state"] for link in json.loads(capsys.readouterr().out)}
     assert states == dict.fromkeys(NAMES, "there") | {"data version": "broken"}
@@ -229,7 +231,9 @@ def test_a_version_that_serving_refused_says_so_in_the_list(pipeline, capsys):
     from metseg.commands.models import models
     from metseg.serving.reconciliation.registry_state import AliasRegistry
 
-    AliasRegistry(Settings.from_environment()).note(pipeline.model_name, 1, "refused", "its digest is another one")
+    AliasRegistry(Settings.from_environment()).tag_version(
+        pipeline.model_name, 1, "refused", "its digest is another one"
+    )
     models(pipeline.model_name, False)
     printed = capsys.readouterr().out
     assert "refused" in next(line for line in printed.splitlines() if "nested_unet" in line)

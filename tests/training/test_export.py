@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from metseg.imaging.preprocessing.window import volume_window
-from metseg.serving.publishing import saved_model_digest
+from metseg.saved_model import saved_model_digest
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.metrics import Metrics
 from metseg.serving.server.saved_model import LoadedModel

@@ -1,19 +1,19 @@
-"""`metseg predict`: images in, masks in each image's own geometry and a table of lesions out."""
+"""`metseg predict`: masks in each image's own geometry, and a table of lesions."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from metseg.errors import UsageError
 from metseg.progress import Progress, track
+from metseg.serving.client.channel import Tls
 from metseg.serving.client.inputs import DicomCase, PredictCase, find_cases, read_case
-from metseg.serving.client.outputs import record_of, suffix_of, write_lesions, write_outputs
-from metseg.serving.client.segmentation_client import SegmentationClient, Tls
+from metseg.serving.client.outputs import CaseResult, suffix_of, write_lesions, write_outputs
+from metseg.serving.client.segmentation_client import SegmentationClient
 
-logger = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 
 def _predict_case(
@@ -23,20 +23,16 @@ def _predict_case(
     model_name: str,
     out: Path,
     identified: bool,
-) -> dict[str, Any]:
+) -> CaseResult:
     """Segment one case and write its mask and overlay."""
     read = read_case(case, channels)
     with Progress(case.name, len(read.image)) as progress:
-
-        def report(done: int, total: int) -> None:
-            progress.update(done)
-
-        found = client.segment(read.image, read.geometry, report)
+        segmentation = client.segment(read.image, read.geometry, lambda done, total: progress.update(done))
     patient = case.patient if isinstance(case, DicomCase) and not identified else None
     mask, overlay = out / f"{case.name}-mask{suffix_of(read)}", out / f"{case.name}-overlay.png"
-    write_outputs(read, found, model_name, mask, overlay, patient=patient)
-    logger.info("%s: %d lesions, %s", case.name, len(found.lesions), mask)
-    return record_of(case.name, read, found, files=read.sources, mask=mask.name, overlay=overlay.name)
+    write_outputs(read, segmentation, model_name, mask, overlay, patient=patient)
+    LOGGER.info("%s: %d lesions, %s", case.name, len(segmentation.lesions), mask)
+    return CaseResult.of(case.name, read, segmentation, files=read.sources, mask=mask.name, overlay=overlay.name)
 
 
 def predict_files(
@@ -57,31 +53,37 @@ def predict_files(
         paths: image files of one or more cases, folders of them, or folders of DICOM files.
         out: folder for `<case>-mask.*`, `<case>-overlay.png`, `lesions.json` and `lesions.csv`.
         server: `host:port`.
-        model_name: model to ask.
+        model_name: the model, as the server names it.
         label: version label, or empty for the latest version.
-        channels: channel of each file in order, where names do not tell; of DICOM, `NAME=PATTERN` of a description.
+        channels: channel of each file in order, if their names do not state it; of DICOM, `NAME=PATTERN` of a
+            description.
         timeout: seconds for one request.
-        tls: speak TLS with the server.
-        identified: leave the patient's name in a DICOM SEG, instead of the pseudonym.
+        tls: certificates for TLS; None: plain HTTP/2.
+        identified: keep the patient's name in a DICOM SEG, instead of the pseudonym.
 
     Returns:
         Path of `lesions.json`.
 
     Raises:
-        UsageError: a path is not there.
+        UsageError: a path does not exist.
+
+    Example:
+        >>> predict_files([Path("absent.nii.gz")], Path("masks"), "127.0.0.1:8500", "metastases", "stable", [])
+        Traceback (most recent call last):
+        metseg.errors.UsageError: absent.nii.gz: there is no such file or folder
     """
     absent = next((path for path in paths if not path.exists()), None)
     if absent is not None:
         raise UsageError(f"{absent}: there is no such file or folder")
     with SegmentationClient(server, model_name, label=label or None, timeout=timeout, tls=tls) as client:
         description = client.describe()
-        wanted = description["channels"]
-        cases = find_cases(paths, wanted, channels)
+        cases = find_cases(paths, description.channels, channels)
         out.mkdir(parents=True, exist_ok=True)
         results = [
-            _predict_case(client, case, wanted, model_name, out, identified) for case in track(cases, "segmenting")
+            _predict_case(client, case, description.channels, model_name, out, identified)
+            for case in track(cases, "segmenting")
         ]
     table, _ = write_lesions(out, model_name, description, results)
-    total = sum(len(result["lesions"]) for result in results)
+    total = sum(len(result.lesions) for result in results)
     print(f"{len(results)} case(s), {total} lesion(s): masks, overlays, lesions.json and lesions.csv in {out}")
     return table

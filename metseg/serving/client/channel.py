@@ -1,10 +1,7 @@
-"""A connection to a model server: TLS, one deadline over all tries, which failures are tried again, and their names."""
+"""gRPC channels to a model server, TLS, and the errors that stand for its status codes."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,24 +19,25 @@ from metseg.errors import (
 )
 
 RETRY_DELAYS = (0.2, 0.5, 1.0)
-"""Seconds before each new try of a call that found no server, or a server without room; up to half as much again."""
+"""Seconds before each retry of a call that found no server, or a server without room; up to half as much again."""
 
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-"""Every call of ours may be sent twice: none changes anything but a reload, which gives the same state again."""
+"""Every call may be sent twice: only a reload changes anything, and a second one leads to the same state."""
 
 TOO_LARGE = "larger than max"
-"""gRPC's own words on a message beyond its limit, which no later try makes smaller."""
+"""gRPC's text for a message beyond its limit, which no retry makes smaller."""
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Images go to the server that was named, and through no proxy that the environment happens to name.
+    # Images go to the named server only, never through a proxy that the environment happens to name.
     ("grpc.enable_http_proxy", 0),
 ]
 _ERRORS: dict[grpc.StatusCode, type[ServingError]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
+    grpc.StatusCode.CANCELLED: ServerUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
     grpc.StatusCode.NOT_FOUND: NotServed,
@@ -54,13 +52,21 @@ _ERRORS: dict[grpc.StatusCode, type[ServingError]] = {
 
 @dataclass(frozen=True)
 class Tls:
-    """How to speak TLS with a server.
+    """Certificates for TLS with a server.
 
     Attributes:
-        root_certificates: PEM file of the server's CA certificate; None takes those that gRPC brings.
-        client_certificate: PEM file that this client shows, where the server asks for one.
+        root_certificates: PEM file of the CA certificate that signed the server's; None: those that gRPC ships.
+        client_certificate: PEM file of the client's certificate, if the server requires one.
         client_key: PEM file of its private key.
-        server_name: name that the server's certificate must have, where it is not the address's.
+        server_name: name in the server's certificate, if it differs from the address.
+
+    Raises:
+        UsageError: the client's certificate or its key is missing.
+
+    Example:
+        >>> Tls(client_certificate=Path("client.pem"))
+        Traceback (most recent call last):
+        metseg.errors.UsageError: a client's certificate and its key go together: give both, or neither
     """
 
     root_certificates: Path | None = None
@@ -69,12 +75,12 @@ class Tls:
     server_name: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse half of a pair; raises UsageError."""
+        """Refuse half of a pair."""
         if (self.client_certificate is None) != (self.client_key is None):
             raise UsageError("a client's certificate and its key go together: give both, or neither")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """What gRPC makes of the files; raises UsageError where one cannot be read."""
+        """Return gRPC's credentials; raises UsageError if a file cannot be read."""
         return grpc.ssl_channel_credentials(
             _pem(self.root_certificates), _pem(self.client_key), _pem(self.client_certificate)
         )
@@ -93,56 +99,48 @@ def _pem(path: Path | None) -> bytes | None:
 
 
 def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
-    """A channel to `host:port`; it connects when it is first used."""
+    """Return a channel to `host:port`; it connects on first use.
+
+    Example:
+        >>> with open_channel("127.0.0.1:8500", None) as channel:
+        ...     predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    """
     if tls is None:
         return grpc.insecure_channel(address, options=_OPTIONS)
-    named = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
-    return grpc.secure_channel(address, tls.credentials(), options=[*_OPTIONS, *named])
+    override = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+    return grpc.secure_channel(address, tls.credentials(), options=[*_OPTIONS, *override])
 
 
-def call(method: Callable[..., Any], request: Any, timeout: float, named: str, address: str) -> Any:
-    """The method's answer; what is safe to send again is sent again, within one deadline for all tries.
+def is_retried(error: Any) -> bool:
+    """Return whether a later try of a call that failed with this `grpc.RpcError` may succeed."""
+    return error.code() in RETRIED and TOO_LARGE not in (error.details() or "")
+
+
+def serving_error(error: Any, timeout: float, target: str, address: str) -> ServingError:
+    """Return the error of metseg for a `grpc.RpcError`.
 
     Args:
-        method: of a stub.
-        request: its message.
-        timeout: seconds for all tries together.
-        named: what an error calls the model.
+        error: with status code and details.
+        timeout: seconds that the call had.
+        target: subject of the message, such as `brain-mets-segmentation at 127.0.0.1:8500`.
         address: `host:port`.
-
-    Raises:
-        ServingError: one of its kinds, by the status that the server ended the call with.
     """
-    ends = time.monotonic() + timeout
-    for delay in (*RETRY_DELAYS, None):
-        try:
-            return method(request, timeout=max(ends - time.monotonic(), 0.001))
-        except grpc.RpcError as error:
-            pause = None if delay is None else delay * random.uniform(1.0, 1.5)
-            hopeless = error.code() not in RETRIED or TOO_LARGE in (error.details() or "")
-            if hopeless or pause is None or time.monotonic() + pause >= ends:
-                raise _failure(error, timeout, named, address) from error
-        time.sleep(pause)
-    raise AssertionError("the last try returns or raises")
-
-
-def _failure(error: Any, timeout: float, named: str, address: str) -> ServingError:
     code, details = error.code(), error.details()
     match code:
-        case grpc.StatusCode.UNAVAILABLE:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
             text = (
-                f"no model server answers at {address}: start one with `metseg serve`, "
-                f"or name the right address ({details})"
+                f"no model server responds at {address}: start one with `metseg serve`, "
+                f"or give the right address ({details})"
             )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             text = (
-                f"{named} did not answer within {timeout:g} s: the server is busy or loading, or the volume "
+                f"{target} did not respond within {timeout:g} s: the server is busy or loading, or the volume "
                 "is large; give a longer timeout"
             )
         case grpc.StatusCode.NOT_FOUND:
-            text = f"{named}: {details}; ask for a model and version that the server has loaded"
+            text = f"{target}: {details}; request a model and version that the server has loaded"
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            text = f"{named} had no room for the request: {details}; send smaller chunks, or try again later"
+            text = f"{target} had no room for the request: {details}; send smaller chunks, or try again later"
         case _:
-            text = f"{named} refused the request ({code.name}): {details}"
+            text = f"{target} refused the request ({code.name}): {details}"
     return _ERRORS.get(code, ServingError)(text)

@@ -1,25 +1,23 @@
-"""What any caller asks of one model of a model server; it needs no TensorFlow."""
+"""The client of a model server: states and labels of versions, reloads and predictions. It needs no TensorFlow."""
 
 from __future__ import annotations
 
-import json
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
+import grpc
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from metseg.errors import ServingError, UsageError
-from metseg.serving import DEFAULT_MODEL_NAME, DEFAULT_PORT
-from metseg.serving.client.channel import Tls, call, open_channel
+from metseg.defaults import MODEL_SERVER
+from metseg.errors import NotServed, ServingError, UsageError
+from metseg.serving.client.channel import RETRY_DELAYS, Tls, is_retried, open_channel, serving_error
 from metseg.serving.codec.predict_messages import predict_request, read_predict_response
 from metseg.serving.codec.tensor_proto import ReceivedTensor
-from metseg.serving.model_config import read_configuration
 from metseg.tensorflow_protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -30,56 +28,59 @@ from metseg.tensorflow_protos import (
 )
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-DESCRIBE_SIGNATURE = "describe"
+AVAILABLE, END = "AVAILABLE", "END"
 
-_POLL_SECONDS = 0.25
+STATE_SECONDS = 10.0
+"""Longest wait for a version's state or label: the server answers these without computing."""
+
+_POLL_SECONDS = 0.1
 _SETTLED_SECONDS = 3.0
-_PROBE_SECONDS = 5.0
+"""A failure must last this long: until the server has looked again, it may be that of an earlier load."""
+_NO_LABEL = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """A version as the server reports it: `state` START, LOADING, AVAILABLE, UNLOADING or END; `error` may be empty."""
+    """State of a version: START, LOADING, AVAILABLE, UNLOADING or END; `error` is empty unless loading failed."""
 
-    version: int
     state: str
-    error: str
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.error}" if self.error else self.state
 
 
 class ModelClient:
-    """Asks one model of one server, by default for the version that the server calls the latest.
-
-    It may be used by several threads at once.
+    """Client of one model server and all of its models; threads may share it.
 
     Args:
         address: `host:port` of the gRPC API.
-        model_name: the model, as the server knows it.
-        label: ask for the version under this label (`stable`, `canary`).
-        version: ask for this version; not together with `label`.
-        timeout: seconds for one call, its repetitions included.
-        tls: speak TLS; None speaks plain HTTP/2.
+        timeout: seconds for one call, retries included; calls for states and labels take at most `STATE_SECONDS`.
+        tls: certificates for TLS; None: plain HTTP/2.
+        retry_delays: seconds before each retry of a call that found no server, or a server without room.
+
+    Raises:
+        UsageError: the timeout is not positive.
+
+    Example:
+        >>> with ModelClient("127.0.0.1:1", retry_delays=()) as client:  # doctest: +ELLIPSIS
+        ...     client.versions("brain-mets-segmentation")
+        Traceback (most recent call last):
+        metseg.errors.ServerUnavailable: no model server responds at 127.0.0.1:1: ...
     """
 
     def __init__(
         self,
-        address: str = f"127.0.0.1:{DEFAULT_PORT}",
-        model_name: str = DEFAULT_MODEL_NAME,
-        label: str | None = None,
-        version: int | None = None,
+        address: str = MODEL_SERVER,
         timeout: float = 600.0,
         tls: Tls | None = None,
+        retry_delays: Sequence[float] = RETRY_DELAYS,
     ) -> None:
-        if label is not None and version is not None:
-            raise UsageError(f"label {label} and version {version} are both given; a request names one of them")
         if timeout <= 0:
             raise UsageError(f"the timeout is {timeout:g} s; expected more than 0")
-        self._address = address
-        self._timeout = timeout
-        self._model_spec = model_pb2.ModelSpec(name=model_name)
-        if version is not None:
-            self._model_spec.version.value = version
-        elif label is not None:
-            self._model_spec.version_label = label
+        self.address = address
+        self.timeout = timeout
+        self._retry_delays = retry_delays
         self._channel = open_channel(address, tls)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         # Bytes to bytes: the stub's messages would copy a volume four times.
@@ -98,135 +99,123 @@ class ModelClient:
     ) -> None:
         self.close()
 
-    def describe(self) -> dict[str, Any]:
-        """The model's specification: channels in order, threshold, minimum lesion volume, preprocessing, versions."""
-        return self._describe()[0]
-
-    def answering_version(self) -> int:
-        """The version that answers what this client asks for.
+    def versions(self, model: str) -> dict[int, VersionStatus]:
+        """Return the state of every version of a model that the server has seen, the highest first.
 
         Raises:
-            ServingError: none does.
+            ServingError: the server does not respond, or refuses the request.
         """
-        return self._describe()[1]
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_pb2.ModelSpec(name=model))
+        absent = (grpc.StatusCode.NOT_FOUND,)
+        response = self._call(self._models.GetModelStatus, request, f"{model} at {self.address}", STATE_SECONDS, absent)
+        state = get_model_status_pb2.ModelVersionStatus.State.Name
+        entries = response.model_version_status if response is not None else ()
+        return {
+            int(entry.version): VersionStatus(str(state(entry.state)), str(entry.status.error_message))
+            for entry in entries
+        }
 
-    def status(self) -> list[VersionStatus]:
-        """State of every version of the model that the server has seen, the highest first."""
-        return self._status(self._timeout)
+    def available(self, model: str) -> set[int]:
+        """Return the versions that take requests; raises ServingError as `versions` does."""
+        return {version for version, status in self.versions(model).items() if status.state == AVAILABLE}
 
-    def wait_until_available(self, version: int, timeout: float = 60.0) -> None:
-        """Return once a version answers requests; the server may be started meanwhile.
+    def wait_until_available(
+        self, model: str, version: int, timeout: float, beat: Callable[[], None] = lambda: None
+    ) -> None:
+        """Return once a version takes requests.
+
+        Args:
+            model: the model.
+            version: its version.
+            timeout: seconds to wait.
+            beat: called again and again meanwhile.
 
         Raises:
-            ServingError: when loading failed for good, or the version is not available after `timeout` seconds.
+            NotServed: the version cannot be loaded, or is not available in time.
+            ServingError: the server does not respond.
         """
         ends = time.monotonic() + timeout
         failing_since: float | None = None
-        seen = "nothing was heard of it"
         while True:
-            try:
-                status = self._status(_PROBE_SECONDS, version)[0]
-            except ServingError as error:
-                seen, failing_since = str(error), None
-            else:
-                seen = f"it is {status.state}{': ' if status.error else ''}{status.error}"
-                if status.state == "AVAILABLE":
-                    return
-                failed = status.state == "END" and bool(status.error)
-                failing_since = (failing_since or time.monotonic()) if failed else None
-            # A failure may be that of an earlier folder of this number, until the server has looked again.
-            if failing_since is not None and time.monotonic() - failing_since > _SETTLED_SECONDS:
-                raise ServingError(f"version {version} of {self._model_spec.name} could not be loaded: {seen}")
-            if time.monotonic() > ends:
-                raise ServingError(
-                    f"version {version} of {self._model_spec.name} is not available after {timeout:g} s: {seen}"
-                )
+            beat()
+            status = self.versions(model).get(version, VersionStatus("unknown to the server"))
+            if status.state == AVAILABLE:
+                return
+            now = time.monotonic()
+            failing_since = (failing_since or now) if status.state == END and status.error else None
+            if failing_since is not None and now - failing_since > _SETTLED_SECONDS:
+                raise NotServed(f"the server cannot load version {version}: {status.error}")
+            if now > ends:
+                raise NotServed(f"version {version} did not become available in {timeout:g} s; it is {status}")
             time.sleep(_POLL_SECONDS)
 
-    def reload_config(self, config_file: Path) -> None:
-        """Make the server serve exactly what a `models.config` file names; models that it leaves out are unloaded.
+    def labelled_version(self, model: str, label: str) -> int | None:
+        """Return the version under a label; None if the server does not know the label or has not loaded the version.
 
-        Labels may only point at versions that are available already: load first, then label.
+        No call of TF Serving lists labels, but the metadata of a model under a label name its version.
+        """
+        spec = model_pb2.ModelSpec(name=model, version_label=label)
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        method = self._predictions.GetModelMetadata
+        response = self._call(method, request, f"{model} at {self.address}", STATE_SECONDS, _NO_LABEL)
+        return int(response.model_spec.version.value) if response is not None else None
+
+    def reload(self, configuration: Any) -> None:
+        """Make the server serve exactly the models of a ModelServerConfig; return when each new one has a version.
+
+        Labels may only point at available versions: load first, then label.
 
         Raises:
-            UsageError: when the file cannot be read.
-            ServingError: when the server refuses it.
+            ServingError: the server does not respond, or refuses the configuration.
         """
-        request = model_management_pb2.ReloadConfigRequest(config=read_configuration(config_file))
-        self._call(self._models.HandleReloadConfigRequest, request)
+        request = model_management_pb2.ReloadConfigRequest(config=configuration)
+        self._call(self._models.HandleReloadConfigRequest, request, f"the model server at {self.address}")
 
-    def _status(self, timeout: float, version: int | None = None) -> list[VersionStatus]:
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = self._model_spec.name
-        if version is not None:
-            request.model_spec.version.value = version
-        response = self._call(self._models.GetModelStatus, request, timeout)
-        name = get_model_status_pb2.ModelVersionStatus.State.Name
-        return [
-            VersionStatus(int(status.version), str(name(status.state)), str(status.status.error_message))
-            for status in response.model_version_status
-        ]
-
-    def _describe(self) -> tuple[dict[str, Any], int]:
-        """The specification of the version that is asked for, and its number."""
-        signatures = self._signatures()
-        if DESCRIBE_SIGNATURE not in signatures:
-            raise ServingError(
-                f"{self._named} has no signature {DESCRIBE_SIGNATURE}, only {', '.join(sorted(signatures))}; "
-                "expected a model exported by metseg"
-            )
-        signature = signatures[DESCRIBE_SIGNATURE]
-        request = {min(signature.inputs): np.zeros(1, dtype=np.int32)}
-        answered, outputs = self._run(self._model_spec, DESCRIBE_SIGNATURE, request, ())
-        text = outputs[min(signature.outputs)].array().ravel()[0]
-        try:
-            specification = json.loads(text)
-        except ValueError as error:
-            raise ServingError(f"{self._named} describes itself by text that is not JSON: {text[:200]!r}") from error
-        if not isinstance(specification, dict):
-            raise ServingError(f"{self._named} describes itself by {specification!r}; expected a JSON object")
-        return specification, int(answered.version.value)
-
-    def _signatures(self) -> dict[str, Any]:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=self._model_spec, metadata_field=["signature_def"]
-        )
-        response = self._call(self._predictions.GetModelMetadata, request)
+    def _signatures(self, spec: Any) -> Mapping[str, Any]:
+        """Return the SignatureDef of each signature of a model version."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        response = self._call(self._predictions.GetModelMetadata, request, self._target(spec))
         signatures = get_model_metadata_pb2.SignatureDefMap()
         if not response.metadata["signature_def"].Unpack(signatures):
-            raise ServingError(f"{self._named} answered GetModelMetadata without signatures")
+            raise ServingError(f"{self._target(spec)} returned its metadata without signatures")
         return dict(signatures.signature_def)
 
     def _run(
-        self, spec: Any, signature: str, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]
-    ) -> tuple[Any, dict[str, ReceivedTensor]]:
-        """The ModelSpec that answered, and its outputs; no outputs named: all of them."""
-        asked = model_pb2.ModelSpec()
-        asked.CopyFrom(spec)
-        asked.signature_name = signature
-        message = self._call(self._predict, predict_request(asked, inputs, outputs))
+        self, spec: Any, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: tuple[str, ...]
+    ) -> tuple[int, dict[str, ReceivedTensor]]:
+        """Return the version that computed, and its outputs; no names of outputs: all of them."""
+        request_spec = model_pb2.ModelSpec()
+        request_spec.CopyFrom(spec)
+        request_spec.signature_name = signature
+        message = self._call(self._predict, predict_request(request_spec, inputs, outputs), self._target(spec))
         try:
             response, tensors = read_predict_response(message)
         except DecodeError as error:
-            raise ServingError(f"{self._named} answered what is no PredictResponse: {error}") from error
-        return response.model_spec, tensors
+            raise ServingError(f"{self._target(spec)} returned no PredictResponse: {error}") from error
+        return int(response.model_spec.version.value), tensors
 
-    def _output(
-        self, tensors: dict[str, ReceivedTensor], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
-    ) -> NDArray[Any]:
-        if name not in tensors:
-            raise ServingError(f"{self._named} answered without {name}, only {', '.join(sorted(tensors))}")
-        array = tensors[name].array()
-        if array.dtype != dtype or array.shape != (1, *shape):
-            raise ServingError(
-                f"{self._named} answered {name} as {array.dtype} {array.shape}; expected {dtype} {(1, *shape)}"
-            )
-        first: NDArray[Any] = array[0]
-        return first
+    def _target(self, spec: Any) -> str:
+        return f"{spec.name} at {self.address}"
 
-    def _call(self, method: Callable[..., Any], request: Any, timeout: float | None = None) -> Any:
-        return call(method, request, timeout or self._timeout, self._named, self._address)
-
-    @property
-    def _named(self) -> str:
-        return f"{self._model_spec.name} at {self._address}"
+    def _call(
+        self,
+        method: Callable[..., Any],
+        request: Any,
+        target: str,
+        longest: float = float("inf"),
+        absent: Collection[grpc.StatusCode] = (),
+    ) -> Any:
+        """Return the response, after retries within one deadline; None for a status in `absent`."""
+        timeout = min(self.timeout, longest)
+        ends = time.monotonic() + timeout
+        for delay in (*self._retry_delays, None):
+            try:
+                return method(request, timeout=max(ends - time.monotonic(), 0.001))
+            except grpc.RpcError as error:
+                if error.code() in absent:
+                    return None
+                pause = None if delay is None else delay * random.uniform(1.0, 1.5)
+                if pause is None or not is_retried(error) or time.monotonic() + pause >= ends:
+                    raise serving_error(error, timeout, target, self.address) from error
+            time.sleep(pause)
+        raise AssertionError("the last try returns or raises")

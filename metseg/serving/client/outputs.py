@@ -1,12 +1,11 @@
-"""What is written of a segmented case: the mask in its own format, an overlay to look at, lesions as JSON and CSV."""
+"""Files of a segmented case: the mask in its image's format, an overlay picture, lesions as JSON and CSV."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,8 @@ from metseg.imaging.dicom.series import DicomOriginal
 from metseg.imaging.io import mask_suffix, write_mask_like
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import apply_window, volume_window
-from metseg.scoring.lesion_table import lesion_labels, lesion_record
+from metseg.scoring.lesion_table import LesionRow, lesion_labels, lesion_record
+from metseg.serving.client.description import ModelDescription
 from metseg.serving.client.inputs import ReadCase
 from metseg.serving.client.segmentation_client import Segmentation
 
@@ -25,88 +25,128 @@ CSV_COLUMNS = (
     "case", "id", "x", "y", "z", "volume", "longest_axial_diameter", "mean_probability", "first_slice", "last_slice",
     "units",
 )  # fmt: skip
-"""Places are LPS+ millimetres and volumes mm³ where `units` is mm; else `(column, row, slice)` and voxels."""
+"""Places are LPS+ millimetres and volumes mm³ if `units` is mm; else `(column, row, slice)` and voxels."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """The files of one case."""
+class CaseResult:
+    """Lesions of one case.
 
-    mask: Path
-    overlay: Path
+    Attributes:
+        case: its name.
+        version: the model version that found them.
+        units: `mm`, or `voxels` if the spacing is unknown.
+        voxels_at_threshold: voxels that reach the threshold.
+        voxels_kept: voxels of the mask.
+        lesions: a row each, largest first.
+        files: names of the files that the command read and wrote, by role (`files`, `mask`, `overlay`).
+    """
+
+    case: str
+    version: int
+    units: str
+    voxels_at_threshold: int
+    voxels_kept: int
+    lesions: tuple[LesionRow, ...]
+    files: tuple[tuple[str, object], ...] = ()
+
+    @classmethod
+    def of(cls, case: str, read: ReadCase, segmentation: Segmentation, **files: object) -> CaseResult:
+        """Return the result of a case that was read and segmented."""
+        return cls(
+            case=case,
+            version=segmentation.version,
+            units="mm" if read.geometry.spacing_known else "voxels",
+            voxels_at_threshold=segmentation.voxels_at_threshold,
+            voxels_kept=int(np.count_nonzero(segmentation.mask)),
+            lesions=segmentation.lesions,
+            files=tuple(files.items()),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the case as `lesions.json` holds it."""
+        return {
+            "case": self.case,
+            **dict(self.files),
+            "version": self.version,
+            "units": self.units,
+            "voxels_at_threshold": self.voxels_at_threshold,
+            "voxels_kept": self.voxels_kept,
+            "lesions": [lesion_record(row) for row in self.lesions],
+        }
 
 
 def suffix_of(read: ReadCase) -> str:
-    """Suffix of the case's mask: that of its image, and `.dcm` for the SEG of a DICOM series."""
+    """Return the suffix of the case's mask: that of its image, or `.dcm` for the SEG of a DICOM series."""
     return ".dcm" if isinstance(read.original, DicomOriginal) else mask_suffix(read.original)
 
 
 def write_outputs(
-    read: ReadCase, found: Segmentation, model_name: str, mask: Path, overlay: Path, *, patient: str | None
-) -> Written:
+    read: ReadCase, segmentation: Segmentation, model_name: str, mask: Path, overlay: Path, *, patient: str | None
+) -> None:
     """Write the mask on the image's own grid, and a picture of the slices with most lesion.
 
     Args:
         read: the case.
-        found: what the model found in it.
-        model_name: as the server knows it.
-        mask: file to write, with the suffix that `suffix_of` names.
+        segmentation: its lesions.
+        model_name: as the server names it.
+        mask: file to write, with the suffix that `suffix_of` returns.
         overlay: PNG to write.
-        patient: of a DICOM SEG: what stands in place of the patient's name; None keeps what the images have.
+        patient: name in a DICOM SEG instead of the patient's; None keeps that of the images.
 
     Raises:
-        DataError: a source image is gone.
+        DataError: a source image no longer exists.
     """
+    description = segmentation.description
     if isinstance(read.original, DicomOriginal):
-        finder = Finder(model_name, str(found.version), str(found.description.get("metseg.version") or "0"))
-        names = [f"Lesion {row.id}" for row in found.lesions]
+        finder = Finder(model_name, str(segmentation.version), description.metseg_version or "0")
+        names = [f"Lesion {row.id}" for row in segmentation.lesions]
         write_dicom_segmentation(
-            mask, lesion_labels(found.mask), read.original, finder, patient=patient, descriptions=names
+            mask, lesion_labels(segmentation.mask), read.original, finder, patient=patient, descriptions=names
         )
     else:
-        write_mask_like(mask, found.mask, read.original)
+        write_mask_like(mask, segmentation.mask, read.original)
     raw = np.asarray(read.image[..., -1:], dtype=np.float32)
-    window = volume_window(raw, PreprocessingSpecification(channels=(str(found.description["channels"][-1]),)))
-    write_outlines(overlay, apply_window(raw, window)[..., 0], found.mask > 0)
-    return Written(mask, overlay)
-
-
-def record_of(case: str, read: ReadCase, found: Segmentation, **more: Any) -> dict[str, Any]:
-    """A case as `lesions.json` holds it."""
-    return {
-        "case": case,
-        **more,
-        "version": found.version,
-        "units": "mm" if read.geometry.spacing_known else "voxels",
-        "voxels_at_threshold": found.voxels_at_threshold,
-        "voxels_kept": int(np.count_nonzero(found.mask)),
-        "lesions": [lesion_record(row) for row in found.lesions],
-    }
+    window = volume_window(raw, PreprocessingSpecification(channels=description.channels[-1:]))
+    write_outlines(overlay, apply_window(raw, window)[..., 0], segmentation.mask > 0)
 
 
 def write_lesions(
-    folder: Path, model_name: str, description: dict[str, Any], records: Sequence[dict[str, Any]]
+    folder: Path, model_name: str, description: ModelDescription, results: Sequence[CaseResult]
 ) -> tuple[Path, Path]:
-    """Write `lesions.json` and `lesions.csv`, the same lesions, to `folder`."""
-    model = {name: description.get(name) for name in ("architecture", "channels", "threshold", "minimum_volume_mm3")}
+    """Write `lesions.json` and `lesions.csv`, with the same lesions, to `folder`; return their paths.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> description = ModelDescription.parse("metastases at 127.0.0.1:8500", '{"channels": ["t1c"]}')
+        >>> row = LesionRow(1, (12.5, -3.0, 40.0), (8.0, 20.0, 14.0), (7, 9), 410.0, 11.2, 0.93)
+        >>> result = CaseResult("patient1", 3, "mm", 25, 20, (row,))
+        >>> with TemporaryDirectory() as folder:
+        ...     table, sheet = write_lesions(Path(folder), "metastases", description, [result])
+        ...     print(sheet.read_text())
+        case,id,x,y,z,volume,longest_axial_diameter,mean_probability,first_slice,last_slice,units
+        patient1,1,12.50,-3.00,40.00,410.00,11.20,0.9300,8,10,mm
+        <BLANKLINE>
+    """
     table, sheet = folder / "lesions.json", folder / "lesions.csv"
-    write_json(table, {"model": {"name": model_name, **model}, "cases": list(records)})
-    with written_beside(sheet) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    cases = [result.to_dict() for result in results]
+    write_json(table, {"model": description.summary(model_name), "cases": cases})
+    with written_beside(sheet) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
-        writer.writerows(_rows(records))
+        writer.writerows(_rows(results))
     return table, sheet
 
 
-def _rows(records: Iterable[dict[str, Any]]) -> Iterable[list[Any]]:
-    for record in records:
-        for row in record["lesions"]:
-            places = [f"{value:.2f}" for value in row["centroid_mm"]]
-            measures = [f"{row['volume_mm3']:.2f}", f"{row['longest_axial_diameter_mm']:.2f}"]
-            mean, slices = f"{row['mean_probability']:.4f}", [place + 1 for place in row["slices"]]
-            yield [_cell(record["case"]), row["id"], *places, *measures, mean, *slices, record["units"]]
+def _rows(results: Iterable[CaseResult]) -> Iterator[list[object]]:
+    for result in results:
+        for row in result.lesions:
+            places = [f"{value:.2f}" for value in row.centroid_mm]
+            measures = [f"{row.volume_mm3:.2f}", f"{row.longest_axial_diameter_mm:.2f}", f"{row.mean_probability:.4f}"]
+            slices = [index + 1 for index in row.slices]
+            yield [_cell(result.case), row.id, *places, *measures, *slices, result.units]
 
 
 def _cell(text: str) -> str:
-    """A name that a spreadsheet takes for a name, not for a formula."""
+    """Return a name as a cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in "=+-@\t\r" else text

@@ -1,38 +1,35 @@
-"""A client of a model server, be it TF Serving or the embedded one; it needs no TensorFlow."""
+"""The client of one segmentation model of a model server: lesions of a volume. It needs no TensorFlow.
+
+A large volume goes in requests of bounded size (chunks), whose outputs together equal those of one request, bit for
+bit. The served graph takes slices through the network in blocks. A chunk begins at a block of the whole volume, so
+every slice is computed in the same block as in one request. Only the neighbours of a chunk's outermost slices differ,
+and those slices are taken from the adjacent chunk.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.errors import NotServed, ServingError, UsageError
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import volume_window
-from metseg.serving import DEFAULT_MODEL_NAME, DEFAULT_PORT
 from metseg.serving.client.channel import RETRY_DELAYS, Tls
-from metseg.serving.client.chunks import Chunk, chunks_of
-from metseg.serving.client.model_client import DESCRIBE_SIGNATURE, ModelClient, VersionStatus
+from metseg.serving.client.description import ModelDescription
+from metseg.serving.client.model_client import ModelClient
+from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.tensorflow_protos import model_pb2
 
 if TYPE_CHECKING:
     from metseg.scoring.lesion_table import LesionRow
 
-__all__ = [
-    "DESCRIBE_SIGNATURE",
-    "RETRY_DELAYS",
-    "Prediction",
-    "Segmentation",
-    "SegmentationClient",
-    "Tls",
-    "VersionStatus",
-]
-
+DESCRIBE_SIGNATURE = "describe"
 PREDICT_SIGNATURE = "serving_default"
 WINDOWED_SIGNATURE = "windowed"
 CHUNK_BYTES = 64 << 20
@@ -40,19 +37,23 @@ CHUNK_BYTES = 64 << 20
 
 OUTPUTS: dict[str, np.dtype[Any]] = {"probability": np.dtype(np.float32), "mask": np.dtype(np.uint8)}
 
+BLOCK = 8
+"""Slices that the exported graph takes through the network at once (`metseg.training.loop.INFERENCE_BLOCK`)."""
+
+Arrays = dict[str, NDArray[Any]]
 Result = TypeVar("Result")
 Report = Callable[[int, int], None]
-"""Told after every request how many slices are done, of how many."""
+"""Called after every request with the number of finished slices and of all slices."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one volume.
+    """Raw output of a model for one volume.
 
     Attributes:
         probability: float32 `(slices, height, width)`, 0 to 1.
         mask: uint8 `(slices, height, width)`, 1 where the probability reaches the model's threshold.
-        version: the model version that answered.
+        version: the model version that computed it.
     """
 
     probability: NDArray[np.float32]
@@ -62,15 +63,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a model finds in one volume, on the volume's own grid.
+    """Lesions of one volume, on the volume's own grid.
 
     Attributes:
         mask: uint8 `(slices, height, width)`, 1 in lesions of at least the model's minimum volume.
         probability: float32 `(slices, height, width)`, 0 to 1.
         lesions: a row each, largest first, with centroid in LPS millimetres.
-        voxels_at_threshold: voxels that reach the threshold, those of smaller lesions too.
-        version: the model version that answered.
-        description: what that version says of itself: channels, threshold, minimum volume, preprocessing.
+        voxels_at_threshold: voxels that reach the threshold, those of smaller lesions included.
+        version: the model version that computed it.
+        description: specification of that version.
     """
 
     mask: NDArray[np.uint8]
@@ -78,76 +79,96 @@ class Segmentation:
     lesions: tuple[LesionRow, ...]
     voxels_at_threshold: int
     version: int
-    description: dict[str, Any]
+    description: ModelDescription
 
 
 class SegmentationClient(ModelClient):
-    """Asks one model of one server, by default for the version that the server calls the latest.
-
-    It may be used by several threads at once.
+    """Client of one model on one server, by default of its latest version; threads may share it.
 
     Args:
         address: `host:port` of the gRPC API.
-        model_name: the model, as the server knows it.
-        label: ask for the version under this label (`stable`, `canary`).
-        version: ask for this version; not together with `label`.
-        timeout: seconds for one call, its repetitions included.
-        tls: speak TLS; None speaks plain HTTP/2.
-        chunk_bytes: a volume with more bytes of float32 voxels goes in several requests.
+        model_name: the model, as the server names it.
+        label: request the version under this label (`stable`, `canary`).
+        version: request this version; not together with `label`.
+        timeout: seconds for one call, retries included.
+        tls: certificates for TLS; None: plain HTTP/2.
+        chunk_bytes: a volume with more bytes of float32 voxels is sent in several requests.
+        retry_delays: seconds before each retry of a call that found no server, or a server without room.
+
+    Raises:
+        UsageError: both `label` and `version` are given, or a number is not positive.
 
     Example:
-        with SegmentationClient(label="stable") as client:
-            found = client.segment(image, geometry)
+        >>> import numpy as np
+        >>> volume = np.zeros((155, 240, 240, 3), np.int16)
+        >>> with SegmentationClient("127.0.0.1:1", label="stable", retry_delays=()) as client:  # doctest: +ELLIPSIS
+        ...     mask = client.segment(volume).mask
+        Traceback (most recent call last):
+        metseg.errors.ServerUnavailable: no model server responds at 127.0.0.1:1: start one with `metseg serve`, ...
     """
 
     def __init__(
         self,
-        address: str = f"127.0.0.1:{DEFAULT_PORT}",
-        model_name: str = DEFAULT_MODEL_NAME,
+        address: str = MODEL_SERVER,
+        model_name: str = MODEL_NAME,
         label: str | None = None,
         version: int | None = None,
         timeout: float = 600.0,
         tls: Tls | None = None,
+        *,
         chunk_bytes: int = CHUNK_BYTES,
+        retry_delays: Sequence[float] = RETRY_DELAYS,
     ) -> None:
-        super().__init__(address, model_name, label, version, timeout, tls)
-        if chunk_bytes <= 0:
+        if label is not None and version is not None:
+            raise UsageError(f"label {label} and version {version} are both given; a request names one of them")
+        if chunk_bytes < 1:
             raise UsageError(f"chunk_bytes is {chunk_bytes}; expected more than 0")
+        super().__init__(address, timeout, tls, retry_delays)
         self._chunk_bytes = chunk_bytes
+        self._model_spec = model_pb2.ModelSpec(name=model_name)
+        if version is not None:
+            self._model_spec.version.value = version
+        elif label is not None:
+            self._model_spec.version_label = label
+
+    def describe(self) -> ModelDescription:
+        """Return the model's specification; raises ServingError if the model has none, or no server responds."""
+        return self._describe()[0]
+
+    def answering_version(self) -> int:
+        """Return the version that this client's requests reach; raises ServingError if there is none."""
+        return self._describe()[1]
 
     def predict(self, image: NDArray[Any]) -> Prediction:
-        """The model's bare answer on one volume; `segment` drops what is too small and lists the lesions.
+        """Return the model's raw output for one volume; `segment` drops small lesions and lists the others.
 
         Args:
             image: raw intensities `(slices, height, width, channels)`, any real dtype, sent as float32; channels in the
-                order that `describe` gives.
+                order of the model's description.
 
         Raises:
-            ServingError: when the image has another rank, no server answers, or it refuses the request.
+            ServingError: the image has another rank, no server responds, or it refuses the request.
         """
         volume = _volume(image)
         if volume.shape[0] * _slice_bytes(volume) <= self._chunk_bytes:
-            answer, version = self._ask(self._model_spec, PREDICT_SIGNATURE, {"image": volume}, tuple(OUTPUTS))
-            return Prediction(answer["probability"], answer["mask"], version)
-        return self._on_one_version(
-            lambda spec, description, version: Prediction(
-                **self._answer(spec, description, volume, tuple(OUTPUTS), None),  # type: ignore[arg-type]
-                version=version,
-            )
-        )
+            arrays, version = self._request(self._model_spec, PREDICT_SIGNATURE, {"image": volume}, tuple(OUTPUTS))
+            return Prediction(arrays["probability"], arrays["mask"], version)
+
+        def predicted(spec: Any, description: ModelDescription, version: int) -> Prediction:
+            arrays = self._outputs(spec, description.preprocessing, volume, tuple(OUTPUTS), None)
+            return Prediction(arrays["probability"], arrays["mask"], version)
+
+        return self._on_one_version(predicted)
 
     def segment(
         self, image: NDArray[Any], geometry: Geometry | None = None, report: Report | None = None
     ) -> Segmentation:
-        """Find the lesions of one volume.
-
-        All requests for one volume ask the same version, whatever becomes of the label meanwhile.
+        """Segment the lesions of one volume. All of its requests use one version, even if the label moves meanwhile.
 
         Args:
             image: as for `predict`.
-            geometry: where the volume lies: the minimum lesion volume and the table of lesions are in its millimetres;
-                None counts voxels.
-            report: told of every request that was answered.
+            geometry: of the volume, for the minimum lesion volume and the lesion table in millimetres; None: voxels.
+            report: called after every request.
 
         Raises:
             ServingError: as for `predict`; or the model was not exported by metseg.
@@ -158,9 +179,10 @@ class SegmentationClient(ModelClient):
         volume = _volume(image)
         place = geometry or Geometry.unknown()
 
-        def answered(spec: Any, description: dict[str, Any], version: int) -> Segmentation:
-            threshold, least = self._field(description, "threshold"), self._field(description, "minimum_volume_mm3")
-            probability = self._answer(spec, description, volume, ("probability",), report)["probability"]
+        def segmented(spec: Any, description: ModelDescription, version: int) -> Segmentation:
+            threshold, least = description.threshold, description.minimum_volume_mm3
+            preprocessing = description.preprocessing
+            probability = self._outputs(spec, preprocessing, volume, ("probability",), report)["probability"]
             mask = apply(probability, threshold, least, place.spacing)
             return Segmentation(
                 mask=mask.astype(np.uint8),
@@ -171,97 +193,103 @@ class SegmentationClient(ModelClient):
                 description=description,
             )
 
-        return self._on_one_version(answered)
+        return self._on_one_version(segmented)
 
-    def _on_one_version(self, ask: Callable[[Any, dict[str, Any], int], Result]) -> Result:
-        """What `ask` makes of the version that is asked for; once again where it was unloaded under way."""
+    def _describe(self) -> tuple[ModelDescription, int]:
+        """Return the specification of the requested version, and its number."""
+        signatures = self._signatures(self._model_spec)
+        if DESCRIBE_SIGNATURE not in signatures:
+            raise ServingError(
+                f"{self._named} has no signature {DESCRIBE_SIGNATURE}, only {', '.join(sorted(signatures))}; "
+                "expected a model exported by metseg"
+            )
+        signature = signatures[DESCRIBE_SIGNATURE]
+        request = {min(signature.inputs): np.zeros(1, dtype=np.int32)}
+        version, tensors = self._run(self._model_spec, DESCRIBE_SIGNATURE, request, ())
+        text = tensors[min(signature.outputs)].array().ravel()[0]
+        return ModelDescription.parse(self._named, text), version
+
+    def _on_one_version(self, compute: Callable[[Any, ModelDescription, int], Result]) -> Result:
+        """Return the result of `compute` for the requested version; try again once if it is unloaded meanwhile."""
         for last in (False, True):
             description, version = self._describe()
             spec = model_pb2.ModelSpec(name=self._model_spec.name)
             spec.version.value = version
             try:
-                return ask(spec, description, version)
+                return compute(spec, description, version)
             except NotServed:
                 if last:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    def _answer(
+    def _outputs(
         self,
         spec: Any,
-        description: dict[str, Any],
+        preprocessing: PreprocessingSpecification,
         volume: NDArray[np.float32],
         outputs: tuple[str, ...],
         report: Report | None,
-    ) -> dict[str, NDArray[Any]]:
-        """The model's outputs for a whole volume, in one request where it fits, else in overlapping chunks."""
-        specification = self._specification(description)
-        self._require_channels(volume, specification)
+    ) -> Arrays:
+        """Return the outputs for a whole volume, by one request if it fits, else by overlapping chunks."""
+        self._require_channels(volume, preprocessing)
         slices = volume.shape[0]
-        chunks = chunks_of(slices, _slice_bytes(volume), specification.context_slices, self._chunk_bytes)
+        chunks = chunks_of(slices, _slice_bytes(volume), preprocessing.context_slices, self._chunk_bytes)
         if len(chunks) == 1:
-            answer, _ = self._ask(spec, PREDICT_SIGNATURE, {"image": volume}, outputs)
+            arrays, _ = self._request(spec, PREDICT_SIGNATURE, {"image": volume}, outputs)
             if report is not None:
                 report(slices, slices)
-            return answer
-        window = volume_window(volume, specification)
+            return arrays
+        window = volume_window(volume, preprocessing)
         whole = {name: np.empty(volume.shape[:3], OUTPUTS[name]) for name in outputs}
         for chunk in chunks:
-            self._ask_chunk(spec, chunk, volume, window, whole)
+            self._request_chunk(spec, chunk, volume, window, whole)
             if report is not None:
                 report(chunk.last, slices)
         return whole
 
-    def _ask_chunk(
-        self,
-        spec: Any,
-        chunk: Chunk,
-        volume: NDArray[np.float32],
-        window: NDArray[np.float32],
-        whole: dict[str, NDArray[Any]],
+    def _request_chunk(
+        self, spec: Any, chunk: Chunk, volume: NDArray[np.float32], window: NDArray[np.float32], whole: Arrays
     ) -> None:
+        """Write the outputs of one chunk into those of the whole volume."""
         inputs = {"image": volume[chunk.start : chunk.stop], "window": window}
-        answer, _ = self._ask(spec, WINDOWED_SIGNATURE, inputs, tuple(whole))
-        for name, array in answer.items():
-            whole[name][chunk.first : chunk.last] = array[chunk.kept]
+        arrays, _ = self._request(spec, WINDOWED_SIGNATURE, inputs, tuple(whole))
+        for name, array in arrays.items():
+            whole[name][chunk.first : chunk.last] = array[chunk.inner]
 
-    def _ask(
-        self, spec: Any, signature: str, inputs: dict[str, NDArray[Any]], outputs: tuple[str, ...]
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """Outputs for one batch row, and the version that gave them."""
-        rows = {name: array[np.newaxis] for name, array in inputs.items()}
-        answered, tensors = self._run(spec, signature, rows, outputs if len(outputs) < len(OUTPUTS) else ())
+    def _request(
+        self, spec: Any, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: tuple[str, ...]
+    ) -> tuple[Arrays, int]:
+        """Return the outputs of a batch of one volume, and the version that computed them."""
+        batch = {name: array[np.newaxis] for name, array in inputs.items()}
+        version, tensors = self._run(spec, signature, batch, outputs if len(outputs) < len(OUTPUTS) else ())
         shape = inputs["image"].shape[:3]
-        answer = {name: self._output(tensors, name, OUTPUTS[name], shape) for name in outputs}
-        return answer, int(answered.version.value)
+        return {name: self._output(tensors, name, shape) for name in outputs}, version
 
-    def _specification(self, description: dict[str, Any]) -> PreprocessingSpecification:
-        try:
-            return PreprocessingSpecification.from_json(json.dumps(self._field(description, "preprocessing")))
-        except (KeyError, TypeError) as error:
+    def _output(self, tensors: Mapping[str, ReceivedTensor], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        if name not in tensors:
+            raise ServingError(f"{self._named} returned no {name}, only {', '.join(sorted(tensors))}")
+        array, dtype = tensors[name].array(), OUTPUTS[name]
+        if array.dtype != dtype or array.shape != (1, *shape):
             raise ServingError(
-                f"{self._named} describes its preprocessing in a way that this client does not know ({error}): it was "
-                "exported by another version of metseg"
-            ) from error
+                f"{self._named} returned {name} as {array.dtype} {array.shape}; expected {dtype} {(1, *shape)}"
+            )
+        first: NDArray[Any] = array[0]
+        return first
 
-    def _require_channels(self, volume: NDArray[np.float32], specification: PreprocessingSpecification) -> None:
-        if volume.shape[-1] != len(specification.channels):
+    def _require_channels(self, volume: NDArray[np.float32], preprocessing: PreprocessingSpecification) -> None:
+        if volume.shape[-1] != len(preprocessing.channels):
             raise ServingError(
-                f"the image has {volume.shape[-1]} channel(s); {self._named} takes {len(specification.channels)}, in "
-                f"this order: {', '.join(specification.channels)}"
+                f"the image has {volume.shape[-1]} channel(s); {self._named} takes {len(preprocessing.channels)}, in "
+                f"this order: {', '.join(preprocessing.channels)}"
             )
 
-    def _field(self, description: dict[str, Any], name: str) -> Any:
-        if name not in description:
-            raise ServingError(
-                f"{self._named} does not say its {name}, only {', '.join(sorted(description))}; "
-                "expected a model exported by metseg"
-            )
-        return description[name]
+    @property
+    def _named(self) -> str:
+        return self._target(self._model_spec)
 
 
 def _volume(image: NDArray[Any]) -> NDArray[np.float32]:
-    """The image as it is sent; raises ServingError where it is no volume with channels."""
+    """Return the image as it is sent; raises ServingError if it is no volume with channels."""
     if image.ndim != 4 or 0 in image.shape:
         raise ServingError(
             f"the image has shape {image.shape}; expected (slices, height, width, channels), none of them 0: "
@@ -271,7 +299,51 @@ def _volume(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _slice_bytes(volume: NDArray[np.float32]) -> int:
-    """Bytes of one slice on the wire: as it is sent, or as it is answered, whichever is more."""
+    """Return the bytes of one slice in a request or in its response, whichever is larger."""
     _, height, width, channels = volume.shape
     widest = max(4 * channels, sum(dtype.itemsize for dtype in OUTPUTS.values()))
     return int(height * width * widest)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Slices `start` to `stop` are sent, and the outputs of `first` to `last` are used; ends are exclusive."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def inner(self) -> slice:
+        """Place of the used slices within the chunk."""
+        return slice(self.first - self.start, self.last - self.start)
+
+
+def chunks_of(slices: int, slice_bytes: int, context: int, limit: int) -> list[Chunk]:
+    """Cut a volume into chunks of at most `limit` bytes of voxels, or of the fewest slices that a chunk can have.
+
+    Args:
+        slices: of the volume.
+        slice_bytes: bytes of one slice as it is sent.
+        context: neighbours on either side of a slice that the network sees with it.
+        limit: most bytes of a chunk.
+
+    Returns:
+        Chunks whose used slices are the volume, each once, in order. They overlap by at least twice the context.
+
+    Example:
+        >>> chunks_of(slices=20, slice_bytes=100, context=1, limit=1600)
+        [Chunk(start=0, stop=16, first=0, last=15), Chunk(start=8, stop=20, first=15, last=20)]
+    """
+    if slices * slice_bytes <= limit:
+        return [Chunk(0, slices, 0, slices)]
+    overlap = -(-2 * context // BLOCK) * BLOCK
+    length = max(limit // slice_bytes // BLOCK * BLOCK, overlap + BLOCK)
+    chunks: list[Chunk] = []
+    start, first = 0, 0
+    while start + length < slices:
+        last = start + length - context
+        chunks.append(Chunk(start, start + length, first, last))
+        start, first = start + length - overlap, last
+    return [*chunks, Chunk(start, slices, first, slices)]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from metseg.serving.client.outputs import record_of, suffix_of, write_lesions, write_outputs
-from metseg.serving.client.segmentation_client import SegmentationClient, Tls
+from metseg.serving.client import SegmentationClient, Tls
+from metseg.serving.client.outputs import CaseResult, suffix_of, write_lesions, write_outputs
 from metseg.serving.gateway.jobs import RESULTS, Job
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.gateway.upload_validation import Intake, read_intake
@@ -40,7 +40,7 @@ class Segmenter:
         """Channels that the model takes, asked for anew every few seconds; raises ServingError."""
         kept = self._described
         if kept is None or time.monotonic() - kept[0] > DESCRIPTION_SECONDS:
-            kept = (time.monotonic(), [str(name) for name in self._probe.describe()["channels"]])
+            kept = (time.monotonic(), list(self._probe.describe().channels))
             self._described = kept
         return kept[1]
 
@@ -61,9 +61,9 @@ class Segmenter:
         results = folder / RESULTS
         results.mkdir(exist_ok=True)
         write_outputs(read, found, name, results / f"mask{suffix_of(read)}", results / "overlay.png", patient=patient)
-        record = record_of(job.id, read, found)
-        write_lesions(results, name, found.description, [record])
-        return record
+        result = CaseResult.of(job.id, read, found)
+        write_lesions(results, name, found.description, [result])
+        return result.to_dict()
 
     def _connect(self, timeout: float) -> SegmentationClient:
         given = self._settings

@@ -1,4 +1,4 @@
-"""Reconciling again and again: one line a change, longer pauses while something does not answer."""
+"""The reconciliation daemon: turns at an interval, one log line a change, longer pauses during an outage."""
 
 from __future__ import annotations
 
@@ -9,52 +9,51 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from metseg.errors import PublishError, ServingError
+from metseg.errors import PublishError, ServingError, Unreachable
 from metseg.files import written_beside
-from metseg.serving.reconciliation.outcome import Outcome, Unreachable
-from metseg.serving.reconciliation.reconciler import Reconciler
-from metseg.serving.reconciliation.registry_state import AliasRegistry, Wanted
+from metseg.serving.reconciliation.reconciler import Reconciler, ReconcileResult
+from metseg.serving.reconciliation.registry_state import AliasRegistry, DesiredState
 
 LOGGER = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 15.0
-"""Seconds between two tries at most, while something does not answer."""
+"""Most seconds between two turns during an outage."""
 _REGISTRY = "the list of models"
 
 
 class Health:
-    """A file whose age says how long ago this process did something, for a liveness probe.
+    """A file that is rewritten while this process is alive, for a liveness probe.
 
     Args:
-        path: the file; nothing is written where none is given.
+        path: the file; None: nothing is written.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._said = "starting"
+        self._state = "starting"
 
     def beat(self) -> None:
-        """Say that this process is alive."""
-        self.say(self._said)
+        """Write that this process is alive, with the last reported state."""
+        self.report(self._state)
 
-    def say(self, state: str) -> None:
-        """Say so, and how things stand."""
-        self._said = state
+    def report(self, state: str) -> None:
+        """Write that this process is alive, and a new state."""
+        self._state = state
         if self._path is None:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with written_beside(self._path) as beside:
-            beside.write_text(json.dumps({"time": now, "state": state}) + "\n", encoding="utf-8")
+        with written_beside(self._path) as temporary:
+            temporary.write_text(json.dumps({"time": now, "state": state}) + "\n", encoding="utf-8")
 
 
 class Loop:
-    """Reconciles the models it is told of, or all that metseg registered.
+    """Reconciles the named models, or all that metseg registered.
 
     Args:
         registry: the MLflow registry.
         reconciler: does one turn.
-        names: models to look after; all of metseg's where none is named.
-        health: told after every turn.
+        names: the models; none: all of metseg's.
+        health: gets the state after every turn.
     """
 
     def __init__(self, registry: AliasRegistry, reconciler: Reconciler, names: Sequence[str], health: Health) -> None:
@@ -62,28 +61,28 @@ class Loop:
         self._reconciler = reconciler
         self._names = list(names)
         self._health = health
-        self._said: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._waiting: set[str] = set()
 
     def turn(self) -> bool:
-        """Reconcile every model once; whether all that is asked for is served."""
+        """Reconcile every model once; return whether serving is in the desired state."""
         try:
-            seen = self._registry.models(self._names)
+            desired = self._registry.models(self._names)
         except Unreachable as error:
             self._wait(_REGISTRY, str(error))
             return False
-        names = self._names or sorted(seen)
-        self._found(_REGISTRY, "" if names else "no model is registered yet")
-        reached = [self._reconcile(name, seen.get(name)) for name in names]
-        self._health.say("; ".join(self._said.get(name, "") for name in names) or "nothing to do")
+        names = self._names or sorted(desired)
+        self._report(_REGISTRY, "" if names else "no model is registered yet")
+        reached = [self._reconcile(name, desired.get(name)) for name in names]
+        self._health.report("; ".join(self._reported.get(name, "") for name in names) or "nothing to do")
         return all(reached) and bool(names)
 
     def run(self, interval: float, pause: Callable[[float], None] = time.sleep) -> None:
-        """Go on for ever.
+        """Repeat turns for ever.
 
         Args:
-            interval: seconds between two turns; they double, up to `LONGEST_PAUSE`, while something does not answer.
-            pause: waits so many seconds.
+            interval: seconds between two turns; they double, up to `LONGEST_PAUSE`, during an outage.
+            pause: waits for a number of seconds.
         """
         seconds = interval
         while True:
@@ -91,28 +90,30 @@ class Loop:
             seconds = min(2 * seconds, max(LONGEST_PAUSE, interval)) if self._waiting else interval
             pause(seconds)
 
-    def _reconcile(self, name: str, seen: Wanted | None) -> bool:
-        """Reconcile a model, unless all is as the registry was seen to ask; whether it is then."""
+    def _reconcile(self, name: str, desired: DesiredState | None) -> bool:
+        """Reconcile a model, unless it is settled; return whether it is in the desired state."""
         try:
-            settled = self._reconciler.settled(name, seen) if seen is not None else None
-            outcome: Outcome = settled or self._reconciler.reconcile(name)
+            settled = self._reconciler.settled(name, desired) if desired is not None else None
+            result: ReconcileResult = settled or self._reconciler.reconcile(name)
         except (Unreachable, PublishError, ServingError) as error:
             self._wait(name, f"{name}: {error}")
             return False
-        self._found(name, str(outcome))
-        return not outcome.complaints
+        self._report(name, str(result))
+        return not result.complaints
 
-    def _wait(self, what: str, text: str) -> None:
-        self._waiting.add(what)
-        self._say(what, f"{text}; waiting")
-        self._health.say(f"{text}; waiting")
+    def _wait(self, subject: str, text: str) -> None:
+        """Report an outage."""
+        self._waiting.add(subject)
+        self._log(subject, f"{text}; waiting")
+        self._health.report(f"{text}; waiting")
 
-    def _found(self, what: str, text: str) -> None:
-        self._waiting.discard(what)
-        self._say(what, text)
+    def _report(self, subject: str, text: str) -> None:
+        """Report a state without an outage."""
+        self._waiting.discard(subject)
+        self._log(subject, text)
 
-    def _say(self, what: str, text: str) -> None:
-        if text != self._said.get(what, ""):
+    def _log(self, subject: str, text: str) -> None:
+        if text != self._reported.get(subject, ""):
             if text:
                 LOGGER.info("%s", text)
-            self._said[what] = text
+            self._reported[subject] = text

@@ -1,4 +1,4 @@
-"""How long reconciliation may take, and how far answers may differ."""
+"""Limits of reconciliation: times, and the tolerance of verification."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How long things may take, and how far answers may differ.
+class ReconcileLimits:
+    """Limits of time and difference.
 
     Attributes:
-        load_seconds: for loading a version, and for one answer.
+        load_seconds: for loading a version, and for one golden request.
         lock_seconds: for another reconciler to finish its turn.
-        tolerance: largest difference of a golden answer's probability; what another processor or build of TensorFlow
-            makes is a tenth of it.
-        keep_days: for which the folder of a version stays published after no alias names it any more.
+        tolerance: largest difference of a golden request's probability; another processor or build of TensorFlow
+            causes a tenth of it.
+        keep_days: days for which the folder of a version stays published after its last alias is gone.
     """
 
     load_seconds: float = 300.0

@@ -1,7 +1,7 @@
-"""Moving aliases on purpose: by the pipeline's promote step, `metseg promote` and `metseg rollback`.
+"""Promotion and roll-back, for the pipeline's promote step, `metseg promote` and `metseg rollback`.
 
-Whoever moves an alias in the MLflow UI has the same effect: all of these only point an alias and have it followed by
-reconciliation, in this process or in one that runs beside the model server.
+All of them only move an alias, like a user in the MLflow UI. Reconciliation follows the alias, in this process or in
+one next to the model server.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
 from metseg.retention import version_days
-from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.reconciliation.limits import Limits
+from metseg.serving.client import ModelClient
+from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
-from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegistry, Wanted, label_tag
+from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegistry, DesiredState, label_tag
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, SERVING_TAG
 
 LOGGER = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 class Follower(Protocol):
-    """Has the aliases of a model followed.
+    """Makes labels follow the aliases of a model.
 
     Attributes:
-        address: `host:port` of the server that serves; empty where it is not known.
+        address: `host:port` of the model server; empty if it is unknown.
     """
 
     address: str
 
     def follow(self, name: str) -> dict[str, int]:
-        """Have all aliases of a model followed; gives the version of each label then."""
+        """Follow all aliases of a model; return the version of each label afterwards."""
 
     def await_label(self, name: str, label: str, number: int) -> bool:
-        """Whether a label came to point at a version; False where the version was refused."""
+        """Wait for a label to point at a version; return False if the version was refused."""
 
 
-class FollowingHere:
+class LocalFollower:
     """Reconciles in this process.
 
     Args:
-        reconciler: does it.
-        address: the server it speaks to.
+        reconciler: does the turn.
+        address: its server.
     """
 
     def __init__(self, reconciler: Reconciler, address: str) -> None:
@@ -58,23 +58,23 @@ class FollowingHere:
 
     def follow(self, name: str) -> dict[str, int]:
         """Reconcile once."""
-        outcome = self._reconciler.reconcile(name)
-        for complaint in outcome.complaints:
+        result = self._reconciler.reconcile(name)
+        for complaint in result.complaints:
             LOGGER.warning("%s: %s", name, complaint)
-        return dict(outcome.labels)
+        return dict(result.labels)
 
     def await_label(self, name: str, label: str, number: int) -> bool:
-        """Reconcile once, and see."""
+        """Reconcile once; return whether the label points at the version."""
         return self.follow(name).get(label) == number
 
 
-class FollowingElsewhere:
-    """Waits for a reconciler that runs beside the model server; the registry's tags say what it did.
+class RemoteFollower:
+    """Waits for a reconciler next to the model server, which reports by tags in the registry.
 
     Args:
-        registry: the registry that both know.
-        address: the server, where it is known.
-        seconds: how long to wait.
+        registry: the registry of both.
+        address: the server; empty if it is unknown.
+        seconds: longest wait.
     """
 
     def __init__(self, registry: AliasRegistry, address: str, seconds: float) -> None:
@@ -83,11 +83,11 @@ class FollowingElsewhere:
         self.address = address
 
     def follow(self, name: str) -> dict[str, int]:
-        """Nothing to do here but to see what the labels point at."""
-        return _noted(self._registry.wanted(name))
+        """Return the version of each label, by the registry's tags."""
+        return _tagged_labels(self._registry.desired_state(name))
 
     def await_label(self, name: str, label: str, number: int) -> bool:
-        """Wait until the label points at the version, or its alias was set back.
+        """Wait until the label points at the version, or its alias is set back.
 
         Raises:
             PublishError: neither happened in time.
@@ -95,43 +95,43 @@ class FollowingElsewhere:
         alias = next(alias for alias, of_alias in LABELS.items() if of_alias == label)
         ends = time.monotonic() + self._seconds
         while time.monotonic() < ends:
-            wanted = self._registry.wanted(name)
-            if _noted(wanted).get(label) == number:
+            desired = self._registry.desired_state(name)
+            if _tagged_labels(desired).get(label) == number:
                 return True
-            if wanted is None or wanted.aliases.get(alias) != number:
+            if desired is None or desired.aliases.get(alias) != number:
                 return False
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         raise PublishError(
-            f"{label} of {name} does not answer with version {number} after {self._seconds:g} s, and nothing was said "
-            "against it: is `metseg reconcile` running beside the model server?"
+            f"{label} of {name} is not version {number} after {self._seconds:g} s, and no reason is reported: "
+            "is `metseg reconcile` running next to the model server?"
         )
 
 
-def _noted(wanted: Wanted | None) -> dict[str, int]:
-    """Version of each label, by the tags that a reconciler wrote to the model."""
-    tags = wanted.tags if wanted is not None else {}
+def _tagged_labels(desired: DesiredState | None) -> dict[str, int]:
+    """Return the version of each label, by the tags that a reconciler wrote to the model."""
+    tags = desired.tags if desired is not None else {}
     return {label: int(tags[label_tag(label)]) for label in LABELS.values() if label_tag(label) in tags}
 
 
 @contextmanager
-def following(settings: Settings, limits: Limits, registry: AliasRegistry) -> Iterator[Follower]:
-    """What follows aliases in the place that the settings describe.
+def following(settings: Settings, limits: ReconcileLimits, registry: AliasRegistry) -> Iterator[Follower]:
+    """Give the follower that the settings name.
 
     Raises:
         UsageError: the settings contradict each other.
     """
     if settings.reconciler == "elsewhere":
-        yield FollowingElsewhere(registry, settings.model_server, limits.load_seconds + limits.lock_seconds)
+        yield RemoteFollower(registry, settings.model_server, limits.load_seconds + limits.lock_seconds)
         return
     volume = ServingVolume(settings.model_base_path, settings.served_base_path)
-    with _server(settings, volume) as address, ServerConnection(address, limits.load_seconds) as server:
-        kept = replace(limits, keep_days=version_days())
-        yield FollowingHere(Reconciler(registry, volume, server, kept), address)
+    with _server(settings, volume) as address, ModelClient(address, limits.load_seconds, retry_delays=()) as server:
+        limits = replace(limits, keep_days=version_days())
+        yield LocalFollower(Reconciler(registry, volume, server, limits), address)
 
 
 @contextmanager
 def _server(settings: Settings, volume: ServingVolume) -> Iterator[str]:
-    """Address of the server that the settings name, else of an embedded one that lives until the block ends."""
+    """Give the address of the settings' server, else of an embedded one that runs until the block ends."""
     if settings.model_server:
         yield settings.model_server
         return
@@ -158,54 +158,54 @@ def _server(settings: Settings, volume: ServingVolume) -> Iterator[str]:
 
 
 def promote(registry: AliasRegistry, follower: Follower, name: str, number: int) -> None:
-    """Make a version the champion, and have `stable` answer with it; the one before is `previous` then.
+    """Make a version the champion, under the label `stable`; the champion before becomes `previous`.
 
     Raises:
         PublishError: the version was refused; the alias is where it was.
-        MetsegError: there is no such version.
+        MetsegError: the version does not exist.
     """
     if registry.version(name, number) is None:
-        raise MetsegError(f"{name} has no version {number}: `metseg models {name}` lists what there is")
+        raise MetsegError(f"{name} has no version {number}: `metseg models {name}` lists its versions")
     registry.point(name, CHAMPION, number)
-    _awaited(registry, follower, name, CHAMPION, number)
-    wanted = registry.wanted(name)
-    if wanted is not None and wanted.aliases.get(CHALLENGER) == number:
+    _await_label(registry, follower, name, CHAMPION, number)
+    desired = registry.desired_state(name)
+    if desired is not None and desired.aliases.get(CHALLENGER) == number:
         registry.point(name, CHALLENGER, None)
         follower.follow(name)
-    LOGGER.info("version %d of %s is champion and answers as %s", number, name, LABELS[CHAMPION])
+    LOGGER.info("version %d of %s is champion and served as %s", number, name, LABELS[CHAMPION])
 
 
 def challenge(registry: AliasRegistry, follower: Follower, name: str, number: int) -> None:
-    """Have `canary` answer with a version that is the challenger already, unless it went on to be champion.
+    """Wait until the challenger is under the label `canary`, unless it already is the champion.
 
     Raises:
         PublishError: the version was refused; the alias is where it was.
     """
-    wanted = registry.wanted(name)
-    if wanted is not None and wanted.aliases.get(CHAMPION) == number:
+    desired = registry.desired_state(name)
+    if desired is not None and desired.aliases.get(CHAMPION) == number:
         return
-    _awaited(registry, follower, name, CHALLENGER, number)
-    LOGGER.info("version %d of %s answers as %s", number, name, LABELS[CHALLENGER])
+    _await_label(registry, follower, name, CHALLENGER, number)
+    LOGGER.info("version %d of %s is served as %s", number, name, LABELS[CHALLENGER])
 
 
 def rollback(registry: AliasRegistry, follower: Follower, name: str) -> int:
-    """Make the version champion that was it before, and give its number; a second roll-back leads back again.
+    """Make the previous champion the champion, and return its number; a second roll-back undoes the first.
 
     Raises:
-        MetsegError: there is no version to go back to.
-        PublishError: it was refused; the alias is where it was.
+        MetsegError: there is no previous champion.
+        PublishError: the version was refused; the alias is where it was.
     """
-    wanted = registry.wanted(name)
-    if wanted is None:
+    desired = registry.desired_state(name)
+    if desired is None:
         raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
-    previous = wanted.aliases.get(PREVIOUS)
+    previous = desired.aliases.get(PREVIOUS)
     if previous is None:
         raise MetsegError(f"{name} has no version {PREVIOUS}, so there is nothing to go back to")
     promote(registry, follower, name, previous)
     return previous
 
 
-def _awaited(registry: AliasRegistry, follower: Follower, name: str, alias: str, number: int) -> None:
+def _await_label(registry: AliasRegistry, follower: Follower, name: str, alias: str, number: int) -> None:
     if follower.await_label(name, LABELS[alias], number):
         return
     version = registry.version(name, number)

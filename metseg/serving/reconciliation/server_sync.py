@@ -1,8 +1,8 @@
-"""Bringing a model server to what the configuration file says, in the two steps that labels need.
+"""Synchronization of a model server with the configuration file, in the two steps that labels need.
 
-A reload is refused where a label points at a version that is not loaded yet (FAILED_PRECONDITION), and the versions of
-a reload are loaded only after it was accepted. So the first reload names the versions and leaves labels where they are,
-the second one moves them. Every reload carries all models of the file, for one that is left out is unloaded.
+A reload is refused if a label points at a version that is not loaded (FAILED_PRECONDITION), and a reload loads its
+versions only after it was accepted. So the first reload names the versions and leaves labels where they are, and the
+second one moves the labels. Every reload carries all models of the file, since a missing model is unloaded.
 """
 
 from __future__ import annotations
@@ -12,40 +12,38 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from metseg.errors import NotServed, ServerUnavailable, ServingError, Unreachable, VersionRefused
+from metseg.serving.client import ModelClient
 from metseg.serving.model_config import ServedModel, set_model
-from metseg.serving.reconciliation.connection import AVAILABLE, END, ServerConnection, ServerRefusal, VersionStatus
-from metseg.serving.reconciliation.outcome import Refused, Unreachable
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.tracking.model_registry import LABELS
 
 LOGGER = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.1
-_SETTLED_SECONDS = 3.0
-"""A failure must be seen for so long: until the server has looked again, it may be that of an earlier load."""
+_POLL_SECONDS = 0.1
 _UNLOAD_SECONDS = 30.0
 
 
-class Steering:
-    """One model server, kept in line with one folder.
+class ServerSync:
+    """Keeps one model server in line with one folder.
 
     Args:
         volume: the shared folder.
         server: the server.
-        patience: seconds that loading a version may take.
+        load_seconds: for loading a version.
         beat: called again and again while waiting, to show that this process is alive.
     """
 
     def __init__(
-        self, volume: ServingVolume, server: ServerConnection, patience: float, beat: Callable[[], None]
+        self, volume: ServingVolume, server: ModelClient, load_seconds: float, beat: Callable[[], None]
     ) -> None:
         self._volume = volume
         self._server = server
-        self._patience = patience
+        self._load_seconds = load_seconds
         self._beat = beat
 
-    def differs(self, served: ServedModel) -> str:
-        """In what the server differs from what the file holds of a model; empty where it does not."""
+    def difference(self, served: ServedModel) -> str:
+        """Return the difference between server and file for a model; empty if there is none."""
         available = self._server.available(served.name)
         missing, surplus = set(served.versions) - available, available - set(served.versions)
         if missing or surplus:
@@ -55,54 +53,65 @@ class Steering:
                 if versions
             )
         for label in sorted({*LABELS.values(), *served.labels}):
-            labelled, version = self._server.labelled(served.name, label), served.labels.get(label)
+            labelled, version = self._server.labelled_version(served.name, label), served.labels.get(label)
             if labelled != version:
                 return f"its {label} is {labelled or 'nothing'}, not {version or 'nothing'}"
         return ""
 
     def apply(self, served: ServedModel) -> None:
-        """Make the server hold of a model what the file says, which is `served`.
+        """Make the server hold a model as the file states it (`served`).
 
         Raises:
-            Refused: a version of the file cannot be loaded; labels of the others hold all the same.
-            Unreachable: the server is not there, or does not do as it is told.
+            VersionRefused: a version of the file cannot be loaded; labels of the others are set all the same.
+            ServingError: the server does not respond.
+            Unreachable: the server accepts the configuration, yet differs from it.
         """
-        configuration = self._volume.configuration()
-        held_back = self._hold_back(configuration)
-        self._reload(configuration)
+        held_back = self._reload()
         failures = []
         for version in served.versions:
             try:
                 self._await_available(served.name, version)
-            except Refused as refusal:
+            except VersionRefused as refusal:
                 failures.append(str(refusal))
         if held_back:
-            configuration = self._volume.configuration()
-            self._hold_back(configuration)
-            self._reload(configuration)
-        self._await_gone(served)
+            self._reload()
+        self._await_unloaded(served)
         if failures:
-            raise Refused("; ".join(failures))
-        difference = self.differs(served)
+            raise VersionRefused("; ".join(failures))
+        difference = self.difference(served)
         if difference:
-            raise Unreachable(f"the model server at {self._server.address} took the configuration, yet {difference}")
+            raise Unreachable(
+                f"the model server at {self._server.address} accepted the configuration, yet {difference}"
+            )
 
     def load(self, served: ServedModel, version: int) -> None:
-        """Load a version beside those of the file, with no label on it; returns when it answers.
+        """Load a version in addition to those of the file, without a label; return once it is available.
 
         Raises:
-            Refused: it cannot be loaded.
-            Unreachable: the server is not there.
+            VersionRefused: it cannot be loaded.
+            ServingError: the server does not respond.
         """
-        configuration = self._volume.configuration()
-        wider = ServedModel(served.name, served.base_path, [*served.versions, version], served.labels)
-        set_model(configuration, wider)
-        self._hold_back(configuration)
-        self._reload(configuration)
+        self._reload(ServedModel(served.name, served.base_path, [*served.versions, version], served.labels))
         self._await_available(served.name, version)
 
+    def _reload(self, served: ServedModel | None = None) -> bool:
+        """Reload the file, with `served` in place of its model; return whether labels were held back."""
+        configuration = self._volume.configuration()
+        if served is not None:
+            set_model(configuration, served)
+        held_back = self._hold_back(configuration)
+        self._beat()
+        try:
+            self._server.reload(configuration)
+        except ServerUnavailable:
+            raise
+        except ServingError as error:
+            # A new model whose only version does not load is refused here too; the version's state states the reason.
+            LOGGER.info("reload refused: %s", error)
+        return held_back
+
     def _hold_back(self, configuration: Any) -> bool:
-        """Leave labels where they are, or out, whose version is not loaded yet; whether there were any."""
+        """Leave labels of versions that are not loaded where they are, or out; return whether there were any."""
         held_back = False
         for section in configuration.model_config_list.config:
             available = self._server.available(section.name)
@@ -110,7 +119,7 @@ class Steering:
                 if version in available:
                     continue
                 held_back = True
-                current = self._server.labelled(section.name, label)
+                current = self._server.labelled_version(section.name, label)
                 del section.version_labels[label]
                 if current is not None:
                     section.version_labels[label] = current
@@ -119,36 +128,15 @@ class Steering:
                         policy.specific.versions.append(current)
         return held_back
 
-    def _reload(self, configuration: Any) -> None:
-        self._beat()
-        try:
-            self._server.reload(configuration)
-        except ServerRefusal as refusal:
-            # A new model whose only version does not load is refused here too; its state says more.
-            LOGGER.info("the model server at %s answered a reload: %s", self._server.address, refusal)
-
     def _await_available(self, name: str, version: int) -> None:
-        ends = time.monotonic() + self._patience
-        failing_since: float | None = None
-        while True:
-            self._beat()
-            status = self._server.versions(name).get(version, VersionStatus("unknown to the server", ""))
-            if status.state == AVAILABLE:
-                return
-            now = time.monotonic()
-            failing_since = (failing_since or now) if status.state == END and status.error else None
-            if failing_since is not None and now - failing_since > _SETTLED_SECONDS:
-                raise Refused(f"the server cannot load version {version}: {status.error}")
-            if now > ends:
-                raise Refused(
-                    f"version {version} did not become available in {self._patience:g} s; it is {status.state}"
-                    f"{': ' if status.error else ''}{status.error}"
-                )
-            time.sleep(_LOOK_SECONDS)
+        try:
+            self._server.wait_until_available(name, version, self._load_seconds, self._beat)
+        except NotServed as error:
+            raise VersionRefused(str(error)) from error
 
-    def _await_gone(self, served: ServedModel) -> None:
+    def _await_unloaded(self, served: ServedModel) -> None:
         """Wait until the server holds nothing that the file leaves out; a request may keep a version for a while."""
         ends = time.monotonic() + _UNLOAD_SECONDS
         while self._server.available(served.name) - set(served.versions) and time.monotonic() < ends:
             self._beat()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)

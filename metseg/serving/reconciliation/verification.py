@@ -1,19 +1,26 @@
-"""The door to serving: gate, digest, publication, loading and examination of one version."""
+"""Verification of a version before it gets a label: gate, digest, publication, loading and golden requests.
+
+Golden requests are volumes with the probabilities that the trained model computed for them. The served version passes
+if it computes the same, within a tolerance.
+"""
 
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metseg.errors import PublishError
+import numpy as np
+from numpy.typing import NDArray
+
+from metseg.errors import DeadlineExceeded, NotServed, PublishError, ServerUnavailable, ServingError, VersionRefused
+from metseg.saved_model import saved_model_digest
+from metseg.serving.client import ModelClient, Prediction, SegmentationClient
 from metseg.serving.model_config import ServedModel
-from metseg.serving.publishing import saved_model_digest
-from metseg.serving.reconciliation.connection import ServerConnection, ServerRefusal
-from metseg.serving.reconciliation.examination import examine
-from metseg.serving.reconciliation.outcome import Refused, Unreachable
 from metseg.serving.reconciliation.registry_state import DIGEST_TAG, GATE_TAG, AliasRegistry
-from metseg.serving.reconciliation.server_sync import Steering
+from metseg.serving.reconciliation.server_sync import ServerSync
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 
 if TYPE_CHECKING:
@@ -23,17 +30,20 @@ LOGGER = logging.getLogger(__name__)
 
 PASSED = "passed"
 _FATAL_LOSSES = 2
-"""A server that goes away so often while a version is loaded or asked is brought down by that version."""
+"""Losses of the server, while a version is loaded or verified, for which that version is to blame."""
+
+Predict = Callable[[NDArray[np.float32]], Prediction]
+"""Prediction for a volume `(slices, height, width, channels)`."""
 
 
-class Admission:
-    """Admits versions of the registry to a server.
+class Verifier:
+    """Verifies versions of the registry on a server.
 
     Args:
-        registry: where versions, digests and golden requests come from.
-        volume: where versions are published.
-        server: the server that examines.
-        steering: loads versions there.
+        registry: source of versions, digests and golden requests.
+        volume: folder of published versions.
+        server: the server that loads them.
+        sync: loads versions there.
         tolerance: largest difference of a probability that passes.
         beat: called now and then, to show that this process is alive.
     """
@@ -42,83 +52,87 @@ class Admission:
         self,
         registry: AliasRegistry,
         volume: ServingVolume,
-        server: ServerConnection,
-        steering: Steering,
+        server: ModelClient,
+        sync: ServerSync,
         tolerance: float,
         beat: Callable[[], None],
     ) -> None:
         self._registry = registry
         self._volume = volume
         self._server = server
-        self._steering = steering
+        self._sync = sync
         self._tolerance = tolerance
         self._beat = beat
         self._losses: dict[tuple[str, int], int] = {}
 
-    def admit(self, served: ServedModel, number: int) -> float:
-        """Publish, load and examine a version; afterwards the server holds it without a label.
+    def verify(self, served: ServedModel, number: int) -> float:
+        """Publish, load and verify a version; afterwards the server holds it without a label.
 
         Args:
             served: what is served of the model so far.
             number: the version.
 
         Returns:
-            The largest difference of a golden answer.
+            The largest difference of a golden request's probability.
 
         Raises:
-            Refused: the version is not to be served.
-            Unreachable: registry or server do not answer.
+            VersionRefused: the version must not be served.
+            Unreachable: the registry does not respond.
+            ServingError: the server does not respond.
             PublishError: the disk refuses.
         """
         self._beat()
         version = self._passed(served.name, number)
-        if self._losses.get((served.name, number), 0) >= _FATAL_LOSSES:
-            del self._losses[served.name, number]
-            raise Refused(f"the model server went away {_FATAL_LOSSES} times while this version was loaded or asked")
+        key = (served.name, number)
+        if self._losses.get(key, 0) >= _FATAL_LOSSES:
+            del self._losses[key]
+            raise VersionRefused(
+                f"the model server went away {_FATAL_LOSSES} times while this version was loaded or verified"
+            )
         self.publish(served, version)
         self._beat()
         with self._volume.download_folder() as folder:
             golden = self._registry.golden(version, folder)
             try:
                 if number not in served.versions:
-                    self._steering.load(served, number)
-                worst = examine(lambda image: self._ask(served.name, number, image), golden, self._tolerance)
-            except Unreachable:
-                self._losses[served.name, number] = self._losses.get((served.name, number), 0) + 1
+                    self._sync.load(served, number)
+                worst = self._compare(served.name, number, golden)
+            except (ServerUnavailable, DeadlineExceeded, NotServed):
+                self._losses[key] = self._losses.get(key, 0) + 1
                 raise
-        self._losses.pop((served.name, number), None)
-        LOGGER.info("%s version %d examined: golden answers differ by at most %.1e", served.name, number, worst)
+        self._losses.pop(key, None)
+        LOGGER.info("%s version %d verified: golden requests differ by at most %.1e", served.name, number, worst)
         return worst
 
     def publish(self, served: ServedModel, version: Version) -> None:
-        """Have the registered artifact lie in its place, whole, after its digest was found to be the registered one.
+        """Publish the registered artifact, if its digest is the registered one and it is not published already.
 
         Raises:
-            Refused: the digest is another one, or what is served under this number already is something else.
+            VersionRefused: the digest differs, or other contents are served under this number.
             PublishError: the disk refuses.
         """
         expected = version.tags.get(DIGEST_TAG)
         if expected is None:
-            raise Refused(f"it has no tag {DIGEST_TAG}, so that nobody can tell what was registered")
+            raise VersionRefused(f"it has no tag {DIGEST_TAG}, so its registered contents are unknown")
         if version.number in self._volume.published(version.name):
             if self._published_digest(version) == expected:
                 return
             if version.number in served.versions:
-                raise Refused(
+                raise VersionRefused(
                     f"{self._volume.base(version.name) / str(version.number)} is served with other contents than were "
                     "registered under this number (was the registry made anew?): a version never changes, register "
                     "the model as a new version"
                 )
-            LOGGER.warning("%s version %d lies there with other contents; removing it", version.name, version.number)
+            LOGGER.warning("%s version %d is published with other contents; removing it", version.name, version.number)
             self._volume.unpublish(version.name, version.number)
         with self._volume.download_folder() as folder:
             saved_model = self._registry.saved_model(version, folder)
             try:
                 digest = saved_model_digest(saved_model)
             except PublishError as error:
-                raise Refused(f"its artifact is no SavedModel: {error}") from error
+                raise VersionRefused(f"its artifact is no SavedModel: {error}") from error
             if digest != expected:
-                raise Refused(
+                raise VersionRefused(
                     f"its artifact has digest {digest}, but was registered with {expected}: "
                     "the artifact store was changed"
                 )
@@ -132,18 +146,87 @@ class Admission:
             return str(error)
 
     def _passed(self, name: str, number: int) -> Version:
+        """Return the version if it passed the gate."""
         version = self._registry.version(name, number)
         if version is None:
-            raise Refused("it is not in the registry any more")
+            raise VersionRefused("it is no longer in the registry")
         gate = version.tags.get(GATE_TAG)
         if gate != PASSED:
-            said = f"its tag {GATE_TAG} is {gate!r}" if gate else f"it has no tag {GATE_TAG}"
-            raise Refused(f"{said}; expected {PASSED!r}: only what passed the gate is served")
+            reason = f"its tag {GATE_TAG} is {gate!r}" if gate else f"it has no tag {GATE_TAG}"
+            raise VersionRefused(f"{reason}; expected {PASSED!r}: only versions that passed the gate are served")
         return version
 
-    def _ask(self, name: str, number: int, image: Any) -> Any:
-        self._beat()
-        try:
-            return self._server.predict(name, number, image)
-        except ServerRefusal as refusal:
-            raise Refused(f"the server refuses a golden request ({refusal.code.name}): {refusal}") from refusal
+    def _compare(self, name: str, number: int, golden: Path) -> float:
+        """Send the golden requests to the version; return the largest difference."""
+        timeout = self._server.timeout
+        with SegmentationClient(self._server.address, name, version=number, timeout=timeout, retry_delays=()) as client:
+
+            def predict(image: NDArray[np.float32]) -> Prediction:
+                self._beat()
+                try:
+                    return client.predict(image)
+                except (ServerUnavailable, NotServed):
+                    raise
+                except ServingError as error:
+                    raise VersionRefused(f"a golden request failed: {error}") from error
+
+            return compare_golden(predict, golden, self._tolerance)
+
+
+def compare_golden(predict: Predict, golden: Path, tolerance: float) -> float:
+    """Send golden requests and compare the predictions with the stored ones.
+
+    The mask must be the served probability at the threshold, voxel for voxel. So it can only differ from the stored
+    model's mask where the probability lies within the tolerance of the threshold.
+
+    Args:
+        predict: sends one volume to the version.
+        golden: `.npz` with `threshold`, and with `image_N` and `probability_N` for each request.
+        tolerance: largest difference of a probability that passes.
+
+    Returns:
+        The largest difference of a probability.
+
+    Raises:
+        VersionRefused: a prediction differs, has another shape, or holds NaN; or the file holds no requests.
+    """
+    stored = _read(golden)
+    requests = sorted(name for name in stored if name.startswith("image_"))
+    if not requests or "threshold" not in stored:
+        raise VersionRefused(f"{golden.name} holds no golden requests, only {', '.join(sorted(stored)) or 'nothing'}")
+    worst = 0.0
+    for name in requests:
+        expected = stored.get(name.replace("image", "probability"))
+        if expected is None:
+            raise VersionRefused(f"{golden.name} holds no probability for {name}")
+        prediction = predict(stored[name].astype(np.float32, copy=False))
+        # NaN must neither get lost here nor pass below.
+        worst = float(np.maximum(worst, _difference(name, prediction, expected, stored["threshold"])))
+    if not worst <= tolerance:
+        raise VersionRefused(
+            f"the served probabilities differ from the trained model's by up to {worst:.1e} > {tolerance:g}"
+        )
+    return worst
+
+
+def _read(golden: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(golden) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise VersionRefused(f"{golden.name} cannot be read: {error}") from error
+
+
+def _difference(
+    name: str, prediction: Prediction, expected: NDArray[np.float32], threshold: NDArray[np.float32]
+) -> float:
+    """Return the largest difference of the probabilities; NaN if the prediction holds NaN."""
+    probability, mask = prediction.probability, prediction.mask
+    if probability.shape != expected.shape or mask.shape != expected.shape:
+        raise VersionRefused(
+            f"{name}: the server returned probability {probability.shape} and mask {mask.shape}; "
+            f"expected {expected.shape}"
+        )
+    if not np.array_equal(mask, (probability >= threshold).astype(mask.dtype)):
+        raise VersionRefused(f"{name}: the served mask is not the served probability at threshold {float(threshold):g}")
+    return float(np.abs(probability - expected).max(initial=0.0))

@@ -1,1 +1,1 @@
-"""The viewer: a Streamlit page to look at a study, at what models answer to it, and at where they differ."""
+"""The viewer: a Streamlit page with a study, the segmentations of models, and their differences."""

@@ -6,21 +6,21 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
 
 import streamlit as st
 
 from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
-from metseg.serving.viewer.model_versions import Served, Survey, survey
+from metseg.serving.viewer.model_versions import AvailableVersions, ServedVersion, list_versions
 from metseg.serving.viewer.options import ViewerOptions
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.panels.details import show_details
 from metseg.serving.viewer.panels.sidebar import choose_models, choose_study
 from metseg.serving.viewer.panels.workspace import Scene, show_workspace
-from metseg.serving.viewer.predictions import Answer
+from metseg.serving.viewer.predictions import StudyPrediction
 
 DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")
+DEFAULT_LABELS = ("1", "3")
 POLL_SECONDS = 0.5
 _STYLE = """
 <style>
@@ -43,44 +43,44 @@ def main() -> None:
     except MetsegError as error:
         st.error(str(error))
         return
-    found, failure = _survey(options)
+    available, failure = _available(options)
     with st.sidebar:
         st.markdown("### metseg viewer")
         study_place = st.container()
-        first, second = choose_models(found.served)
-        for sentence in found.absent:
+        first, second = choose_models(available.versions)
+        for sentence in available.missing:
             st.caption(sentence)
         st.caption(f"Model server: {options.server}")
-        if st.button("Ask the server again", width="stretch"):
-            session.desk().forget_failed()
+        if st.button("Query the server again", width="stretch"):
+            session.predictions().forget_failed()
             st.rerun()
-        said: dict[str, Any] = dict(session.description(options.server, *first.key)) if first else {}
+        described = session.description(options.server, *first.key) if first else None
         with study_place:
-            channels = [str(name) for name in said.get("channels", DEFAULT_CHANNELS)]
-            choose_study(channels, [str(label) for label in said.get("labels", ("1", "3"))], options.samples)
+            channels = described.channels if described else DEFAULT_CHANNELS
+            choose_study(channels, (described and described.labels) or DEFAULT_LABELS, options.samples)
     if failure:
         st.error(failure)
     _main_panel(options.server, first, second)
 
 
-def _survey(options: ViewerOptions) -> tuple[Survey, str]:
-    """What the server holds, each version with its architecture; or why it cannot be told."""
+def _available(options: ViewerOptions) -> tuple[AvailableVersions, str]:
+    """Return the available versions with their architectures, and the reason if the server does not respond."""
     try:
-        found = survey(options.server, options.models)
+        listed = list_versions(options.server, options.models)
     except MetsegError as error:
-        return Survey(), str(error)
-    served, absent = [], list(found.absent)
-    for one in found.served:
+        return AvailableVersions(), str(error)
+    versions, missing = [], list(listed.missing)
+    for served in listed.versions:
         try:
-            said = session.description(options.server, *one.key)
+            architecture = session.description(options.server, *served.key).architecture
         except MetsegError as error:
-            absent.append(str(error))
+            missing.append(str(error))
         else:
-            served.append(replace(one, architecture=str(said.get("architecture", ""))))
-    return Survey(tuple(served), tuple(absent)), ""
+            versions.append(replace(served, architecture=architecture))
+    return AvailableVersions(tuple(versions), tuple(missing)), ""
 
 
-def _main_panel(address: str, first: Served | None, second: Served | None) -> None:
+def _main_panel(address: str, first: ServedVersion | None, second: ServedVersion | None) -> None:
     study = session.study()
     if study is None:
         st.markdown("#### Pick a sample or drop a study in the side panel")
@@ -95,20 +95,20 @@ def _main_panel(address: str, first: Served | None, second: Served | None) -> No
     st.caption(f"{size} voxels, " + (f"{spacing} mm" if known else "spacing and orientation unknown"))
     for note in study.notes:
         st.info(note)
-    desk = session.desk()
-    futures = [desk.answer(address, one, study) if one else None for one in (first, second)]
-    answers = [_answer(name, future) for name, future in zip("AB", futures, strict=True)]
+    cache = session.predictions()
+    futures = [cache.get(address, served, study) if served else None for served in (first, second)]
+    predictions = [_prediction(name, future) for name, future in zip("AB", futures, strict=True)]
     under_way = [future for future in futures if future is not None and not future.done()]
     if under_way:
         _wait(under_way, time.monotonic())
-    scene = Scene(study, *answers)
+    scene = Scene(study, *predictions)
     show_workspace(scene)
     if scene.first is not None:
         show_details(scene)
 
 
-def _answer(name: str, future: Future[Answer] | None) -> Answer | None:
-    """The answer that is there; a failure is said in a sentence."""
+def _prediction(name: str, future: Future[StudyPrediction] | None) -> StudyPrediction | None:
+    """Return a finished prediction; show a failure in a sentence."""
     if future is None or not future.done():
         return None
     error = future.exception()
@@ -116,17 +116,17 @@ def _answer(name: str, future: Future[Answer] | None) -> Answer | None:
         return future.result()
     if not isinstance(error, MetsegError):
         raise error
-    st.error(f"{name} did not answer. {error}")
+    st.error(f"{name} has no result. {error}")
     return None
 
 
 @st.fragment(run_every=POLL_SECONDS)
-def _wait(futures: Sequence[Future[Answer]], since: float) -> None:
-    """Say that models are at work, and draw the page anew when they are done; the images can be looked at meanwhile."""
+def _wait(futures: Sequence[Future[StudyPrediction]], since: float) -> None:
+    """Report that models compute, and redraw the page when they are done; images can be viewed meanwhile."""
     if all(future.done() for future in futures):
         st.rerun()
     st.info(
-        f"Segmenting, {time.monotonic() - since:.0f} s so far. The images can be looked at meanwhile.",
+        f"Segmenting, {time.monotonic() - since:.0f} s so far. The images can be viewed meanwhile.",
         icon=":material/hourglass_top:",
     )
 

@@ -1,4 +1,4 @@
-"""The two elements that Streamlit lacks: linked viewports, and a table whose rows are clicked."""
+"""Two elements that Streamlit lacks: linked viewports, and a table with rows to click."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from metseg.serving.viewer.compositing import Colour
+from metseg.serving.viewer.rendering import Colour
 
 VIEWPORTS_KEY, LESIONS_KEY = "viewports", "lesions"
 _HERE = Path(__file__).parent
@@ -22,14 +22,14 @@ class Viewport:
     """One picture on the page.
 
     Attributes:
-        key: unlike that of any other viewport on the page.
+        key: unique on the page.
         plane: name of its plane.
         title: above it.
         colour: of its mask, before the title; None for none.
         jpeg: the picture.
-        width, height: in mm; pictures beside each other are shown to one scale.
-        index, count: slice along the plane, and how many there are.
-        cross: place of the cross-hair as shares of width and height; None for none.
+        width, height: in mm; neighbouring pictures have one scale.
+        index, count: slice along the plane, and number of slices.
+        cross: cross-hair as fractions of width and height; None for none.
         letters: directions at the left, right, top and bottom edge; empty where unknown.
     """
 
@@ -45,8 +45,8 @@ class Viewport:
     cross: tuple[float, float] | None
     letters: Sequence[str] = ()
 
-    def to_data(self) -> dict[str, Any]:
-        """What the browser is sent."""
+    def to_data(self) -> dict[str, object]:
+        """Return the data for the browser."""
         x, y = self.cross or (0.0, 0.0)
         return {
             "key": self.key,
@@ -66,14 +66,14 @@ class Viewport:
 
 
 def css(colour: Colour) -> str:
-    """A colour as style sheets have it."""
+    """Return a colour for style sheets."""
     return f"rgb{colour}"
 
 
 def show_viewports(
     views: Sequence[Viewport], legend: Sequence[tuple[Colour, str]], serial: int, moved: Callable[[], None]
 ) -> None:
-    """Show pictures beside each other; `moved` is called before the page runs anew, and `last_move` says how."""
+    """Show pictures side by side; after a move, `moved` is called before the page runs, and reads `last_move`."""
     data = {
         "views": [view.to_data() for view in views],
         "legend": [{"colour": css(colour), "label": label} for colour, label in legend],
@@ -82,8 +82,8 @@ def show_viewports(
     _viewports()(key=VIEWPORTS_KEY, data=data, on_move_change=moved)
 
 
-def last_move() -> Mapping[str, Any]:
-    """What the browser says a person did to a viewport; empty where it makes no sense."""
+def last_move() -> Mapping[str, object]:
+    """Return the user's last move in a viewport, as the browser reports it; empty if it is malformed."""
     move = st.session_state[VIEWPORTS_KEY].get("move")
     return move if isinstance(move, Mapping) else {}
 
@@ -91,7 +91,7 @@ def last_move() -> Mapping[str, Any]:
 def show_lesions(
     columns: Sequence[str], rows: Mapping[int, Sequence[str]], selected: int | None, picked: Callable[[], None]
 ) -> None:
-    """Show a table; `picked` is called before the page runs anew, and `last_pick` says which row."""
+    """Show a table; after a click, `picked` is called before the page runs, and reads `last_pick`."""
     data = {
         "columns": list(columns),
         "rows": [{"id": number, "cells": list(cells)} for number, cells in rows.items()],
@@ -101,7 +101,7 @@ def show_lesions(
 
 
 def last_pick() -> int | None:
-    """The id of the row that was clicked."""
+    """Return the id of the clicked row."""
     pick = st.session_state[LESIONS_KEY].get("pick")
     return pick if isinstance(pick, int) else None
 

@@ -1,4 +1,4 @@
-"""Starting the viewer: Streamlit in place of this process, so that signals and the exit code are its own."""
+"""Launch of the viewer: Streamlit replaces this process, so that it gets signals and sets the exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ APP = Path(__file__).with_name("app.py")
 
 
 def command(port: int, host: str) -> list[str]:
-    """The command line; everything else lies in `.streamlit/config.toml` beside the page."""
+    """Return the command line; other options are in `.streamlit/config.toml` next to the page."""
     return [
         *(sys.executable, "-m", "streamlit", "run", str(APP)),
         *("--server.port", str(port), "--server.address", host),
@@ -22,7 +22,7 @@ def command(port: int, host: str) -> list[str]:
 
 
 def launch(options: ViewerOptions, port: int, host: str) -> None:
-    """Become the viewer; returns only by raising UsageError, where Streamlit is not installed."""
+    """Replace this process by the viewer; raises UsageError if Streamlit is not installed."""
     if find_spec("streamlit") is None:
         raise UsageError("the viewer needs Streamlit, which is not installed: install the extra `ui`")
     print(f"viewer: http://{host}:{port} (model server {options.server})", flush=True)

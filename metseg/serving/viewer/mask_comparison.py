@@ -1,4 +1,4 @@
-"""Where two masks agree and where only one of them marks a lesion."""
+"""Comparison of two masks: common volume, volume of one alone, lesions of one alone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from metseg.scoring.overlap import as_masks, count_overlap, dice
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two masks of one volume side by side. Volumes are mm³; voxels where the spacing is unknown.
+    """Agreement of two masks of one volume. Volumes are mm³; voxels if the spacing is unknown.
 
     Attributes:
-        dice: of the two masks; 1 where both are empty.
-        both_mm3, only_first_mm3, only_second_mm3: volume that both mark, or one alone.
+        dice: of the two masks; 1 if both are empty.
+        both_mm3, only_first_mm3, only_second_mm3: volume that both masks mark, or one alone.
         first_lesions, second_lesions: 26-connected components of each.
-        first_alone, second_alone: those that touch nothing of the other mask.
+        first_alone, second_alone: those without a voxel of the other mask.
     """
 
     dice: float
@@ -35,7 +35,7 @@ class Agreement:
 
 
 def agreement(first: NDArray[np.generic], second: NDArray[np.generic], spacing: Spacing) -> Agreement:
-    """Compare two masks `(slices, height, width)`; raises DataError where their shapes differ."""
+    """Compare two masks `(slices, height, width)`; raises DataError if their shapes differ."""
     one, other = as_masks(first, second)
     counts = count_overlap(one, other)
     voxel = math.prod(spacing)
@@ -54,18 +54,18 @@ def agreement(first: NDArray[np.generic], second: NDArray[np.generic], spacing: 
 
 
 def _components(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int]:
-    """Number of components of `mask`, and of those without a voxel in `other`."""
+    """Return the number of components of `mask`, and of those without a voxel in `other`."""
     labels = label_components(mask)
     touched = np.unique(labels[mask & other])
     return int(labels.max(initial=0)), int(labels.max(initial=0)) - len(touched)
 
 
 def also_marked(mask: NDArray[np.generic], other: NDArray[np.generic]) -> list[bool]:
-    """For each lesion of `mask`, in the order of its lesion table, whether the other mask marks any of its voxels."""
+    """Return, for each lesion of `mask` in the order of its table, whether the other mask has any of its voxels."""
     one, second = as_masks(mask, other)
     labels = label_components(one)
     voxels = np.bincount(labels.ravel(), minlength=2)[1:]
     shared = np.bincount(labels[second], minlength=len(voxels) + 1)[1:]
-    # Largest first; equal ones in order of their labels, as `lesion_table` has them.
+    # Largest first; equal ones in order of their labels, as in `lesion_table`.
     order = np.argsort(-voxels, kind="stable")
     return [bool(shared[place]) for place in order if voxels[place]]

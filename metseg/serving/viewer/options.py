@@ -1,59 +1,52 @@
-"""What the viewer is told: read from the environment once a page, because Streamlit's scripts take no arguments."""
+"""Options of the viewer, from environment variables, since Streamlit's scripts take no arguments."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from metseg.errors import UsageError
-from metseg.serving import DEFAULT_MODEL_NAME, DEFAULT_PORT
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
 
-SERVER_VARIABLE = "METSEG_VIEWER_SERVER"
-MODELS_VARIABLE = "METSEG_VIEWER_MODELS"
-SAMPLES_VARIABLE = "METSEG_VIEWER_SAMPLES"
+from metseg.defaults import MODEL_NAME, MODEL_SERVER
+from metseg.environment_settings import CommaSeparated, EnvironmentSettings
+
+_PREFIX = "METSEG_VIEWER_"
 
 
-@dataclass(frozen=True)
-class ViewerOptions:
-    """Where answers and samples come from.
+class ViewerOptions(EnvironmentSettings):
+    """Sources of segmentations and samples.
 
     Attributes:
         server: `host:port` of the model server (`METSEG_VIEWER_SERVER`).
-        models: models to ask it for (`METSEG_VIEWER_MODELS`, with commas): a server does not list what it holds.
+        models: models on that server (`METSEG_VIEWER_MODELS`, with commas), since a server does not list them.
         samples: folder of a cohort, or of image files, to pick studies from (`METSEG_VIEWER_SAMPLES`).
     """
 
-    server: str = f"127.0.0.1:{DEFAULT_PORT}"
-    models: tuple[str, ...] = field(default=(DEFAULT_MODEL_NAME,))
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
+
+    server: str = Field(default=MODEL_SERVER, pattern=r"^.+:\d+$", description=f"HOST:PORT, such as {MODEL_SERVER}")
+    models: CommaSeparated = (MODEL_NAME,)
     samples: Path | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse what can never work; raises UsageError."""
-        host, separator, port = self.server.rpartition(":")
-        if not host or not separator or not port.isdecimal():
-            raise UsageError(f"server {self.server!r}: expected HOST:PORT, such as 127.0.0.1:{DEFAULT_PORT}")
-        if not self.models or not all(self.models):
-            raise UsageError("no model is named: expected at least one, such as --model-name brain-mets-segmentation")
-        if self.samples is not None and not self.samples.is_dir():
-            raise UsageError(f"samples {self.samples}: there is no such folder")
-
+    @field_validator("models")
     @classmethod
-    def from_environment(cls) -> ViewerOptions:
-        """Read the environment."""
-        default = cls()
-        models = os.environ.get(MODELS_VARIABLE, "")
-        samples = os.environ.get(SAMPLES_VARIABLE, "")
-        return cls(
-            server=os.environ.get(SERVER_VARIABLE) or default.server,
-            models=tuple(name.strip() for name in models.split(",") if name.strip()) or default.models,
-            samples=Path(samples) if samples else None,
-        )
+    def _require_models(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if not models or not all(models):
+            raise ValueError(f"no model is named: expected at least one, such as --model-name {MODEL_NAME}")
+        return models
+
+    @field_validator("samples")
+    @classmethod
+    def _require_folder(cls, samples: Path | None) -> Path | None:
+        if samples is not None and not samples.is_dir():
+            raise ValueError("there is no such folder")
+        return samples
 
     def to_environment(self) -> dict[str, str]:
-        """The same options for a child process."""
+        """Return the variables of these options, for a child process."""
+        samples = str(self.samples.resolve()) if self.samples else ""
         return {
-            SERVER_VARIABLE: self.server,
-            MODELS_VARIABLE: ",".join(self.models),
-            SAMPLES_VARIABLE: str(self.samples.resolve()) if self.samples else "",
+            f"{_PREFIX}SERVER": self.server,
+            f"{_PREFIX}MODELS": ",".join(self.models),
+            f"{_PREFIX}SAMPLES": samples,
         }

@@ -1,4 +1,4 @@
-"""What models answer to a study: asked for in the background, and kept as long as there is room."""
+"""Predictions of model versions for studies, computed in the background and cached."""
 
 from __future__ import annotations
 
@@ -6,107 +6,111 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.scoring.lesion_table import LesionRow, lesion_table
-from metseg.scoring.operating_point import apply
-from metseg.serving.client.segmentation_client import SegmentationClient
-from metseg.serving.viewer.model_versions import Served
+from metseg.scoring.lesion_table import LesionRow
+from metseg.serving.client import ModelDescription, Segmentation, SegmentationClient
+from metseg.serving.viewer.model_versions import ServedVersion
 from metseg.serving.viewer.study import Study
 
-logger = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
-KEPT = 8
-"""Answers that are kept; one to a volume of 240×240×155 takes 45 MB."""
+CACHED = 8
+"""Predictions in the cache; one for a volume of 240×240×155 takes 45 MB."""
 WORKERS = 2
-"""Requests under way at once: both models of a comparison."""
+"""Requests at the same time: both models of a comparison."""
 
 Key = tuple[str, str, int, str]
 """Server, model, version and digest of the study."""
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """One version's answer to one study.
+class StudyPrediction:
+    """Prediction of one version for one study.
 
     Attributes:
         served: the version.
-        description: its specification, from `describe`.
-        probability: float32 `(slices, height, width)`.
-        mask: bool of the same shape: the model's threshold and minimum lesion volume applied.
-        lesions: of the mask, largest first.
-        seconds: from the question to the mask.
+        segmentation: lesions, mask and probability, with the version's description.
+        seconds: from request to mask.
     """
 
-    served: Served
-    description: Mapping[str, Any]
-    probability: NDArray[np.float32] = field(repr=False)
-    mask: NDArray[np.bool_] = field(repr=False)
-    lesions: tuple[LesionRow, ...]
+    served: ServedVersion
+    segmentation: Segmentation = field(repr=False)
     seconds: float
 
     @property
-    def threshold(self) -> float:
-        """Probability from which a voxel is lesion."""
-        return float(self.description["threshold"])
+    def description(self) -> ModelDescription:
+        """Specification of the version."""
+        return self.segmentation.description
+
+    @property
+    def lesions(self) -> tuple[LesionRow, ...]:
+        """Lesions of the mask, largest first."""
+        return self.segmentation.lesions
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """Probability `(slices, height, width)`."""
+        return self.segmentation.probability
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Mask `(slices, height, width)` at the model's threshold and minimum lesion volume."""
+        return self.segmentation.mask.view(np.bool_)
 
 
-def ask(address: str, served: Served, study: Study) -> Answer:
-    """Ask one version about a study.
+def predict(address: str, served: ServedVersion, study: Study) -> StudyPrediction:
+    """Return the prediction of one version for a study.
 
     Raises:
-        MetsegError: the server does not answer or refuses, or the study lacks a channel; in one sentence.
+        MetsegError: the server does not respond or refuses, or the study lacks a channel; in one sentence.
     """
     start = time.monotonic()
     with SegmentationClient(address, served.model, version=served.version) as client:
-        description = client.describe()
-        prediction = client.predict(study.for_model(description["channels"]))
-    spacing = study.geometry.spacing
-    mask = apply(prediction.probability, description["threshold"], description["minimum_volume_mm3"], spacing)
-    lesions = tuple(lesion_table(mask, prediction.probability, study.geometry))
+        image = study.for_model(client.describe().channels)
+        segmentation = client.segment(image, study.geometry)
     seconds = time.monotonic() - start
-    logger.info("%s version %d answered in %.1f s: %d lesions", served.model, served.version, seconds, len(lesions))
-    return Answer(served, description, prediction.probability, mask, lesions, seconds)
+    count = len(segmentation.lesions)
+    LOGGER.info("%s version %d segmented in %.1f s: %d lesions", served.model, served.version, seconds, count)
+    return StudyPrediction(served, segmentation, seconds)
 
 
-class Desk:
-    """Takes questions, works on a few at once, and keeps the last answers by study and version.
+class PredictionCache:
+    """Computes a few predictions at once, and keeps the latest by study and version.
 
-    The same question is asked once, however often and from however many pages it comes.
+    A prediction is computed once, for any number of requests from any number of pages.
     """
 
-    def __init__(self, kept: int = KEPT) -> None:
-        """A desk that keeps that many answers."""
-        self._kept = kept
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ask")
-        self._futures: OrderedDict[Key, Future[Answer]] = OrderedDict()
+    def __init__(self, size: int = CACHED) -> None:
+        """Make a cache of that many predictions."""
+        self._size = size
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="predict")
+        self._futures: OrderedDict[Key, Future[StudyPrediction]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def answer(self, address: str, served: Served, study: Study) -> Future[Answer]:
-        """The answer, which may be under way still or have failed."""
+    def get(self, address: str, served: ServedVersion, study: Study) -> Future[StudyPrediction]:
+        """Return the prediction, which may still be computed, or have failed."""
         key = (address, *served.key, study.digest)
         with self._lock:
             future = self._futures.get(key)
             if future is None:
-                future = self._futures[key] = self._pool.submit(ask, address, served, study)
+                future = self._futures[key] = self._pool.submit(predict, address, served, study)
             self._futures.move_to_end(key)
-            while len(self._futures) > self._kept:
+            while len(self._futures) > self._size:
                 self._futures.popitem(last=False)[1].cancel()
         return future
 
     def forget_failed(self) -> None:
-        """Let questions that failed be asked again."""
+        """Drop failed predictions, so that they are computed again."""
         with self._lock:
             failed = [key for key, future in self._futures.items() if future.done() and _failed(future)]
             for key in failed:
                 del self._futures[key]
 
 
-def _failed(future: Future[Answer]) -> bool:
+def _failed(future: Future[StudyPrediction]) -> bool:
     return future.cancelled() or future.exception() is not None

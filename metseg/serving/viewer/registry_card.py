@@ -1,4 +1,4 @@
-"""What the registry says of a served version, where MLflow can be reached."""
+"""The registry's entry of a served version, for viewers that can reach MLflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metseg.settings import Settings
 
 @dataclass(frozen=True)
 class RegistryCard:
-    """One version's entry: the model card in Markdown, its aliases and tags."""
+    """Entry of a version: the model card in Markdown, aliases and tags."""
 
     text: str
     aliases: tuple[str, ...]
@@ -21,10 +21,10 @@ class RegistryCard:
 
 
 def read_card(model: str, version: int, settings: Settings) -> RegistryCard:
-    """Read the entry of a version; takes seconds, since MLflow is imported.
+    """Read the entry of a version; takes seconds, since it imports MLflow.
 
     Raises:
-        MetsegError: there is no registry, it does not answer, or it does not know the version.
+        MetsegError: there is no registry, it does not respond, or it lacks the version.
     """
     if urlparse(settings.tracking_uri).scheme == "sqlite":
         path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
@@ -36,8 +36,8 @@ def read_card(model: str, version: int, settings: Settings) -> RegistryCard:
     from metseg.tracking import model_registry, runs
 
     client = runs.client(settings)
-    found = model_registry.version(client, model, version)
-    if found is None:
-        raise MetsegError(f"The registry knows no version {version} of {model}.")
+    entry = model_registry.version(client, model, version)
+    if entry is None:
+        raise MetsegError(f"The registry has no version {version} of {model}.")
     text = str(client.get_model_version(model, str(version)).description or "")
-    return RegistryCard(text, found.aliases, found.tags)
+    return RegistryCard(text, entry.aliases, entry.tags)

@@ -1,4 +1,4 @@
-"""Studies to pick: phantom heads made on the fly, and the cases of a folder."""
+"""Sample studies: generated phantom heads, and the cases of a folder."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from metseg.serving.viewer.study import Study
 from metseg.serving.viewer.uploads import TRUTH, open_images, roles_of, truth_of
 
 PHANTOM_SEED = 7
-"""Of another cohort than the one that `metseg run` trains on: no model has seen these heads."""
+"""Seed of another cohort than that of `metseg run`: no model was trained on these heads."""
 PHANTOMS = 8
 _PHANTOM = "Phantom head"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One study that can be picked: `name` as it is shown, `key` to open it by."""
+    """Sample study: `name` to show, `key` to open it."""
 
     name: str
     key: str
 
 
 def phantom_samples() -> list[Sample]:
-    """Heads that `open_phantom` makes."""
+    """Return the samples of `open_phantom`."""
     return [Sample(f"{_PHANTOM} {number}", f"phantom:{number}") for number in range(1, PHANTOMS + 1)]
 
 
 def open_phantom(sample: Sample, labels: Sequence[str]) -> Study:
-    """Make a phantom head with its true mask.
+    """Generate a phantom head with its true mask.
 
     Args:
         sample: from `phantom_samples`.
@@ -46,22 +46,22 @@ def open_phantom(sample: Sample, labels: Sequence[str]) -> Study:
     """
     case = phantom_case(PHANTOM_SEED, int(sample.key.rpartition(":")[2]))
     channels = {"t1n": case.t1n, "t2f": case.t2f, "t1c": case.t1c}
-    turned = [to_canonical(voxels, case.affine)[0] for voxels in channels.values()]
+    canonical = [to_canonical(voxels, case.affine)[0] for voxels in channels.values()]
     segmentation, affine, _ = to_canonical(case.seg, case.affine)
     truth = truth_of(segmentation, labels, Path("seg"))
     return Study(
-        sample.name, np.stack(turned, axis=-1), tuple(channels), Geometry.of_canonical(affine, 1.0, True), truth
+        sample.name, np.stack(canonical, axis=-1), tuple(channels), Geometry.of_canonical(affine, 1.0, True), truth
     )
 
 
 class SampleFolder:
-    """The cases of a folder: a cohort in one of the layouts, or image files without masks.
+    """Cases of a folder: a cohort in one of the layouts, or image files without masks.
 
-    Cases are called as their folders are, or by pseudonyms with `METSEG_PSEUDONYMS=on`.
+    Cases have the names of their folders, or pseudonyms with `METSEG_PSEUDONYMS=on`.
     """
 
     def __init__(self, root: Path, wanted: Sequence[str], labels: Sequence[str]) -> None:
-        """Find the cases; raises MetsegError where the folder holds none that has the channels."""
+        """Find the cases; raises MetsegError if the folder holds none with the channels."""
         self._wanted = tuple(wanted)
         numbers = [label for label in labels if label.isdecimal()]
         options = LayoutOptions(channels=self._wanted, labels=",".join(numbers) or "core")
@@ -77,7 +77,7 @@ class SampleFolder:
             self._sources = {case.case: case for case in cohort.cases}
 
     def samples(self) -> list[Sample]:
-        """What can be picked."""
+        """Return the samples."""
         names = [*self._sources, *self._files]
         return [Sample(name, f"case:{name}") for name in names]
 
@@ -91,7 +91,7 @@ class SampleFolder:
 
 
 def _cases_without_masks(root: Path, wanted: Sequence[str]) -> dict[str, list[tuple[Path, str | None]]]:
-    """Image files by case, told by what their names begin with; none where names would have to be hidden."""
+    """Return image files by case, the beginning of their names; none if names must be hidden by pseudonyms."""
     if pseudonyms_everywhere():
         return {}
     cases: dict[str, list[tuple[Path, str | None]]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Three planes through a canonical volume: slices, their place on the screen, and the way back to a voxel."""
+"""Three planes through a canonical volume: slices, their size on the screen, and voxels under a point."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Plane:
     shows the patient from the feet or from the front, with the head up.
 
     Attributes:
-        name: as people call it.
-        axis: of the volume, along which its slices lie.
-        row_axis, column_axis: axes of the volume that the picture's rows and columns run along.
-        flipped: whether rows run against the axis: superior is up.
+        name: such as `axial`.
+        axis: of the volume, across the slices.
+        row_axis, column_axis: axes of the volume along the picture's rows and columns.
+        flipped: whether rows run against the axis, with superior up.
         letters: patient's direction at the left, right, top and bottom edge.
     """
 
@@ -44,13 +44,13 @@ PLANES = {plane.name: plane for plane in (AXIAL, CORONAL, SAGITTAL)}
 
 
 def slice_of(volume: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
-    """A view `(rows, columns)` of a volume `(slices, height, width)`, as the picture shows it."""
+    """Return a view `(rows, columns)` of a volume `(slices, height, width)`, oriented as the picture."""
     cut: NDArray[Any] = volume.take(index, axis=plane.axis) if plane.axis else volume[index]
     return cut[::-1] if plane.flipped else cut
 
 
 def extent_mm(plane: Plane, shape: Shape, spacing: tuple[float, float, float]) -> tuple[float, float]:
-    """Width and height of the plane's pictures in mm, edge to edge."""
+    """Return width and height of the plane's pictures in mm, edge to edge."""
     return (
         shape[plane.column_axis] * spacing[plane.column_axis],
         shape[plane.row_axis] * spacing[plane.row_axis],
@@ -58,14 +58,14 @@ def extent_mm(plane: Plane, shape: Shape, spacing: tuple[float, float, float]) -
 
 
 def pixels(plane: Plane, shape: Shape, spacing: tuple[float, float, float], side: int) -> tuple[int, int]:
-    """Width and height of a picture with square pixels; the volume's longest edge of all three planes gets `side`."""
+    """Return width and height of a picture with square pixels; the volume's longest edge has `side` pixels."""
     scale = side / max(count * step for count, step in zip(shape, spacing, strict=True))
     width, height = extent_mm(plane, shape, spacing)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def centre_of(plane: Plane, position: Position, shape: Shape) -> tuple[float, float]:
-    """Where a voxel's centre lies in the picture: shares of its width from the left and its height from the top."""
+    """Return a voxel's centre in the picture, as fractions of its width from the left and its height from the top."""
     row = position[plane.row_axis]
     if plane.flipped:
         row = shape[plane.row_axis] - 1 - row
@@ -73,7 +73,7 @@ def centre_of(plane: Plane, position: Position, shape: Shape) -> tuple[float, fl
 
 
 def voxel_at(plane: Plane, position: Position, shape: Shape, x: float, y: float) -> Position:
-    """The voxel under a point of the picture, given as shares of its width and height; the slice stays."""
+    """Return the voxel under a point of the picture, given as fractions of width and height; the slice stays."""
     place = list(position)
     place[plane.column_axis] = _within(math.floor(x * shape[plane.column_axis]), shape[plane.column_axis])
     row = _within(math.floor(y * shape[plane.row_axis]), shape[plane.row_axis])
@@ -81,16 +81,16 @@ def voxel_at(plane: Plane, position: Position, shape: Shape, x: float, y: float)
     return place[0], place[1], place[2]
 
 
-def moved(position: Position, shape: Shape, move: Mapping[str, Any]) -> Position:
-    """The position after a move that the browser reports; one that makes no sense changes nothing.
+def moved(position: Position, shape: Shape, move: Mapping[str, object]) -> Position:
+    """Return the position after a move that the browser reports; a malformed move changes nothing.
 
     Args:
-        position: where the planes cross.
+        position: crossing of the planes.
         shape: of the volume.
-        move: `{"plane": name, "index": slice}`, or `{"plane": name, "x": share, "y": share}` for a point.
+        move: `{"plane": name, "index": slice}`, or `{"plane": name, "x": fraction, "y": fraction}` for a point.
     """
     plane = PLANES.get(str(move.get("plane")))
-    numbers = {key: move[key] for key in ("index", "x", "y") if isinstance(move.get(key), int | float)}
+    numbers = {key: value for key in ("index", "x", "y") if isinstance(value := move.get(key), int | float)}
     if plane is None or not all(math.isfinite(number) for number in numbers.values()):
         return position
     if "index" in numbers:
@@ -103,7 +103,7 @@ def moved(position: Position, shape: Shape, move: Mapping[str, Any]) -> Position
 
 
 def clipped(position: tuple[float, float, float], shape: Shape) -> Position:
-    """The voxel nearest to a point given in voxels, inside the volume."""
+    """Return the voxel of the volume nearest to a point given in voxels."""
     slice_, row, column = (_within(round(value), count) for value, count in zip(position, shape, strict=True))
     return slice_, row, column
 

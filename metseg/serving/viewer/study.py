@@ -1,4 +1,4 @@
-"""What the viewer looks at: one study in memory, in canonical axes, under a name that names nobody."""
+"""A study in memory, in canonical axes, under a title without the patient's name."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Study:
     """One study.
 
     Attributes:
-        title: what the page calls it; a file name never gets here.
+        title: shown on the page; never a file name.
         image: `(slices, height, width, channels)`, raw intensities.
         channels: their names in order.
-        geometry: where it lies in the patient.
-        truth: bool `(slices, height, width)` where a mask came along, else None.
-        original: what a mask is written like where the study is one NIfTI, NRRD or picture; None for other sources.
-        notes: what a person should know about how it was read.
+        geometry: in patient coordinates.
+        truth: bool `(slices, height, width)`, if the study came with a mask.
+        original: template for masks, if the study is one NIfTI, NRRD or picture.
+        notes: for the user, on how the study was read.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Study:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what a model is asked about: voxels, channels and spacing. Answers are kept under it."""
+        """SHA-256 of voxels, channels and geometry: the key of cached predictions."""
         digest = hashlib.sha256(repr((self.image.shape, self.image.dtype.str, self.channels, self.geometry)).encode())
         digest.update(np.ascontiguousarray(self.image).data)
         return digest.hexdigest()
@@ -56,16 +56,16 @@ class Study:
 
     @property
     def flat(self) -> bool:
-        """Whether it is a single picture, in which there is but one plane to look at."""
+        """Whether the study is a single picture, with one plane."""
         return self.shape[0] == 1
 
     def channel(self, name: str) -> NDArray[Any]:
-        """Intensities `(slices, height, width)` of one channel."""
+        """Return the intensities `(slices, height, width)` of one channel."""
         return self.image[..., self.channels.index(name)]
 
     @cached_property
     def windows(self) -> dict[str, tuple[float, float]]:
-        """The window that the model takes by default, of each channel: percentiles inside the head."""
+        """The model's default window of each channel: percentiles inside the head."""
         specification = PreprocessingSpecification(channels=self.channels)
         return {
             name: channel_window(np.asarray(self.channel(name), dtype=np.float32), specification)
@@ -78,7 +78,7 @@ class Study:
         return {name: (float(self.channel(name).min()), float(self.channel(name).max())) for name in self.channels}
 
     def for_model(self, wanted: Sequence[str]) -> NDArray[np.generic]:
-        """The channels that a model takes, in its order.
+        """Return the channels that a model takes, in its order.
 
         Raises:
             DataError: the study lacks one.

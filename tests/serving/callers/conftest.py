@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.client import SegmentationClient
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
 from tests.serving.callers.models import CHANNELS, MODEL

@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
 from metseg.errors import ServerUnavailable, UsageError
-from metseg.serving.client.segmentation_client import SegmentationClient, Tls
+from metseg.serving.client import SegmentationClient, Tls
 from tests.conftest import ROOT
 from tests.serving.callers.conftest import head, write_head
 from tests.serving.callers.models import MODEL, THRESHOLD

@@ -23,7 +23,7 @@ from PIL import Image
 from schemathesis.checks import CHECKS
 
 from metseg.errors import DataError, UsageError
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.client import SegmentationClient
 from metseg.serving.gateway.jobs import Job, Jobs
 from metseg.serving.gateway.middleware import is_loopback
 from metseg.serving.gateway.problem_details import problem_of, without_names
@@ -170,7 +170,7 @@ def test_what_a_model_server_is_down_for_is_said(tmp_path: Path) -> None:
     with gateway(f"127.0.0.1:{free_port()}", tmp_path) as alone, alone.http() as http:
         answer = http.get("/readyz")
         assert answer.status_code == 503 and answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["retry-after"] and "no model server answers" in answer.json()["detail"]
+        assert answer.headers["retry-after"] and "no model server responds" in answer.json()["detail"]
         sent = http.post(ROUTE, files=files_of(write_head(tmp_path / "in")))
         assert sent.status_code == 503 and http.get("/healthz").status_code == 200
         assert list(alone.folder.iterdir()) == []

@@ -23,9 +23,9 @@ from metseg.cli import app
 from metseg.errors import DataError, UsageError
 from metseg.imaging.geometry import Geometry
 from metseg.scoring.lesion_table import lesion_labels, lesion_table
+from metseg.serving.client import SegmentationClient
 from metseg.serving.client.batch_predict import predict_files
 from metseg.serving.client.inputs import find_cases
-from metseg.serving.client.segmentation_client import SegmentationClient
 from tests.imaging.dicom_cohorts import AXIAL, SAGITTAL, Study, write_series
 from tests.serving.callers.conftest import AFFINE, head, write_head
 from tests.serving.callers.models import CHANNELS, MODEL, THRESHOLD

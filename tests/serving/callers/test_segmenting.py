@@ -19,8 +19,7 @@ from scipy import ndimage
 
 from metseg.errors import DeadlineExceeded, NotServed, RequestRefused, ServerBusy, ServerUnavailable, ServingError
 from metseg.imaging.geometry import Geometry
-from metseg.serving.client.chunks import BLOCK, chunks_of
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.client.segmentation_client import BLOCK, SegmentationClient, chunks_of
 from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
 from tests.serving.callers.conftest import head
 from tests.serving.callers.models import MINIMUM_VOLUME_MM3, MODEL, THRESHOLD
@@ -92,7 +91,7 @@ def test_segment_drops_small_lesions_and_measures_the_rest(client: SegmentationC
     z, y, x = ndimage.center_of_mass(expected)
     assert lesion.centroid_mm == pytest.approx((0.9 * x - 20, 0.8 * y - 30, 3 * z - 12))
     assert lesion.mean_probability == pytest.approx(found.probability[expected].mean(), rel=1e-5)
-    assert found.version == 1 and found.description["exported"] == 1
+    assert found.version == 1 and found.description.fields["exported"] == 1
 
 
 def test_unknown_spacing_counts_voxels(client: SegmentationClient) -> None:
@@ -190,7 +189,7 @@ def test_a_version_unloaded_under_way_is_left_for_the_one_that_came(moody: Any) 
         describe = client.describe
         describe()
         moody.asked.clear()
-        original = client._ask_chunk
+        original = client._request_chunk
         seen: list[int] = []
 
         def fail_second(spec: Any, piece: Any, *more: Any) -> None:
@@ -199,7 +198,7 @@ def test_a_version_unloaded_under_way_is_left_for_the_one_that_came(moody: Any) 
                 moody.moods = [chunk]
             original(spec, piece, *more)
 
-        client._ask_chunk = fail_second  # type: ignore[method-assign]
+        client._request_chunk = fail_second  # type: ignore[method-assign]
         found = client.segment(volume(37), PLACE)
     assert found.version == 1 and seen == [0, 8, 0, 8, 16, 24]
     chunks = [request for request in moody.asked if request.model_spec.signature_name == "windowed"]
@@ -222,7 +221,7 @@ def test_the_client_starts_in_under_a_second_without_tensorflow(address: str) ->
 import sys
 import time
 import numpy as np
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.serving.client import SegmentationClient
 client = SegmentationClient("{address}", "{MODEL}")
 print(time.process_time())
 client.segment(np.ones((1, 16, 16, 3)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.serving.reconciliation.connection import ServerConnection
+from metseg.serving.client import ModelClient
 from tests.serving.reconciliation.laboratory import Laboratory, export_all, serving, settings_in
 from tests.serving.server_process import ServerProcess
 
@@ -35,8 +35,8 @@ def server(laboratory: Laboratory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
-def connection(server: ServerProcess) -> Iterator[ServerConnection]:
-    with ServerConnection(server.address, 60) as connected:
+def connection(server: ServerProcess) -> Iterator[ModelClient]:
+    with ModelClient(server.address, 60, retry_delays=()) as connected:
         yield connected
 
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from metseg.serving.reconciliation.outcome import Outcome
+    from metseg.serving.reconciliation.reconciler import ReconcileResult
 
 FINISH = "-"
 
@@ -29,7 +29,7 @@ def child(server: str, name: str, began: int) -> None:
 
     turn = Reconciler.reconcile
 
-    def told(self: Reconciler, name: str) -> Outcome:
+    def told(self: Reconciler, name: str) -> ReconcileResult:
         os.write(began, b"!")
         return turn(self, name)
 

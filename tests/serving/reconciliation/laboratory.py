@@ -21,10 +21,10 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from metseg.saved_model import saved_model_digest
+from metseg.serving.client import ModelClient
 from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
-from metseg.serving.publishing import saved_model_digest
-from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.reconciliation.limits import Limits
+from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.registry_state import AliasRegistry
 from metseg.serving.reconciliation.serving_volume import ServingVolume
@@ -36,7 +36,7 @@ from tests.serving.server_process import METSEG, Said, ServerProcess
 
 CHANNELS = 2
 FACTORS = (0.25, 0.5, 0.75, 1.0)
-LIMITS = Limits(load_seconds=60, lock_seconds=60)
+LIMITS = ReconcileLimits(load_seconds=60, lock_seconds=60)
 THRESHOLD = np.float32(0.3)
 
 
@@ -195,7 +195,7 @@ class Laboratory:
     def tags(self, name: str, number: int) -> dict[str, str]:
         return dict(self.mlflow.get_model_version(name, str(number)).tags)
 
-    def reconciler(self, server: ServerConnection, limits: Limits = LIMITS) -> Reconciler:
+    def reconciler(self, server: ModelClient, limits: ReconcileLimits = LIMITS) -> Reconciler:
         return Reconciler(self.aliases, self.volume, server, limits)
 
     def environment(self) -> dict[str, str]:

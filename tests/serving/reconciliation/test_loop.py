@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from metseg.serving.reconciliation.connection import ServerConnection
+from metseg.errors import Unreachable
+from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.daemon import Health, Loop
-from metseg.serving.reconciliation.limits import Limits
-from metseg.serving.reconciliation.outcome import Unreachable
+from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.registry_state import AliasRegistry
 from tests.serving.ports import free_port
@@ -27,7 +27,7 @@ class Enough(Exception):
 
 
 def loop_at(laboratory: Laboratory, address: str, names: list[str], health: Path | None = None) -> Loop:
-    connection = ServerConnection(address, 60)
+    connection = ModelClient(address, 60, retry_delays=())
     return Loop(laboratory.aliases, laboratory.reconciler(connection), names, Health(health))
 
 
@@ -96,8 +96,8 @@ def test_mlflow_that_is_not_there_is_unreachable(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     url = f"http://127.0.0.1:{free_port()}"
     registry = AliasRegistry(laboratory.settings.replaced(tracking_uri=url))
-    with ServerConnection(f"127.0.0.1:{free_port()}", 60) as connection:
-        reconciler = Reconciler(registry, laboratory.volume, connection, Limits(lock_seconds=60))
+    with ModelClient(f"127.0.0.1:{free_port()}", 60, retry_delays=()) as connection:
+        reconciler = Reconciler(registry, laboratory.volume, connection, ReconcileLimits(lock_seconds=60))
         with pytest.raises(Unreachable, match=url):
             reconciler.reconcile(name)
         loop = Loop(registry, reconciler, [], Health(None))
@@ -115,8 +115,8 @@ def test_another_reconciler_is_named_and_its_end_frees_the_folder(laboratory: La
         [sys.executable, "-c", hold, str(laboratory.volume.root)], stdout=subprocess.PIPE, text=True
     )
     assert other.stdout is not None and other.stdout.readline() == "held\n"
-    with ServerConnection(f"127.0.0.1:{free_port()}", 60) as connection:
-        impatient = Limits(lock_seconds=0.3)
+    with ModelClient(f"127.0.0.1:{free_port()}", 60, retry_delays=()) as connection:
+        impatient = ReconcileLimits(lock_seconds=0.3)
         with pytest.raises(Unreachable, match=f"another reconciler is at work .*process {other.pid} on"):
             laboratory.reconciler(connection, impatient).reconcile(name)
         other.kill()
@@ -130,7 +130,7 @@ def test_all_models_are_those_that_metseg_registered(laboratory: Laboratory, nam
     run = laboratory.runs[0.25, "0.25", ""][0]
     laboratory.mlflow.create_registered_model(foreign)
     laboratory.mlflow.create_model_version(foreign, "file:///nowhere", run)
-    names = laboratory.aliases.names()
+    names = laboratory.aliases.models()
     assert name in names and foreign not in names
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from metseg.serving.reconciliation.connection import ServerConnection
+from metseg.serving.client import ModelClient
 from tests.serving.reconciliation.laboratory import Laboratory, answer, reconciling, request, serving, settings_in
 from tests.serving.reconciliation.load import Callers
 from tests.serving.reconciliation.mlflow_server import MlflowServer
@@ -106,15 +106,15 @@ def test_rejected_version_that_is_made_champion_in_the_browser_says_why_it_is_no
         page.get_by_text("serving.reason").wait_for()
         assert page.get_by_text("its tag gate is 'rejected'").first.is_visible()
     assert site.laboratory.pointed(NAME) == {"champion": 1, "previous": 2}
-    with ServerConnection(site.server.address, 60) as connection:
-        assert connection.labelled(NAME, "stable") == 1
+    with ModelClient(site.server.address, 60, retry_delays=()) as connection:
+        assert connection.labelled_version(NAME, "stable") == 1
 
 
 def test_mlflow_that_goes_away_is_waited_for(site: Site) -> None:
     site.mlflow.stop()
     site.said.until("; waiting", seconds=120)
-    with ServerConnection(site.server.address, 60) as connection:
-        assert connection.labelled(NAME, "stable") == 1
+    with ModelClient(site.server.address, 60, retry_delays=()) as connection:
+        assert connection.labelled_version(NAME, "stable") == 1
     site.mlflow.start()
     site.laboratory.point(NAME, "champion", 2)
     site.said.until("stable → 2", seconds=120)

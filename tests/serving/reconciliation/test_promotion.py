@@ -15,9 +15,13 @@ from metseg.errors import MetsegError, PublishError
 from metseg.files import read_json
 from metseg.report.run_summary import FIGURES, OVERLAY, REPORT, SUMMARY
 from metseg.scoring.verdict import Verdict
-from metseg.serving.client.segmentation_client import SegmentationClient
-from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.reconciliation.promotion import FollowingElsewhere, FollowingHere, promote, rollback
+from metseg.serving.client import ModelClient, SegmentationClient
+from metseg.serving.reconciliation.promotion import (
+    LocalFollower,
+    RemoteFollower,
+    promote,
+    rollback,
+)
 from metseg.tracking import runs
 from metseg.tracking.registration import RegisteredVersion, Registration
 from tests.serving.reconciliation.laboratory import Laboratory, answer, reconciling, request
@@ -32,12 +36,12 @@ def answering(address: str, name: str, label: str = "stable") -> tuple[int, floa
     return prediction.version, float(np.median(prediction.probability / answer(image, 1.0)))
 
 
-def here(laboratory: Laboratory, connection: ServerConnection) -> FollowingHere:
-    return FollowingHere(laboratory.reconciler(connection), connection.address)
+def here(laboratory: Laboratory, connection: ModelClient) -> LocalFollower:
+    return LocalFollower(laboratory.reconciler(connection), connection.address)
 
 
 def test_a_promoted_version_answers_and_the_one_before_is_kept(
-    laboratory: Laboratory, connection: ServerConnection, name: str
+    laboratory: Laboratory, connection: ModelClient, name: str
 ) -> None:
     first, second = laboratory.register(name, 0.25), laboratory.register(name, 0.75)
     follower = here(laboratory, connection)
@@ -47,12 +51,12 @@ def test_a_promoted_version_answers_and_the_one_before_is_kept(
     promote(laboratory.aliases, follower, name, second)
     assert laboratory.pointed(name) == {"champion": second, "previous": first}
     assert answering(connection.address, name) == (second, pytest.approx(0.75))
-    assert connection.labelled(name, "canary") is None
+    assert connection.labelled_version(name, "canary") is None
     assert connection.available(name) == {first, second}
 
 
 def test_a_rollback_leads_back_and_a_second_one_forth(
-    laboratory: Laboratory, connection: ServerConnection, name: str
+    laboratory: Laboratory, connection: ModelClient, name: str
 ) -> None:
     first, second = laboratory.register(name, 0.25), laboratory.register(name, 0.5)
     follower = here(laboratory, connection)
@@ -71,7 +75,7 @@ def test_a_rollback_leads_back_and_a_second_one_forth(
     ids=["answers", "digest", "gate"],
 )
 def test_a_refused_version_changes_nothing_but_its_tags(
-    laboratory: Laboratory, connection: ServerConnection, name: str, wrong: dict, why: str
+    laboratory: Laboratory, connection: ModelClient, name: str, wrong: dict, why: str
 ) -> None:
     good, bad = laboratory.register(name, 0.25), laboratory.register(name, 0.75, **wrong)
     follower = here(laboratory, connection)
@@ -83,7 +87,7 @@ def test_a_refused_version_changes_nothing_but_its_tags(
     assert answering(connection.address, name) == (good, pytest.approx(0.25))
 
 
-def test_what_is_not_there_is_named(laboratory: Laboratory, connection: ServerConnection, name: str) -> None:
+def test_what_is_not_there_is_named(laboratory: Laboratory, connection: ModelClient, name: str) -> None:
     follower = here(laboratory, connection)
     with pytest.raises(MetsegError, match=f"no model {name}"):
         rollback(laboratory.aliases, follower, name)
@@ -115,7 +119,7 @@ def test_both_commands_beside_a_server(laboratory: Laboratory, server: ServerPro
 
 def test_a_reconciler_elsewhere_is_waited_for(laboratory: Laboratory, server: ServerProcess, name: str) -> None:
     good, bad = laboratory.register(name, 0.5), laboratory.register(name, 0.75, golden=0.1)
-    follower = FollowingElsewhere(laboratory.aliases, server.address, 60)
+    follower = RemoteFollower(laboratory.aliases, server.address, 60)
     with reconciling(laboratory, server, name, "--interval", "0.2"):
         promote(laboratory.aliases, follower, name, good)
         assert answering(server.address, name) == (good, pytest.approx(0.5))
@@ -123,7 +127,7 @@ def test_a_reconciler_elsewhere_is_waited_for(laboratory: Laboratory, server: Se
             promote(laboratory.aliases, follower, name, bad)
     assert laboratory.pointed(name)["champion"] == good
     with pytest.raises(PublishError, match="is `metseg reconcile` running"):
-        promote(laboratory.aliases, FollowingElsewhere(laboratory.aliases, "", 1), name, bad)
+        promote(laboratory.aliases, RemoteFollower(laboratory.aliases, "", 1), name, bad)
 
 
 def broken(*arguments: object) -> None:
@@ -209,7 +213,7 @@ def test_automatic_promotion_goes_on_to_champion_and_manual_stops_at_challenger(
 
 
 def test_a_rejected_run_says_what_is_served(
-    laboratory: Laboratory, connection: ServerConnection, name: str, step: Step
+    laboratory: Laboratory, connection: ModelClient, name: str, step: Step
 ) -> None:
     number = laboratory.register(name, 0.5)
     promote(laboratory.aliases, here(laboratory, connection), name, number)

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import metseg.serving
-from metseg.serving.publishing import saved_model_digest
-from metseg.serving.reconciliation.connection import ServerConnection
+from metseg.saved_model import saved_model_digest
+from metseg.serving.client import ModelClient
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
 from metseg.tracking.model_registry import LABELS
@@ -83,7 +83,7 @@ class Publishing:
         )
         self.server = ModelServer(options)
         self.server.start()
-        self.connection = ServerConnection(f"127.0.0.1:{self.server.port}", 60)
+        self.connection = ModelClient(f"127.0.0.1:{self.server.port}", 60, retry_delays=())
 
     def end(self) -> None:
         self.connection.close()
@@ -145,7 +145,7 @@ class Publishing:
             assert set(self.laboratory.volume.published(self.name)) == kept
 
     def labels(self) -> dict[str, int | None]:
-        return {label: self.connection.labelled(self.name, label) for label in LABELS.values()}
+        return {label: self.connection.labelled_version(self.name, label) for label in LABELS.values()}
 
     def check(self) -> None:
         """What holds at any time."""

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metseg.serving.client.segmentation_client import SegmentationClient
+from metseg.saved_model import saved_model_digest
+from metseg.serving.client import ModelClient, SegmentationClient
 from metseg.serving.model_config import read_model_config
-from metseg.serving.publishing import publish, saved_model_digest
-from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.reconciliation.outcome import Outcome
-from metseg.serving.reconciliation.reconciler import Reconciler
+from metseg.serving.publishing import publish
+from metseg.serving.reconciliation.reconciler import Reconciler, ReconcileResult
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from tests.serving.model_config_files import write_model_config
 from tests.serving.reconciliation.laboratory import LIMITS, Laboratory, answer, request
@@ -25,7 +24,7 @@ from tests.serving.reconciliation.laboratory import LIMITS, Laboratory, answer, 
 class Bench:
     """One model in the laboratory."""
 
-    def __init__(self, laboratory: Laboratory, connection: ServerConnection, name: str) -> None:
+    def __init__(self, laboratory: Laboratory, connection: ModelClient, name: str) -> None:
         self.laboratory, self.connection, self.name = laboratory, connection, name
 
     def register(self, factor: float, **wrong: object) -> int:
@@ -41,7 +40,7 @@ class Bench:
     def tags(self, number: int) -> dict[str, str]:
         return self.laboratory.tags(self.name, number)
 
-    def reconcile(self) -> Outcome:
+    def reconcile(self) -> ReconcileResult:
         return self.laboratory.reconciler(self.connection).reconcile(self.name)
 
     def answers(self, label: str) -> tuple[int, float]:
@@ -57,7 +56,7 @@ class Bench:
         return prediction.version, factor
 
     def labels(self) -> dict[str, int | None]:
-        return {label: self.connection.labelled(self.name, label) for label in ("stable", "canary")}
+        return {label: self.connection.labelled_version(self.name, label) for label in ("stable", "canary")}
 
     def served(self) -> tuple[list[int], dict[str, int]]:
         """Versions and labels in the configuration file."""
@@ -70,7 +69,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(laboratory: Laboratory, connection: ServerConnection, name: str) -> Bench:
+def bench(laboratory: Laboratory, connection: ModelClient, name: str) -> Bench:
     return Bench(laboratory, connection, name)
 
 
@@ -250,7 +249,7 @@ def test_models_of_others_in_the_file_stay_as_they_are(bench: Bench, tmp_path: P
     bench.point("champion", bench.register(0.25))
     assert bench.reconcile().complaints == ()
     assert read_model_config(bench.laboratory.volume.config)[foreign].labels == {"live": 7}
-    assert bench.connection.labelled(foreign, "live") == 7
+    assert bench.connection.labelled_version(foreign, "live") == 7
 
 
 def test_server_may_see_the_folder_under_another_path(bench: Bench, tmp_path: Path) -> None:
@@ -273,7 +272,7 @@ def test_two_reconcilers_at_once_do_no_harm(bench: Bench) -> None:
     failures: list[BaseException] = []
 
     def go_on() -> None:
-        with ServerConnection(bench.connection.address, 60) as connection:
+        with ModelClient(bench.connection.address, 60, retry_delays=()) as connection:
             reconciler = bench.laboratory.reconciler(connection)
             while not done.is_set():
                 try:
@@ -288,7 +287,7 @@ def test_two_reconcilers_at_once_do_no_harm(bench: Bench) -> None:
     for number in (2, 3, 1, 2):
         bench.point("champion", number)
         ends = time.monotonic() + 60
-        while bench.connection.labelled(bench.name, "stable") != number:
+        while bench.connection.labelled_version(bench.name, "stable") != number:
             assert time.monotonic() < ends
             time.sleep(0.02)
     done.set()

@@ -13,8 +13,8 @@ import pytest
 
 from components.promote.step import _reference_answer
 from metseg.errors import ServerUnavailable
-from metseg.serving.reconciliation.connection import ServerConnection
-from metseg.serving.reconciliation.promotion import FollowingHere, promote
+from metseg.serving.client import ModelClient
+from metseg.serving.reconciliation.promotion import LocalFollower, promote
 from tests.serving.reconciliation.laboratory import Laboratory, answer, request
 from tests.serving.server_process import ServerProcess
 
@@ -33,14 +33,14 @@ def away(server: ServerProcess, seconds: float) -> Iterator[None]:
 
 def test_the_answer_is_asked_for_until_the_server_is_back(
     laboratory: Laboratory,
-    connection: ServerConnection,
+    connection: ModelClient,
     server: ServerProcess,
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     number = laboratory.register(name, 0.5)
-    promote(laboratory.aliases, FollowingHere(laboratory.reconciler(connection), connection.address), name, number)
+    promote(laboratory.aliases, LocalFollower(laboratory.reconciler(connection), connection.address), name, number)
     image = request(3)
     truth = answer(image, 0.5) >= 0.3
     np.savez(tmp_path / "reference.npz", case="a", image=image, probability=answer(image, 0.5), truth=truth)

@@ -10,13 +10,15 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from components.ingest.step import ingest
 from metseg.dataset.manifest import Manifest
-from metseg.serving.reconciliation.connection import ServerConnection
+from metseg.serving.client import ModelClient
+from metseg.serving.served_version import find_served
 from metseg.tracking import model_registry, runs
 from metseg.tracking.lineage import find_version, trace
 from tests.dataset.cohorts import brats_case, brats_cohort
@@ -93,7 +95,8 @@ def test_server_offers_its_clients_the_store(laboratory: Laboratory, mlflow_serv
 
 def test_lineage_leads_back(laboratory: Laboratory) -> None:
     version = find_version(laboratory.mlflow, NAME, "champion")
-    links = {link.name: link for link in trace(laboratory.mlflow, laboratory.settings, version)}
+    served = partial(find_served, laboratory.settings, version)
+    links = {link.name: link for link in trace(laboratory.mlflow, laboratory.settings, version, served)}
     assert links["registry version"].state == "there", links["registry version"]
     assert links["data version"].state == "there", links["data version"]
 
@@ -110,7 +113,7 @@ def test_second_run_reads_the_champions_record(laboratory: Laboratory, caplog: p
 
 
 def test_reconciler_serves_what_lies_there_and_promote_moves_on(laboratory: Laboratory) -> None:
-    with serving(laboratory.volume) as server, ServerConnection(server.address, 60) as connection:
+    with serving(laboratory.volume) as server, ModelClient(server.address, 60, retry_delays=()) as connection:
         outcome = laboratory.reconciler(connection).reconcile(NAME)
         assert outcome.complaints == () and outcome.labels == {"stable": 1}
         number = laboratory.register(NAME, 0.75)
@@ -123,7 +126,7 @@ def test_reconciler_serves_what_lies_there_and_promote_moves_on(laboratory: Labo
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert connection.labelled(NAME, "stable") == number
+        assert connection.labelled_version(NAME, "stable") == number
 
 
 def test_commands_go_the_same_way(laboratory: Laboratory) -> None:

@@ -13,8 +13,8 @@ from typing import Self
 import grpc
 import numpy as np
 
-from metseg.serving.publishing import saved_model_digest
-from metseg.serving.reconciliation.connection import ServerConnection
+from metseg.saved_model import saved_model_digest
+from metseg.serving.client import ModelClient
 from tests.serving.reconciliation.killing import Reconciling
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, answer, request, stub_of
 from tests.serving.server_process import ServerProcess
@@ -213,8 +213,8 @@ class KillingTrials:
         )
 
     def _check_converged(self) -> None:
-        with ServerConnection(self._server.address, 60) as server:
-            stable, available = server.labelled(self._name, "stable"), server.available(self._name)
+        with ModelClient(self._server.address, 60, retry_delays=()) as server:
+            stable, available = server.labelled_version(self._name, "stable"), server.available(self._name)
         self.findings.require(CONVERGENCE, stable == self._champion, f"stable is {stable}, expected {self._champion}")
         aliases = self._laboratory.pointed(self._name)
         self.findings.require(CONVERGENCE, aliases["champion"] == self._champion, f"aliases {aliases}")
@@ -231,8 +231,8 @@ class KillingTrials:
         self._server.restart()
         self.findings.counts["server restarts"] += 1
         deadline = time.monotonic() + 30
-        with ServerConnection(self._server.address, 60) as server:
-            while server.labelled(self._name, "stable") != self._champion and time.monotonic() < deadline:
+        with ModelClient(self._server.address, 60, retry_delays=()) as server:
+            while server.labelled_version(self._name, "stable") != self._champion and time.monotonic() < deadline:
                 time.sleep(0.1)
-            stable = server.labelled(self._name, "stable")
+            stable = server.labelled_version(self._name, "stable")
         self.findings.require(CONVERGENCE, stable == self._champion, f"the restarted server's stable is {stable}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from tests.serving.conftest import MODEL, Running, run_server
 from tests.serving.model_config_files import write_model_config
 
@@ -79,6 +81,7 @@ def _export(folder: Path, version: int) -> None:
         "labels": ["1", "3"],
         "threshold": threshold,
         "minimum_volume_mm3": 10.0,
+        "preprocessing": asdict(PreprocessingSpecification(channels=CHANNELS)),
     }
 
     @tf.function(input_signature=[tf.TensorSpec([None] * 4 + [3], tf.float32, name="image")])

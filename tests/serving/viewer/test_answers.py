@@ -19,13 +19,13 @@ from PIL import Image
 
 from metseg.errors import DataError, ServingError, UsageError
 from metseg.imaging.geometry import Geometry
+from metseg.serving.client import ModelDescription, Segmentation
 from metseg.serving.viewer import downloads
-from metseg.serving.viewer.compositing import FIRST, to_jpeg
 from metseg.serving.viewer.mask_comparison import agreement
-from metseg.serving.viewer.model_versions import Served, pair_to_show, survey
+from metseg.serving.viewer.model_versions import ServedVersion, list_versions, pair_to_show
 from metseg.serving.viewer.options import ViewerOptions
-from metseg.serving.viewer.predictions import Answer, Desk, ask
-from metseg.serving.viewer.rendering import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw
+from metseg.serving.viewer.predictions import PredictionCache, StudyPrediction, predict
+from metseg.serving.viewer.rendering import CONTOUR, FILL, FIRST, HEAT, TRUE_MASK, Appearance, draw, to_jpeg
 from metseg.serving.viewer.samples import SampleFolder, open_phantom, phantom_samples
 from metseg.serving.viewer.slices import PLANES
 from metseg.serving.viewer.study import Study
@@ -44,30 +44,30 @@ def study(study_files):
 
 @pytest.fixture(scope="module")
 def answers(two_models, study):
-    return {version: ask(two_models.address, Served(MODEL, version), study) for version in (1, 2)}
+    return {version: predict(two_models.address, ServedVersion(MODEL, version), study) for version in (1, 2)}
 
 
 def test_labels_are_resolved_to_versions(two_models):
-    found = survey(two_models.address, [MODEL])
-    assert [(one.version, one.labels) for one in found.served] == [(1, ("stable",)), (2, ("canary",))]
-    assert found.absent == ()
+    found = list_versions(two_models.address, [MODEL])
+    assert [(one.version, one.labels) for one in found.versions] == [(1, ("stable",)), (2, ("canary",))]
+    assert found.missing == ()
 
 
 def test_a_label_and_a_model_that_are_not_there_are_said(one_label):
-    found = survey(one_label.address, [MODEL, "other"])
-    assert [one.version for one in found.served] == [1]
-    assert any("label canary" in sentence for sentence in found.absent)
-    assert any("other" in sentence for sentence in found.absent)
+    found = list_versions(one_label.address, [MODEL, "other"])
+    assert [one.version for one in found.versions] == [1]
+    assert any("label canary" in sentence for sentence in found.missing)
+    assert any("other" in sentence for sentence in found.missing)
 
 
 def test_a_server_that_is_not_there_is_one_sentence():
-    with pytest.raises(ServingError, match=r"No model server answers at 127\.0\.0\.1:1") as caught:
-        survey(NOWHERE, [MODEL])
+    with pytest.raises(ServingError, match=r"no model server responds at 127\.0\.0\.1:1") as caught:
+        list_versions(NOWHERE, [MODEL])
     assert "\n" not in str(caught.value)
 
 
-def served(version: int, *labels: str, architecture: str = "unet", model: str = MODEL) -> Served:
-    return Served(model, version, labels, architecture)
+def served(version: int, *labels: str, architecture: str = "unet", model: str = MODEL) -> ServedVersion:
+    return ServedVersion(model, version, labels, architecture)
 
 
 @pytest.mark.parametrize(
@@ -108,34 +108,34 @@ def test_the_two_versions_differ_by_the_faint_lesion(answers):
 
 
 def test_the_same_question_is_asked_once(two_models, study):
-    desk = Desk()
-    first = desk.answer(two_models.address, Served(MODEL, 1), study)
-    assert desk.answer(two_models.address, Served(MODEL, 1, ("stable",)), study) is first
-    assert desk.answer(two_models.address, Served(MODEL, 2), study) is not first
+    cache = PredictionCache()
+    first = cache.get(two_models.address, ServedVersion(MODEL, 1), study)
+    assert cache.get(two_models.address, ServedVersion(MODEL, 1, ("stable",)), study) is first
+    assert cache.get(two_models.address, ServedVersion(MODEL, 2), study) is not first
     assert first.result(60).served.version == 1
 
 
 def test_only_the_last_answers_are_kept(two_models, study):
-    desk = Desk(kept=1)
-    first = desk.answer(two_models.address, Served(MODEL, 1), study)
+    cache = PredictionCache(size=1)
+    first = cache.get(two_models.address, ServedVersion(MODEL, 1), study)
     first.result(60)
-    desk.answer(two_models.address, Served(MODEL, 2), study).result(60)
-    assert desk.answer(two_models.address, Served(MODEL, 1), study) is not first
+    cache.get(two_models.address, ServedVersion(MODEL, 2), study).result(60)
+    assert cache.get(two_models.address, ServedVersion(MODEL, 1), study) is not first
 
 
 def test_a_question_that_failed_can_be_asked_again(two_models, study):
-    desk = Desk()
-    failed = desk.answer(two_models.address, Served("absent", 1), study)
+    cache = PredictionCache()
+    failed = cache.get(two_models.address, ServedVersion("absent", 1), study)
     assert isinstance(failed.exception(60), ServingError)
-    assert desk.answer(two_models.address, Served("absent", 1), study) is failed
-    desk.forget_failed()
-    assert desk.answer(two_models.address, Served("absent", 1), study) is not failed
+    assert cache.get(two_models.address, ServedVersion("absent", 1), study) is failed
+    cache.forget_failed()
+    assert cache.get(two_models.address, ServedVersion("absent", 1), study) is not failed
 
 
 def test_a_channel_that_the_study_lacks_is_named(two_models, study_files):
     study = open_uploads([Upload("a-t1c.nii.gz", study_files["t1c"].read_bytes())], ["t1c"], CHANNELS, ())
     with pytest.raises(DataError, match="lacks t1n, t2f"):
-        ask(two_models.address, Served(MODEL, 1), study)
+        predict(two_models.address, ServedVersion(MODEL, 1), study)
 
 
 def test_the_mask_lies_on_the_uploaded_file_voxel_for_voxel(study, answers, study_files, tmp_path):
@@ -167,8 +167,8 @@ def test_the_lesions_are_given_as_json_and_csv(study, answers):
 
 @pytest.mark.parametrize("overlays", [(), (CONTOUR,), (FILL, HEAT, CONTOUR)])
 def test_every_lesion_has_a_picture(study, answers, overlays):
-    look = Look("t1c", (0.0, 1000.0), overlays)
-    with zipfile.ZipFile(io.BytesIO(downloads.overlays_zip(study, answers[1], look))) as archive:
+    appearance = Appearance("t1c", (0.0, 1000.0), overlays)
+    with zipfile.ZipFile(io.BytesIO(downloads.overlays_zip(study, answers[1], appearance))) as archive:
         assert archive.namelist() == ["lesion-001.png", "lesion-002.png"]
         with Image.open(archive.open("lesion-001.png")) as picture:
             colours = {colour for _, colour in picture.getcolors(1 << 24)}
@@ -181,13 +181,15 @@ def test_three_planes_of_a_large_volume_are_drawn_at_once():
     image = rng.integers(0, 1000, (*shape, 3), dtype=np.int16)
     probability = rng.random(shape, dtype=np.float32)
     study = Study("large", image, CHANNELS, Geometry.unknown(), image[..., 0] > 900)
-    answer = Answer(Served(MODEL, 1), {}, probability, probability > 0.9, (), 0.0)
-    look = Look("t1c", (0.0, 1000.0), (CONTOUR, FILL, HEAT, TRUE_MASK))
+    description = ModelDescription.parse("large", "{}")
+    segmentation = Segmentation((probability > 0.9).astype(np.uint8), probability, (), 0, 1, description)
+    answer = StudyPrediction(ServedVersion(MODEL, 1), segmentation, 0.0)
+    appearance = Appearance("t1c", (0.0, 1000.0), (CONTOUR, FILL, HEAT, TRUE_MASK))
 
     def seconds() -> float:
         start = time.process_time()
         for plane in PLANES.values():
-            to_jpeg(draw(study, plane, 70, look, answer, FIRST))
+            to_jpeg(draw(study, plane, 70, appearance, answer, FIRST))
         return time.process_time() - start
 
     # CPU seconds, so that the machine's load does not count. The worst a study can be: every pixel has an edge.
@@ -234,7 +236,7 @@ def test_options_that_cannot_be_are_refused(arguments, said):
 
 
 def test_options_reach_the_page_through_the_environment(monkeypatch, tmp_path):
-    options = ViewerOptions("h:1", ("a", "b"), tmp_path)
+    options = ViewerOptions(server="h:1", models=("a", "b"), samples=tmp_path)
     for name, value in options.to_environment().items():
         monkeypatch.setenv(name, value)
     assert ViewerOptions.from_environment() == options

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from metseg.serving.viewer.compositing import EDGE, Fill, Heat, Outline, compose, heat_colours, to_jpeg, to_png
+from metseg.serving.viewer.rendering import EDGE, Fill, Heat, Outline, compose, heat_colours, to_jpeg, to_png
 
 RED = (255, 0, 0)
 

@@ -212,7 +212,7 @@ def test_files_whose_names_say_nothing_are_asked_about(page, viewer, study_files
     page.goto(viewer[0])
     page.get_by_text("Your files").click()
     page.locator("input[type=file]").set_input_files([str(path) for path in files])
-    page.get_by_text("The names do not say which channel").wait_for()
+    page.get_by_text("The names do not state the channel").wait_for()
     page.get_by_role("button", name="Open the study").click()
     page.locator("tr[data-lesion]").nth(1).wait_for()
 
@@ -233,7 +233,7 @@ def test_without_a_model_server_images_are_looked_at_and_the_page_says_why(brows
         page = browser.new_page()
         page.set_default_timeout(WAIT_MS)
         page.goto(address)
-        page.get_by_text("No model server answers at").wait_for()
+        page.get_by_text("no model server responds at").wait_for()
         drop(page, [study_files[name] for name in CHANNELS])
         page.locator(".viewport").nth(2).wait_for()
         page.close()

@@ -1,1 +1,1 @@
-"""The parts of the page: each draws one panel, and keeps its arithmetic in the modules beside this package."""
+"""Panels of the page; their arithmetic is in the modules of the parent package."""

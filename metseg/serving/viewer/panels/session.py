@@ -1,13 +1,11 @@
-"""What the page remembers of one visitor, and what all visitors share."""
+"""State of the page: of one visitor, and shared by all visitors."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
-from metseg.serving.client.segmentation_client import SegmentationClient
-from metseg.serving.viewer.predictions import Desk
+from metseg.serving.client import ModelDescription, SegmentationClient
+from metseg.serving.viewer.predictions import PredictionCache
 from metseg.serving.viewer.slices import Position, clipped
 from metseg.serving.viewer.study import Study
 
@@ -15,38 +13,38 @@ _STUDY, _POSITION, _LESION, _SERIAL = "study", "position", "lesion", "serial"
 
 
 @st.cache_resource(show_spinner=False)
-def desk() -> Desk:
-    """The one desk that asks models, for all visitors."""
-    return Desk()
+def predictions() -> PredictionCache:
+    """Return the cache of predictions of all visitors."""
+    return PredictionCache()
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def description(address: str, model: str, version: int) -> dict[str, Any]:
-    """What a version says of itself; it never changes, so it is asked once."""
+def description(address: str, model: str, version: int) -> ModelDescription:
+    """Return the description of a version; it never changes, so it is cached."""
     with SegmentationClient(address, model, version=version, timeout=30.0) as client:
         return client.describe()
 
 
 def study() -> Study | None:
-    """The study on the page."""
-    found: Study | None = st.session_state.get(_STUDY)
-    return found
+    """Return the study on the page."""
+    opened: Study | None = st.session_state.get(_STUDY)
+    return opened
 
 
 def open_study(opened: Study) -> None:
-    """Put a study on the page, and the cross-hair into its middle."""
+    """Put a study on the page, and the cross-hair into its centre."""
     st.session_state[_STUDY] = opened
     place_at(tuple(count / 2 for count in opened.shape))  # type: ignore[arg-type]
 
 
 def position() -> Position:
-    """Where the three planes cross."""
-    found: Position = st.session_state[_POSITION]
-    return found
+    """Return the crossing of the three planes."""
+    crossing: Position = st.session_state[_POSITION]
+    return crossing
 
 
 def place_at(place: tuple[float, float, float], lesion: int | None = None) -> None:
-    """Let the planes cross at a point `(slice, row, column)`, perhaps because that lesion lies there."""
+    """Let the planes cross at a point `(slice, row, column)`, for a lesion if one was clicked."""
     opened = study()
     if opened is not None:
         st.session_state[_POSITION] = clipped(place, opened.shape)
@@ -54,12 +52,12 @@ def place_at(place: tuple[float, float, float], lesion: int | None = None) -> No
 
 
 def lesion() -> int | None:
-    """The lesion that was clicked last, as long as the cross-hair is there."""
-    found: int | None = st.session_state.get(_LESION)
-    return found
+    """Return the clicked lesion, as long as the cross-hair is there."""
+    clicked: int | None = st.session_state.get(_LESION)
+    return clicked
 
 
 def next_serial() -> int:
-    """A number that no earlier picture of this page had."""
+    """Return a number that no earlier picture of this page had."""
     st.session_state[_SERIAL] = st.session_state.get(_SERIAL, 0) + 1
     return int(st.session_state[_SERIAL])

@@ -1,4 +1,4 @@
-"""The side panel: which study, and which models."""
+"""The side panel: choice of study and models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 from metseg.dataset.archives import is_archive
 from metseg.errors import MetsegError
 from metseg.imaging.dicom.sequences import CHANNELS
-from metseg.serving.viewer.model_versions import Served, pair_to_show
+from metseg.serving.viewer.model_versions import ServedVersion, pair_to_show
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.samples import Sample, SampleFolder, open_phantom, phantom_samples
 from metseg.serving.viewer.study import Study
@@ -29,7 +29,7 @@ _HELP = (
 
 
 def choose_study(wanted: Sequence[str], labels: Sequence[str], samples: Path | None) -> None:
-    """Let a study be dropped or picked; it is on the page from then on."""
+    """Let the user upload or pick a study, and put it on the page."""
     st.subheader("Study", anchor=False)
     source = st.segmented_control(
         "Where from", [_SAMPLE, _UPLOAD], default=_SAMPLE, required=True, label_visibility="collapsed"
@@ -40,44 +40,44 @@ def choose_study(wanted: Sequence[str], labels: Sequence[str], samples: Path | N
         _pick(wanted, labels, samples)
 
 
-def choose_models(served: Sequence[Served]) -> tuple[Served | None, Served | None]:
-    """Let two versions be chosen: the one to look at, and perhaps one to hold beside it."""
+def choose_models(versions: Sequence[ServedVersion]) -> tuple[ServedVersion | None, ServedVersion | None]:
+    """Let the user choose a version to show, and another one to compare with."""
     st.subheader("Models", anchor=False)
-    if not served:
-        st.caption("No model answers; images can be looked at.")
+    if not versions:
+        st.caption("No model is available; images can be viewed.")
         return None, None
-    several = len({one.model for one in served}) > 1
-    titles = {one.short(several): one for one in served}
-    first, second = pair_to_show(served)
+    several = len({one.model for one in versions}) > 1
+    titles = {one.short(several): one for one in versions}
+    first, second = pair_to_show(versions)
     names = list(titles)
     chosen = st.selectbox("A", names, index=names.index(first.short(several)) if first else 0, help=_TITLE_HELP)
     others = [NONE, *(name for name in names if name != chosen)]
-    beside = second.short(several) if second else NONE
+    preset = second.short(several) if second else NONE
     other = st.selectbox(
-        "B, to compare with", others, index=others.index(beside) if beside in others else 0, help=_TITLE_HELP
+        "B, to compare with", others, index=others.index(preset) if preset in others else 0, help=_TITLE_HELP
     )
     return titles[chosen], titles.get(other)
 
 
 _TITLE_HELP = (
-    "The label stable is what the registry calls champion, canary what it calls challenger. Versions without a label "
-    "can be chosen where the server holds them."
+    "The label stable is the registry's champion, canary its challenger. Versions without a label can be chosen if the "
+    "server holds them."
 )
 
 
 def _pick(wanted: Sequence[str], labels: Sequence[str], samples: Path | None) -> None:
     try:
-        there = [*_folder(samples, tuple(wanted), tuple(labels)).samples(), *phantom_samples()] if samples else None
+        cases = [*_folder(samples, tuple(wanted), tuple(labels)).samples(), *phantom_samples()] if samples else None
     except MetsegError as error:
         st.error(f"The samples cannot be read: {error}")
-        there = None
-    choices = there or phantom_samples()
+        cases = None
+    choices = cases or phantom_samples()
     sample = st.selectbox(
         "Sample", choices, format_func=lambda one: one.name, index=None, placeholder="Pick a study", key="sample"
     )
     if sample is not None and st.session_state.get("opened-sample") != (sample.key, tuple(labels)):
         st.session_state["opened-sample"] = (sample.key, tuple(labels))
-        with st.spinner("Opening the study"), _said():
+        with st.spinner("Opening the study"), _errors_shown():
             session.open_study(_open_sample(sample, sample.key, tuple(wanted), tuple(labels), samples))
 
 
@@ -89,10 +89,10 @@ def _drop(wanted: Sequence[str], labels: Sequence[str]) -> None:
         st.caption(f"The model takes {', '.join(wanted)}.")
         return
     uploads = [Upload(file.name, file.getvalue()) for file in files]
-    roles = _asked_roles(uploads, wanted)
+    roles = _chosen_roles(uploads, wanted)
     if st.button("Open the study", type="primary", width="stretch"):
         kept = [(upload, role) for upload, role in zip(uploads, roles, strict=True) if role != LEAVE_OUT]
-        with st.spinner("Reading the study"), _said():
+        with st.spinner("Reading the study"), _errors_shown():
             opened = open_uploads([upload for upload, _ in kept], [role for _, role in kept], wanted, labels)
             session.open_study(opened)
             # A new widget is empty: neither the files nor their names stay.
@@ -101,25 +101,25 @@ def _drop(wanted: Sequence[str], labels: Sequence[str]) -> None:
             st.rerun()
 
 
-def _asked_roles(uploads: Sequence[Upload], wanted: Sequence[str]) -> list[str | None]:
-    """The role of each file; a person says those that names do not tell."""
+def _chosen_roles(uploads: Sequence[Upload], wanted: Sequence[str]) -> list[str | None]:
+    """Return the role of each file; the user chooses those that names do not state."""
     roles = roles_of([upload.name for upload in uploads], wanted)
     images = not any(is_archive(upload.name) or upload.is_dicom for upload in uploads)
-    silent = [place for place, role in enumerate(roles) if role is None]
-    if not images or not silent:
+    unknown = [place for place, role in enumerate(roles) if role is None]
+    if not images or not unknown:
         return roles
-    st.caption("The names do not say which channel these are, in the order of the list:")
+    st.caption("The names do not state the channel of these files, in the order of the list:")
     choices = [*dict.fromkeys((*wanted, *CHANNELS)), TRUTH, LEAVE_OUT]
     free = [name for name in wanted if name not in roles]
-    for turn, place in enumerate(silent):
+    for turn, place in enumerate(unknown):
         guess = choices.index(free[turn]) if turn < len(free) else len(choices) - 1
         roles[place] = st.selectbox(f"File {place + 1} is", choices, index=guess, key=f"role-{place}")
     return roles
 
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """Turn an error of ours into a sentence on the page."""
+def _errors_shown() -> Iterator[None]:
+    """Show an error of metseg as a sentence on the page."""
     try:
         yield
     except MetsegError as error:

@@ -1,4 +1,4 @@
-"""The middle of the page: viewports, how they are shown, and the lesions that they jump to."""
+"""The centre of the page: viewports, their controls, and the table of lesions."""
 
 from __future__ import annotations
 
@@ -10,47 +10,60 @@ from numpy.typing import NDArray
 
 from metseg.serving.viewer import components
 from metseg.serving.viewer.components import Viewport
-from metseg.serving.viewer.compositing import BOTH, FIRST, SECOND, TRUTH, Colour, to_jpeg
 from metseg.serving.viewer.mask_comparison import also_marked
 from metseg.serving.viewer.panels import session
-from metseg.serving.viewer.predictions import Answer
-from metseg.serving.viewer.rendering import CONTOUR, FILL, HEAT, TRUE_MASK, Look, draw, draw_difference
+from metseg.serving.viewer.predictions import StudyPrediction
+from metseg.serving.viewer.rendering import (
+    BOTH,
+    CONTOUR,
+    FILL,
+    FIRST,
+    HEAT,
+    SECOND,
+    TRUE_MASK,
+    TRUTH,
+    Appearance,
+    Colour,
+    draw,
+    draw_difference,
+    to_jpeg,
+)
 from metseg.serving.viewer.slices import AXIAL, PLANES, Plane, centre_of, extent_mm, moved
 from metseg.serving.viewer.study import Study
 
-THREE, BESIDE = "Three planes", "Side by side"
+THREE, SIDE_BY_SIDE = "Three planes", "Side by side"
 A, B, DIFFERENCE = "A", "B", "Difference"
 CROSS = "Cross-hair"
-LOOK_KEY, CROSS_KEY = "look", "cross"
+APPEARANCE_KEY, CROSS_KEY = "appearance", "cross"
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A study with the answers that are there."""
+    """A study with the finished predictions."""
 
     study: Study
-    first: Answer | None = None
-    second: Answer | None = None
+    first: StudyPrediction | None = None
+    second: StudyPrediction | None = None
 
     @property
     def both(self) -> bool:
-        """Whether there are two answers to compare."""
+        """Whether there are two predictions to compare."""
         return self.first is not None and self.second is not None
 
     def key(self) -> tuple[object, ...]:
-        """What pictures of it are kept under."""
-        answers = (answer.served.key if answer else None for answer in (self.first, self.second))
-        return (self.study.digest, *answers)
+        """Return the cache key of its pictures."""
+        predictions = (prediction.served.key if prediction else None for prediction in (self.first, self.second))
+        return (self.study.digest, *predictions)
 
 
 @st.fragment
 def show_workspace(scene: Scene) -> None:
-    """Viewports, their controls and the lesion table; a move draws these anew and nothing else of the page."""
+    """Draw viewports, their controls and the lesion table; a move redraws these alone."""
     study = scene.study
-    view, shown, plane, look = _controls(scene)
-    st.session_state[LOOK_KEY] = look
+    view, shown, plane, appearance = _controls(scene)
+    st.session_state[APPEARANCE_KEY] = appearance
     position = session.position()
-    if view == BESIDE:
+    if view == SIDE_BY_SIDE:
         wanted = [(A, plane), (B, plane), (DIFFERENCE, plane)]
     else:
         wanted = [(shown, one) for one in ([AXIAL] if study.flat else PLANES.values())]
@@ -58,9 +71,9 @@ def show_workspace(scene: Scene) -> None:
         Viewport(
             key=f"{name}-{one.name}",
             plane=one.name,
-            title=_title(scene, name) if view == BESIDE else one.name.capitalize(),
-            colour=_COLOURS.get(name) if view == BESIDE else None,
-            jpeg=_picture(scene, scene.key(), name, one.name, position[one.axis], look),
+            title=_title(scene, name) if view == SIDE_BY_SIDE else one.name.capitalize(),
+            colour=_COLOURS.get(name) if view == SIDE_BY_SIDE else None,
+            jpeg=_picture(scene, scene.key(), name, one.name, position[one.axis], appearance),
             width=extent_mm(one, study.shape, study.geometry.spacing)[0],
             height=extent_mm(one, study.shape, study.geometry.spacing)[1],
             index=position[one.axis],
@@ -70,7 +83,7 @@ def show_workspace(scene: Scene) -> None:
         )
         for name, one in wanted
     ]
-    components.show_viewports(views, _legend(scene, view, shown, look), session.next_serial(), _on_move)
+    components.show_viewports(views, _legend(scene, view, shown, appearance), session.next_serial(), _on_move)
     listed = scene.second if shown == B and view == THREE else scene.first
     if listed is not None:
         _lesions(scene, listed)
@@ -79,13 +92,13 @@ def show_workspace(scene: Scene) -> None:
 _COLOURS: dict[str, Colour] = {A: FIRST, B: SECOND}
 
 
-def _controls(scene: Scene) -> tuple[str, str, Plane, Look]:
-    """What is shown and how: view, answer, plane of the view side by side, look."""
+def _controls(scene: Scene) -> tuple[str, str, Plane, Appearance]:
+    """Return the view, the shown prediction, the plane of the side-by-side view, and the appearance."""
     study = scene.study
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         view, shown, plane = THREE, A, AXIAL
         if scene.both:
-            view = st.segmented_control("View", [THREE, BESIDE], default=THREE, required=True, key="view")
+            view = st.segmented_control("View", [THREE, SIDE_BY_SIDE], default=THREE, required=True, key="view")
             if view == THREE:
                 shown = st.segmented_control("Show", [A, B, DIFFERENCE], default=A, required=True, key="shown")
             elif not study.flat:
@@ -97,12 +110,12 @@ def _controls(scene: Scene) -> tuple[str, str, Plane, Look]:
         )
         over = [CONTOUR, FILL, HEAT] if scene.first is not None else []
         over += [TRUE_MASK] if study.truth is not None else []
-        begun = [name for name in over if name in (CONTOUR, TRUE_MASK)]
+        preset = [name for name in over if name in (CONTOUR, TRUE_MASK)]
         chosen = st.pills(
             "Over the image",
             [*over, CROSS],
             selection_mode="multi",
-            default=[*begun, CROSS],
+            default=[*preset, CROSS],
             key=f"over-{len(over)}-{TRUE_MASK in over}",
         )
         st.session_state[CROSS_KEY] = CROSS in chosen
@@ -113,7 +126,7 @@ def _controls(scene: Scene) -> tuple[str, str, Plane, Look]:
     if scene.first is not None:
         with right:
             opacity = st.slider("Opacity", 0, 100, 40, format="%d %%", key="opacity") / 100
-    return view, shown, plane, Look(channel, window, tuple(name for name in over if name in chosen), opacity)
+    return view, shown, plane, Appearance(channel, window, tuple(name for name in over if name in chosen), opacity)
 
 
 def _window(study: Study, channel: str) -> tuple[float, float]:
@@ -132,37 +145,39 @@ def _window(study: Study, channel: str) -> tuple[float, float]:
         step,
         format="%.0f" if step >= 1 else "%.3g",
         key=key,
-        help="What is drawn black, and what white. It begins as the model's own window: percentiles inside the head.",
+        help="Intensities drawn black and white. The default is the model's own window: percentiles inside the head.",
     )
     return lower, upper if upper > lower else lower + step
 
 
 @st.cache_data(show_spinner=False, max_entries=600)
-def _picture(_scene: Scene, scene_key: tuple[object, ...], name: str, plane_name: str, index: int, look: Look) -> bytes:
-    """One picture as the browser gets it, kept while its scene and look are the same."""
+def _picture(
+    _scene: Scene, scene_key: tuple[object, ...], name: str, plane_name: str, index: int, appearance: Appearance
+) -> bytes:
+    """Return one picture for the browser, cached while its scene and appearance are the same."""
     plane = PLANES[plane_name]
     if name == DIFFERENCE and _scene.first is not None and _scene.second is not None:
-        return to_jpeg(draw_difference(_scene.study, plane, index, look, _scene.first, _scene.second))
-    answer, colour = (_scene.second, SECOND) if name == B else (_scene.first, FIRST)
-    return to_jpeg(draw(_scene.study, plane, index, look, answer, colour))
+        return to_jpeg(draw_difference(_scene.study, plane, index, appearance, _scene.first, _scene.second))
+    prediction, colour = (_scene.second, SECOND) if name == B else (_scene.first, FIRST)
+    return to_jpeg(draw(_scene.study, plane, index, appearance, prediction, colour))
 
 
 def _title(scene: Scene, name: str) -> str:
-    answer = {A: scene.first, B: scene.second}.get(name)
-    return f"{name}: {answer.served.title()}" if answer else name
+    prediction = {A: scene.first, B: scene.second}.get(name)
+    return f"{name}: {prediction.served.title()}" if prediction else name
 
 
-def _legend(scene: Scene, view: str, shown: str, look: Look) -> list[tuple[Colour, str]]:
+def _legend(scene: Scene, view: str, shown: str, appearance: Appearance) -> list[tuple[Colour, str]]:
     legend: list[tuple[Colour, str]] = []
-    masks = bool({CONTOUR, FILL} & set(look.overlays))
+    masks = bool({CONTOUR, FILL} & set(appearance.overlays))
     if view == THREE and scene.first is not None and masks and shown != DIFFERENCE:
-        answer = scene.second if shown == B else scene.first
-        legend.append((_COLOURS[shown], f"{shown}: {answer.served.title() if answer else ''}"))
-    if scene.both and (view == BESIDE or shown == DIFFERENCE):
+        prediction = scene.second if shown == B else scene.first
+        legend.append((_COLOURS[shown], f"{shown}: {prediction.served.title() if prediction else ''}"))
+    if scene.both and (view == SIDE_BY_SIDE or shown == DIFFERENCE):
         legend += [(BOTH, "both mark it"), (FIRST, "only A"), (SECOND, "only B")]
-    if TRUE_MASK in look.overlays and (view == BESIDE or shown != DIFFERENCE):
+    if TRUE_MASK in appearance.overlays and (view == SIDE_BY_SIDE or shown != DIFFERENCE):
         legend.append((TRUTH, "true mask"))
-    if HEAT in look.overlays and shown != DIFFERENCE:
+    if HEAT in appearance.overlays and shown != DIFFERENCE:
         legend.append(((220, 60, 60), "heat: probability from blue (low) to yellow (1)"))
     return legend
 
@@ -173,19 +188,19 @@ def _on_move() -> None:
         session.place_at(moved(session.position(), study.shape, components.last_move()))
 
 
-def _lesions(scene: Scene, answer: Answer) -> None:
-    """The table; a click lets the planes cross in the lesion's middle."""
-    name = B if answer is scene.second else A
-    count = len(answer.lesions)
+def _lesions(scene: Scene, prediction: StudyPrediction) -> None:
+    """Draw the table; a click lets the planes cross in the lesion's centre."""
+    name = B if prediction is scene.second else A
+    count = len(prediction.lesions)
     st.markdown(f"**{count} {'lesion' if count == 1 else 'lesions'} marked by {name}**")
-    if not answer.lesions:
+    if not prediction.lesions:
         return
     known = scene.study.geometry.spacing_known
     mm, mm3 = ("mm", "mm³") if known else ("voxels", "voxels")
     columns = ["#", f"volume, {mm3}", f"longest axial diameter, {mm}", "mean probability", f"centre L, P, S, {mm}"]
-    more = _columns_of_others(scene, answer)
+    more = _columns_of_others(scene, prediction)
     rows = {}
-    for place, row in enumerate(answer.lesions):
+    for place, row in enumerate(prediction.lesions):
         rows[row.id] = [
             str(row.id),
             f"{row.volume_mm3:.0f}",
@@ -197,23 +212,25 @@ def _lesions(scene: Scene, answer: Answer) -> None:
 
     def picked() -> None:
         pick = components.last_pick()
-        chosen = next((row for row in answer.lesions if row.id == pick), None)
+        chosen = next((row for row in prediction.lesions if row.id == pick), None)
         if chosen is not None:
             session.place_at(chosen.centroid_voxel, chosen.id)
 
     components.show_lesions([*columns, *more], rows, session.lesion(), picked)
 
 
-def _columns_of_others(scene: Scene, answer: Answer) -> dict[str, list[bool]]:
-    """Which lesions the other answer, and the true mask, mark too."""
+def _columns_of_others(scene: Scene, prediction: StudyPrediction) -> dict[str, list[bool]]:
+    """Return the columns of lesions that the other prediction, and the true mask, mark too."""
     others = {}
-    other = scene.first if answer is scene.second else scene.second
+    other = scene.first if prediction is scene.second else scene.second
     if other is not None:
-        others[f"in {A if answer is scene.second else B} too"] = _marked(
-            answer.mask, other.mask, scene.key(), answer.served.key
+        others[f"in {A if prediction is scene.second else B} too"] = _marked(
+            prediction.mask, other.mask, scene.key(), prediction.served.key
         )
     if scene.study.truth is not None:
-        others["in the true mask"] = _marked(answer.mask, scene.study.truth, scene.key(), (*answer.served.key, "truth"))
+        others["in the true mask"] = _marked(
+            prediction.mask, scene.study.truth, scene.key(), (*prediction.served.key, "truth")
+        )
     return others
 
 

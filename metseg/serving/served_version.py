@@ -1,0 +1,71 @@
+"""Lookup of a registered version where it is served: at a model server, or below the base path of this machine."""
+
+from __future__ import annotations
+
+from metseg.errors import PublishError
+from metseg.saved_model import SAVED_MODEL_FILE
+from metseg.settings import Settings
+from metseg.tracking.lineage import Evidence, require_digest
+from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, Version
+
+CONFIG = "models.config"
+SERVED_ALIASES = (CHAMPION, CHALLENGER)
+
+
+def find_served(settings: Settings, version: Version, server: str = "") -> Evidence:
+    """Return the evidence that a version is served.
+
+    Args:
+        settings: name the folder of published versions.
+        version: of the registry.
+        server: `HOST:PORT` of a model server to query; empty: read the base path on this machine.
+
+    Raises:
+        MetsegError: the version is not served as the registry's aliases require.
+    """
+    return _loaded(version, server) if server else _published(settings, version)
+
+
+def _loaded(version: Version, server: str) -> Evidence:
+    """Return the evidence that a server has the version loaded."""
+    from metseg.serving.client import ModelClient
+
+    with ModelClient(server) as client:
+        states = client.versions(version.name)
+    status = states.get(version.number)
+    if status is None or status.state != "AVAILABLE":
+        listed = ", ".join(f"{number} {status.state}" for number, status in states.items()) or "none"
+        raise PublishError(f"{server} does not serve it; its versions: {listed}. Run `metseg reconcile`")
+    return "there", f"available at {server}"
+
+
+def _published(settings: Settings, version: Version) -> Evidence:
+    """Return the evidence that the version lies below the base path with its registered contents."""
+    folder = settings.model_base_path / version.name / str(version.number)
+    aliases = [alias for alias in SERVED_ALIASES if alias in version.aliases]
+    if not (folder / SAVED_MODEL_FILE).is_file():
+        if not aliases:
+            return "unsure", "it is not published, and no alias requires that"
+        raise PublishError(
+            f"it is {' and '.join(aliases)}, but {folder} does not exist: run `metseg reconcile`, or name the server "
+            "with --server if another machine serves it"
+        )
+    require_digest(version, folder, "remove the folder and run `metseg reconcile`")
+    labels = _labels(settings, version.name)
+    for alias in aliases:
+        label = LABELS[alias]
+        if labels.get(label) != version.number:
+            place = f"at version {labels[label]}" if label in labels else "at nothing"
+            raise PublishError(f"it is {alias}, but label {label} points {place}: run `metseg reconcile`")
+    own = [label for label, number in sorted(labels.items()) if number == version.number]
+    label = f"label {' and '.join(own)}" if own else "no label"
+    return "there", f"{folder}, {label}; the files that were registered"
+
+
+def _labels(settings: Settings, name: str) -> dict[str, int]:
+    """Return the version of each label of the model, by the configuration in the base path."""
+    from metseg.serving.model_config import read_model_config
+
+    config = settings.model_base_path / CONFIG
+    model = read_model_config(config).get(name) if config.is_file() else None
+    return model.labels if model else {}
