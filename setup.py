@@ -88,6 +88,7 @@ setup(
     package_data={
         "pipelines": ["compiled/*.yaml"],
         "metseg.report": ["*.html.j2"],
+        "metseg.validation": ["*.html.j2", "*.css"],
         "metseg.serving.viewer": ["*.css", "*.js", ".streamlit/config.toml"],
     },
     install_requires=["filelock", "numpy", "psutil", "pydantic", "pydantic-settings", "rich", "typer"],

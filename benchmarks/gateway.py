@@ -1,4 +1,4 @@
-"""Whether 500 hostile requests to the gateway each get the right code: `python -m benchmarks.gateway`."""
+"""Send 500 hostile requests to the gateway and count wrong codes: `python -m benchmarks.gateway`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_SECONDS = 10.0
 
 
 def hostile_figures(published: Path, folder: Path) -> list[Figure]:
-    """Wrong codes, the slowest answer, peak memory of the gateway, and whether it still works."""
+    """Return wrong codes, the slowest response, the gateway's peak memory, and its readiness afterwards."""
     from metseg.serving.server.flags import ServerOptions
     from metseg.serving.server.model_server import ModelServer
     from tests.serving.callers.gateways import LIMITS, gateway

@@ -1,4 +1,4 @@
-"""How long judging the statistics of 100,000 slices takes: `python -m benchmarks.validation`."""
+"""Time the validation of 100,000 slices' statistics: `python -m benchmarks.validation`."""
 
 from __future__ import annotations
 
@@ -111,17 +111,17 @@ def _rows(
 
 
 def measure(slices: int, channels: tuple[str, ...]) -> dict[str, float | int]:
-    """Seconds after imports of one judgement with drift, and what it found."""
+    """Return seconds, memory and findings of one validation with drift, after imports."""
     import great_expectations  # noqa: F401, its import is not what is measured
 
-    from metseg.validation.cohort_validation import validate
+    from metseg.validation.cohort_validation import validate_cohort
     from metseg.validation.reference_statistics import describe
 
     manifest, statistics = made_up_cohort(slices, channels)
     reference = describe(manifest, statistics)
     with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
         wall, cpu = time.perf_counter(), time.process_time()
-        verdict = validate(manifest, statistics, Path(folder), reference=reference)
+        result = validate_cohort(manifest, statistics, Path(folder), reference=reference)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return {
         "slices": sum(entry.slices for entry in manifest.cases),
@@ -131,7 +131,7 @@ def measure(slices: int, channels: tuple[str, ...]) -> dict[str, float | int]:
         "seconds": round(wall, 2),
         "cpu_seconds": round(cpu, 2),
         "peak_memory_mb": round(peak_memory_mb()),
-        **verdict.counts(),
+        **vars(result.counts),
     }
 
 

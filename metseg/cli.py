@@ -13,7 +13,7 @@ from metseg.commands.deidentify import deidentify
 from metseg.commands.doctor import doctor
 from metseg.commands.gateway import api
 from metseg.commands.grouped_help import GroupedHelp
-from metseg.commands.inspect import inspect, validate
+from metseg.commands.inspect import inspect
 from metseg.commands.models import lineage, models
 from metseg.commands.phantom import phantom
 from metseg.commands.predict import predict
@@ -23,6 +23,7 @@ from metseg.commands.serve import serve
 from metseg.commands.settings import settings
 from metseg.commands.submit import submit
 from metseg.commands.tune import tune
+from metseg.commands.validate import validate
 from metseg.commands.viewer import viewer
 from metseg.errors import MetsegError
 

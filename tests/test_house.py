@@ -121,28 +121,10 @@ def test_every_room_has_a_floor():
     assert folders == set(FLOOR_OF) - {"ground", "cli"}
 
 
-TO_BE_REMOVED = {
-    "metseg.validation.html_page -> metseg.validation.cohort_validation",
-}
-"""Imports that still break the rules below: those that go up, and one that closes a circle."""
-
-
-def allowed_imports() -> dict[str, set[str]]:
-    """Imports of each module, without those to be removed."""
-    return {
-        module: {imported for imported in found if f"{module} -> {imported}" not in TO_BE_REMOVED}
-        for module, found in IMPORTS.items()
-    }
-
-
-def test_imports_to_be_removed_are_still_there():
-    assert {f"{module} -> {imported}" for module, found in IMPORTS.items() for imported in found} >= TO_BE_REMOVED
-
-
 def test_imports_go_down_the_floors():
     upward = [
         f"{module} -> {imported}"
-        for module, found in allowed_imports().items()
+        for module, found in IMPORTS.items()
         for imported in sorted(found)
         if FLOOR_OF[room_of(imported)] > FLOOR_OF[room_of(module)]
     ]
@@ -159,12 +141,12 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def test_modules_form_no_circle():
-    assert circle(allowed_imports()) == []
+    assert circle(IMPORTS) == []
 
 
 def test_rooms_form_no_circle():
     rooms: dict[str, set[str]] = {}
-    for module, found in allowed_imports().items():
+    for module, found in IMPORTS.items():
         rooms.setdefault(room_of(module), set()).update(room_of(imported) for imported in found)
     assert circle({room: others - {room} for room, others in rooms.items()}) == []
 

@@ -1,1 +1,1 @@
-"""The validate step: `step.py` is the plain function, `component.py` the Kubeflow component around it."""
+"""The validate step: `step.py` is the plain function, `component.py` its Kubeflow component."""

@@ -11,7 +11,7 @@ def validate(
     validation: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
 ):
-    """Validate manifest and image statistics, also against the champion's; a critical failure stops the run."""
+    """Validate manifest and image statistics, also against the champion's; a critical finding stops the run."""
     given = dict(locals())
     from components.validate.task import validate
 

@@ -1,4 +1,4 @@
-"""Kubeflow's task `validate`."""
+"""Entry point of the Kubeflow task `validate`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from components.run_record import RUN_RECORD, RunRecord
 
 
 def validate(cohort: Any, validation: Any, page: Any) -> None:
-    """Judge a cohort.
+    """Validate a cohort.
 
     Args:
         cohort: artifact of ingest.
         validation: artifact to write to.
-        page: HTML page to write.
+        page: artifact of the HTML page.
     """
     with executing("validate", validation.path, after=[cohort.path]) as folder:
         settings = read_configuration("validate", Path(cohort.path))
         run = RunRecord.read(Path(cohort.path) / RUN_RECORD)
-        from components.validate.step import KEPT
+        from components.validate.step import FORWARDED
         from components.validate.step import validate as step
 
         step(
@@ -33,8 +33,8 @@ def validate(cohort: Any, validation: Any, page: Any) -> None:
             Path(page.path),
             patient_pictures_in_mlflow=settings.run.patient_pictures_in_mlflow,
         )
-        # What register needs of the cohort, without its images.
+        # Register reads these without the images.
         settings.write(folder)
         run.write(folder / RUN_RECORD)
-        for name in KEPT:
+        for name in FORWARDED:
             shutil.copyfile(Path(cohort.path) / name, folder / name)

@@ -12,21 +12,18 @@ from metseg.environment import apply_defaults
 
 def api(
     port: Annotated[int, typer.Option(help="TCP port.", min=1, max=65535)] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's own need keys.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines need API keys.")] = ("127.0.0.1"),
     server: Annotated[str, typer.Option(help="HOST:PORT of the model server; METSEG_GATEWAY_SERVER.")] = "",
-    model_name: Annotated[str, typer.Option(help="Model to ask; METSEG_GATEWAY_MODEL.")] = "",
+    model_name: Annotated[str, typer.Option(help="Name of the served model; METSEG_GATEWAY_MODEL.")] = "",
     label: Annotated[
-        str | None, typer.Option(help="Version label to ask, empty for the latest; METSEG_GATEWAY_LABEL.")
+        str | None, typer.Option(help="Version label, empty for the latest; METSEG_GATEWAY_LABEL.")
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder for uploads and results; METSEG_GATEWAY_FOLDER.")] = None,
-    without_keys: Annotated[bool, typer.Option(help="Answer anyone who can reach the address.")] = False,
-    certificate: Annotated[Path | None, typer.Option(help="PEM file: serve HTTPS.", exists=True)] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's private key.", exists=True)] = None,
+    without_keys: Annotated[bool, typer.Option(help="Serve other machines without API keys.")] = False,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate (PEM): serve HTTPS.", exists=True)] = None,
+    key: Annotated[Path | None, typer.Option(help="Private key of the certificate (PEM).", exists=True)] = None,
 ) -> None:
-    """Serve segmentation over HTTP: files in, masks and lesions out. Keys: METSEG_API_KEYS; more in docs/gateway.md."""
-    import dataclasses
+    """Serve segmentation over HTTP: files in, masks and lesions out. API keys: METSEG_API_KEYS; see docs/gateway.md."""
     import logging
 
     apply_defaults()
@@ -35,12 +32,11 @@ def api(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = GatewaySettings.from_environment()
-    settings = dataclasses.replace(
-        settings,
+    settings = settings.replaced(
         server=server or settings.server,
         model_name=model_name or settings.model_name,
         label=settings.label if label is None else label,
-        folder=settings.folder if folder is None else folder.absolute(),
+        folder=folder or settings.folder,
         open_to_all=settings.open_to_all or without_keys,
     )
     serve(settings, host, port, certificate, key)

@@ -19,7 +19,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from metseg.environment_settings import EnvironmentSettings, Gigabytes
-from metseg.errors import DataError
+from metseg.errors import LimitExceeded, UnusableFile
 from metseg.files import folder_written_beside
 
 SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
@@ -90,7 +90,7 @@ class _Allowance:
     """Count an archive's entries and bytes; refuse it beyond its limits."""
 
     def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
-        self._archive = archive
+        self.archive = archive
         self._limits = limits
         self._packed = archive.stat().st_size
         self._entries = 0
@@ -98,18 +98,20 @@ class _Allowance:
         self._names: set[PurePosixPath] = set()
 
     def place(self, member: _Member) -> PurePosixPath:
-        """Return the path of a member in the folder; raises `DataError` if not allowed."""
+        """Return the path of a member relative to the folder; raises `UnusableFile` if it may not be there."""
         path = inside(member.name)
         if path is None:
-            raise self._refused(f"the name {member.name!r} leads out of the folder")
+            raise self._refused("the name of an entry leads out of the folder", member.name)
         if member.kind not in ("file", "folder"):
-            raise self._refused(f"{member.name!r} is a {member.kind}; an archive of data holds files and folders")
+            raise self._refused(f"an entry is a {member.kind}; expected files and folders", member.name)
         self._entries += 1
         if self._entries > self._limits.files:
-            raise self._refused(f"it holds more than {self._limits.files} files", "METSEG_ARCHIVE_FILES")
+            raise self._exceeded(
+                f"it holds {self._entries} files or more", f"{self._limits.files}", "METSEG_ARCHIVE_FILES"
+            )
         if member.kind == "file":
             if path in self._names:
-                raise self._refused(f"the name {member.name!r} is there twice")
+                raise self._refused("the name of an entry is there twice", member.name)
             self._names.add(path)
             self._check_file(member.name, member.size)
         return path
@@ -119,24 +121,24 @@ class _Allowance:
         self._check_file(name, written)
         self._total += size
         if self._total > self._limits.total_bytes:
-            raise self._refused(
-                f"it unpacks to more than {self._limits.total_bytes / 2**30:g} GB", "METSEG_ARCHIVE_TOTAL_GB"
-            )
+            limit = f"{self._limits.total_bytes / 2**30:g} GB"
+            raise self._exceeded("it unpacks to more", limit, "METSEG_ARCHIVE_TOTAL_GB")
         if self._total > max(_FREE_BYTES, self._limits.ratio * self._packed):
-            raise self._refused(
-                f"it unpacks to more than {self._limits.ratio:g} times its size, as decompression bombs do",
-                "METSEG_ARCHIVE_RATIO",
-            )
+            limit = f"{self._limits.ratio:g} times its size"
+            raise self._exceeded("it unpacks to more, as decompression bombs do", limit, "METSEG_ARCHIVE_RATIO")
 
     def _check_file(self, name: str, size: int) -> None:
         if size > self._limits.file_bytes:
-            raise self._refused(
-                f"{name!r} is larger than {self._limits.file_bytes / 2**30:g} GB", "METSEG_ARCHIVE_FILE_GB"
-            )
+            limit = f"{self._limits.file_bytes / 2**30:g} GB"
+            raise self._exceeded(f"an entry has {size / 2**30:.3g} GB or more", limit, "METSEG_ARCHIVE_FILE_GB", name)
 
-    def _refused(self, why: str, setting: str = "") -> DataError:
-        remedy = f"If it is what you expect, raise {setting}" if setting else "Pack the data again"
-        return DataError(f"{self._archive}: {why}. {remedy}, or unpack it yourself and name the folder.")
+    def _refused(self, reason: str, entry: str) -> UnusableFile:
+        remedy = "Pack the data again, or unpack it yourself and name the folder."
+        return UnusableFile(self.archive, reason, remedy, repr(entry))
+
+    def _exceeded(self, found: str, limit: str, setting: str, entry: str = "") -> LimitExceeded:
+        remedy = f"If it is what you expect, raise {setting}, or unpack it yourself and name the folder."
+        return LimitExceeded(self.archive, found, limit, remedy, repr(entry) if entry else "")
 
 
 def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> None:
@@ -148,8 +150,9 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
         limits: those of the environment by default.
 
     Raises:
-        DataError: the archive is broken or encrypted, a name leads out of the folder or is there twice, it holds
-            links or devices, or more than the limits allow.
+        UnusableFile: the archive is broken or encrypted, a name leads out of the folder or is there twice, or it
+            holds links or devices.
+        LimitExceeded: it holds more than the limits allow.
     """
     allowance = _Allowance(archive, limits or ArchiveLimits.from_environment())
     with folder_written_beside(folder) as beside:
@@ -157,7 +160,7 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> 
             for member in members:
                 _unpack_member(member, allowance, beside)
         if not any(beside.iterdir()):
-            raise DataError(f"{archive}: the archive is empty. Pack the folder with images and masks.")
+            raise UnusableFile(archive, "the archive is empty", "Pack the folder with images and masks.")
 
 
 def unpacked_bytes(archive: Path, limits: ArchiveLimits | None = None) -> int:
@@ -201,9 +204,12 @@ def _unpack_member(member: _Member, allowance: _Allowance, folder: Path) -> None
         target.parent.mkdir(parents=True, exist_ok=True)
         file = target.open("xb")
     except OSError as error:
-        raise DataError(
-            f"{member.name!r} cannot be unpacked ({error.strerror}): another entry of the archive takes its place, or "
-            "the name does not fit this file system. Pack the data again."
+        raise UnusableFile(
+            allowance.archive,
+            f"an entry cannot be unpacked, {error.strerror}: another entry takes its place, or its name does not fit "
+            "this file system",
+            "Pack the data again.",
+            repr(member.name),
         ) from error
     source = member.open()
     assert source is not None
@@ -219,7 +225,7 @@ def _unpack_member(member: _Member, allowance: _Allowance, folder: Path) -> None
 
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[_Member]]:
-    """Yield the entries of an archive in order; a broken archive raises `DataError`."""
+    """Yield the entries of an archive in order; a broken archive raises `UnusableFile`."""
     try:
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as packed:
@@ -231,16 +237,19 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
                 with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as tar:  # type: ignore[call-overload]
                     yield _tar_members(tar, stream)
     except _BROKEN as error:
-        raise DataError(
-            f"{archive}: the archive cannot be unpacked ({error}). Copy it again from its source; a full disk is the "
-            "other reason."
+        raise UnusableFile(
+            archive,
+            "the archive cannot be unpacked",
+            "Copy it again from its source; a full disk is the other reason.",
+            str(error),
         ) from error
 
 
 def _zip_members(packed: zipfile.ZipFile, archive: Path) -> Iterator[_Member]:
     for entry in packed.infolist():
         if entry.flag_bits & 1:
-            raise DataError(f"{archive}: {entry.filename!r} is encrypted. Unpack it yourself and name the folder.")
+            remedy = "Unpack it yourself and name the folder."
+            raise UnusableFile(archive, "an entry is encrypted", remedy, repr(entry.filename))
         mode = entry.external_attr >> 16
         kind = "folder" if entry.is_dir() else "file"
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -1,1 +1,1 @@
-"""A look at a folder of images before anything is trained: what is there, how it is read, what is passed over."""
+"""Inspection of a folder of images before a run: content, detected layout, unused and unreadable files."""

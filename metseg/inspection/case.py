@@ -1,4 +1,4 @@
-"""What is there to say of one case, read once."""
+"""Facts about one case, which is read once."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ MASK_NAME = re.compile(
 )
 PERCENTILES = (1.0, 50.0, 99.0)
 SAMPLED = 500_000
-"""About how many voxels of a channel the percentiles are taken from."""
+"""Approximate number of voxels of a channel for its percentiles."""
 
 MARGIN = 4
+"""Pixels around the head in a preview."""
+
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The slice of a case with most lesion, or its middle one where there is none, cut to the head.
+    """The slice of a case with most lesion, or the middle slice without lesion, cropped to the head.
 
     Attributes:
         image: windowed grey values uint8 `(height, width, channels)`.
         mask: bool `(height, width)`.
-        number: which slice, from 1.
-        slices: how many there are.
+        number: of the slice, from 1.
+        slices: of the case.
     """
 
     image: NDArray[np.uint8]
@@ -49,21 +51,21 @@ class Preview:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What was found in one case.
+    """Facts about one case.
 
     Attributes:
         case, patient, timepoint: as the layout names them.
         shape: `(slices, height, width)`, in canonical orientation.
-        spacing: mm along the same; None where the format carries none.
-        orientation: of the first file as it lies on disk, where its columns, rows and slices point, such as `RAS`.
-        dtype: of the voxels as they come in.
-        intensities: by channel: least, 1st, 50th and 99th percentile, greatest of the finite values.
-        nonfinite: values that are no numbers.
-        labels: voxels of each value in the mask files as they are; empty where those are no files that hold values.
+        spacing: mm along the same axes; None if the format has none.
+        orientation: of the first file on disk: directions of its columns, rows and slices, such as `RAS`.
+        dtype: of the voxels on disk.
+        intensities: by channel: minimum, 1st, 50th and 99th percentile, maximum of the finite values.
+        nonfinite: number of NaN and infinite values.
+        labels: voxels of each value in the mask files; empty if the masks are no image files, as in DICOM.
         lesion_voxels: of each 26-connected lesion, largest first.
-        lesion_slices: slices with lesion.
-        thresholded: lossy masks that were cut at a grey value.
-        resampled: masks that were brought onto their image's grid.
+        lesion_slices: number of slices with lesion.
+        thresholded: lossy masks that were thresholded.
+        resampled: masks that were resampled onto their image's grid.
     """
 
     case: str
@@ -83,33 +85,33 @@ class CaseFacts:
 
     @property
     def voxel(self) -> float:
-        """Size of a voxel in mm³; 1 where the spacing is unknown."""
+        """Volume of a voxel in mm³; 1 if the spacing is unknown."""
         return float(np.prod(self.spacing)) if self.spacing else 1.0
 
     @property
     def volumes(self) -> list[float]:
-        """Volume of each lesion in mm³; in voxels where the spacing is unknown."""
+        """Volume of each lesion in mm³; in voxels if the spacing is unknown."""
         return [count * self.voxel for count in self.lesion_voxels]
 
     @property
     def diameters(self) -> list[float]:
-        """Diameter of the ball of each lesion's volume, in mm; in voxels where the spacing is unknown."""
+        """Diameter of the ball with each lesion's volume, in mm; in voxels if the spacing is unknown."""
         return [(6 * volume / np.pi) ** (1 / 3) for volume in self.volumes]
 
 
-def look_at(
+def inspect_case(
     root: Path, source: CaseSource, channels: tuple[str, ...], preview: bool
 ) -> tuple[CaseFacts, Preview | None]:
-    """Read a case and say what is in it.
+    """Read a case and collect facts about it.
 
     Args:
-        root: folder of the cohort, which `source.sources` are relative to.
+        root: folder of the cohort, the base of `source.sources`.
         source: the case.
         channels: names of its channels, in order.
-        preview: whether a picture of it is wanted.
+        preview: True makes a picture.
 
     Raises:
-        DataError: it cannot be read; the message names the file.
+        DataError: the case cannot be read; the message names the file.
     """
     loaded = source.load()
     image, mask = loaded.image, loaded.mask > 0
@@ -143,23 +145,23 @@ def _intensities(voxels: NDArray[np.generic]) -> tuple[float, ...]:
 
 
 def mask_files(root: Path, sources: tuple[str, ...]) -> list[Path]:
-    """Those of a case's files that its masks are read from; none where the sources are no files, as in DICOM."""
-    named = [name for name in sources if MASK_NAME.search(name)]
-    return [path for name in named or sources[-1:] if (path := root / name).is_file() and is_image(path)]
+    """Return the mask files of a case; empty if its sources are no image files, as in DICOM."""
+    masks = [name for name in sources if MASK_NAME.search(name)]
+    return [path for name in masks or sources[-1:] if (path := root / name).is_file() and is_image(path)]
 
 
 def _labels(root: Path, sources: tuple[str, ...]) -> dict[float, int]:
-    """Voxels of each value in the mask files; of a coloured mask, of its first colour."""
-    counted: Counter[float] = Counter()
+    """Count the voxels of each value in the mask files; in a coloured mask, of its first colour."""
+    counts: Counter[float] = Counter()
     for path in mask_files(root, sources):
         array = read_image(path)[0]
-        values, counts = np.unique(array[..., 0] if array.ndim == 4 else array, return_counts=True)
-        counted.update(dict(zip(map(float, values.tolist()), map(int, counts.tolist()), strict=True)))
-    return dict(sorted(counted.items()))
+        values, voxels = np.unique(array[..., 0] if array.ndim == 4 else array, return_counts=True)
+        counts.update(dict(zip(map(float, values.tolist()), map(int, voxels.tolist()), strict=True)))
+    return dict(sorted(counts.items()))
 
 
 def _orientation(root: Path, sources: tuple[str, ...]) -> str:
-    """Where the first axis, the second and the third of the first volume on disk point in the patient."""
+    """Return the axis directions of the first volume on disk, such as `RAS`."""
     path = next((root / name for name in sources if not MASK_NAME.search(name)), None)
     if path is None or not path.is_file():
         return UNKNOWN
@@ -169,7 +171,7 @@ def _orientation(root: Path, sources: tuple[str, ...]) -> str:
 
 
 def _axes(path: Path) -> str:
-    """Letters of where the axes of a volume's header point, as nibabel names them."""
+    """Return the axis directions in a volume's header, as nibabel names them."""
     import nibabel
 
     try:
@@ -189,12 +191,12 @@ def _preview(loaded: LoadedCase, mask: NDArray[np.bool_]) -> Preview:
         image = np.where(finite, image, image[finite].min() if finite.any() else np.float32(0))
     window = volume_window(image, PreprocessingSpecification(channels=()))
     grey = apply_window(image[place], window)
-    shown = _box(head_hulls(image[place : place + 1])[0] | mask[place])
-    return Preview(grey[shown], mask[place][shown], place + 1, len(mask))
+    box = _crop(head_hulls(image[place : place + 1])[0] | mask[place])
+    return Preview(grey[box], mask[place][box], place + 1, len(mask))
 
 
-def _box(used: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Rows and columns that hold what is used and a margin; all of them where nothing is."""
+def _crop(used: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns of the used pixels with a margin; all of them if none is used."""
     sides = []
     for axis in (0, 1):
         hits = np.flatnonzero(used.any(axis=1 - axis))

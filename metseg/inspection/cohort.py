@@ -1,4 +1,4 @@
-"""Looking through a whole folder, and what is to be said of it."""
+"""Inspection of all cases of a folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,30 +15,29 @@ from metseg.files import data_files
 from metseg.imaging.layouts import AUTO, LAYOUTS, LayoutOptions, SourceCohort, open_cohort
 from metseg.imaging.layouts.base import listed
 from metseg.imaging.layouts.masks import LOSSY_THRESHOLD
-from metseg.inspection.case import CaseFacts, Preview, look_at
+from metseg.inspection.case import CaseFacts, Preview, inspect_case
 from metseg.progress import track
 from metseg.pseudonyms import pseudonyms_everywhere
 
-SHOWN_PATIENTS = 12
-MANY_VALUES = 12
+MAX_PREVIEWS = 12
 DIAMETERS = (3.0, 5.0, 10.0, 20.0)
-"""Bounds of the classes of lesions, mm of equivalent diameter."""
+"""Bounds between classes of lesions, mm of equivalent diameter."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a folder.
+    """Facts about a folder.
 
     Attributes:
-        folder: as the user named it.
+        folder: as the user gave it.
         layout: name of the layout.
-        why: what made it that one.
+        why: reason for this layout.
         channels: names of the channels, in order.
-        labels: what counts as lesion.
-        cases: what was found in each case that could be read.
-        unreadable: error message of each case that could not.
-        unused: files that no case is read from, in words, by suffix.
-        notes: what a person should know about how the folder was read.
+        labels: label values that are lesion.
+        cases: facts about each readable case.
+        unreadable: error message of each unreadable case.
+        unused: summary of files that belong to no case, by suffix.
+        notes: remarks on the reading of the folder.
         previews: pictures by case.
     """
 
@@ -56,24 +54,23 @@ class Inspection:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """Patients of the cases that could be read."""
+        """Patients of the readable cases."""
         return tuple(sorted({case.patient for case in self.cases}))
 
     @property
     def unit(self) -> str:
-        """`mm`, or `voxels` where a case has no spacing."""
+        """`mm`, or `voxels` if a case has no spacing."""
         return "mm" if all(case.spacing for case in self.cases) else "voxels"
 
     def label_voxels(self) -> dict[float, int]:
-        """Voxels of each value in the mask files of all cases."""
-        counted: Counter[float] = Counter()
+        """Count the voxels of each value in the mask files of all cases."""
+        counts: Counter[float] = Counter()
         for case in self.cases:
-            counted.update(case.labels)
-        return dict(sorted(counted.items()))
+            counts.update(case.labels)
+        return dict(sorted(counts.items()))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the pictures as plain types that JSON holds; numbers that are none are null."""
-        lesions = summary(volume for case in self.cases for volume in case.volumes)
+    def to_dict(self) -> dict[str, object]:
+        """Return everything but the pictures as types of JSON; NaN and infinity become null."""
         return {
             "folder": self.folder,
             "layout": self.layout,
@@ -89,7 +86,7 @@ class Inspection:
             "lesions": {
                 "count": sum(len(case.lesion_voxels) for case in self.cases),
                 "per_patient": summary(lesions_of_patients(self).values()),
-                "volume": lesions,
+                "volume": summary(volume for case in self.cases for volume in case.volumes),
                 "diameter": summary(diameter for case in self.cases for diameter in case.diameters),
                 "diameter_classes": diameter_classes(self),
             },
@@ -101,7 +98,7 @@ class Inspection:
                     **{name: value for name, value in asdict(case).items() if name not in ("labels", "intensities")},
                     "label_voxels": _by_text(case.labels),
                     "intensities": {
-                        name: dict(zip(("min", "p01", "p50", "p99", "max"), map(_number, values), strict=True))
+                        name: dict(zip(("min", "p01", "p50", "p99", "max"), map(_finite, values), strict=True))
                         for name, values in case.intensities.items()
                     },
                 }
@@ -110,26 +107,26 @@ class Inspection:
         }
 
 
-def survey(folder: Path, layout: str = AUTO, options: LayoutOptions | None = None) -> Inspection:
-    """Read every case of a folder, once, and say what is there.
+def inspect_cohort(folder: Path, layout: str = AUTO, options: LayoutOptions | None = None) -> Inspection:
+    """Read every case of a folder once and collect facts.
 
     Args:
         folder: images and masks in a supported layout.
         layout: name of the layout, or `auto` to recognise it.
-        options: what the user says about the cohort.
+        options: the user's settings of the layout.
 
     Raises:
-        UsageError: there is no such folder, or an option does not fit.
+        UsageError: the folder does not exist, or an option does not fit.
         DataError: the layout is unknown, files do not pair up, or no case can be read.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder. Name a folder with images and masks.")
     cohort = open_cohort(folder, layout, options)
-    pictured = _pictured(cohort)
+    with_preview = _cases_with_preview(cohort)
     cases, previews, unreadable = [], {}, {}
-    for source in track(cohort.cases, "looking at cases"):
+    for source in track(cohort.cases, "inspecting cases"):
         try:
-            facts, preview = look_at(folder, source, cohort.channels, source.case in pictured)
+            facts, preview = inspect_case(folder, source, cohort.channels, source.case in with_preview)
         except DataError as error:
             unreadable[source.case] = str(error)
             continue
@@ -139,11 +136,11 @@ def survey(folder: Path, layout: str = AUTO, options: LayoutOptions | None = Non
     if not cases:
         first = next(iter(unreadable.values()))
         raise DataError(f"{folder}: none of the {len(unreadable)} cases can be read. The first: {first}")
-    looked_for = next(known.looks_for for known in LAYOUTS if known.name == cohort.layout)
+    pattern = next(known.looks_for for known in LAYOUTS if known.name == cohort.layout)
     return Inspection(
         folder=str(folder),
         layout=cohort.layout,
-        why=f"recognised by {looked_for}" if layout == AUTO else "named by --layout",
+        why=f"recognised by {pattern}" if layout == AUTO else "named by --layout",
         channels=cohort.channels,
         labels=cohort.labels,
         cases=tuple(cases),
@@ -155,7 +152,7 @@ def survey(folder: Path, layout: str = AUTO, options: LayoutOptions | None = Non
 
 
 def summary(values: Iterable[float]) -> dict[str, float]:
-    """Least, quartiles, mean and greatest; empty where there is no value."""
+    """Return minimum, quartiles, maximum and mean; empty without values."""
     known = np.array(list(values), float)
     if not known.size:
         return {}
@@ -163,54 +160,54 @@ def summary(values: Iterable[float]) -> dict[str, float]:
     return {"min": low, "p25": first, "median": middle, "p75": third, "max": high, "mean": float(known.mean())}
 
 
-def lesions_of_patients(found: Inspection) -> dict[str, int]:
-    """Lesions of each patient, over all timepoints."""
-    counts: Counter[str] = Counter(dict.fromkeys(found.patients, 0))
-    for case in found.cases:
+def lesions_of_patients(inspection: Inspection) -> dict[str, int]:
+    """Count the lesions of each patient over all timepoints."""
+    counts: Counter[str] = Counter(dict.fromkeys(inspection.patients, 0))
+    for case in inspection.cases:
         counts[case.patient] += len(case.lesion_voxels)
     return dict(counts)
 
 
-def timepoints(found: Inspection) -> dict[int, int]:
-    """How many patients have how many timepoints."""
-    of_patient = Counter(case.patient for case in found.cases)
+def timepoints(inspection: Inspection) -> dict[int, int]:
+    """Count the patients by their number of timepoints."""
+    of_patient = Counter(case.patient for case in inspection.cases)
     return dict(sorted(Counter(of_patient.values()).items()))
 
 
-def diameter_classes(found: Inspection) -> dict[str, int]:
-    """Lesions in each class of equivalent diameter."""
-    diameters = [diameter for case in found.cases for diameter in case.diameters]
+def diameter_classes(inspection: Inspection) -> dict[str, int]:
+    """Count the lesions in each class of equivalent diameter."""
+    diameters = [diameter for case in inspection.cases for diameter in case.diameters]
     places = np.digitize(diameters, DIAMETERS) if diameters else np.zeros(0, int)
     counts = np.bincount(places, minlength=len(DIAMETERS) + 1).tolist()
     names = [f"< {DIAMETERS[0]:g}", *(f"{low:g}–{high:g}" for low, high in pairwise(DIAMETERS))]
     return dict(zip([*names, f"≥ {DIAMETERS[-1]:g}"], counts, strict=True))
 
 
-def _pictured(cohort: SourceCohort) -> set[str]:
-    """Cases to show: the first timepoint of up to `SHOWN_PATIENTS` patients, evenly chosen."""
+def _cases_with_preview(cohort: SourceCohort) -> set[str]:
+    """Select the first timepoint of up to `MAX_PREVIEWS` patients, evenly chosen."""
     first = {source.patient: source.case for source in reversed(cohort.cases)}
     patients = sorted(first)
-    places = np.linspace(0, len(patients) - 1, min(SHOWN_PATIENTS, len(patients))).round().astype(int)
+    places = np.linspace(0, len(patients) - 1, min(MAX_PREVIEWS, len(patients))).round().astype(int)
     return {first[patients[place]] for place in places}
 
 
 def _notes(cases: list[CaseFacts]) -> list[str]:
-    """What reading the masks took."""
+    """Return remarks on masks that were thresholded or resampled."""
     cut = [name for case in cases for name in case.thresholded]
     moved = [name for case in cases for name in case.resampled]
     notes = []
     if cut:
         notes.append(
-            f"{len(cut)} masks are JPEG, which smears their values; lesion is what is brighter than {LOSSY_THRESHOLD}: "
+            f"{len(cut)} masks are JPEG, which blurs their values; lesion is brighter than {LOSSY_THRESHOLD}: "
             f"{listed(cut)}"
         )
     if moved:
-        notes.append(f"{len(moved)} masks were brought onto their image's grid: {listed(moved)}")
+        notes.append(f"{len(moved)} masks were resampled onto their image's grid: {listed(moved)}")
     return notes
 
 
 def _unused(folder: Path, cohort: SourceCohort) -> dict[str, str]:
-    """Files that no case is read from; nothing where cases do not name their files, as in DICOM."""
+    """Summarise files that belong to no case; empty if cases do not name their files, as in DICOM."""
     used = {name for source in cohort.cases for name in source.sources}
     if pseudonyms_everywhere() or not any((folder / name).is_file() for name in used):
         return {}
@@ -226,5 +223,5 @@ def _by_text(labels: dict[float, int]) -> dict[str, int]:
     return {f"{value:g}": count for value, count in labels.items()}
 
 
-def _number(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The contact sheet: a row a patient, its channels side by side with the outline of the lesions."""
+"""Contact sheet: one row per patient, with its channels and the outlines of its lesions."""
 
 from __future__ import annotations
 
@@ -21,33 +21,35 @@ HEAD, TOP = 62, 26
 PAPER, INK, MUTED, GROUND = (255, 255, 255), (27, 39, 51), (91, 104, 117), (0, 0, 0)
 
 
-def write_sheet(path: Path, found: Inspection) -> None:
-    """Write the PNG; each row is the slice with most lesion of a patient, cut to the head."""
-    shown = [case for case in found.cases if case.case in found.previews]
-    width = LABEL + len(found.channels) * (TILE + GAP) + GAP
+def write_sheet(path: Path, inspection: Inspection) -> None:
+    """Write the PNG; each row is the slice with most lesion of a patient, cropped to the head."""
+    shown = [case for case in inspection.cases if case.case in inspection.previews]
+    width = LABEL + len(inspection.channels) * (TILE + GAP) + GAP
     canvas = Image.new("RGB", (max(width, 640), HEAD + TOP + len(shown) * (TILE + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((14, 10), _fitting(draw, Path(found.folder).name, canvas.width - 28, 20), INK, ImageFont.load_default(20))
-    said = (
-        f"{found.layout}, {len(found.patients)} patients, {len(found.cases)} cases, "
-        f"{sum(case.shape[0] for case in found.cases)} slices; the slice with most lesion of {len(shown)} patients"
+    draw.text(
+        (14, 10), _fitting(draw, Path(inspection.folder).name, canvas.width - 28, 20), INK, ImageFont.load_default(20)
     )
-    draw.text((14, 36), _fitting(draw, said, canvas.width - 28, 14), MUTED, ImageFont.load_default(14))
-    for column, channel in enumerate(found.channels):
+    caption = (
+        f"{inspection.layout}, {len(inspection.patients)} patients, {len(inspection.cases)} cases, "
+        f"{sum(case.shape[0] for case in inspection.cases)} slices; the slice with most lesion of {len(shown)} patients"
+    )
+    draw.text((14, 36), _fitting(draw, caption, canvas.width - 28, 14), MUTED, ImageFont.load_default(14))
+    for column, channel in enumerate(inspection.channels):
         centre = LABEL + column * (TILE + GAP) + TILE // 2
         draw.text((centre, HEAD + TOP // 2), channel, INK, ImageFont.load_default(15), anchor="mm")
     for row, case in enumerate(shown):
         top = HEAD + TOP + row * (TILE + GAP)
-        _write_label(draw, top, case, found.previews[case.case])
-        for column in range(len(found.channels)):
-            tile = _tile(found.previews[case.case], column)
+        _write_label(draw, top, case, inspection.previews[case.case])
+        for column in range(len(inspection.channels)):
+            tile = _tile(inspection.previews[case.case], column)
             canvas.paste(Image.fromarray(tile), (LABEL + column * (TILE + GAP), top))
-    with written_beside(path) as beside:
-        canvas.save(beside, format="PNG")
+    with written_beside(path) as temporary:
+        canvas.save(temporary, format="PNG")
 
 
 def _write_label(draw: ImageDraw.ImageDraw, top: int, case: CaseFacts, preview: Preview) -> None:
-    """Name and figures of a case, left of its pictures."""
+    """Write name and figures of a case to the left of its pictures."""
     unit = "mm" if case.spacing else "voxels"
     lines = [f"slice {preview.number} of {preview.slices}"]
     if case.lesion_voxels:
@@ -69,7 +71,7 @@ def _grid(case: CaseFacts) -> str:
 
 
 def _tile(preview: Preview, channel: int) -> NDArray[np.uint8]:
-    """One channel with outlines, RGB, in the middle of a black square."""
+    """Return one channel with outlines, RGB, centred in a black square."""
     drawn = cv2.cvtColor(draw_outline(preview.image[..., channel], preview.mask, TILE), cv2.COLOR_BGR2RGB)
     tile = np.full((TILE, TILE, 3), GROUND, np.uint8)
     top, left = (TILE - drawn.shape[0]) // 2, (TILE - drawn.shape[1]) // 2
@@ -78,11 +80,11 @@ def _tile(preview: Preview, channel: int) -> NDArray[np.uint8]:
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, room: int, size: int) -> str:
-    """The text, its middle left out where it is wider than `room` pixels."""
+    """Return the text, with its middle replaced by dots if it is wider than `room` pixels."""
     font = ImageFont.load_default(size)
-    kept = text
+    shortened = text
     for length in range(len(text) - 1, 2, -1):
-        if draw.textlength(kept, font) <= room:
+        if draw.textlength(shortened, font) <= room:
             break
-        kept = f"{text[: length // 2]}..{text[-(length - length // 2) :]}"
-    return kept
+        shortened = f"{text[: length // 2]}..{text[-(length - length // 2) :]}"
+    return shortened

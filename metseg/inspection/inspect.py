@@ -1,4 +1,4 @@
-"""The whole inspection of a folder: look, write the papers, say what was found."""
+"""Inspect a folder, write the files and print the tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import Console
 
 from metseg.files import write_json
 from metseg.imaging.layouts import AUTO, LayoutOptions
-from metseg.inspection.cohort import Inspection, survey
+from metseg.inspection.cohort import Inspection, inspect_cohort
 from metseg.inspection.contact_sheet import write_sheet
 from metseg.inspection.terminal_tables import print_inspection
 
@@ -20,25 +20,25 @@ FOLDER = "inspection"
 def inspect_folder(
     folder: Path, out: Path | None, console: Console, layout: str = AUTO, options: LayoutOptions | None = None
 ) -> Inspection:
-    """Look at a folder, print what is in it and write `inspection.json` and `contact_sheet.png`.
+    """Inspect a folder, print tables and write `inspection.json` and `contact_sheet.png`.
 
     Args:
         folder: images and masks in a supported layout.
         out: folder to write to; None for `inspection/<folder name>`.
-        console: where a person looks.
+        console: for the tables.
         layout: name of the layout, or `auto` to recognise it.
-        options: what the user says about the cohort.
+        options: the user's settings of the layout.
 
     Raises:
-        UsageError: there is no such folder, or an option does not fit.
+        UsageError: the folder does not exist, or an option does not fit.
         DataError: the layout is unknown, files do not pair up, or no case can be read.
     """
-    found = survey(folder, layout, options)
+    inspection = inspect_cohort(folder, layout, options)
     target = out or Path(FOLDER) / folder.resolve().name
     target.mkdir(parents=True, exist_ok=True)
-    write_json(target / REPORT, found.to_dict())
-    write_sheet(target / SHEET, found)
-    print_inspection(found, console)
+    write_json(target / REPORT, inspection.to_dict())
+    write_sheet(target / SHEET, inspection)
+    print_inspection(inspection, console)
     for path in (target / REPORT, target / SHEET):
         console.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
-    return found
+    return inspection

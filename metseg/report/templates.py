@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-import jinja2
-
+from metseg.html_templates import environment
 from metseg.report.number_format import duration, grouped, number, percent, signed, signed_interval
 
 NOTICE = (
@@ -17,14 +16,8 @@ NOTICE = (
 
 def render(template: str, **content: object) -> str:
     """Fill a template of this folder; an undefined name raises."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    templates = environment(Path(__file__).parent)
+    templates.filters |= {
         "number": number,
         "signed": signed,
         "signed_interval": signed_interval,
@@ -33,8 +26,8 @@ def render(template: str, **content: object) -> str:
         "grouped": grouped,
         "uri": data_uri,
     }
-    environment.globals["notice"] = NOTICE
-    return environment.get_template(template).render(**content)
+    templates.globals["notice"] = NOTICE
+    return templates.get_template(template).render(**content)
 
 
 def data_uri(png: bytes) -> str:

@@ -1,217 +1,127 @@
-"""The verdict on a cohort: may a run go on with these data, and which cases should a person look at?"""
+"""Validate a cohort: may a run use these data, and which cases need a review?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
 from metseg.errors import ValidationFailed
-from metseg.files import read_json, write_json, written_beside
+from metseg.files import written_beside
 from metseg.validation.drift import compare, new_spacings
-from metseg.validation.expectations import CRITICAL, drift_expectations, expectations
+from metseg.validation.expectations import drift_expectations, expectations
 from metseg.validation.html_page import render_page
 from metseg.validation.reference_statistics import Reference
-from metseg.validation.suites import Outcome, run_suites
-from metseg.validation.tables import make_frames
-from metseg.validation.thumbnails import CaseThumbnails, Place, nothing
+from metseg.validation.result import CRITICAL, DriftRow, Finding, Place, ValidationResult, first_and_rest
+from metseg.validation.suites import ExpectationResult, UnexpectedRow, run_suites
+from metseg.validation.tables import make_frames, object_column
+from metseg.validation.thumbnails import CaseThumbnails, no_thumbnails
 
 if TYPE_CHECKING:
     import pandas
 
 DATA_DOCS = "data_docs"
-VERDICT = "verdict.json"
+RESULT = "verdict.json"
 PAGE = "validation.html"
-SHOWN = 8
-ALIKE = 3
-"""Rows of one and the same text that are still named one by one."""
-PLACES = 24
+MAX_ROWS_IN_MESSAGE = 8
+MAX_EQUAL_ROWS = 3
+"""More rows with the same value are counted in a message, not listed."""
+MAX_PLACES = 24
 
 
-@dataclass(frozen=True)
-class Finding:
-    """An expectation that does not hold.
-
-    Attributes:
-        expectation: what should hold.
-        severity: `critical` or `warning`.
-        found: what was found instead.
-        cases: the cases it concerns, all of them; empty where it is the cohort as a whole.
-        remedy: what to do.
-        places: the first places it concerns.
-    """
-
-    expectation: str
-    severity: str
-    found: str
-    cases: tuple[str, ...]
-    remedy: str
-    places: tuple[Place, ...] = ()
-
-    def __str__(self) -> str:
-        rest = len(self.cases) - SHOWN
-        more = f" and {rest} more" if rest > 0 else ""
-        where = f" [{', '.join(self.cases[:SHOWN])}{more}]" if self.cases else ""
-        return f"expected: {self.expectation}; {self.found}{where}. {self.remedy}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The judgement of a cohort.
-
-    Attributes:
-        passed: no critical expectation is broken.
-        critical: what stops the run.
-        warnings: what a person should look at.
-        expectations: everything that was judged, in words.
-        reference: version of the champion's training data that the cohort was compared with; empty if none.
-        drift: one row a statistic that was compared: medians, population stability index, Kolmogorov–Smirnov.
-    """
-
-    passed: bool
-    critical: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
-    expectations: tuple[str, ...]
-    reference: str = ""
-    drift: tuple[dict[str, Any], ...] = ()
-
-    def counts(self) -> dict[str, int]:
-        """How many expectations there are, and how many of them are broken, by severity."""
-        return {
-            "expectations": len(self.expectations),
-            "critical": len(self.critical),
-            "warnings": len(self.warnings),
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """The verdict as plain types that JSON holds."""
-        return {**asdict(self), "counts": self.counts()}
-
-    @classmethod
-    def read(cls, path: Path) -> Verdict:
-        """Read the `verdict.json` that `validate` wrote."""
-        content = read_json(path)
-
-        def findings(name: str) -> tuple[Finding, ...]:
-            return tuple(
-                Finding(
-                    **{**one, "cases": tuple(one["cases"]), "places": tuple(Place(**place) for place in one["places"])}
-                )
-                for one in content[name]
-            )
-
-        return cls(
-            passed=content["passed"],
-            critical=findings("critical"),
-            warnings=findings("warnings"),
-            expectations=tuple(content["expectations"]),
-            reference=content["reference"],
-            drift=tuple(content["drift"]),
-        )
-
-
-def validate(
+def validate_cohort(
     manifest: Manifest,
     statistics: pandas.DataFrame,
     out: Path,
     *,
     reference: Reference | None = None,
     cases: Path | None = None,
-) -> Verdict:
-    """Judge a cohort by its manifest and statistics alone.
+) -> ValidationResult:
+    """Validate a cohort by its manifest and statistics alone.
 
     Args:
         manifest: from ingest.
-        statistics: from ingest, one row a case, slice and channel.
-        out: folder to write `verdict.json`, `validation.html` and `data_docs/` to; those there are replaced.
-        reference: statistics of the data that the reigning champion was trained on, to notice drift.
-        cases: folder of canonical cases, read only for pictures of a few slices that findings are about.
+        statistics: from ingest, one row per case, slice and channel.
+        out: folder for `verdict.json`, `validation.html` and `data_docs/`; existing ones are replaced.
+        reference: statistics of the champion's training data, to detect drift.
+        cases: folder of canonical cases, read only for pictures of a few slices with findings.
 
     Returns:
-        The verdict, as written.
+        The result, as written.
 
     Raises:
-        DataError: manifest and statistics are not of one ingest.
+        DataError: manifest and statistics are not from one ingest.
     """
     out.mkdir(parents=True, exist_ok=True)
     frames = make_frames(manifest, statistics)
     expected, tables = expectations(manifest), vars(frames)
-    drift: tuple[dict[str, Any], ...] = ()
+    drift: list[DriftRow] = []
     if reference is not None:
         compared = compare(reference, manifest, frames)
-        frames.cases["new_spacing"] = pandas_objects(new_spacings(reference, manifest))
+        frames.cases["new_spacing"] = object_column(new_spacings(reference, manifest))
         expected, tables = [*expected, *drift_expectations()], {**tables, **vars(compared)}
-        drift = tuple(_plain(row) for row in compared.drift.to_dict("records"))
-    outcomes = run_suites(expected, tables, out / DATA_DOCS)
-    findings = [finding_of(outcome) for outcome in outcomes if not outcome.success]
-    critical = tuple(one for one in findings if one.severity == CRITICAL)
-    verdict = Verdict(
-        passed=not critical,
-        critical=critical,
-        warnings=tuple(one for one in findings if one.severity != CRITICAL),
-        expectations=tuple(outcome.name for outcome in outcomes),
-        reference=reference.version if reference is not None else "",
-        drift=drift,
+        drift = _drift_rows(compared.drift)
+    results = run_suites(expected, tables, out / DATA_DOCS)
+    result = ValidationResult.of(
+        [finding_of(one) for one in results if not one.success],
+        [one.name for one in results],
+        reference.version if reference is not None else "",
+        drift,
     )
-    pictures = CaseThumbnails(cases, statistics) if cases is not None else nothing
-    with written_beside(out / PAGE) as beside:
-        beside.write_text(render_page(manifest, verdict, pictures), encoding="utf-8")
-    write_json(out / VERDICT, verdict.to_dict())
-    return verdict
+    thumbnails = CaseThumbnails(cases, statistics) if cases is not None else no_thumbnails
+    with written_beside(out / PAGE) as temporary:
+        temporary.write_text(render_page(manifest, result, thumbnails), encoding="utf-8")
+    result.write(out / RESULT)
+    return result
 
 
-def pandas_objects(values: list[str | None]) -> pandas.Series:
-    """A column of texts and None, which pandas would turn into NaN."""
-    import pandas
-
-    return pandas.Series(values, dtype=object)
-
-
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """A row with rounded figures, without those that only expectations read."""
-    kept = {str(name): value for name, value in row.items() if name not in ("large_psi", "moderate_psi")}
-    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in kept.items()}
+def _drift_rows(table: pandas.DataFrame) -> list[DriftRow]:
+    """Return the rows of a comparison, with values rounded to six digits."""
+    names = [field.name for field in fields(DriftRow)]
+    return [
+        DriftRow(str(statistic), *(float(f"{value:.6g}") for value in values))
+        for statistic, *values in table[names].itertuples(index=False)
+    ]
 
 
-def require(verdict: Verdict) -> None:
-    """Raise a `ValidationFailed` that names expectations and cases, unless the verdict is passed."""
-    if not verdict.passed:
-        reasons = "\n".join(f"- {finding}" for finding in verdict.critical)
-        raise ValidationFailed(f"The data are unfit for training, {len(verdict.critical)} findings:\n{reasons}")
+def require_passed(result: ValidationResult) -> None:
+    """Raise `ValidationFailed` with all critical findings unless the result passed."""
+    if not result.passed:
+        reasons = "\n".join(f"- {finding}" for finding in result.critical)
+        raise ValidationFailed(f"The data are unfit for training, {len(result.critical)} findings:\n{reasons}")
 
 
-def finding_of(outcome: Outcome) -> Finding:
-    """What to say of an expectation that does not hold."""
-    if outcome.error:
-        return Finding(outcome.name, CRITICAL, f"could not be judged ({outcome.error})", (), outcome.remedy)
-    if not outcome.rows:
-        return Finding(outcome.name, outcome.severity, f"found {_text(outcome.observed)}", (), outcome.remedy)
-    rows = [row for row in outcome.rows if "case" in row]
-    cases = tuple(dict.fromkeys(str(row["case"]) for row in rows))
-    places = dict.fromkeys(
-        Place(str(row["case"]), str(row.get("channel", "")), str(row.get("slice_name", ""))) for row in rows
+def finding_of(result: ExpectationResult) -> Finding:
+    """Return the finding of an expectation that does not hold."""
+    if result.error:
+        return Finding(result.name, CRITICAL, f"could not be evaluated ({result.error})", (), result.remedy)
+    if not result.rows:
+        return Finding(result.name, result.severity, f"found {_text(result.observed)}", (), result.remedy)
+    keys = [row.key for row in result.rows if "case" in row.key]
+    cases = tuple(dict.fromkeys(key["case"] for key in keys))
+    places = dict.fromkeys(Place(key["case"], key.get("channel", ""), key.get("slice_name", "")) for key in keys)
+    return Finding(
+        result.name, result.severity, _observation(result.rows), cases, result.remedy, tuple(places)[:MAX_PLACES]
     )
-    return Finding(outcome.name, outcome.severity, _found(outcome.rows), cases, outcome.remedy, tuple(places)[:PLACES])
 
 
-def _found(rows: Sequence[dict[str, Any]]) -> str:
-    """The first rows in words; where many say the same, that and how many."""
-    texts = {_text(row["found"]) for row in rows}
-    if len(texts) == 1 and len(rows) > ALIKE and all(row.keys() == {"case", "found"} for row in rows):
+def _observation(rows: Sequence[UnexpectedRow]) -> str:
+    """Describe the first rows; if many cases have the same value, the value and their number."""
+    texts = {_text(row.value) for row in rows}
+    if len(texts) == 1 and len(rows) > MAX_EQUAL_ROWS and all(row.key.keys() == {"case"} for row in rows):
         return f"found {texts.pop()}, {len(rows)} times"
-    rest = len(rows) - SHOWN
-    return f"found {'; '.join(map(_row, rows[:SHOWN]))}" + (f" and {rest} more" if rest > 0 else "")
+    return "found " + first_and_rest([_row_text(row) for row in rows], MAX_ROWS_IN_MESSAGE, "; ")
 
 
-def _row(row: dict[str, Any]) -> str:
-    """Such as `TCGA_DU_6407_19860514 t1c: t2f`."""
-    place = [f"slice {value}" if name == "slice_name" else str(value) for name, value in row.items() if name != "found"]
-    return f"{' '.join(place)}: {_text(row['found'])}"
+def _row_text(row: UnexpectedRow) -> str:
+    """Describe a row, such as `TCGA_DU_6407_19860514 t1c: t2f`."""
+    place = [f"slice {value}" if name == "slice_name" else value for name, value in row.key.items()]
+    return f"{' '.join(place)}: {_text(row.value)}"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list | tuple | set):

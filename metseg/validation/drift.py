@@ -1,4 +1,4 @@
-"""Whether the data of a cohort still look like those that the reigning champion was trained on."""
+"""Detect drift of a cohort from the champion's training data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metseg.dataset.manifest import Manifest
 from metseg.validation.reference_statistics import Reference, bin_counts, values_by_name
-from metseg.validation.tables import Frames
+from metseg.validation.tables import Frames, object_column
 
 if TYPE_CHECKING:
     import pandas
@@ -22,10 +22,13 @@ MODERATE, LARGE = 0.1, 0.25
 changed, above 0.25 much."""
 
 LEVEL = 0.05
-"""Probability that chance alone raises any alarm of a kind in one comparison."""
+"""Probability of a false alarm of each kind in one comparison."""
 
 SAME_SPACING = 0.05
-FEWEST_CASES = 5
+"""Relative difference between spacings that scanners and file formats round differently."""
+
+MIN_CASES = 5
+"""Fewer values fill no two bins of five (`reference_statistics.CASES_PER_BIN`), and no test rejects with them."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class DriftFrames:
     """Tables of a comparison with the champion's training data.
 
     Attributes:
-        drift: one row a statistic: `statistic`, `reference_median`, `median`, `psi`, `psi_by_chance` (what chance alone
-            reaches), `large_psi` and `moderate_psi` (the index where it is beyond chance and that mark, else None),
+        drift: one row per statistic: `statistic`, `reference_median`, `median`, `psi`, `psi_by_chance` (reached by
+            chance alone), `large_psi` and `moderate_psi` (the index if it exceeds chance and that mark, else None),
             `ks`, `ks_p` (adjusted).
-        champion: one row for `channels` and `labels`: `aspect`, `differs` (what differs in words, else None).
+        champion: one row for `channels` and `labels`: `aspect`, `differs` (the difference in words, else None).
     """
 
     drift: pandas.DataFrame
@@ -44,13 +47,13 @@ class DriftFrames:
 
 
 def population_stability_index(
-    expected: Sequence[int] | NDArray[np.int64], found: Sequence[int] | NDArray[np.int64]
+    expected: Sequence[int] | NDArray[np.int64], observed: Sequence[int] | NDArray[np.int64]
 ) -> float:
-    """Σ (q − p) ln(q / p) over bins, with shares p of `expected` and q of `found`, counts a bin.
+    """Return Σ (q − p) ln(q / p) over bins, with shares p of `expected` and q of `observed`, counts per bin.
 
-    A bin that one side leaves empty counts there as half a case; one that both leave empty does not count.
+    A bin that is empty on one side counts there as half a case; a bin that is empty on both sides does not count.
     """
-    counts = np.array([expected, found], dtype=np.float64)
+    counts = np.array([expected, observed], dtype=np.float64)
     counts = counts[:, counts.any(axis=0)]
     shares = np.where(counts == 0, 0.5, counts)
     p, q = shares / shares.sum(axis=1, keepdims=True)
@@ -58,16 +61,16 @@ def population_stability_index(
 
 
 def index_by_chance(
-    expected: Sequence[int] | NDArray[np.int64], found: Sequence[int] | NDArray[np.int64], level: float
+    expected: Sequence[int] | NDArray[np.int64], observed: Sequence[int] | NDArray[np.int64], level: float
 ) -> float:
-    """What the population stability index exceeds with probability `level` where nothing has changed.
+    """Return the value that the population stability index exceeds with probability `level` without any change.
 
     It is near (1/n + 1/m) χ² with one degree of freedom fewer than bins (Yurdakul and Naranjo, Statistical properties
     of the population stability index, 2020): in small cohorts far above the customary marks.
     """
     from scipy import stats
 
-    counts = np.array([expected, found], dtype=np.float64)
+    counts = np.array([expected, observed], dtype=np.float64)
     bins = int(counts.any(axis=0).sum())
     if bins < 2:
         return 0.0
@@ -75,11 +78,11 @@ def index_by_chance(
 
 
 def compare(reference: Reference, manifest: Manifest, frames: Frames) -> DriftFrames:
-    """Hold all cases of a cohort against the champion's training data.
+    """Compare all cases of a cohort with the champion's training data.
 
-    Statistics of channels that only one side has are left out, and of those with fewer than `FEWEST_CASES` cases on a
-    side. p-values of the Kolmogorov–Smirnov test are adjusted by Benjamini and Hochberg, which holds the share of false
-    alarms at `LEVEL` where statistics depend on one another positively, as these do.
+    Statistics of channels that only one side has are left out, and those with fewer than `MIN_CASES` cases on a
+    side. p-values of the Kolmogorov–Smirnov test are adjusted by Benjamini and Hochberg, which bounds the share of
+    false alarms by `LEVEL` if statistics depend on one another positively, as these do.
     """
     import pandas
     from scipy import stats
@@ -88,7 +91,7 @@ def compare(reference: Reference, manifest: Manifest, frames: Frames) -> DriftFr
     shared = {
         name: values
         for name, values in now.items()
-        if min(values.size, sum(reference.statistics[name].counts)) >= FEWEST_CASES
+        if min(values.size, sum(reference.statistics[name].counts)) >= MIN_CASES
     }
     rows = []
     for name, values in shared.items():
@@ -97,7 +100,7 @@ def compare(reference: Reference, manifest: Manifest, frames: Frames) -> DriftFr
         psi = population_stability_index(before.counts, counts)
         chance = index_by_chance(before.counts, counts, LEVEL / len(shared))
         with warnings.catch_warnings():
-            # Where the exact p-value is out of reach, scipy takes the asymptotic one, and says so.
+            # If the exact p-value is out of reach, scipy takes the asymptotic one, with a warning.
             warnings.simplefilter("ignore", RuntimeWarning)
             test = stats.ks_2samp(before.sample, values)
         rows.append(
@@ -125,25 +128,25 @@ _COLUMNS = (
 
 
 def new_spacings(reference: Reference, manifest: Manifest) -> list[str | None]:
-    """For each case of the manifest, its spacing in words where the reference has none like it (to 5 %), else None."""
+    """Return each case's spacing in words if the reference has none within 5 %, else None."""
     known = np.array(reference.spacings, float).reshape(-1, 3)
-    found: list[str | None] = []
+    new: list[str | None] = []
     for entry in manifest.cases:
         if entry.spacing is None or not len(known):
-            found.append(None)
+            new.append(None)
             continue
         alike = (np.abs(np.array(entry.spacing) / known - 1) <= SAME_SPACING).all(axis=1).any()
-        found.append(None if alike else f"{'×'.join(f'{side:.3g}' for side in entry.spacing)} mm")
-    return found
+        new.append(None if alike else f"{'×'.join(f'{side:.3g}' for side in entry.spacing)} mm")
+    return new
 
 
 def _aspects(reference: Reference, manifest: Manifest) -> pandas.DataFrame:
-    """What differs in channels and labels, in words."""
-    import pandas
-
+    """Describe differences in channels and labels."""
     pairs = {"channels": (reference.channels, manifest.channels), "labels": (reference.labels, manifest.labels)}
     differs = [
         None if list(before) == list(now) else f"{', '.join(now)}, the champion's are {', '.join(before)}"
         for before, now in pairs.values()
     ]
-    return pandas.DataFrame({"aspect": list(pairs), "differs": pandas.Series(differs, dtype=object)})
+    import pandas
+
+    return pandas.DataFrame({"aspect": list(pairs), "differs": object_column(differs)})

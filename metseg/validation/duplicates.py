@@ -1,4 +1,4 @@
-"""Pictures that are the same, or nearly the same, in two patients."""
+"""Find equal and nearly equal slices of two patients."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ of 0 to 6 bits, slices of two patients by 32 at least."""
 
 BANDS = 16
 SMALLEST_HEAD = 0.1
-"""Slices with less head than this look alike in all patients."""
+"""Slices with a smaller share of head look alike in all patients."""
 
 REACH = 128
-"""How many neighbours a slice is compared with among those that share a band of its hash."""
+"""Number of neighbours that a slice is compared with, among those that share a band of its hash."""
 
-ENOUGH = 1_000_000
-"""Near pairs after which the search ends: the cohort is full of copies, and memory is not."""
+MAX_PAIRS = 1_000_000
+"""Near pairs after which the search ends: the cohort is full of copies, and memory is limited."""
 
 _CHUNK = 1 << 20
 
 
-def same_pixels(slices: pandas.DataFrame, telling: NDArray[np.bool_]) -> tuple[pandas.Series, pandas.Series]:
-    """For each slice, another patient's case with the same pixels: one in another split, one in the same; else None.
+def same_pixels(slices: pandas.DataFrame, varying: NDArray[np.bool_]) -> tuple[pandas.Series, pandas.Series]:
+    """Return for each slice another patient's case with the same pixels, in another and in the same split; else None.
 
     Args:
         slices: table with `case`, `patient`, `split` and `digest`.
-        telling: `(rows,)`, which slices count; those of one value are the same everywhere.
+        varying: `(rows,)`, False for constant slices, which are equal in all patients.
     """
     import pandas
 
     places = pandas.DataFrame(
         {"digest": slices["digest"], "patient": slices["patient"], "split": slices["split"], "case": slices["case"]}
-    )[telling]
+    )[varying]
     owners = places.drop_duplicates(["digest", "patient"])
     shared = owners[owners["digest"].duplicated(keep=False)]
     across = pandas.Series([None] * len(slices), index=slices.index, dtype=object)
@@ -57,32 +57,32 @@ def same_pixels(slices: pandas.DataFrame, telling: NDArray[np.bool_]) -> tuple[p
 
 
 def near_pairs(hashes: NDArray[np.uint64], groups: NDArray[np.int64], patients: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pairs of pictures of two patients whose hashes differ by at most `NEAR_BITS` bits.
+    """Return pairs of slices of two patients whose hashes differ by at most `NEAR_BITS` bits.
 
     Two such hashes agree in at least one of `BANDS` bands of 16 bits (16 bands, 12 bits: the pigeonhole principle), so
-    only pictures that share a band are compared; the bits are shuffled, that a band holds coarse and fine ones.
-    Within a band a picture is compared with its `REACH` nearest neighbours in the order of the hashes, which is all of
-    them unless hundreds of pictures look alike. The search ends once `ENOUGH` pairs are found.
+    only slices that share a band are compared; the bits are shuffled, so that a band has coarse and fine ones.
+    Within a band a slice is compared with its `REACH` nearest neighbours in the order of the hashes, which are all of
+    them unless hundreds of slices look alike. The search ends after `MAX_PAIRS` pairs.
 
     Args:
-        hashes: uint64 `(pictures, 4)`.
-        groups: `(pictures,)`; only pictures of one group are compared.
-        patients: `(pictures,)`.
+        hashes: uint64 `(slices, 4)`.
+        groups: `(slices,)`; only slices of one group are compared.
+        patients: `(slices,)`.
 
     Returns:
-        int64 `(pairs, 3)`: two pictures, the first before the second, and the bits that differ.
+        int64 `(pairs, 3)`: two slices, the first before the second, and the number of different bits.
     """
     bits = np.unpackbits(hashes.view(np.uint8).reshape(len(hashes), -1), axis=1)
     shuffled = bits[:, np.random.default_rng(0).permutation(bits.shape[1])]
     bands = np.ascontiguousarray(np.packbits(shuffled, axis=1)).view(np.uint16).astype(np.int64)
-    found = [np.zeros((0, 3), np.int64)]
+    pairs_of_bands = [np.zeros((0, 3), np.int64)]
     for band in range(BANDS):
         keys = groups * 65536 + bands[:, band]
         order = np.lexsort((hashes[:, 0], keys))
-        found += _neighbours(hashes[order], keys[order], patients[order], order)
-        if sum(map(len, found)) > ENOUGH:
+        pairs_of_bands += _neighbours(hashes[order], keys[order], patients[order], order)
+        if sum(map(len, pairs_of_bands)) > MAX_PAIRS:
             break
-    pairs = np.concatenate(found)
+    pairs = np.concatenate(pairs_of_bands)
     pairs[:, :2].sort(axis=1)
     return np.unique(pairs, axis=0)
 
@@ -90,25 +90,25 @@ def near_pairs(hashes: NDArray[np.uint64], groups: NDArray[np.int64], patients: 
 def _neighbours(
     hashes: NDArray[np.uint64], keys: NDArray[np.int64], patients: NDArray[np.int64], order: NDArray[np.int64]
 ) -> list[NDArray[np.int64]]:
-    """Near pairs among pictures sorted by key, named by their places in `order`."""
-    found: list[NDArray[np.int64]] = []
+    """Return near pairs among slices sorted by key, as their places in `order`."""
+    pairs: list[NDArray[np.int64]] = []
     first = np.arange(len(keys) - 1)
     for step in range(1, REACH + 1):
         first = first[first + step < len(keys)]
         first = first[keys[first] == keys[first + step]]
-        if not first.size or sum(map(len, found)) > ENOUGH:
+        if not first.size or sum(map(len, pairs)) > MAX_PAIRS:
             break
         candidates = first[patients[first] != patients[first + step]]
         for start in range(0, len(candidates), _CHUNK):
             one = candidates[start : start + _CHUNK]
             distance = np.bitwise_count(hashes[one] ^ hashes[one + step]).sum(axis=1, dtype=np.int64)
             near = distance <= NEAR_BITS
-            found.append(np.stack([order[one[near]], order[one[near] + step], distance[near]], axis=1))
-    return found
+            pairs.append(np.stack([order[one[near]], order[one[near] + step], distance[near]], axis=1))
+    return pairs
 
 
 def near_copies(slices: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]:
-    """For each slice, the most alike one of another patient, by whether it shares the split; None where there is none.
+    """Return for each slice the most similar one of another patient, in another and in the same split; else None.
 
     Args:
         slices: table with `case`, `patient`, `split`, `channel`, `slice_name`, `digest`, `perceptual`,
@@ -132,6 +132,6 @@ def near_copies(slices: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]
     names = (seen["case"] + " slice " + seen["slice_name"].astype(str)).to_numpy()
     for column, of_column in ((across, both_ways[~shares_split]), (within, both_ways[shares_split])):
         mine, nearest = np.unique(of_column[:, 0], return_index=True)
-        told = [f"{names[theirs]} ({bits} of 256 bits differ)" for _, theirs, bits in of_column[nearest]]
-        column.loc[index[mine]] = told
+        texts = [f"{names[theirs]} ({bits} of 256 bits differ)" for _, theirs, bits in of_column[nearest]]
+        column.loc[index[mine]] = texts
     return across, within

@@ -1,4 +1,8 @@
-"""What is expected of a cohort, as Great Expectations has it, and how much each matters."""
+"""Expectations of a cohort for Great Expectations, with severities and remedies.
+
+Thresholds without a source are chosen by experience: wide enough for cohorts of several scanners, narrow enough for
+the usual mistakes. Only the critical ones stop a run.
+"""
 
 from __future__ import annotations
 
@@ -10,52 +14,77 @@ from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
 from metseg.validation.drift import LARGE, LEVEL, MODERATE
 from metseg.validation.outliers import FAR
+from metseg.validation.result import CRITICAL, WARNING, Severity
 
-CRITICAL: Literal["critical"] = "critical"
-WARNING: Literal["warning"] = "warning"
 Table = Literal["cases", "channels", "slices", "splits", "drift", "champion"]
 
 MAX_LESION_FRACTION = 0.5
+"""Share of a volume; an inverted mask exceeds it."""
+
 MAX_EXTENT = 4096
+"""Voxels along an axis, four times the usual largest matrix of MRI; a larger one is a wrong header."""
+
 MAX_FACTOR = 3.0
-LARGEST_INTENSITY = 1e6
+"""Factor from the cohort's median; cohorts that mix 1 mm and 3 mm slices pass."""
+
+MAX_INTENSITY = 1e6
+"""Above what 16 bits of a scanner hold, also after the usual slopes."""
+
 MAX_ZERO = 0.99
+"""Share of voxels that are 0; a head fills more than 1 % of any usual field of view."""
+
 MIN_PATIENTS = 5
 """With fewer pairs no one-sided sign-flip test reaches 5 %: 1/2⁴ is above it, 1/2⁵ below."""
 
 MAX_TILT = 20.0
-MAX_OUTSIDE, MOSTLY = 0.02, 0.5
+"""Degrees; oblique axial scans are usually tilted by less, coronal and sagittal ones by far more."""
+
+MAX_OUTSIDE = 0.02
+"""Share of lesion voxels outside the head's hull; allows for lesions at its edge."""
+
+MAX_MISPLACED = 0.5
+"""The same share, above which mask and image cannot overlay each other."""
+
 MAX_LESIONS = 200
+"""Lesions of a case; more are specks of noise rather than metastases."""
+
 MAX_SPECKS = 0.5
+"""Share of lesions of one voxel; thresholded noise consists of them mostly."""
+
 MAX_LESION_CM3 = 300.0
+"""A ball of 8 cm diameter; a larger lesion is a wrong mask or a wrong spacing."""
+
 MAX_WINDOW_FACTOR = 20.0
+"""Factor from the median; scanners' own scales differ by less."""
+
 LESION_SLICES = (0.01, 0.95)
+"""Shares of slices with lesion; beyond them the network sees hardly any slice of the rarer kind."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """One thing that should hold.
+    """One expectation.
 
     Attributes:
-        name: what holds, in words; it names the expectation in verdict and report.
-        table: which table it is about.
+        name: a sentence that identifies the expectation in result and report.
+        table: name of its table.
         severity: a `critical` one stops the run, a `warning` is reported.
         kind: class of Great Expectations.
         arguments: of that class.
-        remedy: what to do where it does not hold.
-        shows: column that tells what was found, where it is not the column tested.
+        remedy: the user's next step if it does not hold.
+        shows: column with the value to report, if it is not the tested column.
     """
 
     name: str
     table: Table
-    severity: Literal["critical", "warning"]
+    severity: Severity
     kind: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
     remedy: str
     shows: str = ""
 
     def build(self) -> Any:
-        """The expectation as an object of Great Expectations."""
+        """Return the expectation as an object of Great Expectations."""
         import great_expectations.expectations as gxe
 
         meta = {"name": self.name, "remedy": self.remedy, "shows": self.shows}
@@ -63,14 +92,14 @@ class Expected:
 
 
 def expectations(manifest: Manifest) -> list[Expected]:
-    """Everything that is expected of the cohort `manifest` describes."""
+    """Return the expectations of the cohort that `manifest` describes."""
     return [
         *_of_patients(), *_of_grids(), *_of_masks(), *_of_lesions(), *_of_intensities(manifest), *_of_windows(),
         *_of_duplicates(), *_of_outliers(),
     ]  # fmt: skip
 
 
-def _between(column: str, low: float | None, high: float | None, **more: Any) -> dict[str, Any]:
+def _between(column: str, low: float | None, high: float | None, **more: object) -> dict[str, object]:
     return {"column": column, "min_value": low, "max_value": high, **more}
 
 
@@ -87,7 +116,7 @@ def _of_patients() -> list[Expected]:
         ),
         Expected(
             "every patient in one split", "cases", CRITICAL, _BETWEEN,
-            _between("splits_of_patient", 1, 1), "Split by patient, so that no patient is both learnt and judged.",
+            _between("splits_of_patient", 1, 1), "Split by patient, so that no patient is in both training and test.",
         ),
         Expected(
             "splits are train, validation and test", "cases", CRITICAL, "ExpectColumnDistinctValuesToEqualSet",
@@ -99,7 +128,7 @@ def _of_patients() -> list[Expected]:
         ),
         Expected(
             f"at least {MIN_PATIENTS} patients in each split", "splits", WARNING, _BETWEEN,
-            _between("patients", MIN_PATIENTS, None), "Scores on so few patients say little; add patients.",
+            _between("patients", MIN_PATIENTS, None), "Scores of so few patients are uncertain; add patients.",
         ),
     ]  # fmt: skip
 
@@ -108,7 +137,7 @@ def _of_grids() -> list[Expected]:
     extents = [
         Expected(
             f"{extent} between 1 and {MAX_EXTENT}", "cases", CRITICAL, _BETWEEN,
-            _between(extent, 1, MAX_EXTENT), "Check how the image was exported.",
+            _between(extent, 1, MAX_EXTENT), "Check the export of the image.",
         )
         for extent in ("slices", "height", "width")
     ]  # fmt: skip
@@ -129,7 +158,7 @@ def _of_grids() -> list[Expected]:
         ),
         Expected(
             "as many slices as other cases", "cases", WARNING, _BETWEEN,
-            _between("other_slices", None, MAX_FACTOR), "Look whether slices are missing.", shows="slices",
+            _between("other_slices", None, MAX_FACTOR), "Check for missing slices.", shows="slices",
         ),
         Expected(
             f"volumes lie along the patient's axes, to {MAX_TILT:g}°", "cases", WARNING, _BETWEEN,
@@ -140,12 +169,12 @@ def _of_grids() -> list[Expected]:
             "There are no statistics of the case; run ingest again.",
         ),
         Expected(
-            "slices have the size that the manifest says", "cases", CRITICAL, _BETWEEN,
-            _between("other_size", 0, 0), "Manifest and statistics are not of one ingest; run it again.",
+            "slices have the size in the manifest", "cases", CRITICAL, _BETWEEN,
+            _between("other_size", 0, 0), "Manifest and statistics are not from one ingest; run it again.",
         ),
         Expected(
             "statistics cover every slice and channel", "cases", CRITICAL, _BETWEEN,
-            _between("unexpected_rows", 0, 0), "Manifest and statistics are not of one ingest; run it again.",
+            _between("unexpected_rows", 0, 0), "Manifest and statistics are not from one ingest; run it again.",
         ),
     ]  # fmt: skip
 
@@ -170,12 +199,12 @@ def _of_masks() -> list[Expected]:
             "The mask may be inverted, or mark the whole brain; export it again.",
         ),
         Expected(
-            "the mask lies on the head", "cases", CRITICAL, _BETWEEN, _between("outside_share", None, MOSTLY),
+            "the mask lies on the head", "cases", CRITICAL, _BETWEEN, _between("outside_share", None, MAX_MISPLACED),
             "Mask and image do not overlay each other: one is flipped, shifted or of another patient.",
         ),
         Expected(
             "lesions lie inside the head", "cases", WARNING, _BETWEEN, _between("outside_share", None, MAX_OUTSIDE),
-            "Look whether mask and image overlay each other, and for stray marks.",
+            "Check that mask and image overlay each other, and for stray marks.",
         ),
     ]  # fmt: skip
 
@@ -194,7 +223,7 @@ def _of_lesions() -> list[Expected]:
         ),
         Expected(
             "test patients have lesions", "cases", WARNING, _SUM,
-            _between("test_lesion_voxels", 1, None), "Sensitivity cannot be judged; add patients.",
+            _between("test_lesion_voxels", 1, None), "Sensitivity cannot be measured; add patients.",
         ),
         Expected(
             "every case has a lesion", "cases", WARNING, _BETWEEN,
@@ -202,11 +231,11 @@ def _of_lesions() -> list[Expected]:
         ),
         Expected(
             f"at most {MAX_LESIONS} lesions in a case", "cases", WARNING, _BETWEEN,
-            _between("lesions", None, MAX_LESIONS), "Look whether the mask is full of specks.",
+            _between("lesions", None, MAX_LESIONS), "Check whether the mask is full of specks.",
         ),
         Expected(
             "few lesions are single voxels", "cases", WARNING, _BETWEEN,
-            _between("speck_share", None, MAX_SPECKS), "Look whether the mask is resampled or thresholded noise.",
+            _between("speck_share", None, MAX_SPECKS), "Check whether the mask is resampled or thresholded noise.",
         ),
         Expected(
             f"no lesion is larger than {MAX_LESION_CM3:g} cm³", "cases", WARNING, _BETWEEN,
@@ -219,7 +248,7 @@ def _of_lesions() -> list[Expected]:
         Expected(
             "splits have lesion in like shares of their slices", "splits", WARNING, _BETWEEN,
             _between("other_balance", None, MAX_FACTOR),
-            "Scores of one split say little about another; add patients.", shows="lesion_slice_share",
+            "Scores of one split do not predict those of another; add patients.", shows="lesion_slice_share",
         ),
     ]  # fmt: skip
 
@@ -236,20 +265,20 @@ def _of_intensities(manifest: Manifest) -> list[Expected]:
         ),
         Expected(
             "no channel is constant", "channels", CRITICAL, _BETWEEN,
-            _between("range", 0.0, None, strict_min=True), "The channel holds no picture; export it again.",
+            _between("range", 0.0, None, strict_min=True), "The channel has no image; export it again.",
             shows="max",
         ),
         Expected(
             "intensities are within the range of scanners", "channels", WARNING, _BETWEEN,
-            _between("largest", None, LARGEST_INTENSITY), "Check the header's slope and intercept.",
+            _between("largest", None, MAX_INTENSITY), "Check the header's slope and intercept.",
         ),
         Expected(
             "the head fills some of the picture", "channels", WARNING, _BETWEEN,
-            _between("fraction_zero", None, MAX_ZERO), "Nearly all of the channel is 0; look at the images.",
+            _between("fraction_zero", None, MAX_ZERO), "Nearly all of the channel is 0; review the images.",
         ),
         Expected(
             "no channel is a copy of another", "channels", WARNING, _NULL,
-            {"column": "copy_of"}, "A sequence that is missing was filled with another one; the network learns less.",
+            {"column": "copy_of"}, "A missing sequence was replaced by a copy of another one; the network learns less.",
         ),
     ]  # fmt: skip
 
@@ -259,15 +288,15 @@ def _of_windows() -> list[Expected]:
         Expected(
             "the intensity window is like that of other cases", "channels", WARNING, _BETWEEN,
             _between("other_window", None, MAX_WINDOW_FACTOR),
-            "The image may be scaled otherwise, or hold one very bright spot; look at it.", shows="window_width",
+            "The image may have another scale, or one very bright spot; review it.", shows="window_width",
         ),
         Expected(
-            "no slice is blank in one channel alone", "slices", WARNING, _NULL, {"column": "blank_beside"},
+            "no slice is blank in one channel alone", "slices", WARNING, _NULL, {"column": "blank_in_one_channel"},
             "A slice of the sequence is missing, or the sequence covers less of the head.",
         ),
         Expected(
             "images are skull-stripped", "cases", WARNING, _NULL, {"column": "skull"},
-            "A face can be made from a head with skull, and a model learns from what others lack; strip all, or none.",
+            "A face can be reconstructed from a head with skull, and a model learns from it; strip all or none.",
         ),
     ]  # fmt: skip
 
@@ -277,20 +306,20 @@ def _of_duplicates() -> list[Expected]:
         Expected(
             "no image is in two splits", "slices", CRITICAL, _NULL,
             {"column": "same_in_other_split"},
-            "One patient goes by two names, or pictures were copied: the test would be leaked. Remove one.",
+            "One patient has two names, or images were copied: test data would leak into training. Remove one.",
         ),
         Expected(
             "no image belongs to two patients", "slices", WARNING, _NULL,
-            {"column": "same_in_split"}, "One patient goes by two names, or pictures were copied. Remove one.",
+            {"column": "same_in_split"}, "One patient has two names, or images were copied. Remove one.",
         ),
         Expected(
             "no image resembles one in another split", "slices", WARNING, _NULL,
             {"column": "near_in_other_split"},
-            "They may be one scan, saved twice: look at both; if they are, the test is leaked.",
+            "They may be one scan, saved twice: review both; if they are, test data leak into training.",
         ),
         Expected(
             "no image resembles one of another patient", "slices", WARNING, _NULL,
-            {"column": "near_in_split"}, "They may be one scan, saved twice: look at both.",
+            {"column": "near_in_split"}, "They may be one scan, saved twice: review both.",
         ),
     ]  # fmt: skip
 
@@ -314,11 +343,11 @@ _OUTLYING: dict[Table, dict[str, str]] = {
 
 
 def _of_outliers() -> list[Expected]:
-    remedy = "Look at the case; it may be of another scanner or sequence, or damaged."
+    remedy = "Review the case; it may be of another scanner or sequence, or damaged."
     return [
         Expected(
             f"{words} is no outlier of the cohort", table, WARNING, _BETWEEN,
-            _between(f"z_{name}", -FAR, FAR), remedy, shows=f"told_{name}",
+            _between(f"z_{name}", -FAR, FAR), remedy, shows=f"text_{name}",
         )
         for table, names in _OUTLYING.items()
         for name, words in names.items()
@@ -326,8 +355,8 @@ def _of_outliers() -> list[Expected]:
 
 
 def drift_expectations() -> list[Expected]:
-    """What is expected of a cohort beside the data that the reigning champion was trained on."""
-    look = "The champion may do worse on these data than on its own; look at both, and train on both."
+    """Return the expectations of a cohort compared with the champion's training data."""
+    look = "The champion may score lower on these data than on its own; review both, and train on both."
     return [
         Expected(
             "channels and labels are the champion's, else the two are incomparable", "champion", WARNING, _NULL,

@@ -1,4 +1,4 @@
-"""Judging a folder without a run: what the pipeline's validate step would say of it."""
+"""Validate a folder without a run, as the pipeline's validate step does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from metseg.dataset.ingest import CASES, MANIFEST, STATISTICS, ingest
 from metseg.dataset.manifest import Manifest
 from metseg.errors import UsageError
 from metseg.imaging.layouts import AUTO, LayoutOptions
-from metseg.validation.cohort_validation import Verdict, validate
+from metseg.validation.cohort_validation import validate_cohort
 from metseg.validation.reference_statistics import Reference
+from metseg.validation.result import ValidationResult
 
 FOLDER = "validation"
 
@@ -24,39 +25,39 @@ def validate_folder(
     options: LayoutOptions | None = None,
     reference: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Verdict, Path]:
-    """Judge a folder of images, or the cohort that ingest made of one.
+) -> tuple[ValidationResult, Path]:
+    """Validate a folder of images, or a cohort that ingest wrote.
 
-    Images are brought into canonical form in a folder beside the output, which is removed afterwards.
+    Images are converted to canonical form in a temporary folder next to the output.
 
     Args:
         folder: images and masks in a supported layout, or the output of ingest.
         out: folder to write `verdict.json`, `validation.html` and `data_docs/` to; None for `validation/<folder name>`.
         layout: name of the layout, or `auto` to recognise it.
-        options: what the user says about the cohort.
-        reference: `reference_statistics.json` of a registered version, to notice drift.
-        progress: called with the number of cases read and of all cases.
+        options: the user's settings of the layout.
+        reference: `reference_statistics.json` of a registered version, to detect drift.
+        progress: called with the numbers of read and of all cases.
 
     Returns:
-        The verdict and where it was written.
+        The result and the folder it was written to.
 
     Raises:
-        UsageError: there is no such folder, or an option does not fit.
+        UsageError: the folder does not exist, or an option does not fit.
         DataError: a file cannot be used.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder. Name a folder with images and masks.")
     target = out or Path(FOLDER) / folder.resolve().name
-    compared = Reference.read(reference) if reference is not None else None
+    statistics = Reference.read(reference) if reference is not None else None
     if (folder / MANIFEST).is_file() and (folder / STATISTICS).is_file():
-        return _judge(folder, target, compared), target
+        return _validate(folder, target, statistics), target
     chosen = options or LayoutOptions()
     target.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".cohort.", dir=target))
+    temporary = Path(tempfile.mkdtemp(prefix=".cohort.", dir=target))
     try:
         ingest(
             str(folder),
-            made / "cohort",
+            temporary / "cohort",
             layout=layout,
             channels=",".join(chosen.channels),
             labels=chosen.labels,
@@ -64,14 +65,14 @@ def validate_folder(
             resample_masks=chosen.resample_masks,
             progress=progress,
         )
-        return _judge(made / "cohort", target, compared), target
+        return _validate(temporary / "cohort", target, statistics), target
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _judge(cohort: Path, out: Path, reference: Reference | None) -> Verdict:
+def _validate(cohort: Path, out: Path, reference: Reference | None) -> ValidationResult:
     import pandas
 
     manifest = Manifest.read(cohort / MANIFEST)
     statistics = pandas.read_parquet(cohort / STATISTICS)
-    return validate(manifest, statistics, out, reference=reference, cases=cohort / CASES)
+    return validate_cohort(manifest, statistics, out, reference=reference, cases=cohort / CASES)

@@ -1,4 +1,4 @@
-"""Running expectations with Great Expectations on tables in memory, and its Data Docs."""
+"""Run expectations on tables in memory with Great Expectations, and build its Data Docs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from metseg.environment import apply_defaults
 from metseg.files import folder_written_beside
 from metseg.validation.expectations import Expected
 from metseg.validation.offline_data_docs import make_offline
+from metseg.validation.result import Severity
 
 if TYPE_CHECKING:
     import pandas
@@ -25,86 +26,98 @@ INDEXED = {
     "drift": ["statistic"],
     "champion": ["aspect"],
 }
-"""Columns that name a row of each table."""
+"""Columns that identify a row of each table."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of one expectation.
+class UnexpectedRow:
+    """A row of a table that contradicts an expectation.
+
+    Attributes:
+        key: values of the columns that identify the row.
+        value: the unexpected value.
+    """
+
+    key: Mapping[str, str]
+    value: object
+
+
+@dataclass(frozen=True)
+class ExpectationResult:
+    """The result of one expectation.
 
     Attributes:
         name, severity, remedy: those of the expectation.
-        success: whether it holds.
-        observed: the value of a whole column, such as a sum; None for an expectation about rows.
-        rows: the rows that break it, as `{column: value}` with `found`; empty for one about a whole column.
-        error: why it could not be judged; empty where it could.
+        success: True if it holds.
+        observed: value of a whole column, such as a sum; None for an expectation about rows.
+        rows: unexpected rows; empty for an expectation about a whole column.
+        error: the exception that prevented the evaluation; empty without one.
     """
 
     name: str
-    severity: str
+    severity: Severity
     remedy: str
     success: bool
-    observed: Any
-    rows: tuple[dict[str, Any], ...]
+    observed: object
+    rows: tuple[UnexpectedRow, ...]
     error: str
 
 
 def run_suites(
     expected: Sequence[Expected], tables: Mapping[str, pandas.DataFrame], docs: Path | None = None
-) -> list[Outcome]:
-    """Hold the tables against the expectations.
+) -> list[ExpectationResult]:
+    """Evaluate expectations on tables.
 
     Args:
-        expected: what should hold.
-        tables: by the name that expectations give; one that none is about is left out.
-        docs: folder for one fresh site of Data Docs, which replaces what is there; `index.html` is its entry. None
+        expected: the expectations.
+        tables: by the names that expectations give; tables without expectations are ignored.
+        docs: folder for a new site of Data Docs, which replaces an existing one; its entry is `index.html`. None
             writes no site.
     """
-    apply_defaults()  # nothing phones home: Great Expectations reads this when it is imported
+    apply_defaults()  # Great Expectations reads the setting against telemetry when it is imported
     if docs is None:
         return _run(_context({}), expected, tables)
     shutil.rmtree(docs, ignore_errors=True)
-    with folder_written_beside(docs) as beside:
+    with folder_written_beside(docs) as temporary:
         site = {
             "class_name": "SiteBuilder",
             "show_how_to_buttons": False,
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(beside.resolve())},
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(temporary.resolve())},
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         }
         context = _context({SITE: site})
-        outcomes = _run(context, expected, tables)
+        results = _run(context, expected, tables)
         context.build_data_docs(site_names=[SITE])
-        make_offline(beside)
-        beside.chmod(0o755)
-    return outcomes
+        make_offline(temporary)
+    return results
 
 
-def _run(context: Any, expected: Sequence[Expected], tables: Mapping[str, pandas.DataFrame]) -> list[Outcome]:
-    """The outcome of every expectation, table by table."""
+def _run(context: Any, expected: Sequence[Expected], tables: Mapping[str, pandas.DataFrame]) -> list[ExpectationResult]:
+    """Return the result of every expectation, table by table."""
     import great_expectations as gx
 
     source = context.data_sources.add_pandas("cohort")
-    judged = [table for table in INDEXED if table in tables and any(one.table == table for one in expected)]
+    names = [name for name in INDEXED if name in tables and any(one.table == name for one in expected)]
     definitions = [
-        _definition(gx, context, source, table, [one for one in expected if one.table == table]) for table in judged
+        _definition(gx, context, source, name, [one for one in expected if one.table == name]) for name in names
     ]
-    outcomes = []
-    for table, definition in zip(judged, definitions, strict=True):
+    results = []
+    for name, definition in zip(names, definitions, strict=True):
         checkpoint = context.checkpoints.add(
             gx.Checkpoint(
-                name=f"judge {table}",
+                name=f"judge {name}",
                 validation_definitions=[definition],
-                result_format={"result_format": "COMPLETE", "unexpected_index_column_names": INDEXED[table]},
+                result_format={"result_format": "COMPLETE", "unexpected_index_column_names": INDEXED[name]},
             )
         )
-        result = checkpoint.run(batch_parameters={"dataframe": tables[table]})
-        for run in result.run_results.values():
-            outcomes += [_outcome(one, table, tables[table]) for one in run.results]
-    return outcomes
+        checked = checkpoint.run(batch_parameters={"dataframe": tables[name]})
+        for suite in checked.run_results.values():
+            results += [_expectation_result(one, name, tables[name]) for one in suite.results]
+    return results
 
 
-def _context(sites: dict[str, Any]) -> Any:
-    """A context that keeps everything in memory but its sites of Data Docs."""
+def _context(sites: Mapping[str, object]) -> Any:
+    """Return a context that keeps everything in memory except its sites of Data Docs."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -113,9 +126,9 @@ def _context(sites: dict[str, Any]) -> Any:
     )
 
     configuration = DataContextConfig(
-        # Without this, a folder for another site stays behind in the system's temporary folder.
+        # Otherwise a folder for another site remains in the system's temporary folder.
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-        data_docs_sites=sites,
+        data_docs_sites=dict(sites),
         progress_bars=ProgressBarsConfig(globally=False),
         analytics_enabled=False,
     )
@@ -128,32 +141,32 @@ def _definition(gx: Any, context: Any, source: Any, table: str, expected: Sequen
     return context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
 
 
-def _outcome(result: Any, table: str, frame: Any) -> Outcome:
-    """The outcome of one result of Great Expectations on the table `table`."""
+def _expectation_result(result: Any, table: str, frame: pandas.DataFrame) -> ExpectationResult:
+    """Convert one result of Great Expectations on a table."""
     configuration = result.expectation_config
-    found = result.result or {}
+    content = result.result or {}
     meta = configuration.meta
-    shown = meta["shows"] or configuration.kwargs.get("column", "")
-    places = [] if result.success else found.get("unexpected_index_list") or []
-    lookup = frame.set_index(INDEXED[table])[shown].to_dict() if places and meta["shows"] else {}
+    column = meta["shows"] or configuration.kwargs.get("column", "")
+    places = [] if result.success else content.get("unexpected_index_list") or []
+    lookup = frame.set_index(INDEXED[table])[column].to_dict() if places and meta["shows"] else {}
     rows = []
     for place in places:
         key = tuple(place[name] for name in INDEXED[table])
-        value = lookup.get(key if len(key) > 1 else key[0]) if lookup else place.get(shown)
-        rows.append({**{name: place[name] for name in INDEXED[table]}, "found": value})
-    return Outcome(
+        value = lookup.get(key if len(key) > 1 else key[0]) if lookup else place.get(column)
+        rows.append(UnexpectedRow({name: str(place[name]) for name in INDEXED[table]}, value))
+    return ExpectationResult(
         name=meta["name"],
-        severity=str(getattr(configuration.severity, "value", configuration.severity)),
+        severity=getattr(configuration.severity, "value", configuration.severity),
         remedy=meta["remedy"],
         success=bool(result.success),
-        observed=found.get("observed_value"),
+        observed=content.get("observed_value"),
         rows=tuple(rows),
         error=_error(result.exception_info or {}),
     )
 
 
-def _error(information: dict[str, Any]) -> str:
-    """Message of the exception that kept an expectation from being judged; empty where there was none."""
+def _error(information: Mapping[str, object]) -> str:
+    """Return the message of the exception that prevented an evaluation; empty without one."""
     nested = [information] if "raised_exception" in information else list(information.values())
     raised = [one for one in nested if isinstance(one, dict) and one.get("raised_exception")]
     return str(raised[0].get("exception_message")) if raised else ""

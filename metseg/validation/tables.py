@@ -1,9 +1,10 @@
-"""The tables that a cohort is judged by, made from its manifest and its statistics."""
+"""Tables that expectations read, made from a cohort's manifest and statistics."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ OUTLYING_CHANNEL = ("mean", "std", "p50", "p99", "fraction_zero", "window_width"
 OUTLYING_CASE = ("slices", "head_fraction", "lesions", "lesion_volume")
 WITH_SKULL = "with skull, or unclear"
 SPECK = 1
-"""Voxels of a lesion that is hardly one."""
+"""Largest lesion, in voxels, that is probably noise."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,23 @@ class Frames:
     """Tables of a cohort.
 
     Attributes:
-        cases: one row a case.
-        channels: one row a case and channel.
-        slices: one row a case, slice and channel.
-        splits: one row a split.
+        cases: one row per case.
+        channels: one row per case and channel.
+        slices: one row per case, slice and channel.
+        splits: one row per split.
     """
 
     cases: pandas.DataFrame
     channels: pandas.DataFrame
     slices: pandas.DataFrame
     splits: pandas.DataFrame
+
+
+def object_column(values: Sequence[str | None], index: pandas.Index[Any] | None = None) -> pandas.Series:
+    """Return a column of texts and None, which pandas would otherwise turn into NaN."""
+    import pandas
+
+    return pandas.Series(values, index=index, dtype=object)
 
 
 def make_frames(manifest: Manifest, statistics: pandas.DataFrame) -> Frames:
@@ -61,13 +69,13 @@ def make_frames(manifest: Manifest, statistics: pandas.DataFrame) -> Frames:
     owners = cases.drop_duplicates("case")[["case", "patient", "split", "height", "width"]]
     rows = statistics.merge(owners, on="case", how="left").sort_values(["case", "slice"], kind="stable")
     rows = rows.reset_index(drop=True)
-    cases = cases.merge(_read(rows, manifest), on="case", how="left")
+    cases = cases.merge(_statistics_of_cases(rows), on="case", how="left")
     _compare_cases(cases, manifest)
     return Frames(cases, _channels(rows), _slices(rows), _splits(cases))
 
 
 def _cases(manifest: Manifest) -> pandas.DataFrame:
-    """What the manifest says of each case."""
+    """Return the manifest's facts about each case."""
     import pandas
 
     splits: dict[str, set[str]] = {}
@@ -96,8 +104,8 @@ def _cases(manifest: Manifest) -> pandas.DataFrame:
     )
 
 
-def _read(rows: pandas.DataFrame, manifest: Manifest) -> pandas.DataFrame:
-    """What the statistics say of each case; a lesion or a head is counted once, not once a channel."""
+def _statistics_of_cases(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Aggregate the statistics of each case; a lesion or a head counts once, not once per channel."""
     import pandas
 
     once = rows.drop_duplicates(["case", "slice"])
@@ -105,7 +113,7 @@ def _read(rows: pandas.DataFrame, manifest: Manifest) -> pandas.DataFrame:
     sizes = once[["case", "lesion_sizes"]].explode("lesion_sizes").dropna()
     sizes["lesion_sizes"] = sizes["lesion_sizes"].astype(np.int64)
     lesions = sizes.groupby("case")["lesion_sizes"]
-    found = pandas.DataFrame(
+    table = pandas.DataFrame(
         {
             "statistics_rows": rows.groupby("case").size(),
             "other_size": (rows["voxels"] != rows["height"] * rows["width"]).groupby(rows["case"]).sum(),
@@ -122,11 +130,11 @@ def _read(rows: pandas.DataFrame, manifest: Manifest) -> pandas.DataFrame:
         }
     )
     counts = ["lesions", "specks", "largest_lesion"]
-    return found.fillna(dict.fromkeys(counts, 0)).rename_axis("case").reset_index()
+    return table.fillna(dict.fromkeys(counts, 0)).rename_axis("case").reset_index()
 
 
 def _compare_cases(cases: pandas.DataFrame, manifest: Manifest) -> None:
-    """Add what follows from a case's figures, and how they compare with those of the other cases."""
+    """Add columns derived from each case's figures and from comparisons with the other cases."""
     cases["statistics_rows"] = cases["statistics_rows"].fillna(0).astype(int)
     cases["unexpected_rows"] = cases["statistics_rows"] - cases["slices"] * len(manifest.channels)
     cases["lesion_difference"] = cases["slice_lesion_voxels"] - cases["lesion_voxels"]
@@ -139,24 +147,24 @@ def _compare_cases(cases: pandas.DataFrame, manifest: Manifest) -> None:
     cases["other_spacing"] = _factor_from_median(cases["largest_spacing"])
     for name in OUTLYING_CASE:
         cases[f"z_{name}"] = score_of(name, cases[name].to_numpy(float))
-        cases[f"told_{name}"] = _beside_median(cases[name])
+        cases[f"text_{name}"] = _with_median(cases[name])
     for split in SPLITS:
         cases[f"{split}_lesion_voxels"] = cases["lesion_voxels"].where(cases["split"] == split, 0)
 
 
 def _factor_from_median(values: pandas.Series) -> pandas.Series:
-    """How many times larger or smaller than the median each value is, at least 1; NaN where it is unknown."""
+    """Return the factor between each value and the median, at least 1; NaN for an unknown value."""
     ratio = values / values.median()
     return ratio.where(ratio >= 1, 1 / ratio)
 
 
-def _beside_median(values: pandas.Series) -> pandas.Series:
-    """Each value in words, beside the median of all."""
+def _with_median(values: pandas.Series) -> pandas.Series:
+    """Format each value together with the median of all."""
     return values.map("{:.4g}".format) + f" (median {values.median():.4g})"
 
 
 def _channels(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """One row a case and channel, with `copy_of`: other channels of the case that have the same pixels."""
+    """Return one row per case and channel, with `copy_of`: other channels of the case with the same pixels."""
     grouped = rows.groupby(["case", "channel"], sort=False)
     table = grouped.agg(
         patient=("patient", "first"), split=("split", "first"), min=("min", "min"), max=("max", "max"),
@@ -173,44 +181,41 @@ def _channels(rows: pandas.DataFrame) -> pandas.DataFrame:
         table[f"z_{name}"] = by_channel[name].transform(
             lambda values: score_of(str(values.name), values.to_numpy(float))
         )
-        table[f"told_{name}"] = by_channel[name].transform(_beside_median)
+        table[f"text_{name}"] = by_channel[name].transform(_with_median)
     table["copy_of"] = _copies(table)
     return table.drop(columns="pixels")
 
 
 def _copies(table: pandas.DataFrame) -> pandas.Series:
-    """The other channels of the case that have the same pixels, in words; None where there is none."""
-    import pandas
-
-    found: list[str | None] = [None] * len(table)
-    telling = table[table["range"] > 0]
+    """Name the other channels of the case with the same pixels; None without one."""
+    copies: list[str | None] = [None] * len(table)
+    varying = table[table["range"] > 0]
     channels = table["channel"].tolist()
-    for rows in telling.groupby(["case", "pixels"], sort=False).indices.values():
-        alike = telling.index.to_numpy()[rows].tolist()
-        for row in alike if len(alike) > 1 else []:
-            found[row] = "the same as " + " and ".join(channels[other] for other in alike if other != row)
-    return pandas.Series(found, index=table.index, dtype=object)
+    for rows in varying.groupby(["case", "pixels"], sort=False).indices.values():
+        equal = varying.index.to_numpy()[rows].tolist()
+        for row in equal if len(equal) > 1 else []:
+            copies[row] = "the same as " + " and ".join(channels[other] for other in equal if other != row)
+    return object_column(copies, table.index)
 
 
 def _slices(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """One row a case, slice and channel, with another patient's slice that has the same pixels, or nearly the same.
+    """Return one row per case, slice and channel, with another patient's slice of equal or nearly equal pixels.
 
-    Slices of one value, such as those above the head, are the same everywhere and do not count.
+    Constant slices, such as those above the head, are equal in all patients and do not count.
     """
-    import pandas
-
     columns = ["case", "patient", "split", "slice", "slice_name", "channel", "digest", "perceptual", "head_fraction"]
     slices = rows[columns].copy()
-    telling = (rows["max"] > rows["min"]).to_numpy()
-    slices["same_in_other_split"], slices["same_in_split"] = same_pixels(slices, telling)
+    varying = (rows["max"] > rows["min"]).to_numpy()
+    slices["same_in_other_split"], slices["same_in_split"] = same_pixels(slices, varying)
     slices["near_in_other_split"], slices["near_in_split"] = near_copies(slices)
-    beside = rows.assign(telling=telling).groupby(["case", "slice"])["telling"].transform("any").to_numpy()
-    slices["blank_beside"] = pandas.Series(~telling & beside, index=slices.index).map({True: "blank", False: None})
-    return slices.astype({"blank_beside": object})
+    varies_elsewhere = rows.assign(varying=varying).groupby(["case", "slice"])["varying"].transform("any").to_numpy()
+    blank = ["blank" if one else None for one in ~varying & varies_elsewhere]
+    slices["blank_in_one_channel"] = object_column(blank, slices.index)
+    return slices
 
 
 def _splits(cases: pandas.DataFrame) -> pandas.DataFrame:
-    """One row a split that has cases."""
+    """Return one row per split with cases."""
     grouped = cases.groupby("split", sort=False)
     table = grouped.agg(
         patients=("patient", "nunique"), cases=("case", "size"), slices=("slices", "sum"),

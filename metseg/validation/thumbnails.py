@@ -1,4 +1,4 @@
-"""Small pictures of the slices that a finding is about, for the page."""
+"""Small pictures of slices with findings, for the page."""
 
 from __future__ import annotations
 
@@ -10,65 +10,52 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metseg.validation.result import Place
+
 if TYPE_CHECKING:
     import pandas
 
 SIDE = 150
-A_FINDING = 4
-A_PAGE = 40
+MAX_PER_FINDING = 4
+MAX_PER_PAGE = 40
 JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in the cohort a finding was made.
-
-    Attributes:
-        case: name of the case.
-        channel: its channel; empty where the finding is about all of them.
-        slice_name: its slice; empty where the finding is about all of them.
-    """
-
-    case: str
-    channel: str = ""
-    slice_name: str = ""
-
-
-@dataclass(frozen=True)
 class Thumbnail:
-    """One picture: JPEG in a data URI, and what it shows in words."""
+    """One picture: a JPEG as a data URI, and its caption."""
 
     uri: str
     caption: str
 
 
 Thumbnails = Callable[[Sequence[Place]], list[Thumbnail]]
-"""Gives the pictures of a finding's places."""
+"""Returns the pictures of a finding's places."""
 
 
-def nothing(places: Sequence[Place]) -> list[Thumbnail]:
-    """No pictures, where the cases are not at hand."""
+def no_thumbnails(places: Sequence[Place]) -> list[Thumbnail]:
+    """Return no pictures, if the cases are not available."""
     return []
 
 
 class CaseThumbnails:
-    """Pictures from canonical cases; at most `A_FINDING` at a time and `A_PAGE` in all.
+    """Pictures from canonical cases; at most `MAX_PER_FINDING` at a time and `MAX_PER_PAGE` in all.
 
     Args:
         cases: folder of the canonical cases.
-        statistics: from ingest; slices and windows are taken from it.
+        statistics: from ingest; source of slices and windows.
     """
 
     def __init__(self, cases: Path, statistics: pandas.DataFrame) -> None:
         self._cases = cases
         self._statistics = statistics
-        self._left = A_PAGE
+        self._left = MAX_PER_PAGE
 
     def __call__(self, places: Sequence[Place]) -> list[Thumbnail]:
-        """Pictures of the first few places, of different cases where there are such."""
+        """Return pictures of the first few places, of different cases if possible."""
         first_of_case = {place.case: place for place in reversed(places)}
         ordered = dict.fromkeys([*reversed(first_of_case.values()), *places])
-        chosen = list(ordered)[: min(A_FINDING, self._left)]
+        chosen = list(ordered)[: min(MAX_PER_FINDING, self._left)]
         shown = [thumbnail for place in chosen if (thumbnail := self._picture(place)) is not None]
         self._left -= len(shown)
         return shown
@@ -103,7 +90,7 @@ class CaseThumbnails:
 
 
 def _slice_to_show(rows: pandas.DataFrame, slice_name: str) -> pandas.Series:
-    """The slice of that name; else that with most of what is wrong, or of lesion; the middle one where none has any."""
+    """Return the slice of that name; else the slice with most invalid values or lesion; else the middle slice."""
     named = rows[rows["slice_name"].astype(str) == slice_name]
     if slice_name and not named.empty:
         return named.iloc[0]

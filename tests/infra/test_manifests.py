@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from metseg.resource_settings import ResourceSettings
 from metseg.retention import VERSIONS
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.model_config import read_message
@@ -414,9 +415,13 @@ def test_variables_of_our_containers_are_read_by_the_program(objects):
         if entry["name"].startswith("METSEG_")
     }
     assert own >= {"METSEG_API_KEYS", "METSEG_MODEL_BASE_PATH"}
-    for name in own:
-        suffix = name.removeprefix("METSEG_GATEWAY")
-        assert f'"{name}"' in sources or f'"{suffix}"' in sources, name
+    fields = {
+        str(info.validation_alias or f"{kind.model_config['env_prefix']}{field}".upper())
+        for kind in (Settings, GatewaySettings, ResourceSettings)
+        for field, info in kind.model_fields.items()
+    }
+    for name in own - fields:
+        assert f'"{name}"' in sources, name
 
 
 def test_gateway_accepts_its_settings(objects, monkeypatch):

@@ -1,4 +1,4 @@
-"""What inspection says of folders whose content is known."""
+"""Inspection of folders with known content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metseg.errors import DataError, UsageError
 from metseg.files import read_json
 from metseg.imaging.layouts import LayoutOptions
 from metseg.inspection.case import mask_files
-from metseg.inspection.cohort import Inspection, survey
+from metseg.inspection.cohort import Inspection, inspect_cohort
 from metseg.inspection.inspect import REPORT, SHEET, inspect_folder
 from metseg.phantom import generate_cohort
 from metseg.validation.folder_validation import validate_folder
@@ -94,7 +94,7 @@ def test_a_cohort_is_described_by_its_voxels(brats: Path, tmp_path: Path) -> Non
 
 
 def test_diameter_is_that_of_a_ball_of_the_lesions_volume(brats: Path) -> None:
-    (case,) = [case for case in survey(brats).cases if case.case == "X-00002-000"]
+    (case,) = [case for case in inspect_cohort(brats).cases if case.case == "X-00002-000"]
     (diameter,) = case.diameters
     assert np.pi / 6 * diameter**3 == pytest.approx(72)
 
@@ -131,15 +131,15 @@ def test_a_case_that_cannot_be_read_is_named_and_the_others_are_described(brats:
     for case in ("X-00001-000", "X-00001-001"):
         (brats / case / f"{case}-t1n.nii.gz").write_bytes(b"")
     with pytest.raises(DataError, match="none of the 3 cases can be read"):
-        survey(brats)
+        inspect_cohort(brats)
 
 
 def test_an_unknown_layout_is_answered_with_what_was_looked_for_and_found(tmp_path: Path) -> None:
     (tmp_path / "holiday.mp4").write_text("")
     with pytest.raises(DataError, match=r"Looked for: .*brats-mets.*tcga-lgg.*The folder holds holiday\.mp4"):
-        survey(tmp_path)
+        inspect_cohort(tmp_path)
     with pytest.raises(UsageError, match="there is no such folder"):
-        survey(tmp_path / "absent")
+        inspect_cohort(tmp_path / "absent")
 
 
 def test_masks_are_told_by_their_names(tmp_path: Path) -> None:

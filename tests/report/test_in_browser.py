@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from metseg.report.html_report import draw, write_report
 from metseg.report.verdict_page import write_verdict_page
 from tests.report.example import example
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 A4_LESS_MARGINS = 703
 """Width in CSS pixels of what the page's print rules leave of A4."""
 
@@ -25,19 +23,6 @@ SMALLEST_LETTERS = """() => Math.min(...[...document.querySelectorAll("main *")]
   .filter(element => element.innerText?.trim() && element.getClientRects().length)
   .map(element => parseFloat(getComputedStyle(element).fontSize)))"""
 EMPTY_PICTURES = "() => [...document.images].filter(picture => !picture.naturalWidth).map(picture => picture.alt)"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

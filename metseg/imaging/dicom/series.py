@@ -107,7 +107,7 @@ def read_series(series: Series) -> SeriesVolume:
 
     Raises:
         DataError: a file is broken, has an unsupported coding, or planes do not make up a regular grid.
-        TooLarge: the series exceeds an enclosing `limit_voxels`.
+        LimitExceeded: the series exceeds an enclosing `limit_voxels`.
     """
     planes: list[Plane] = []
     pixels: list[NDArray[Any]] = []

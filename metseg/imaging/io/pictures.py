@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from PIL.TiffImagePlugin import TiffImageFile
 
-from metseg.errors import DataError, TooLarge
+from metseg.errors import DataError, LimitExceeded
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
 from metseg.imaging.io.size_limits import (
@@ -150,7 +150,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             with Image.open(path, formats=_READ) as image:
                 yield image
     except Image.DecompressionBombError as error:
-        raise TooLarge(f"{path}: cannot be read as a picture ({error}). Cut it to the head.") from error
+        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels"
+        raise LimitExceeded(path, "the picture is too large", limit, "Cut it to the head.", str(error)) from error
     except _BROKEN as error:
         raise DataError(f"{path}: cannot be read as a picture ({error}). Copy it again from its source.") from error
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.errors import DataError, TooLarge
+from metseg.errors import DataError, LimitExceeded
 
 MAX_BYTES = 4 << 30
 """Voxels of one file, in bytes: a 512³ volume of doubles takes a quarter of it."""
@@ -43,16 +43,16 @@ def limit_voxels(voxels: int) -> Iterator[None]:
 
 
 def require_within_limit(name: object, voxels: int) -> None:
-    """Raise `TooLarge` if a header claims more voxels than an enclosing `limit_voxels` allows.
+    """Raise `LimitExceeded` if a header claims more voxels than an enclosing `limit_voxels` allows.
 
     >>> with limit_voxels(1000):
     ...     require_within_limit("a.nii", 8000)
     Traceback (most recent call last):
-    metseg.errors.TooLarge: a.nii: its header claims 8000 voxels; up to 1000 are read here. Cut it to the head.
+    metseg.errors.LimitExceeded: a.nii: its header claims 8000 voxels; the limit is 1000 voxels. Cut it to the head.
     """
     most = _voxel_limit.get()
     if most is not None and voxels > most:
-        raise TooLarge(f"{name}: its header claims {voxels} voxels; up to {most} are read here. Cut it to the head.")
+        raise LimitExceeded(name, f"its header claims {voxels} voxels", f"{most} voxels", "Cut it to the head.")
 
 
 def require_file(path: Path) -> int:

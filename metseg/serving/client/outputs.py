@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class CaseResult:
 
     case: str
     version: int
-    units: str
+    units: Literal["mm", "voxels"]
     voxels_at_threshold: int
     voxels_kept: int
     lesions: tuple[LesionRow, ...]

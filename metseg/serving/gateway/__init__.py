@@ -1,1 +1,1 @@
-"""The HTTP gateway: files in, masks out, for callers that speak no gRPC."""
+"""HTTP gateway: upload images, download masks; for clients without gRPC."""

@@ -1,64 +1,86 @@
-"""The API as one page of HTML: FastAPI's own pages fetch scripts from elsewhere, and this one fetches nothing."""
+"""Swagger UI at `/docs`, with its files served by the gateway itself, and a sample to upload."""
 
 from __future__ import annotations
 
-import json
-from html import escape
-from typing import Any
+import base64
+import hashlib
+import io
+from functools import lru_cache
 
-from metseg.serving.gateway.schemas import EXAMPLES
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2733 }
-h2 { margin: 2.5rem 0 .3rem; font-size: 1.1rem } code, pre { font: 14px/1.5 ui-monospace, monospace }
-pre { background: #f3f5f8; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px }
-b.GET { color: #1b6e3c } b.POST { color: #1c4fa0 } b.DELETE { color: #a02525 }
-table { border-collapse: collapse; width: 100% } td { padding: .25rem .8rem .25rem 0; vertical-align: top }
-tr { border-top: 1px solid #dde3ea } summary { cursor: pointer; color: #49576a }
-"""
+from metseg.serving.gateway.problem_details import Problem
+
+SAMPLE_PATH = "/docs/sample.png"
+STATIC_PATH = "/docs/static"
+SAMPLE_SEED, SAMPLE_NUMBER = 7, 1
+"""A phantom of another cohort than the training data of `metseg run`."""
+
+PARAMETERS = {
+    "tryItOutEnabled": True,
+    "displayRequestDuration": True,
+    "defaultModelsExpandDepth": 0,
+    # Swagger UI would send the document to a public validator.
+    "validatorUrl": None,
+    # API keys stay in the memory of the page.
+    "persistAuthorization": False,
+}
 
 
-def page(document: dict[str, Any]) -> str:
-    """HTML of an OpenAPI document: every operation with parameters, answers and an example."""
-    operations = [
-        _operation(method.upper(), path, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    schemas = "".join(_schema(name, schema) for name, schema in document["components"]["schemas"].items())
-    information = document["info"]
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(information["title"])}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{escape(information['title'])} {escape(information['version'])}</h1>"
-        f"<p>{escape(information['description'])}</p>"
-        '<p>The same for programs: <a href="/openapi.json">openapi.json</a></p>'
-        f"{''.join(operations)}<h2>What is sent and answered</h2>{schemas}</body></html>"
+def static_files() -> StaticFiles:
+    """Return the application that serves Swagger UI's script, styles and icon from the installed package."""
+    return StaticFiles(packages=[("fastapi_swagger", "resources")])
+
+
+def swagger_page(title: str) -> HTMLResponse:
+    """Return the page of Swagger UI; its policy admits this gateway's files alone and one inline script by its hash.
+
+    All addresses are relative, so that the page works under `/`, `/docs` and a proxy's prefix.
+    """
+    static = STATIC_PATH.removeprefix("/")
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=title,
+        swagger_js_url=f"{static}/swagger-ui-bundle.js",
+        swagger_css_url=f"{static}/swagger-ui.css",
+        swagger_favicon_url=f"{static}/favicon-32x32.png",
+        swagger_ui_parameters=PARAMETERS,
     )
-
-
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    name = operation["operationId"]
-    rows = [(f"{one['name']} ({one['in']})", one.get("description", "")) for one in operation.get("parameters", ())]
-    body = operation.get("requestBody", {}).get("content", {})
-    for kind, content in body.items():
-        fields = content["schema"].get("properties", {}).items()
-        rows += [(f"{field} ({kind})", described.get("description", "")) for field, described in fields]
-    answers = [(code, answer["description"]) for code, answer in sorted(operation["responses"].items())]
-    return (
-        f'<h2 id="{escape(name)}"><b class="{method}">{method}</b> <code>{escape(path)}</code></h2>'
-        f"<p>{escape(operation.get('description') or operation.get('summary', ''))}</p>{_table(rows)}"
-        f"<pre>{escape(EXAMPLES[name])}</pre>{_table(answers)}"
+    script = bytes(page.body).rpartition(b"<script>")[2].partition(b"</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode("ascii")
+    page.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+    return page
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><td><code>{escape(name)}</code></td><td>{escape(text)}</td></tr>" for name, text in rows)
-    return f"<table>{cells}</table>" if rows else ""
+@lru_cache(maxsize=1)
+def sample_upload(channels: tuple[str, ...]) -> bytes:
+    """Return a slice of a phantom head as a PNG with the model's channels as its colours.
 
+    Args:
+        channels: names in the model's order.
 
-def _schema(name: str, schema: dict[str, Any]) -> str:
-    shown = schema.get("example", {key: value.get("type", "…") for key, value in schema.get("properties", {}).items()})
-    text = json.dumps(shown, indent=1, ensure_ascii=False)
-    title = f"{escape(name)}: {escape(schema.get('description', ''))}"
-    return f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>"
+    Raises:
+        Problem: a PNG cannot hold that many channels, or the phantom lacks one of them.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+    from metseg.imaging.preprocessing.window import apply_window, volume_window
+    from metseg.phantom import phantom_case
+
+    case = phantom_case(SAMPLE_SEED, SAMPLE_NUMBER)
+    volumes = {"t1n": case.t1n, "t2f": case.t2f, "t1c": case.t1c}
+    if len(channels) not in (1, 3) or not set(channels) <= set(volumes):
+        raise Problem(404, f"there is no sample with the channels {', '.join(channels)}; upload a study of your own")
+    number = int(np.count_nonzero(case.seg, axis=(0, 1)).argmax())
+    plane = np.stack([volumes[name][..., number].T for name in channels], axis=-1).astype(np.float32)
+    grey = apply_window(plane, volume_window(plane[None], PreprocessingSpecification(channels)))
+    content = io.BytesIO()
+    Image.fromarray(grey.squeeze()).save(content, "PNG")
+    return content.getvalue()

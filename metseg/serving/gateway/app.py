@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: `metseg api`, or `uvicorn metseg.serving.gateway.app:app`."""
+"""ASGI application of the gateway: `metseg api`, or `uvicorn metseg.serving.gateway.app:app`."""
 
 from __future__ import annotations
 
@@ -8,37 +8,42 @@ import importlib.metadata
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from metseg.serving.gateway.jobs import Job, Jobs
+from metseg.serving.gateway.api_docs import SAMPLE_PATH, STATIC_PATH, static_files
+from metseg.serving.gateway.jobs import Job, JobResult, Jobs
 from metseg.serving.gateway.middleware import Guard, Metrics
 from metseg.serving.gateway.problem_details import Problem
 from metseg.serving.gateway.routes import Gateway, operations, segmentations
-from metseg.serving.gateway.segmentation_service import Segmenter
+from metseg.serving.gateway.segmentation_service import SegmentationService
 from metseg.serving.gateway.settings import GatewaySettings
 
 SWEEP_SECONDS = 60.0
-DESCRIPTION = (
-    "Segments brain metastases in MRI: send a study, ask how far it is, fetch the mask and the table of lesions. "
-    "For research; its output must not guide diagnosis or treatment."
-)
+DESCRIPTION = f"""Segments brain metastases in MRI: upload a study, poll its state, download the mask and the table of
+lesions. For research; its output must not guide diagnosis or treatment.
+
+To try it: download [sample.png]({SAMPLE_PATH.removeprefix("/")}), a slice of a synthetic head, choose it under
+**create** → *files*, and execute. If the gateway has API keys, enter yours under **Authorize** first. From a terminal:
+
+    curl -F files=@head-t1n.nii.gz -F files=@head-t2f.nii.gz -F files=@head-t1c.nii.gz \\
+         'http://127.0.0.1:8080/v1/segmentations?wait=30'
+"""
 
 
 def create_app(settings: GatewaySettings | None = None) -> FastAPI:
-    """The application; nothing is connected or written before it starts.
+    """Create the application; it connects and writes nothing before its start.
 
     Args:
-        settings: those of the environment where None.
+        settings: None for those of the environment.
 
     Raises:
-        UsageError: the environment is wrong.
+        UsageError: an environment variable is invalid.
     """
     chosen = settings or GatewaySettings.from_environment()
     metrics = Metrics()
@@ -46,7 +51,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # A path as it came in may hold a name: what is logged is the route.
+        # A request's path may contain a patient's name; the middleware logs the route instead.
         logging.getLogger("uvicorn.access").disabled = True
         gateway.jobs.start()
         sweeper = asyncio.create_task(_sweep(gateway.jobs))
@@ -55,7 +60,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         finally:
             sweeper.cancel()
             await asyncio.to_thread(gateway.jobs.stop, chosen.grace_seconds)
-            gateway.segmenter.close()
+            gateway.service.close()
 
     app = FastAPI(
         title="metseg gateway",
@@ -68,24 +73,25 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     app.state.gateway = gateway
     app.include_router(segmentations)
     app.include_router(operations)
-    app.add_exception_handler(Problem, _answer_problem)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.mount(STATIC_PATH, static_files())
+    app.add_exception_handler(Problem, _respond_problem)
+    app.add_exception_handler(HTTPException, _respond_http)
+    app.add_exception_handler(RequestValidationError, _respond_validation)
     app.add_middleware(Guard, settings=chosen, metrics=metrics)
     return app
 
 
 def _gateway(settings: GatewaySettings, metrics: Metrics) -> Gateway:
-    segmenter = Segmenter(settings)
+    service = SegmentationService(settings)
 
-    def segment(job: Job, folder: Path, report: Any) -> dict[str, Any]:
+    def segment(job: Job, folder: Path, report: Callable[[float], None]) -> JobResult:
         began = time.monotonic()
-        found = segmenter.segment(job, folder, report)
+        result = service.segment(job, folder, report)
         metrics.segmenting.observe(time.monotonic() - began)
-        return found
+        return result
 
     jobs = Jobs(settings.folder, segment, settings.workers, settings.queue, settings.keep_hours * 3600)
-    return Gateway(settings, segmenter, jobs, metrics)
+    return Gateway(settings, service, jobs, metrics)
 
 
 async def _sweep(jobs: Jobs) -> None:
@@ -95,29 +101,29 @@ async def _sweep(jobs: Jobs) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _answer_problem(_: Request, error: Exception) -> JSONResponse:
+async def _respond_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
     return error.response()
 
 
-async def _answer_http(_: Request, error: Exception) -> JSONResponse:
+async def _respond_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     problem = Problem(error.status_code, str(error.detail))
     problem.headers.update(error.headers or {})
     return problem.response()
 
 
-async def _answer_validation(_: Request, error: Exception) -> JSONResponse:
-    """Names the parameter and the rule, and quotes nothing of what was sent."""
+async def _respond_validation(_: Request, error: Exception) -> JSONResponse:
+    """Name the parameter and the rule, without quoting the request."""
     assert isinstance(error, RequestValidationError)
     wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
     return Problem(422, wrong).response()
 
 
-def __getattr__(name: str) -> Any:
-    """`app`, made when a server first asks for it: importing this module for `create_app` reads no environment."""
+def __getattr__(name: str) -> FastAPI:
+    """Create `app` on first access: importing this module for `create_app` reads no environment."""
     if name != "app":
         raise AttributeError(name)
-    made = create_app()
-    globals()["app"] = made
-    return made
+    application = create_app()
+    globals()[name] = application
+    return application

@@ -1,8 +1,7 @@
-"""Segmentations under way and done: each a folder with a record, so that a gateway that starts again knows them."""
+"""Queue of segmentations; each job is a folder with a record, so that a restarted gateway resumes it."""
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import re
@@ -11,21 +10,22 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from metseg.files import write_json
-from metseg.serving.gateway.problem_details import problem_of
-from metseg.serving.gateway.upload_validation import Intake
+from metseg.errors import DataError
+from metseg.records import Record
+from metseg.serving.gateway.problem_details import Problem, problem_of
+from metseg.serving.gateway.schemas import LesionModel, ProblemDocument, State, Units
+from metseg.serving.gateway.upload_validation import UploadedCase
 
 LOGGER = logging.getLogger(__name__)
 
-State = Literal["queued", "running", "done", "failed"]
 RECORD = "job.json"
 RESULTS = "results"
-MOST_ATTEMPTS = 2
-"""A job under way when the gateway was killed is tried once more: it may have been the reason."""
+MAX_ATTEMPTS = 2
+"""A job interrupted by a crash is retried once only: it may have caused the crash."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -34,20 +34,38 @@ class Cancelled(Exception):
     """The job was deleted while it ran."""
 
 
-@dataclass
-class Job:
+@dataclass(frozen=True)
+class JobResult:
+    """The outcome of a finished segmentation.
+
+    Attributes:
+        version: of the model.
+        units: of the lesions' lengths.
+        lesions: largest first.
+    """
+
+    version: int
+    units: Units
+    lesions: tuple[LesionModel, ...]
+
+
+@dataclass(frozen=True)
+class Job(Record):
     """One segmentation.
 
     Attributes:
-        id: 32 hexadecimal digits that nobody can guess.
-        owner: which API key it belongs to, by a digest; empty without keys.
-        files, patterns: the intake.
+        id: 32 random hexadecimal digits.
+        owner: digest of the API key it belongs to; empty without keys.
+        files, patterns: those of the uploaded case.
+        state: of the job.
         created, finished: seconds since 1970.
-        progress: share of the slices that are done.
-        problem: why it failed, as a problem document.
-        attempts: how often it was begun.
-        found: what the model found, when done.
+        progress: share of the segmented slices.
+        problem: the reason for a failure.
+        attempts: number of starts.
+        result: None until done.
     """
+
+    FORMAT: ClassVar[int] = 1
 
     id: str
     owner: str
@@ -57,34 +75,39 @@ class Job:
     created: float = 0.0
     finished: float = 0.0
     progress: float = 0.0
-    problem: dict[str, Any] | None = None
+    problem: ProblemDocument | None = None
     attempts: int = 0
-    found: dict[str, Any] = field(default_factory=dict)
+    result: JobResult | None = None
+
+    @classmethod
+    def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
+        """Return the content of an earlier gateway's record, whose result was named `found` and empty until done."""
+        return {**values, "result": values.get("found") or None}
 
     @property
-    def intake(self) -> Intake:
-        """The case on disk."""
-        return Intake(self.files, self.patterns)
+    def case(self) -> UploadedCase:
+        """The uploaded case."""
+        return UploadedCase(self.files, self.patterns)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will happen to it."""
+    def ended(self) -> bool:
+        """Whether it is done or failed."""
         return self.state in ("done", "failed")
 
 
-Segment = Callable[[Job, Path, Callable[[float], None]], dict[str, Any]]
-"""Segments the job in a folder, tells its progress, writes its results to `RESULTS`, and gives what was found."""
+Segment = Callable[[Job, Path, Callable[[float], None]], JobResult]
+"""Segments the job in a folder, reports its progress and writes its files to `RESULTS`."""
 
 
 class Jobs:
-    """A queue of bounded length, and what came of it.
+    """A queue of bounded length and its finished jobs.
 
     Args:
         folder: of all jobs.
-        segment: does the work.
-        workers: jobs under way at once.
-        waiting: jobs that may wait.
-        keep_seconds: results are deleted so long after they were made.
+        segment: segments one job.
+        workers: number of concurrent jobs.
+        waiting: number of queued jobs.
+        keep_seconds: time after which results are deleted.
     """
 
     def __init__(self, folder: Path, segment: Segment, workers: int, waiting: int, keep_seconds: float) -> None:
@@ -92,7 +115,7 @@ class Jobs:
         self._segment = segment
         self._keep_seconds = keep_seconds
         self._places = threading.BoundedSemaphore(workers + waiting)
-        self._queue: queue.Queue[Job | None] = queue.Queue()
+        self._queue: queue.Queue[str | None] = queue.Queue()
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -101,15 +124,16 @@ class Jobs:
         ]
 
     def start(self) -> None:
-        """Take up what an earlier gateway left, and begin to work."""
+        """Resume the jobs of an earlier gateway and start the workers."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in sorted(self._folder.iterdir()):
-            self._take_up(folder)
+            if _ID.fullmatch(folder.name):
+                self._resume(folder)
         for thread in self._threads:
             thread.start()
 
     def stop(self, grace: float) -> None:
-        """Begin no more; what is under way gets `grace` seconds. What waits is taken up by the next gateway."""
+        """Start no more jobs and wait `grace` seconds for running ones; the next gateway resumes the queue."""
         self._stopping.set()
         for _ in self._threads:
             self._queue.put(None)
@@ -118,35 +142,35 @@ class Jobs:
             thread.join(max(ends - time.monotonic(), 0))
 
     def reserve(self) -> bool:
-        """Take one of the places, before anything is uploaded; False where there is none."""
+        """Reserve a place in the queue before the upload; return False if it is full."""
         return self._places.acquire(blocking=False)
 
     def release(self) -> None:
-        """Give a reserved place back."""
+        """Release a reserved place."""
         self._places.release()
 
     def new_folder(self) -> Path:
-        """An empty folder for an upload; its name is the id of the job to be."""
+        """Create an empty folder for an upload; its name is the id of the future job."""
         folder = self._folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
         return folder
 
-    def submit(self, folder: Path, owner: str, intake: Intake) -> Job:
-        """Queue what lies in `folder`; the reserved place is given back when the job is over."""
-        job = Job(folder.name, owner, intake.files, intake.patterns, created=time.time())
-        self._keep(job)
+    def submit(self, folder: Path, owner: str, case: UploadedCase) -> Job:
+        """Queue the case in `folder`; its reserved place is released at the end of the job."""
+        job = Job(folder.name, owner, case.files, case.patterns, created=time.time())
+        job.write(folder / RECORD)
         with self._lock:
             self._jobs[job.id] = job
-        self._queue.put(job)
+        self._queue.put(job.id)
         return job
 
     def find(self, identifier: str) -> Job | None:
-        """The job, where it is known."""
+        """Return the current state of a job; None if it is unknown."""
         with self._lock:
             return self._jobs.get(identifier)
 
     def delete(self, identifier: str) -> bool:
-        """Forget a job and remove its files; one under way stops at the next report of its progress."""
+        """Delete a job and its files; a running one stops at its next progress report."""
         with self._lock:
             job = self._jobs.pop(identifier, None)
         if job is None:
@@ -155,10 +179,10 @@ class Jobs:
         return True
 
     def expire(self, now: float | None = None) -> int:
-        """Delete what was over so long ago, and uploads that never became a job; gives their number."""
+        """Delete expired jobs, and uploads that never became one; return their number."""
         before = (time.time() if now is None else now) - self._keep_seconds
         with self._lock:
-            old = [job.id for job in self._jobs.values() if job.over and job.finished < before]
+            expired = [job.id for job in self._jobs.values() if job.ended and job.finished < before]
             known = set(self._jobs)
         stray = [
             folder
@@ -167,88 +191,99 @@ class Jobs:
         ]
         for folder in stray:
             shutil.rmtree(folder, ignore_errors=True)
-        return sum(self.delete(identifier) for identifier in old) + len(stray)
+        return sum(self.delete(identifier) for identifier in expired) + len(stray)
 
     def expires(self, job: Job) -> float:
-        """When its results are deleted, in seconds since 1970."""
+        """Return the time at which a job's results are deleted, in seconds since 1970."""
         return (job.finished or time.time()) + self._keep_seconds
 
     def results(self, job: Job) -> dict[str, Path]:
-        """Files that may be fetched, by name."""
+        """Return the result files by name."""
         folder = self._folder / job.id / RESULTS
         return {path.name: path for path in sorted(folder.glob("*"))} if job.state == "done" else {}
 
-    def counts(self) -> dict[str, int]:
-        """Number of jobs in each state."""
+    def counts(self) -> dict[State, int]:
+        """Return the number of jobs by state."""
         with self._lock:
             states = [job.state for job in self._jobs.values()]
-        return {state: states.count(state) for state in ("queued", "running", "done", "failed")}
+        known: tuple[State, ...] = ("queued", "running", "done", "failed")
+        return {state: states.count(state) for state in known}
 
-    def _take_up(self, folder: Path) -> None:
-        if not _ID.fullmatch(folder.name):
-            return
+    def _resume(self, folder: Path) -> None:
+        """Queue the unfinished job in `folder` again; delete a folder without a readable record."""
         try:
-            fields = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            job = Job(**{**fields, "patterns": tuple(fields["patterns"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            job = Job.read(folder / RECORD)
+        except (OSError, ValueError, TypeError, DataError):
             shutil.rmtree(folder, ignore_errors=True)
             return
         self._jobs[job.id] = job
-        if job.over:
+        if job.ended:
             return
-        if job.attempts >= MOST_ATTEMPTS or not self.reserve():
-            document = problem_of(RuntimeError("stopped"), folder).document()
-            self._finish(job, "failed", {**document, "detail": "the gateway was stopped under way; send it again"})
+        if job.attempts >= MAX_ATTEMPTS or not self.reserve():
+            self._fail(job, Problem(500, "the gateway was stopped during the segmentation; send it again"))
             return
-        job.state, job.progress = "queued", 0.0
-        self._queue.put(job)
+        self._jobs[job.id] = replace(job, state="queued", progress=0.0)
+        self._queue.put(job.id)
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None and not self._stopping.is_set():
+        while (identifier := self._queue.get()) is not None and not self._stopping.is_set():
             try:
-                if self.find(job.id) is not None:
+                if (job := self.find(identifier)) is not None:
                     self._run(job)
             except Exception:
-                LOGGER.exception("job %s could not be recorded", job.id)
+                LOGGER.exception("job %s could not be recorded", identifier)
             finally:
                 self.release()
 
     def _run(self, job: Job) -> None:
         folder = self._folder / job.id
-        job.state, job.attempts = "running", job.attempts + 1
-        self._keep(job)
+        job = replace(job, state="running", attempts=job.attempts + 1)
+        self._record(job)
 
         def report(share: float) -> None:
-            if self.find(job.id) is None:
+            nonlocal job
+            job = replace(job, progress=share)
+            if not self._update(job):
                 raise Cancelled
-            job.progress = share
 
         began = time.monotonic()
         try:
-            job.found = self._segment(job, folder, report)
-            self._finish(job, "done")
+            result = self._segment(job, folder, report)
+            job = self._end(replace(job, state="done", progress=1.0, result=result))
         except Exception as error:
             if isinstance(error, Cancelled) or self.find(job.id) is None:
-                LOGGER.info("job %s was deleted under way", job.id)
+                LOGGER.info("job %s was deleted during its run", job.id)
                 shutil.rmtree(folder, ignore_errors=True)
                 return
             problem = problem_of(error, folder)
             if problem.status == 500:
-                LOGGER.exception("job %s met an unexpected error", job.id)
-            self._finish(job, "failed", problem.document())
+                LOGGER.exception("job %s raised an unexpected error", job.id)
+            job = self._fail(job, problem)
         LOGGER.info("job %s %s after %.1f s", job.id, job.state, time.monotonic() - began)
 
-    def _finish(self, job: Job, state: State, problem: dict[str, Any] | None = None) -> None:
-        """Record the end; what was uploaded is not kept any longer."""
-        folder = self._folder / job.id
-        for path in folder.iterdir():
+    def _fail(self, job: Job, problem: Problem) -> Job:
+        return self._end(replace(job, state="failed", problem=problem.document()))
+
+    def _end(self, job: Job) -> Job:
+        """Delete the upload, record the end and return it."""
+        for path in (self._folder / job.id).iterdir():
             if path.name not in (RECORD, RESULTS):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        job.finished, job.problem, job.progress = time.time(), problem, 1.0 if state == "done" else job.progress
-        job.state = state
-        self._keep(job)
+        job = replace(job, finished=time.time())
+        self._record(job)
+        return job
 
-    def _keep(self, job: Job) -> None:
+    def _update(self, job: Job) -> bool:
+        """Replace the job in memory; return False if it was deleted."""
+        with self._lock:
+            if job.id not in self._jobs:
+                return False
+            self._jobs[job.id] = job
+            return True
+
+    def _record(self, job: Job) -> None:
+        """Write the job to disk, then replace it in memory."""
         folder = self._folder / job.id
         if folder.is_dir():
-            write_json(folder / RECORD, asdict(job))
+            job.write(folder / RECORD)
+        self._update(job)

@@ -1,4 +1,4 @@
-"""What stands before every route: keys, the address, answers to the unforeseen, and what is counted and logged."""
+"""Middleware of every route: access by key and address, security headers, unexpected errors, metrics and logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hmac
 import ipaddress
 import logging
 import time
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,17 +19,17 @@ LOGGER = logging.getLogger(__name__)
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"content-security-policy", b"default-src 'none'"),
 )
-"""Of every answer: nothing is guessed, kept or run."""
+"""Defaults of every response: no content sniffing, no caching, nothing loaded or run."""
 
 HEADER_BYTES = 32 << 10
 
 
 def owner_of(key: str | None, settings: GatewaySettings) -> str:
-    """Who a key stands for, by a digest; empty where the gateway asks for none.
+    """Return the owner that a key stands for, by a digest; empty if the gateway has no keys.
 
-    All keys are compared, each in constant time: how long it takes tells nothing about any of them.
+    All keys are compared, each in constant time, so that the duration reveals nothing about them.
 
     Raises:
         Problem: the key is absent or wrong.
@@ -45,29 +44,29 @@ def owner_of(key: str | None, settings: GatewaySettings) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
+    """Return True if only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        # Names but localhost, socket files and test clients: not the network's only where they say so.
+        # Of names, only localhost, a test client's and socket files are local.
         return host in ("localhost", "testserver") or host.startswith("/")
 
 
 class Metrics:
-    """What Prometheus is told; by route and status, never by path."""
+    """Metrics for Prometheus, by route and status, never by path."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
-        self.requests = Counter("metseg_gateway_requests", "Requests answered.", labels, registry=self.registry)
+        self.requests = Counter("metseg_gateway_requests", "Completed requests.", labels, registry=self.registry)
         self.seconds = Histogram(
-            "metseg_gateway_request_seconds", "Time to answer.", ("method", "route"), registry=self.registry
+            "metseg_gateway_request_seconds", "Duration of requests.", ("method", "route"), registry=self.registry
         )
         self.uploaded = Counter("metseg_gateway_upload_bytes", "Bytes received.", registry=self.registry)
         self.jobs = Gauge("metseg_gateway_jobs", "Segmentations by state.", ("state",), registry=self.registry)
         self.segmenting = Histogram(
             "metseg_gateway_segmentation_seconds",
-            "Time to segment an upload, from its turn to its results.",
+            "Duration of segmentations, without the queue.",
             buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000),
             registry=self.registry,
         )
@@ -82,47 +81,46 @@ class Guard:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began, status = time.perf_counter(), 0
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             message = await receive()
             self._metrics.uploaded.inc(len(message.get("body", b"")))
             return message
 
-        async def answer(message: Message) -> None:
+        async def send_guarded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                there = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(item for item in HEADERS if item[0] not in there)]
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(item for item in HEADERS if item[0] not in present)]
             await send(message)
 
         try:
-            if (refused := self._refused(scope)) is not None:
-                await refused.response()(scope, counted, answer)
+            if (problem := self._access_problem(scope)) is not None:
+                await problem.response()(scope, receive_counted, send_guarded)
             else:
-                await self._app(scope, counted, answer)
+                await self._app(scope, receive_counted, send_guarded)
         except Exception:
-            LOGGER.exception("%s %s met an unexpected error", scope["method"], _route(scope))
+            LOGGER.exception("%s %s raised an unexpected error", scope["method"], _route(scope))
             if status == 0:
-                await Problem(500, "the gateway met an unexpected error; it is in its log").response()(
-                    scope, counted, answer
-                )
-        self._note(scope, status, time.perf_counter() - began)
+                problem = Problem(500, "unexpected error; see the gateway's log")
+                await problem.response()(scope, receive_counted, send_guarded)
+        self._record(scope, status, time.perf_counter() - began)
 
-    def _refused(self, scope: Scope) -> Problem | None:
-        """Why a request goes no further: its headers are too large, or it came from outside and there are no keys."""
+    def _access_problem(self, scope: Scope) -> Problem | None:
+        """Return a problem if the headers are too large, or a remote request reaches a gateway without keys."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
             return Problem(431, f"the headers have more than {HEADER_BYTES >> 10} kB")
         if self._settings.api_keys or self._settings.open_to_all or is_loopback((scope.get("server") or ("",))[0]):
             return None
-        return Problem(403, f"this gateway asks for no key and answers on its own machine alone; set {KEYS_VARIABLE}")
+        return Problem(403, f"this gateway has no API keys and serves its own machine only; set {KEYS_VARIABLE}")
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"
         self._metrics.requests.labels(method, _route(scope), str(status)).inc()
         self._metrics.seconds.labels(method, _route(scope)).observe(seconds)
@@ -130,6 +128,6 @@ class Guard:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template; a path as it came may hold anything."""
-    route: Any = scope.get("route")
-    return getattr(route, "path", "none")
+    """Return the route's template; a request's path may contain a name."""
+    path: str = getattr(scope.get("route"), "path", "none")
+    return path

@@ -1,4 +1,4 @@
-"""The gateway's routes: segmentations, and what operators ask."""
+"""Routes of the gateway: segmentations, operations and documentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from metseg.errors import MetsegError, ServingError
 from metseg.serving.gateway import uploads
-from metseg.serving.gateway.api_docs import page
+from metseg.serving.gateway.api_docs import SAMPLE_PATH, sample_upload, swagger_page
 from metseg.serving.gateway.jobs import Job, Jobs
 from metseg.serving.gateway.middleware import Metrics, owner_of
 from metseg.serving.gateway.problem_details import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of
@@ -28,12 +28,12 @@ from metseg.serving.gateway.schemas import (
     Health,
     ProblemDocument,
     Readiness,
-    Result,
-    Segmentation,
+    ResultFile,
+    SegmentationModel,
 )
-from metseg.serving.gateway.segmentation_service import Segmenter
+from metseg.serving.gateway.segmentation_service import SegmentationService
 from metseg.serving.gateway.settings import GatewaySettings
-from metseg.serving.gateway.upload_validation import take_in
+from metseg.serving.gateway.upload_validation import build_case
 
 MEDIA_TYPES = {
     ".gz": "application/gzip",
@@ -44,16 +44,16 @@ MEDIA_TYPES = {
     ".json": "application/json",
     ".csv": "text/csv; charset=utf-8",
 }
-LONGEST_WAIT = 60.0
-_LOOK_SECONDS = 0.1
+MAX_WAIT = 60.0
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """What all routes share."""
+    """Objects shared by all routes."""
 
     settings: GatewaySettings
-    segmenter: Segmenter
+    service: SegmentationService
     jobs: Jobs
     metrics: Metrics
 
@@ -64,7 +64,7 @@ def _gateway(request: Request) -> Gateway:
 
 
 def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Refusals of a route, for the OpenAPI document."""
+    """Return the problems of a route, for the OpenAPI document."""
     schema = {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}
     return {code: {"description": _MEANING[code], "content": {MEDIA_TYPE: schema}} for code in codes}
 
@@ -72,20 +72,20 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 _MEANING = {
     400: "The body is no multipart, or ends early.",
     401: "The API key is missing or wrong.",
-    403: "This gateway has no keys and answers on its own machine alone.",
+    403: "This gateway has no API keys and serves its own machine only.",
     404: "There is no such segmentation or file, or it has expired.",
-    408: "The upload came too slowly.",
+    408: "The upload was too slow.",
     409: "The segmentation is not done.",
-    413: "The upload, or what it unpacks to, is too large.",
-    415: "The body is no multipart/form-data, or a file of no kind that is read.",
-    422: "The files cannot be read, or do not fit the model.",
-    429: "The queue is full; Retry-After says when to try again.",
+    413: "The upload, or its unpacked content, is too large.",
+    415: "The body is no multipart/form-data, or a file's kind is not accepted.",
+    422: "The files cannot be read or do not fit the model.",
+    429: "The queue is full; Retry-After gives the seconds to wait.",
     502: "The model server refused the request.",
-    503: "The model server does not answer.",
-    504: "The model server did not answer in time.",
+    503: "The model server does not respond.",
+    504: "The model server did not respond in time.",
 }
 
-api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="Where the gateway has keys.")
+api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="Required if the gateway has API keys.")
 
 
 def _owner(request: Request, key: Annotated[str | None, Depends(api_key)]) -> str:
@@ -104,11 +104,11 @@ operations = APIRouter(tags=["operations"])
     "",
     operation_id="create",
     status_code=202,
-    response_model=Segmentation,
+    response_model=SegmentationModel,
     openapi_extra=UPLOAD,
     responses={
-        200: {"description": "It was over within the seconds to wait.", "model": Segmentation},
-        202: {"description": "It is queued; Location says where to ask.", "model": Segmentation},
+        200: {"description": "It ended within the seconds to wait.", "model": SegmentationModel},
+        202: {"description": "It is queued; poll the address in Location.", "model": SegmentationModel},
         **_problems(400, 401, 403, 408, 413, 415, 422, 429, 502, 503, 504),
     },
 )
@@ -116,13 +116,22 @@ async def create(
     request: Request,
     owner: Owner,
     wait: Annotated[
-        float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the end before answering.")
+        float,
+        Query(
+            ge=0,
+            le=MAX_WAIT,
+            description="Seconds to wait for the end before the response.",
+            openapi_examples={
+                "wait": {"summary": "Wait for the result", "value": 30},
+                "queue": {"summary": "Return at once, and poll", "value": 0},
+            },
+        ),
     ] = 0,
 ) -> Response:
-    """Upload one case and have it segmented. It is read at once, so that what cannot be read is refused here."""
+    """Upload one case and segment it. The files are read at once, so that unreadable ones are refused here."""
     gateway = _gateway(request)
-    given = request.headers
-    boundary = uploads.boundary_of(given.get("content-type", ""), given.get("content-length", ""), gateway.settings)
+    headers = request.headers
+    boundary = uploads.boundary_of(headers.get("content-type", ""), headers.get("content-length", ""), gateway.settings)
     if not gateway.jobs.reserve():
         raise Problem(429, "the queue is full", Retry_After=str(RETRY_SECONDS))
     try:
@@ -131,37 +140,38 @@ async def create(
         gateway.jobs.release()
         raise
     ends = time.monotonic() + wait
-    while not job.over and time.monotonic() < ends:
-        await asyncio.sleep(_LOOK_SECONDS)
-    content = _shown(gateway.jobs, job).model_dump(mode="json")
-    return JSONResponse(content, 200 if job.over else 202, {"Location": f"/v1/segmentations/{job.id}"})
+    while not job.ended and time.monotonic() < ends:
+        await asyncio.sleep(POLL_SECONDS)
+        job = gateway.jobs.find(job.id) or job
+    content = _segmentation(gateway.jobs, job).model_dump(mode="json")
+    return JSONResponse(content, 200 if job.ended else 202, {"Location": f"/v1/segmentations/{job.id}"})
 
 
 async def _submit(request: Request, boundary: bytes, owner: str) -> Job:
-    """Receive, read and queue an upload; nothing of one that is refused stays."""
+    """Receive, read and queue an upload; delete a refused one."""
     gateway = _gateway(request)
     folder = gateway.jobs.new_folder()
     try:
-        received = await uploads.receive(request.stream(), boundary, folder, gateway.settings)
-        wanted = await asyncio.to_thread(gateway.segmenter.channels)
-        intake = await asyncio.to_thread(take_in, received, folder, wanted, gateway.settings)
-        await asyncio.to_thread(gateway.segmenter.check, intake, folder)
-        return await asyncio.to_thread(gateway.jobs.submit, folder, owner, intake)
+        upload = await uploads.receive(request.stream(), boundary, folder, gateway.settings)
+        wanted = await asyncio.to_thread(gateway.service.channels)
+        case = await asyncio.to_thread(build_case, upload, folder, wanted, gateway.settings)
+        await asyncio.to_thread(gateway.service.check, case, folder)
+        return await asyncio.to_thread(gateway.jobs.submit, folder, owner, case)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, MetsegError):
             raise problem_of(error, folder) from None
         if isinstance(error, ClientDisconnect):
-            raise Problem(400, "the sender went away") from None
+            raise Problem(400, "the client closed the connection") from None
         raise
 
 
 @segmentations.get(
-    "/{identifier}", operation_id="show", response_model=Segmentation, responses=_problems(401, 403, 404, 422)
+    "/{identifier}", operation_id="show", response_model=SegmentationModel, responses=_problems(401, 403, 404, 422)
 )
-def show(request: Request, owner: Owner, identifier: Identifier) -> Segmentation:
-    """How far a segmentation is, and what it found."""
-    return _shown(_gateway(request).jobs, _found(request, identifier, owner))
+def show(request: Request, owner: Owner, identifier: Identifier) -> SegmentationModel:
+    """Return the state of a segmentation and, when done, its lesions."""
+    return _segmentation(_gateway(request).jobs, _job(request, identifier, owner))
 
 
 @segmentations.get(
@@ -182,35 +192,35 @@ def fetch(
     identifier: Identifier,
     name: Annotated[str, PathParameter(description="Name of a file among the results.", examples=["mask.nii.gz"])],
 ) -> FileResponse:
-    """A file that a segmentation left: mask (of DICOM a DICOM SEG), overlay, table of lesions."""
-    job = _found(request, identifier, owner)
-    if not job.over:
-        raise Problem(409, f"the segmentation is {job.state}; ask again when it is done")
+    """Return a result file: mask (a DICOM SEG for DICOM), overlay or table of lesions."""
+    job = _job(request, identifier, owner)
+    if not job.ended:
+        raise Problem(409, f"the segmentation is {job.state}; try again when it is done")
     path = _gateway(request).jobs.results(job).get(name)
     if path is None:
-        raise Problem(404, "the segmentation has no file of that name")
+        raise Problem(404, "the segmentation has no file with that name")
     return FileResponse(path, media_type=MEDIA_TYPES[path.suffix], filename=path.name)
 
 
 @segmentations.delete("/{identifier}", operation_id="delete", status_code=204, responses=_problems(401, 403, 404, 422))
 def delete(request: Request, owner: Owner, identifier: Identifier) -> Response:
-    """Delete a segmentation and all its files at once; one under way stops."""
-    _gateway(request).jobs.delete(_found(request, identifier, owner).id)
+    """Delete a segmentation and all its files; a running one stops."""
+    _gateway(request).jobs.delete(_job(request, identifier, owner).id)
     return Response(status_code=204)
 
 
 @operations.get("/healthz", operation_id="healthz", response_model=Health, responses=_problems(403))
 def healthz() -> Health:
-    """Whether the gateway runs."""
+    """Check that the gateway runs."""
     return Health()
 
 
 @operations.get("/readyz", operation_id="readyz", response_model=Readiness, responses=_problems(403, 502, 503, 504))
 def readyz(request: Request) -> Readiness:
-    """Whether the model server answers."""
+    """Check that the model server responds."""
     gateway = _gateway(request)
     try:
-        return Readiness(model=gateway.settings.model_name, version=gateway.segmenter.ready())
+        return Readiness(model=gateway.settings.model_name, version=gateway.service.ready())
     except ServingError as error:
         raise problem_of(error, gateway.settings.folder) from None
 
@@ -219,10 +229,13 @@ def readyz(request: Request) -> Readiness:
     "/metrics",
     operation_id="metrics",
     response_class=Response,
-    responses={200: {"description": "Text of Prometheus.", "content": {"text/plain": {}}}, **_problems(403)},
+    responses={
+        200: {"description": "Metrics in Prometheus' text format.", "content": {"text/plain": {}}},
+        **_problems(403),
+    },
 )
 def metrics(request: Request) -> Response:
-    """Requests, uploads and segmentations, for Prometheus."""
+    """Return metrics of requests, uploads and segmentations, for Prometheus."""
     gateway = _gateway(request)
     for state, count in gateway.jobs.counts().items():
         gateway.metrics.jobs.labels(state).set(count)
@@ -232,40 +245,60 @@ def metrics(request: Request) -> Response:
 @operations.get("/", include_in_schema=False)
 @operations.get("/docs", include_in_schema=False)
 def documentation(request: Request) -> HTMLResponse:
-    """The API as a page."""
-    return HTMLResponse(page(request.app.openapi()))
+    """Return the documentation as Swagger UI."""
+    return swagger_page(request.app.title)
 
 
-def _found(request: Request, identifier: str, owner: str) -> Job:
+@operations.get(
+    SAMPLE_PATH,
+    operation_id="sample",
+    response_class=Response,
+    responses={
+        200: {"description": "A PNG with the model's channels.", "content": {"image/png": {}}},
+        **_problems(403, 404, 502, 503, 504),
+    },
+)
+def sample(request: Request) -> Response:
+    """Return a slice of a synthetic head that can be uploaded."""
+    gateway = _gateway(request)
+    try:
+        content = sample_upload(tuple(gateway.service.channels()))
+    except ServingError as error:
+        raise problem_of(error, gateway.settings.folder) from None
+    headers = {"Content-Disposition": 'attachment; filename="sample.png"'}
+    return Response(content, media_type="image/png", headers=headers)
+
+
+def _job(request: Request, identifier: str, owner: str) -> Job:
     job = _gateway(request).jobs.find(identifier)
-    # Another key's is as absent as one that never was.
+    # The response for another key's job equals that for an unknown one.
     if job is None or job.owner != owner:
         raise Problem(404, "there is no such segmentation, or it has expired")
     return job
 
 
-def _shown(jobs: Jobs, job: Job) -> Segmentation:
+def _segmentation(jobs: Jobs, job: Job) -> SegmentationModel:
     results = {
-        name: Result(
+        name: ResultFile(
             href=f"/v1/segmentations/{job.id}/results/{name}",
             media_type=MEDIA_TYPES[path.suffix],
             bytes=path.stat().st_size,
         )
         for name, path in jobs.results(job).items()
     }
-    done = job.state == "done"
-    return Segmentation(
+    result = job.result
+    return SegmentationModel(
         id=job.id,
         state=job.state,
         progress=job.progress,
         created=_moment(job.created),
-        finished=_moment(job.finished) if job.over else None,
-        expires=_moment(jobs.expires(job)) if job.over else None,
-        version=job.found["version"] if done else None,
-        units=job.found["units"] if done else None,
-        lesions=job.found["lesions"] if done else None,
+        finished=_moment(job.finished) if job.ended else None,
+        expires=_moment(jobs.expires(job)) if job.ended else None,
+        version=result.version if result else None,
+        units=result.units if result else None,
+        lesions=list(result.lesions) if result else None,
         results=results,
-        problem=ProblemDocument(**job.problem) if job.problem else None,
+        problem=job.problem,
     )
 
 

@@ -1,17 +1,19 @@
-"""What the gateway answers, as its OpenAPI document describes it."""
+"""Requests and responses of the gateway, as its OpenAPI document describes them."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+State = Literal["queued", "running", "done", "failed"]
+Units = Literal["mm", "voxels"]
 EXAMPLE_ID = "0f3c9d2a5b6e47d8a1c4e8f7b2d3c4e5"
 
 
-class Lesion(BaseModel):
-    """One lesion; lengths are millimetres where `units` of the segmentation is mm, else voxels."""
+class LesionModel(BaseModel):
+    """One lesion; lengths are in millimetres if the segmentation's `units` is mm, else in voxels."""
 
     id: int = Field(description="From 1, largest first.")
     centroid_mm: tuple[float, float, float] = Field(description="LPS+ patient millimetres.")
@@ -22,8 +24,8 @@ class Lesion(BaseModel):
     mean_probability: float
 
 
-class Result(BaseModel):
-    """A file to fetch."""
+class ResultFile(BaseModel):
+    """A result file."""
 
     href: str
     media_type: str
@@ -31,7 +33,7 @@ class Result(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """Why a request was refused or a segmentation failed (RFC 9457)."""
+    """The reason for a refused request or a failed segmentation (RFC 9457)."""
 
     type: str = "about:blank"
     title: str
@@ -39,7 +41,7 @@ class ProblemDocument(BaseModel):
     detail: str
 
 
-class Segmentation(BaseModel):
+class SegmentationModel(BaseModel):
     """A segmentation, from upload to expiry."""
 
     model_config = ConfigDict(
@@ -77,15 +79,15 @@ class Segmentation(BaseModel):
     )
 
     id: str
-    state: Literal["queued", "running", "done", "failed"]
-    progress: float = Field(ge=0, le=1, description="Share of the slices that are done.")
+    state: State
+    progress: float = Field(ge=0, le=1, description="Share of the segmented slices.")
     created: datetime
     finished: datetime | None = None
-    expires: datetime | None = Field(None, description="When the results are deleted.")
-    version: int | None = Field(None, description="Model version that answered.")
-    units: Literal["mm", "voxels"] | None = None
-    lesions: list[Lesion] | None = Field(None, description="When done; of at least the model's minimum volume.")
-    results: dict[str, Result] = Field(default_factory=dict, description="When done: files to fetch, by name.")
+    expires: datetime | None = Field(None, description="Time at which the results are deleted.")
+    version: int | None = Field(None, description="Version of the model.")
+    units: Units | None = None
+    lesions: list[LesionModel] | None = Field(None, description="When done; of at least the model's minimum volume.")
+    results: dict[str, ResultFile] = Field(default_factory=dict, description="When done: the result files, by name.")
     problem: ProblemDocument | None = Field(None, description="When failed.")
 
 
@@ -96,14 +98,14 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The model server answers."""
+    """The model server responds."""
 
     status: Literal["ready"] = "ready"
     model: str
     version: int
 
 
-UPLOAD: dict[str, Any] = {
+UPLOAD: dict[str, JsonValue] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -118,15 +120,16 @@ UPLOAD: dict[str, Any] = {
                             "minItems": 1,
                             "maxItems": 16,
                             "items": {"type": "string", "format": "binary"},
-                            "description": "NIfTI, PNG or TIFF, a file a channel or one file with all of them; "
-                            "or one zip of a DICOM study.",
+                            "description": "NIfTI, PNG or TIFF: one file per channel, or one picture with all "
+                            "channels; or one zip of a DICOM study. To try it: [sample.png](docs/sample.png).",
                         },
                         "channels": {
                             "type": "string",
                             "maxLength": 4096,
-                            "description": "Channel of each file in order, separated by commas, where the files' names "
-                            "do not end in them; of DICOM NAME=PATTERN of a series' description.",
-                            "example": "t1n,t2f,t1c",
+                            "default": "",
+                            "description": "Channel of each file, in order, such as `t1n,t2f,t1c`; "
+                            "not needed if the file names end in them. For DICOM: `NAME=PATTERN` of a series' "
+                            "description, such as `t1c=*ax*post*`.",
                         },
                     },
                 },
@@ -136,16 +139,3 @@ UPLOAD: dict[str, Any] = {
     }
 }
 """The body of an upload, which is read as a stream and not by FastAPI."""
-
-EXAMPLES = {
-    "create": "curl -F files=@head-t1n.nii.gz -F files=@head-t2f.nii.gz -F files=@head-t1c.nii.gz \\\n"
-    "     'http://127.0.0.1:8080/v1/segmentations?wait=30'\n"
-    "curl -F files=@study.zip http://127.0.0.1:8080/v1/segmentations",
-    "show": f"curl http://127.0.0.1:8080/v1/segmentations/{EXAMPLE_ID}",
-    "fetch": f"curl -OJ http://127.0.0.1:8080/v1/segmentations/{EXAMPLE_ID}/results/mask.nii.gz",
-    "delete": f"curl -X DELETE http://127.0.0.1:8080/v1/segmentations/{EXAMPLE_ID}",
-    "healthz": "curl http://127.0.0.1:8080/healthz",
-    "readyz": "curl http://127.0.0.1:8080/readyz",
-    "metrics": "curl http://127.0.0.1:8080/metrics",
-}
-"""How each operation is called, by its `operationId`."""

@@ -1,4 +1,4 @@
-"""What an upload is, told by its bytes, and the case that is made of it; names inside archives end here."""
+"""Detect an upload's file kinds by their first bytes, and build the case to segment."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from metseg.dataset.archives import ArchiveLimits, unpack
-from metseg.errors import DataError, TooLarge
+from metseg.errors import DataError, LimitExceeded, UnusableFile
 from metseg.imaging.dicom.headers import files_under, is_dicom
 from metseg.imaging.io.size_limits import limit_voxels
 from metseg.serving.client.inputs import PredictCase, ReadCase, dicom_cases, read_case
-from metseg.serving.gateway.problem_details import Problem, without_names
+from metseg.serving.gateway.problem_details import Problem
 from metseg.serving.gateway.settings import GatewaySettings
-from metseg.serving.gateway.uploads import Received
+from metseg.serving.gateway.uploads import Upload
 
 ARCHIVE = ".zip"
 PICTURES = (".png", ".tif")
-MOST_ARCHIVED_FILES = 20_000
-UNPACKED = 4
-"""Times the largest upload that an archive may unpack to: images are packed to a third or so."""
+MAX_ARCHIVED_FILES = 20_000
+MAX_UNPACKED = 4
+"""Largest unpacked size of an archive, in multiples of the largest upload: images compress to about a third."""
 
-_LIMITED = "METSEG_ARCHIVE_"
-_NIFTI = {348: (344, b"n+1\0"), 540: (4, b"n+2\0")}
+_NIFTI_MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0")}
+"""By header size: offset of the magic bytes, and their value."""
 
 
 @dataclass(frozen=True)
-class Intake:
-    """A case on disk, under names of our own.
+class UploadedCase:
+    """A case on disk, under file names of our own.
 
     Attributes:
         files: by channel, relative to the job's folder; `""` is one file with all channels. Empty for DICOM.
-        patterns: of DICOM, `NAME=PATTERN` of series' descriptions.
+        patterns: for DICOM, `NAME=PATTERN` of series' descriptions.
     """
 
     files: dict[str, str]
@@ -46,8 +47,8 @@ class Intake:
         return not self.files
 
 
-def kind_of(path: Path) -> str | None:
-    """The suffix that a file's first bytes ask for; None where it is of no kind that is taken."""
+def detect_suffix(path: Path) -> str | None:
+    """Return the suffix that fits a file's first bytes; None if its kind is not accepted."""
     with path.open("rb") as file:
         start = file.read(544)
     if start[:4] == b"PK\x03\x04":
@@ -66,102 +67,111 @@ def kind_of(path: Path) -> str | None:
 
 
 def _is_nifti(start: bytes) -> bool:
-    for order in ("little", "big"):
-        place, magic = _NIFTI.get(int.from_bytes(start[:4], order), (0, b"?"))  # type: ignore[arg-type]
-        if start[place : place + len(magic)] == magic:
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    for order in orders:
+        offset, magic = _NIFTI_MAGIC.get(int.from_bytes(start[:4], order), (0, b"?"))
+        if start[offset : offset + len(magic)] == magic:
             return True
     return False
 
 
-def take_in(received: Received, folder: Path, wanted: Sequence[str], settings: GatewaySettings) -> Intake:
-    """Make a case of what was received, in `folder`.
+def build_case(upload: Upload, folder: Path, wanted: Sequence[str], settings: GatewaySettings) -> UploadedCase:
+    """Build a case from the received files, in `folder`.
 
     Args:
-        received: files in `folder`.
+        upload: files in `folder`.
         folder: of the job.
         wanted: channels that the model takes.
         settings: limits.
 
     Raises:
-        Problem: the kinds of files are none that are taken, or do not go together.
-        DataError: an archive is broken, unsafe or too large.
+        Problem: a file's kind is not accepted, the files do not fit together, or an archive is broken, unsafe or too
+            large.
+        DataError: an archive has no DICOM file.
     """
-    kinds = [kind_of(path) for path in received.files]
-    if None in kinds:
-        number = kinds.index(None) + 1
+    suffixes = [detect_suffix(path) for path in upload.files]
+    if None in suffixes:
+        number = suffixes.index(None) + 1
         raise Problem(
-            415, f"file {number} is no NIfTI file, PNG, TIFF or zip by its first bytes; DICOM files come in a zip"
+            415, f"file {number} is no NIfTI file, PNG, TIFF or zip by its first bytes; send DICOM files in a zip"
         )
-    if ARCHIVE in kinds:
-        if len(kinds) > 1:
+    if ARCHIVE in suffixes:
+        if len(suffixes) > 1:
             raise Problem(422, "a zip of DICOM files comes alone")
-        _unpack_dicom(received.files[0], folder, settings)
-        return Intake({}, tuple(received.channels))
-    if len({kind in PICTURES for kind in kinds}) > 1:
+        _unpack_dicom(upload.files[0], folder, settings)
+        return UploadedCase({}, tuple(upload.channels))
+    if len({suffix in PICTURES for suffix in suffixes}) > 1:
         raise Problem(422, "pictures and volumes do not go together; send one case at a time")
-    channels = _channels(received, wanted)
     files = {}
-    for path, kind, channel in zip(received.files, kinds, channels, strict=True):
-        name = f"{channel or 'image'}{kind}"
+    for path, suffix, channel in zip(upload.files, suffixes, _channels(upload, wanted), strict=True):
+        name = f"{channel or 'image'}{suffix}"
         path.rename(folder / name)
         files[channel] = name
-    return Intake(files)
+    return UploadedCase(files)
 
 
-def _channels(received: Received, wanted: Sequence[str]) -> list[str]:
-    """The channel of each file: as the request says, as the names end, or all in one file."""
-    if received.channels:
-        if len(received.channels) != len(received.files) or sorted(received.channels) != sorted(wanted):
+def _channels(upload: Upload, wanted: Sequence[str]) -> list[str]:
+    """Return the channel of each file: by the request's field, by the files' names, or `""` for one file with all."""
+    if upload.channels:
+        if len(upload.channels) != len(upload.files) or sorted(upload.channels) != sorted(wanted):
             raise Problem(
                 422,
-                f"channels: expected one name for each of the {len(received.files)} files, together "
+                f"channels: expected one name for each of the {len(upload.files)} files, together "
                 f"{','.join(wanted)}, in the order of the files",
             )
-        return received.channels
-    if len(received.files) == 1:
+        return upload.channels
+    if len(upload.files) == 1:
         return [""]
-    if sorted(received.endings) != sorted(wanted):
+    if sorted(upload.endings) != sorted(wanted):
         raise Problem(
             422,
-            f"the model takes {len(wanted)} channels; the names of the {len(received.files)} files must end in "
+            f"the model takes {len(wanted)} channels; the names of the {len(upload.files)} files must end in "
             f"{', '.join(wanted)} (as in case-{wanted[0]}.nii.gz), or the field channels must name them in order",
         )
-    return received.endings
+    return upload.endings
 
 
 def _unpack_dicom(archive: Path, folder: Path, settings: GatewaySettings) -> None:
     """Unpack the DICOM files of a zip into `folder/dicom`, under numbers."""
-    named = archive.with_name("upload.zip")
-    archive.rename(named)
+    renamed = archive.with_name("upload.zip")
+    archive.rename(renamed)
     unpacked, numbered = folder / "unpacked", folder / "dicom"
-    total = UNPACKED * settings.upload_bytes
-    limits = ArchiveLimits(files=MOST_ARCHIVED_FILES, file_bytes=total, total_bytes=total)
+    total = MAX_UNPACKED * settings.upload_bytes
+    limits = ArchiveLimits(files=MAX_ARCHIVED_FILES, file_bytes=total, total_bytes=total)
     try:
-        unpack(named, unpacked, limits)
+        unpack(renamed, unpacked, limits)
         numbered.mkdir()
         for number, path in enumerate([path for path in files_under(unpacked) if is_dicom(path)]):
             path.rename(numbered / f"{number:06d}.dcm")
-    except DataError as error:
-        text = without_names(str(error))
-        raise (TooLarge if _LIMITED in text else DataError)(text.partition(" If it is what you expect")[0]) from None
+    except UnusableFile as error:
+        # The error's detail may be an entry's name, and with it a patient's.
+        raise Problem(413 if isinstance(error, LimitExceeded) else 422, f"the zip: {error.reason}") from None
     finally:
-        named.unlink(missing_ok=True)
+        renamed.unlink(missing_ok=True)
         shutil.rmtree(unpacked, ignore_errors=True)
     if not any(numbered.iterdir()):
-        raise DataError("the zip holds no DICOM file; NIfTI files, PNG and TIFF are sent as they are")
+        raise DataError("the zip has no DICOM file; send NIfTI, PNG and TIFF files without a zip")
 
 
-def read_intake(intake: Intake, folder: Path, wanted: Sequence[str], voxels: int) -> tuple[ReadCase, str | None]:
-    """Read the case, of at most so many voxels a channel; and the patient's pseudonym where it is DICOM.
+def read_uploaded_case(
+    case: UploadedCase, folder: Path, wanted: Sequence[str], max_voxels: int
+) -> tuple[ReadCase, str | None]:
+    """Read the case and, for DICOM, the patient's pseudonym.
+
+    Args:
+        case: files in `folder`.
+        folder: of the job.
+        wanted: channels that the model takes.
+        max_voxels: most voxels of a channel.
 
     Raises:
-        DataError: it cannot be read, is too large, or does not fit the model.
+        DataError: a file cannot be read or is too large, or the case does not fit the model.
     """
-    with limit_voxels(voxels):
-        if not intake.is_dicom:
-            files = {channel: folder / name for channel, name in intake.files.items()}
+    with limit_voxels(max_voxels):
+        if not case.is_dicom:
+            files = {channel: folder / name for channel, name in case.files.items()}
             return read_case(PredictCase("image", files), wanted), None
-        cases = dicom_cases(folder / "dicom", wanted, intake.patterns)
+        cases = dicom_cases(folder / "dicom", wanted, case.patterns)
         if len(cases) > 1:
-            raise DataError(f"the zip holds {len(cases)} studies; send one at a time")
+            raise DataError(f"the zip has {len(cases)} studies; send one at a time")
         return read_case(cases[0], wanted), cases[0].patient

@@ -1,4 +1,4 @@
-"""A multipart request streamed to disk: limited in bytes, files and patience; no name that comes in is kept."""
+"""Stream a multipart request to disk, within limits on bytes, files and time; no incoming name is stored."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from metseg.imaging.channel_names import channel_name
 from metseg.serving.gateway.problem_details import Problem
 from metseg.serving.gateway.settings import GatewaySettings
 
-MOST_FILES = 16
-MOST_FIELD_BYTES = 4096
+MAX_FILES = 16
+MAX_FIELD_BYTES = 4096
 FILES, FIELDS = "files", ("channels",)
-_BOUNDARY_LIMIT = 200
+MAX_BOUNDARY_BYTES = 200
 
 
 @dataclass
-class Received:
-    """What a request brought.
+class Upload:
+    """The content of a request.
 
     Attributes:
-        files: as they came, called by their number.
-        endings: what each file's name ended in, as in `head-t1c.nii.gz`: `t1c`; else empty.
+        files: in the order of the request, named by their numbers.
+        endings: last part of each file's name, such as `t1c` of `head-t1c.nii.gz`; else empty.
         channels: of the files in order, or patterns of DICOM descriptions, as the request has them.
     """
 
@@ -38,10 +38,13 @@ class Received:
 
 
 class _Parts:
-    """Writes the parts of a multipart body as the parser finds them."""
+    """Writes the parts of a multipart body to disk as the parser reports them.
+
+    Starlette's own parser would write each file twice, first to the system's temporary folder.
+    """
 
     def __init__(self, folder: Path, boundary: bytes) -> None:
-        self.received = Received()
+        self.upload = Upload()
         self.ended = False
         self._folder = folder
         self._file: BinaryIO | None = None
@@ -63,14 +66,14 @@ class _Parts:
         )
 
     def write(self, block: bytes) -> None:
-        """Take the next bytes of the body; raises Problem where they are no multipart."""
+        """Parse the next bytes of the body; raise Problem if they are no multipart."""
         try:
             self._parser.write(block)
         except FormParserError:
             raise Problem(400, "the body is no valid multipart/form-data") from None
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open file, if any."""
         if self._file is not None:
             self._file.close()
 
@@ -86,24 +89,24 @@ class _Parts:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name == FILES and b"filename" in options:
-            if len(self.received.files) >= MOST_FILES:
-                raise Problem(413, f"more than {MOST_FILES} files; send one a channel, or one zip of DICOM")
-            path = self._folder / str(len(self.received.files))
+            if len(self.upload.files) >= MAX_FILES:
+                raise Problem(413, f"more than {MAX_FILES} files; send one per channel, or one zip of DICOM")
+            path = self._folder / str(len(self.upload.files))
             self._file = path.open("xb")
-            self.received.files.append(path)
-            self.received.endings.append(channel_name(options[b"filename"].decode("utf-8", "replace")).ending)
+            self.upload.files.append(path)
+            self.upload.endings.append(channel_name(options[b"filename"].decode("utf-8", "replace")).ending)
         elif name in FIELDS and b"filename" not in options:
             self._field = bytearray()
         else:
-            raise Problem(422, f"a part is neither a file called {FILES} nor a field called {' or '.join(FIELDS)}")
+            raise Problem(422, f"a part is neither a file named {FILES} nor a field named {' or '.join(FIELDS)}")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
             self._file.write(data[start:end])
         elif self._field is not None:
             self._field += data[start:end]
-            if len(self._field) > MOST_FIELD_BYTES:
-                raise Problem(413, f"a field has more than {MOST_FIELD_BYTES} bytes")
+            if len(self._field) > MAX_FIELD_BYTES:
+                raise Problem(413, f"a field has more than {MAX_FIELD_BYTES} bytes")
 
     def _close(self) -> None:
         if self._file is not None:
@@ -111,7 +114,7 @@ class _Parts:
             self._file = None
         elif self._field is not None:
             text = self._field.decode("utf-8", "replace")
-            self.received.channels += [name.strip() for name in text.split(",") if name.strip()]
+            self.upload.channels += [name.strip() for name in text.split(",") if name.strip()]
             self._field = None
 
     def _end(self) -> None:
@@ -119,50 +122,50 @@ class _Parts:
 
 
 def boundary_of(content_type: str, content_length: str, settings: GatewaySettings) -> bytes:
-    """The boundary of a multipart request whose headers promise what may be sent.
+    """Return the boundary of a multipart request.
 
     Raises:
-        Problem: it is another kind of body, or too large.
+        Problem: the body is of another kind, or too large.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
-        raise Problem(415, "send multipart/form-data, with the images as files called files")
+        raise Problem(415, "send multipart/form-data, with the images as files named files")
     boundary = options.get(b"boundary", b"")
-    if not 0 < len(boundary) <= _BOUNDARY_LIMIT:
-        raise Problem(400, "the Content-Type names no boundary, or one that is too long")
+    if not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
+        raise Problem(400, "the Content-Type has no boundary, or one that is too long")
     if content_length.isdigit() and int(content_length) > settings.upload_bytes:
         raise _too_large(settings)
     return boundary
 
 
-async def receive(body: AsyncIterator[bytes], boundary: bytes, folder: Path, settings: GatewaySettings) -> Received:
+async def receive(body: AsyncIterator[bytes], boundary: bytes, folder: Path, settings: GatewaySettings) -> Upload:
     """Stream a body into `folder`.
 
     Raises:
-        Problem: it is malformed, too large, too slow, or brings no file.
+        Problem: it is malformed, too large, too slow, or has no file.
     """
     parts = _Parts(folder, boundary)
-    began, taken = time.monotonic(), 0
+    began, received = time.monotonic(), 0
     try:
         while True:
-            # A sender is waited for as long as his average rate is not below the slowest.
-            left = began + settings.patience_seconds + taken / settings.slowest_rate - time.monotonic()
+            # The deadline moves with each byte, so that only senders below the slowest average rate miss it.
+            left = began + settings.patience_seconds + received / settings.slowest_rate - time.monotonic()
             block = await asyncio.wait_for(anext(body, b""), max(left, 0))
             if not block:
                 break
-            taken += len(block)
-            if taken > settings.upload_bytes:
+            received += len(block)
+            if received > settings.upload_bytes:
                 raise _too_large(settings)
             await asyncio.to_thread(parts.write, block)
     except TimeoutError:
-        raise Problem(408, "the upload came too slowly and was given up", Connection="close") from None
+        raise Problem(408, "the upload was too slow and was aborted", Connection="close") from None
     finally:
         parts.close()
     if not parts.ended:
         raise Problem(400, "the body ends before its last boundary")
-    if not parts.received.files:
-        raise Problem(422, f"no file came; send the images as files called {FILES}")
-    return parts.received
+    if not parts.upload.files:
+        raise Problem(422, f"the request has no file; send the images as files named {FILES}")
+    return parts.upload
 
 
 def _too_large(settings: GatewaySettings) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -24,11 +25,12 @@ from schemathesis.checks import CHECKS
 
 from metseg.errors import DataError, UsageError
 from metseg.serving.client import SegmentationClient
-from metseg.serving.gateway.jobs import Job, Jobs
+from metseg.serving.gateway.jobs import Job, JobResult, Jobs
 from metseg.serving.gateway.middleware import is_loopback
-from metseg.serving.gateway.problem_details import problem_of, without_names
+from metseg.serving.gateway.problem_details import Problem, problem_of
 from metseg.serving.gateway.settings import GatewaySettings
-from metseg.serving.gateway.upload_validation import Intake
+from metseg.serving.gateway.upload_validation import UploadedCase, build_case
+from metseg.serving.gateway.uploads import Upload
 from tests.conftest import ROOT
 from tests.privacy_search import found
 from tests.serving.callers.conftest import head, write_head
@@ -156,14 +158,22 @@ def test_operators_see_health_readiness_and_figures(http: httpx.Client) -> None:
     assert 'metseg_gateway_jobs{state="running"}' in text and "Zwingelstein" not in text
 
 
-def test_the_page_fetches_nothing_and_shows_every_operation(http: httpx.Client) -> None:
-    page = http.get("/docs")
-    assert page.status_code == 200 and "<script" not in page.text and "src=" not in page.text
+def test_the_document_describes_the_key_the_upload_and_its_parameters(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
-    operations = [one for path in document["paths"].values() for one in path.values()]
-    assert len(operations) == 7
-    for operation in operations:
-        assert f'id="{operation["operationId"]}"' in page.text
+    operations = {one["operationId"]: one for path in document["paths"].values() for one in path.values()}
+    assert set(operations) == {"create", "show", "fetch", "delete", "healthz", "readyz", "metrics", "sample"}
+    assert document["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
+    guarded = {name for name, operation in operations.items() if "security" in operation}
+    assert guarded == {"create", "show", "fetch", "delete"}
+    (wait,) = operations["create"]["parameters"]
+    assert [example["value"] for example in wait["examples"].values()] == [30, 0]
+
+
+def test_the_sample_fits_the_model(http: httpx.Client) -> None:
+    sample = http.get("/docs/sample.png")
+    assert sample.status_code == 200
+    job = http.post(f"{ROUTE}?wait=60", files={"files": ("sample.png", sample.content)}).json()
+    assert (job["state"], job["units"]) == ("done", "voxels")
 
 
 def test_what_a_model_server_is_down_for_is_said(tmp_path: Path) -> None:
@@ -201,8 +211,38 @@ def test_a_gateway_without_keys_is_not_opened_to_others(tmp_path: Path) -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.1.2.3", "name")] == [
         True, True, True, False, False, False,
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="can be guessed"):
-        GatewaySettings(tmp_path, api_keys=("short",))
+    with pytest.raises(UsageError, match=r"METSEG_API_KEYS: a key .* can be guessed"):
+        GatewaySettings(folder=tmp_path, api_keys=("short",))
+
+
+@pytest.mark.parametrize(
+    "variable, value, expected",
+    [
+        ("METSEG_GATEWAY_WORKERS", "0", "a whole number above 0"),
+        ("METSEG_GATEWAY_QUEUE", "-1", "a whole number, 0 or more"),
+        ("METSEG_GATEWAY_UPLOAD_MB", "much", "a number of megabytes above 0"),
+        ("METSEG_GATEWAY_OPEN", "perhaps", "on or off"),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=f"{variable}={value}: expected {expected}"):
+        GatewaySettings.from_environment()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("METSEG_API_KEYS", f"{'a' * 16}, {'b' * 16}")
+    monkeypatch.setenv("METSEG_GATEWAY_LABEL", "")
+    monkeypatch.setenv("METSEG_GATEWAY_UPLOAD_MB", "0.5")
+    monkeypatch.setenv("METSEG_GATEWAY_TLS_CA", "")
+    settings = GatewaySettings.from_environment()
+    assert settings.folder == tmp_path / "var/state/gateway" and settings.tls_ca is None
+    assert settings.api_keys == ("a" * 16, "b" * 16) and "aaaa" not in repr(settings)
+    assert settings.label == "" and settings.upload_bytes == 1 << 19
 
 
 def test_the_seeds_uvicorn_command_serves(address: str, tmp_path: Path) -> None:
@@ -261,32 +301,86 @@ def test_a_stopping_gateway_finishes_and_a_killed_one_takes_up_again(address: st
 
 
 def test_results_expire(tmp_path: Path) -> None:
-    def segment(job: Job, folder: Path, report: object) -> dict:
+    def segment(job: Job, folder: Path, report: object) -> JobResult:
         (folder / "results").mkdir()
-        return {}
+        return JobResult(1, "mm", ())
 
     jobs = Jobs(tmp_path, segment, workers=1, waiting=1, keep_seconds=100)
     jobs.start()
     folder = jobs.new_folder()
     stray = jobs.new_folder()
     assert jobs.reserve()
-    job = jobs.submit(folder, "", Intake({"": "image.nii"}))
-    while not job.over:
+    job = jobs.submit(folder, "", UploadedCase({"": "image.nii"}))
+    while not job.ended:
         time.sleep(0.01)
+        job = jobs.find(job.id)
     assert jobs.expire(job.finished + 99) == 0 and folder.exists()
     assert jobs.expire(time.time() + 101) == 2 and jobs.find(job.id) is None
     assert not folder.exists() and not stray.exists()
     jobs.stop(5)
 
 
-def test_messages_lose_paths_and_quoted_names(tmp_path: Path) -> None:
+def test_the_record_of_an_earlier_gateway_is_read(tmp_path: Path) -> None:
+    fields = {
+        "id": "0" * 32, "owner": "", "files": {"": "image.png"}, "patterns": [], "state": "done", "created": 1.0,
+        "finished": 2.0, "progress": 1.0, "problem": None, "attempts": 1,
+        "found": {"case": "0", "version": 3, "units": "voxels", "voxels_kept": 0, "lesions": []},
+    }  # fmt: skip
+    (tmp_path / "job.json").write_text(json.dumps(fields))
+    assert Job.read(tmp_path / "job.json").result == JobResult(3, "voxels", ())
+    (tmp_path / "job.json").write_text(json.dumps({**fields, "state": "queued", "found": {}}))
+    assert Job.read(tmp_path / "job.json").result is None
+
+
+def test_messages_lose_paths(tmp_path: Path) -> None:
     problem = problem_of(DataError(f"{tmp_path}/t1c.nii.gz: wrong, not {tmp_path}"), tmp_path)
     assert problem.detail == "t1c.nii.gz: wrong, not the upload" and problem.status == 422
     assert problem_of(ValueError("secret"), tmp_path).detail.count("secret") == 0
-    name = "it's \"Zwingel\" 'Stein"
-    assert without_names(f"the name {name!r} and {'b'!r} and {name.encode()!r} are there") == (
-        "the name an entry and an entry and an entry are there"
-    )
+
+
+def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
+    made = zipfile.ZipInfo(name)
+    made.external_attr = mode << 16
+    return made
+
+
+ZIPS: dict[str, tuple[int, str, list[tuple[zipfile.ZipInfo, bytes]]]] = {
+    "out of the folder": (422, "leads out", [(entry("../Zwingelstein.dcm"), b"x")]),
+    "link": (422, "an entry is a link", [(entry("Zwingelstein.dcm", 0o120777), b"/etc/passwd")]),
+    "twice": (422, "twice", [(entry("Zwingelstein.dcm"), b"x")] * 2),
+    "takes a place": (422, "takes its place", [(entry("Zwingelstein"), b"x"), (entry("Zwingelstein/a"), b"x")]),
+    "bomb": (413, "times its size", [(entry("Zwingelstein.dcm"), bytes(70 << 20))]),
+    "large entry": (413, "an entry has", [(entry("Zwingelstein.dcm"), bytes(5 << 20))]),
+}
+
+
+@pytest.mark.parametrize("status, reason, entries", ZIPS.values(), ids=ZIPS)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_refused_zip_gives_the_reason_without_a_name(
+    tmp_path: Path, status: int, reason: str, entries: list[tuple[zipfile.ZipInfo, bytes]]
+) -> None:
+    upload_bytes = 1 << 20 if reason == "an entry has" else 1 << 30
+    with zipfile.ZipFile(tmp_path / "0", "w", zipfile.ZIP_DEFLATED) as archive:
+        for information, content in entries:
+            archive.writestr(information, content, zipfile.ZIP_DEFLATED)
+    with pytest.raises(Problem) as raised:
+        build_case(
+            Upload([tmp_path / "0"]), tmp_path, CHANNELS, GatewaySettings(folder=tmp_path, upload_bytes=upload_bytes)
+        )
+    assert raised.value.status == status and reason in raised.value.detail
+    assert not re.search(r"Zwingelstein|METSEG_|upload\.zip", raised.value.detail)
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "dicom"])
+
+
+def test_a_damaged_zip_gives_the_reason_without_a_name(tmp_path: Path) -> None:
+    """zipfile's own message quotes the entry whose checksum is wrong."""
+    with zipfile.ZipFile(tmp_path / "0", "w") as archive:
+        archive.writestr("Zwingelstein.dcm", b"abcdef")
+    content = (tmp_path / "0").read_bytes()
+    (tmp_path / "0").write_bytes(content.replace(b"abcdef", b"abcdeg"))
+    with pytest.raises(Problem) as raised:
+        build_case(Upload([tmp_path / "0"]), tmp_path, CHANNELS, GatewaySettings(folder=tmp_path))
+    assert raised.value.detail == "the zip: the archive cannot be unpacked"
 
 
 def test_hostile_requests_get_their_codes(running: Gateway, http: httpx.Client) -> None:

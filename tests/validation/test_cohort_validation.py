@@ -15,10 +15,11 @@ import pytest
 
 from metseg.dataset.ingest import ingest
 from metseg.errors import DataError, ValidationFailed
-from metseg.validation.cohort_validation import Finding, Verdict, finding_of, require, validate
+from metseg.validation.cohort_validation import finding_of, require_passed, validate_cohort
 from metseg.validation.drift import compare, new_spacings
 from metseg.validation.expectations import drift_expectations, expectations
 from metseg.validation.reference_statistics import Reference, describe
+from metseg.validation.result import DriftRow, Finding, Place, ValidationResult
 from metseg.validation.suites import run_suites
 from metseg.validation.tables import make_frames
 from tests.validation.cohorts import (
@@ -99,7 +100,7 @@ TRIPS: list[tuple[str, str, Callable[[], Cohort], set[str]]] = [
     ("as many slices as other cases", "warning", with_entry("b", slices=20), {"b"}),
     ("volumes lie along the patient's axes, to 20°", "warning", with_statistics("b", tilt_degrees=31.0), {"b"}),
     ("every case was read", "critical", without_statistics_of_a_case, {"b"}),
-    ("slices have the size that the manifest says", "critical", with_entry("b", height=23), {"b"}),
+    ("slices have the size in the manifest", "critical", with_entry("b", height=23), {"b"}),
     ("statistics cover every slice and channel", "critical", without_statistics_of_a_slice, {"b"}),
     ("every slice has its mask", "critical", with_statistics("b", lesion_voxels=np.nan), {"b"}),
     ("mask values are 0 and 1", "critical", with_statistics("b", mask_max=4), {"b"}),
@@ -143,18 +144,18 @@ TRIPS: list[tuple[str, str, Callable[[], Cohort], set[str]]] = [
 ]  # fmt: skip
 
 
-def findings_of(verdict: Verdict) -> dict[str, Finding]:
+def findings_of(verdict: ValidationResult) -> dict[str, Finding]:
     return {finding.expectation: finding for finding in (*verdict.critical, *verdict.warnings)}
 
 
 def test_a_sound_cohort_passes_and_its_papers_replace_earlier_ones(tmp_path: Path) -> None:
-    assert not validate(*with_entry("b", slices=0)(), tmp_path).passed
+    assert not validate_cohort(*with_entry("b", slices=0)(), tmp_path).passed
     manifest, rows = sound()
-    verdict = validate(manifest, rows, tmp_path)
+    verdict = validate_cohort(manifest, rows, tmp_path)
     assert not findings_of(verdict) and verdict.passed
     assert set(verdict.expectations) == {one.name for one in expectations(manifest)}
-    require(verdict)
-    assert Verdict.read(tmp_path / "verdict.json") == verdict
+    require_passed(verdict)
+    assert ValidationResult.read(tmp_path / "verdict.json") == verdict
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data_docs", "validation.html", "verdict.json"]
     assert len(list((tmp_path / "data_docs" / "validations").rglob("*.html"))) == 4
     page = (tmp_path / "validation.html").read_text()
@@ -195,12 +196,12 @@ def test_what_stops_a_run_names_the_cases_in_papers_that_open_without_a_network(
     of = images()
     copied_channel(of)
     of["c"][0, 9, 9, 1] = np.nan
-    verdict = validate(*cohort(of), tmp_path)
+    verdict = validate_cohort(*cohort(of), tmp_path)
     assert str(verdict.critical[0]).startswith(
         "expected: every value is a finite number; found c t1c: 1 [c]. Replace NaN"
     )
     with pytest.raises(ValidationFailed, match=r"unfit for training, 1 findings:\n- expected: every value .*\[c\]"):
-        require(verdict)
+        require_passed(verdict)
     written = json.loads((tmp_path / "verdict.json").read_text())
     judged, warnings = len(verdict.expectations), len(verdict.warnings)
     assert written["counts"] == {"expectations": judged, "critical": 1, "warnings": warnings}
@@ -213,7 +214,7 @@ def test_what_stops_a_run_names_the_cases_in_papers_that_open_without_a_network(
         assert fetches.found == [], path
         assert not re.search(r"url\(\s*['\"]?(https?:)?//|@import", path.read_text()), path
     index = (tmp_path / "data_docs" / "index.html").read_text()
-    targets = re.findall(r"href='([^']+)'", index)
+    targets = re.findall(r'href="([^"]+)"', index)
     assert len(targets) == 8 and all((tmp_path / "data_docs" / target).is_file() for target in targets)
     assert "the same as t1n" in "".join(path.read_text() for path in pages[1:])
 
@@ -226,9 +227,9 @@ def test_a_long_list_of_cases_is_cut_in_words_and_whole_in_the_file() -> None:
 def test_papers_of_two_ingests_are_refused(tmp_path: Path) -> None:
     manifest, rows = sound()
     with pytest.raises(DataError, match="cases that the manifest lacks: a"):
-        validate(replace(manifest, cases=manifest.cases[1:]), rows, tmp_path)
+        validate_cohort(replace(manifest, cases=manifest.cases[1:]), rows, tmp_path)
     with pytest.raises(DataError, match="lack the columns digest"):
-        validate(manifest, rows.drop(columns="digest"), tmp_path)
+        validate_cohort(manifest, rows.drop(columns="digest"), tmp_path)
 
 
 def drift_of(reference: Reference, moved: Cohort) -> dict[str, Finding]:
@@ -266,17 +267,39 @@ def test_brighter_images_of_another_grid_and_label_are_drift() -> None:
 
 def test_a_verdict_with_drift_says_what_it_was_compared_with(tmp_path: Path) -> None:
     manifest, rows = sound()
-    verdict = validate(manifest, rows, tmp_path, reference=describe(replace(manifest, version="1.dir"), rows))
+    verdict = validate_cohort(manifest, rows, tmp_path, reference=describe(replace(manifest, version="1.dir"), rows))
     assert verdict.passed and verdict.reference == "1.dir" and len(verdict.drift) > 10
-    assert Verdict.read(tmp_path / "verdict.json") == verdict
+    assert ValidationResult.read(tmp_path / "verdict.json") == verdict
     assert "1.dir" in (tmp_path / "validation.html").read_text()
     assert len(list((tmp_path / "data_docs" / "validations").rglob("*.html"))) == 6
+
+
+def test_a_result_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """As commit 92ef0e7 wrote it: without a format."""
+    finding = {
+        "expectation": "every value is a finite number", "severity": "critical", "found": "found c t1c: 1",
+        "cases": ["c"], "remedy": "Replace NaN.", "places": [{"case": "c", "channel": "t1c", "slice_name": ""}],
+    }  # fmt: skip
+    row = {
+        "statistic": "slices", "reference_median": 4.0, "median": 4.0, "psi": 0.0, "psi_by_chance": 0.0, "ks": 0.0,
+        "ks_p": 1.0,
+    }  # fmt: skip
+    content = {
+        "passed": False, "critical": [finding], "warnings": [], "expectations": ["every value is a finite number"],
+        "reference": "1.dir", "drift": [row],
+        "counts": {"expectations": 1, "critical": 1, "warnings": 0},
+    }  # fmt: skip
+    (tmp_path / "verdict.json").write_text(json.dumps(content))
+    result = ValidationResult.read(tmp_path / "verdict.json")
+    assert result.critical[0].places == (Place("c", "t1c"),)
+    assert result.drift == (DriftRow("slices", 4.0, 4.0, 0.0, 0.0, 0.0, 1.0),)
+    assert result == ValidationResult.of(result.critical, result.expectations, "1.dir", result.drift)
 
 
 def test_real_copies_of_flair_are_named_and_shown(tmp_path: Path, shared_data: Path) -> None:
     manifest = ingest(str(shared_data / "tcga-lgg"), tmp_path / "cohort")
     statistics = pandas.read_parquet(tmp_path / "cohort" / "statistics.parquet")
-    verdict = validate(manifest, statistics, tmp_path / "out", cases=tmp_path / "cohort" / "cases")
+    verdict = validate_cohort(manifest, statistics, tmp_path / "out", cases=tmp_path / "cohort" / "cases")
     assert verdict.passed
     copies = findings_of(verdict)["no channel is a copy of another"]
     assert set(copies.cases) == {"TCGA_DU_6407_19860514", "TCGA_HT_7877_19980917"}
