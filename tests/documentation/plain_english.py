@@ -267,13 +267,28 @@ def files_of(paths: list[Path]) -> list[Path]:
     return files
 
 
+def clean_places(paths: list[Path]) -> list[Path]:
+    """Return the largest folders, and the files, without offences; folders come before what they contain."""
+    clean: list[Path] = []
+    for path in paths:
+        if not any(offences(file) for file in files_of([path])):
+            clean += [path] if files_of([path]) else []
+        elif path.is_dir():
+            clean += clean_places(sorted(entry for entry in path.iterdir() if entry.is_dir() or entry.suffix == ".py"))
+    return clean
+
+
 def main() -> int:
     """Print each offence as `file:line: message`; exit code 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sentences", action="store_true", help="measure sentences of docstrings and comments too")
+    parser.add_argument("--list-clean", action="store_true", help="list the folders and files without offences instead")
     parser.add_argument("paths", nargs="*", type=Path)
     options = parser.parse_args()
     paths = options.paths or [Path(name) for name in DEFAULT_PATHS if Path(name).exists()]
+    if options.list_clean:
+        print("\n".join(map(str, clean_places(paths))))
+        return 0
     offending = [offence for path in files_of(paths) for offence in offences(path, options.sentences)]
     for offence in offending:
         print(offence)
