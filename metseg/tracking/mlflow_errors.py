@@ -46,7 +46,7 @@ def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
     if "Max retries exceeded" in report or "Connection" in report:
         return MetsegError(
             f"MLflow at {tracking_uri} went away and did not come back in time ({_short(report)}): start it again, "
-            f"then retry the step; {VARIABLE} (for pods, a key of the ConfigMap metseg-settings) says for how long to wait"
+            f"then retry the step; {VARIABLE} (for pods, a key of the ConfigMap metseg-settings) sets the time to wait"
         )
     return None
 
