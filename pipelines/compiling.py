@@ -65,7 +65,7 @@ def _graphs(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield component["dag"]["tasks"]
 
 
-def _call_tasks_by_network(pipeline: dict[str, Any], asked: dict[str, Any]) -> None:
+def _call_tasks_by_network(pipeline: dict[str, Any], requests: dict[str, Any]) -> None:
     """Name each nested pipeline of a network, and the tasks in it, after the network.
 
     Kubeflow's UI finds an artifact by the names of its task and of itself alone: of two tasks called `train`, in
@@ -73,7 +73,7 @@ def _call_tasks_by_network(pipeline: dict[str, Any], asked: dict[str, Any]) -> N
 
     Args:
         pipeline: the compiled pipeline, which is changed.
-        asked: its requests to Kubernetes by executor, likewise.
+        requests: its requests to Kubernetes by executor, likewise.
     """
     graph, components = pipeline["root"]["dag"], pipeline["components"]
     networks = {
@@ -86,7 +86,7 @@ def _call_tasks_by_network(pipeline: dict[str, Any], asked: dict[str, Any]) -> N
         labels = [components[task["componentRef"]["name"]]["executorLabel"] for task in inner["tasks"].values()]
         names = {task: f"{task}-{network}" for task in inner["tasks"]}
         inner["tasks"] = _renamed(inner["tasks"], names)
-        _refer_to(names, [inner, *(asked[label] for label in labels)])
+        _refer_to(names, [inner, *(requests[label] for label in labels)])
     graph["tasks"] = _renamed(graph["tasks"], networks)
     _refer_to(networks, graph)
 
@@ -166,11 +166,11 @@ def share_equals(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
         platform: its requests to Kubernetes, likewise.
     """
     executors, components = pipeline["deploymentSpec"]["executors"], pipeline["components"]
-    asked = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    same = _same({label: (executor, asked.get(label)) for label, executor in executors.items()})
+    requests = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    same = _same({label: (executor, requests.get(label)) for label, executor in executors.items()})
     for label in same:
         del executors[label]
-        asked.pop(label, None)
+        requests.pop(label, None)
     for component in components.values():
         if "executorLabel" in component:
             component["executorLabel"] = same.get(component["executorLabel"], component["executorLabel"])

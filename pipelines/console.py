@@ -175,8 +175,8 @@ class PodLog:
             if line.startswith(TAG) and (fields := _fields(line.removeprefix(TAG))):
                 latest = fields
             elif line.startswith(LOG_TAG):
-                said = f"  {self.title}: {line.removeprefix(LOG_TAG)}"
-                self._bars.console.print(said, markup=False, highlight=False, soft_wrap=True)
+                shown = f"  {self.title}: {line.removeprefix(LOG_TAG)}"
+                self._bars.console.print(shown, markup=False, highlight=False, soft_wrap=True)
             elif line.startswith(ERROR_TAG):
                 self.error = str(_fields(line.removeprefix(ERROR_TAG)).get("message", ""))
         self._read = max(self._read, len(lines))

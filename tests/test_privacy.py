@@ -105,7 +105,7 @@ STEPS = textwrap.dedent("""
     from components.promote.step import promote
     from components.register.step import register
     from components.train.step import train
-    from components.gate_record import keep, run_folders
+    from components.gate_inputs import copy, run_folders
     from metseg.report.run_report import write_run_report
     from metseg.training.configuration import TrainingConfiguration
 
@@ -126,7 +126,7 @@ STEPS = textwrap.dedent("""
         (judged / name).write_bytes((paths["cohort"] / name).read_bytes())
     with executing("register", "steps/registration") as registration:
         register(judged, [paths["evaluation"]], paths["champion"], whole, "m", 0.0, 0.0, registration)
-        keep(registration, judged, {"attention_unet": paths["evaluation"]}, paths["champion"], "attention_unet")
+        copy(registration, judged, {"attention_unet": paths["evaluation"]}, paths["champion"], "attention_unet")
     with executing("promote", "steps/promoted") as promoted:
         chosen = {"attention_unet": paths["evaluation"]}
         promote(registration, chosen, paths["champion"], "m", "automatic", promoted)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.execution import executing, process_age
-from components.gate_record import run_folders
+from components.gate_inputs import run_folders
 from components.pod_resources import read_configuration
 
 

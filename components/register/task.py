@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components import gate_record
+from components import gate_inputs
 from components.architectures import candidates
 from components.execution import executing
 from components.pod_resources import read_configuration
@@ -43,4 +43,4 @@ def register(validation: Any, champion: Any, registration: Any, page: Any, **net
         content = verdict_content(Path(validation.path), list(evaluations.values()), opponent, folder)
         write_verdict_page(Path(page.path), content)
         settings.write(folder)
-        gate_record.keep(folder, Path(validation.path), evaluations, opponent, verdict.winner)
+        gate_inputs.copy(folder, Path(validation.path), evaluations, opponent, verdict.winner)

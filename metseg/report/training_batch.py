@@ -54,8 +54,8 @@ def batch_sheet(
     canvas = Image.new("RGB", (max(width, 560), HEAD + len(channels) * (TILE + GAP) + FOOT), PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((14, 10), title, INK, ImageFont.load_default(20))
-    said = f"{len(chosen)} of {len(images)} slices as the network sees them; the outline is the mask"
-    draw.text((14, 38), said, MUTED, ImageFont.load_default(14))
+    caption = f"{len(chosen)} of {len(images)} slices as the network sees them; the outline is the mask"
+    draw.text((14, 38), caption, MUTED, ImageFont.load_default(14))
     for row, channel in enumerate(channels):
         middle = (LABEL // 2, HEAD + row * (TILE + GAP) + TILE // 2)
         draw.text(middle, channel[:9], INK, ImageFont.load_default(15), anchor="mm")

@@ -23,9 +23,9 @@ PATIENCE = 10.0
 def left_running(tracking: MlflowClient) -> list[str]:
     """Return the Kubeflow runs, other than this step's own, whose pipeline's run is RUNNING in MLflow."""
     places = experiments(tracking)
-    asked = "attributes.status = 'RUNNING' and tags.`metseg.kind` = 'pipeline'"
-    found = tracking.search_runs(places, asked, max_results=200) if places else []
-    named = (run.data.tags.get(RUN_TAG, "") for run in found)
+    query = "attributes.status = 'RUNNING' and tags.`metseg.kind` = 'pipeline'"
+    matches = tracking.search_runs(places, query, max_results=200) if places else []
+    named = (run.data.tags.get(RUN_TAG, "") for run in matches)
     return [identity for identity in dict.fromkeys(named) if identity not in ("", kubeflow_run())]
 
 

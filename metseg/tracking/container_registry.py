@@ -53,8 +53,8 @@ def image_exists(name: str) -> bool | None:
     Docker Hub is not queried for names without a registry: they are often those of images built here.
     """
     image = ImageName.parse(name)
-    told = _registry_holds(image) if image.registry else None
-    return True if told is None and _docker_holds(name) else told
+    in_registry = _registry_holds(image) if image.registry else None
+    return True if in_registry is None and _docker_holds(name) else in_registry
 
 
 def _docker_holds(name: str) -> bool:

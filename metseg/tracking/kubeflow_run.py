@@ -62,11 +62,11 @@ def run_state(identity: str) -> str:
             timeout=SECONDS,
             allow_redirects=False,
         )
-        answer: Any = response.json() if response.status_code == 200 else {}
+        content: Any = response.json() if response.status_code == 200 else {}
     except (requests.RequestException, ValueError) as error:
         logger.info("Kubeflow at %s does not report the end of run %s (%s)", address, identity, error)
         return ""
-    return str(answer.get("state", "")) if isinstance(answer, dict) else ""
+    return str(content.get("state", "")) if isinstance(content, dict) else ""
 
 
 def handed_down(tracking: MlflowClient) -> Run | None:
@@ -111,9 +111,9 @@ def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:
     own = kubeflow_run()
     if not own:
         return None
-    asked = f"tags.`{RUN_TAG}` = '{own}' and tags.`{KIND_TAG}` = 'pipeline'"
-    found = tracking.search_runs([experiment], asked, max_results=1)
-    return str(found[0].info.run_id) if found else None
+    query = f"tags.`{RUN_TAG}` = '{own}' and tags.`{KIND_TAG}` = 'pipeline'"
+    matches = tracking.search_runs([experiment], query, max_results=1)
+    return str(matches[0].info.run_id) if matches else None
 
 
 def mlflow_page(experiment: str, run: str) -> str:
@@ -134,11 +134,11 @@ def fail_run_of(tracking: MlflowClient, kubeflow_run: str, status: str = "FAILED
         Number of open runs.
     """
     places = [experiment.experiment_id for experiment in tracking.search_experiments()]
-    found = {run.info.run_id: run for run in tracking.search_runs(places, f"tags.`{RUN_TAG}` = '{kubeflow_run}'")}
-    for parent in list(found):
+    matches = {run.info.run_id: run for run in tracking.search_runs(places, f"tags.`{RUN_TAG}` = '{kubeflow_run}'")}
+    for parent in list(matches):
         nested = tracking.search_runs(places, f"tags.`{PARENT_TAG}` = '{parent}'")
-        found |= {run.info.run_id: run for run in nested}
-    open_runs = [run for run, known in found.items() if known.info.status in ("RUNNING", "SCHEDULED")]
+        matches |= {run.info.run_id: run for run in nested}
+    open_runs = [run for run, known in matches.items() if known.info.status in ("RUNNING", "SCHEDULED")]
     for run in open_runs:
         tracking.set_terminated(run, status)
     return len(open_runs)

@@ -27,26 +27,26 @@ def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
         tracking_uri: MLflow's address.
     """
     links = list(chain(error))
-    told = " ".join(" ".join(str(link).split()) for link in links)
+    report = " ".join(" ".join(str(link).split()) for link in links)
     if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in links):
-        return MetsegError(f"the disk is full ({_short(told)}): free some of it, then retry the step")
+        return MetsegError(f"the disk is full ({_short(report)}): free some of it, then retry the step")
     modules = {type(link).__module__.split(".")[0] for link in links}
     if not modules & {"mlflow", "botocore", "boto3", "requests"}:
         return None
-    if any(name in told for name in FULL):
+    if any(name in report for name in FULL):
         return MetsegError(
-            f"the bucket is full ({_short(told)}): remove old runs (`mlflow gc`) or raise its quota, then retry the "
+            f"the bucket is full ({_short(report)}): remove old runs (`mlflow gc`) or raise its quota, then retry the "
             "step: what is finished stays"
         )
-    if "too many" in told and "error responses" in told:
+    if "too many" in report and "error responses" in report:
         return MetsegError(
-            f"MLflow at {tracking_uri} answers with errors of its own ({_short(told)}): its log says why; often its "
+            f"MLflow at {tracking_uri} responds with errors of its own ({_short(report)}): its log says why; often its "
             "bucket is full or its database is away. Mend that, then retry the step"
         )
-    if "Max retries exceeded" in told or "Connection" in told:
+    if "Max retries exceeded" in report or "Connection" in report:
         return MetsegError(
-            f"MLflow at {tracking_uri} went away and did not come back in time ({_short(told)}): start it again, then "
-            f"retry the step; {VARIABLE} (for pods, a key of the ConfigMap metseg-settings) says for how long to wait"
+            f"MLflow at {tracking_uri} went away and did not come back in time ({_short(report)}): start it again, "
+            f"then retry the step; {VARIABLE} (for pods, a key of the ConfigMap metseg-settings) sets the time to wait"
         )
     return None
 
@@ -74,7 +74,7 @@ def no_answer(tracking_uri: str, report: str) -> str:
     for sign, remedy in REFUSALS.items():
         if sign in report:
             return f"MLflow at {tracking_uri} refuses this call ({report}): {remedy}"
-    return f"MLflow at {tracking_uri} does not answer ({report}): start it, or set MLFLOW_TRACKING_URI"
+    return f"MLflow at {tracking_uri} does not respond ({report}): start it, or set MLFLOW_TRACKING_URI"
 
 
 def _short(text: str) -> str:

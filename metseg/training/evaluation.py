@@ -88,9 +88,9 @@ class _ServedCheck:
         self.volumes = 0
 
     def compare(self, image: Volume, probability: Volume) -> None:
-        answer = self._signature(image=tf.constant(image[None]))
-        difference = np.abs(answer["probability"].numpy()[0] - probability).max()
-        same = np.array_equal(answer["mask"].numpy()[0], (probability >= self.threshold).astype(np.uint8))
+        response = self._signature(image=tf.constant(image[None]))
+        difference = np.abs(response["probability"].numpy()[0] - probability).max()
+        same = np.array_equal(response["mask"].numpy()[0], (probability >= self.threshold).astype(np.uint8))
         self.max_abs_difference = max(self.max_abs_difference, float(difference))
         self.masks_identical = self.masks_identical and same
         self.volumes += 1
@@ -161,9 +161,9 @@ def _store_golden(
     """Store requests made from phantoms with the independent path's predictions; compare the served graph's."""
     golden: dict[str, NDArray[Any]] = {"threshold": served.threshold}
     for number, request in enumerate(golden_requests(specification.channels)):
-        answer = independent_probability(network, request, specification)
-        served.compare(request, answer)
-        golden[f"image_{number}"], golden[f"probability_{number}"] = request, answer
+        response = independent_probability(network, request, specification)
+        served.compare(request, response)
+        golden[f"image_{number}"], golden[f"probability_{number}"] = request, response
     np.savez_compressed(path, **golden)  # type: ignore[arg-type]
 
 

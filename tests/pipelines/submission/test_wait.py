@@ -171,7 +171,7 @@ def test_wait_needs_mlflow_before_anything_is_started(submit, kubeflow, monkeypa
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         code, said = submit(*arguments)
-        assert code == unanswered and "MLflow at http://127.0.0.1:9 does not answer" in said and not kubeflow.log
+        assert code == unanswered and "MLflow at http://127.0.0.1:9 does not respond" in said and not kubeflow.log
         assert ("metseg submit --follow r tries again" in said) == (option == "--follow")
 
 

@@ -15,7 +15,7 @@ PROOFS = ("reference.npz", "overlays")
 """Arrays of the winner: for the report's pictures, and to compare the server's predictions with."""
 
 
-def keep(registration: Path, validation: Path, evaluations: Mapping[str, Path], champion: Path, winner: str) -> None:
+def copy(registration: Path, validation: Path, evaluations: Mapping[str, Path], champion: Path, winner: str) -> None:
     """Copy the inputs of promote.
 
     Args:
