@@ -79,7 +79,7 @@ CLEAN: tuple[str, ...] = (
     "pipelines/submission/schedules.py",
     "pipelines/training.py",
 )
-"""Packages and modules that keep the rules; `plain_english --list-clean metseg components pipelines models` lists them."""
+"""Packages and modules that keep the rules; `plain_english --list-clean PACKAGE …` lists them."""
 
 MARKDOWN = ".md"
 PYTHON = ".py"
