@@ -98,7 +98,7 @@ def test_mlflow_that_is_not_there_at_the_start_is_told_with_the_remedy(tmp_path)
     process = step("http://127.0.0.1:9", tmp_path, MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in output
-    assert "does not answer" in message(output) and "MLFLOW_TRACKING_URI" in message(output)
+    assert "does not respond" in message(output) and "MLFLOW_TRACKING_URI" in message(output)
 
 
 def test_mlflow_that_stays_away_is_told_with_the_remedy(server, tmp_path):
