@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.files import write_json
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.run_summary import RunFolders
 from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
@@ -34,6 +33,7 @@ from metseg.tracking.registration import (
 )
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.records import EVALUATION, EvaluationRecord, HeadScores, ModelDescription, TrainingRecord
+from metseg.validation.result import Finding, ValidationResult
 
 CHANNELS = ("flair", "t1c")
 SHAPE = (12, 96, 96)
@@ -108,7 +108,7 @@ def make_run(root: Path, wanted: MadeUp) -> RunFolders:
         _evaluate(wanted, _training("nested_unet"), 0.8, folders.champion, version=3) if wanted.champion else Absent()
     )
     champion.write(folders.champion / EVALUATION)
-    write_json(folders.validation / "verdict.json", _validation(wanted))
+    _validation(wanted).write(folders.validation / "verdict.json")
     decide(candidates, champion).write(folders.registration / VERDICT)
     registered = RegisteredVersion(MODEL, 4, "1")
     Registration(wanted.run, registered).write(folders.registration / REGISTRATION)
@@ -255,18 +255,16 @@ def _keep_slices(path: Path, image: NDArray[np.uint8], truth: Mask, prediction: 
     )
 
 
-def _validation(wanted: MadeUp) -> dict[str, object]:
-    """The verdict on the data, with one warning."""
-    warning = {
-        "expectation": "images are skull-stripped",
-        "severity": "warning",
-        "found": f"found with skull, or unclear, {wanted.patients} times",
-        "cases": [f"{name}-000" for name in wanted.names],
-        "remedy": "Strip all, or none.",
-        "places": [],
-    }
-    counts = {"expectations": 54, "critical": 0, "warnings": 1}
-    return {"passed": True, "critical": [], "warnings": [warning], "counts": counts}
+def _validation(wanted: MadeUp) -> ValidationResult:
+    """Return the validation of the data, with one warning."""
+    warning = Finding(
+        expectation="images are skull-stripped",
+        severity="warning",
+        found=f"found with skull, or unclear, {wanted.patients} times",
+        cases=tuple(f"{name}-000" for name in wanted.names),
+        remedy="Strip all, or none.",
+    )
+    return ValidationResult.of([warning], [f"expectation {number}" for number in range(54)])
 
 
 def _durations(folders: RunFolders) -> None:

@@ -26,6 +26,7 @@ from metseg.tracking.version_tags import image_of, version_description, version_
 from metseg.training.records import EVALUATION, EvaluationRecord, read_opponent
 from metseg.validation.reference_statistics import FILE as REFERENCE
 from metseg.validation.reference_statistics import FOLDER as REFERENCE_FOLDER
+from metseg.validation.result import ValidationResult
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -161,7 +162,7 @@ def register(
     records = {path: EvaluationRecord.read(path / EVALUATION) for path in evaluations}
     folders = {record.architecture: path for path, record in records.items()}
     candidates = {record.architecture: record for record in records.values()}
-    critical = [str(failure) for failure in read_json(validation / "verdict.json")["critical"]]
+    critical = [str(finding) for finding in ValidationResult.read(validation / "verdict.json").critical]
     rules = Rules(floor_dice=floor_dice, floor_lesion_f1=floor_lesion_f1)
     tracking = runs.client(Settings.from_environment())
     verdict = _judge(tracking, run, model_name, candidates, read_opponent(champion), rules, critical)

@@ -18,6 +18,7 @@ from metseg.scoring.test_time_augmentation import FlipComparison
 from metseg.scoring.threshold_baseline import ThresholdBaseline
 from metseg.scoring.verdict import Verdict
 from metseg.training.records import HeadScores
+from metseg.validation.result import Finding
 
 
 @dataclass(frozen=True)
@@ -141,23 +142,6 @@ class OverlayCase:
 
 
 @dataclass(frozen=True)
-class DataFinding:
-    """A warning of the data validation.
-
-    Attributes:
-        expectation: the condition that does not hold.
-        found: the values in its place.
-        cases: the cases it concerns.
-        remedy: action for the user.
-    """
-
-    expectation: str
-    found: str
-    cases: Sequence[str]
-    remedy: str
-
-
-@dataclass(frozen=True)
 class ReportContent:
     """Everything that `report.html` shows.
 
@@ -190,7 +174,7 @@ class ReportContent:
     parameters: Mapping[str, object] = field(default_factory=dict)
     steps: Sequence[StepCost] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
-    warnings: Sequence[DataFinding] = ()
+    warnings: Sequence[Finding] = ()
     expectations: int = 0
     card: str = ""
     created: str = ""

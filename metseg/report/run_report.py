@@ -7,14 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
-from metseg.files import read_json
 from metseg.report.evaluation_data import telling_overlays
 from metseg.report.html_report import write_report
 from metseg.report.overlays import overlay_figure
-from metseg.report.report_data import DataFinding, ReportContent
+from metseg.report.report_data import ReportContent
 from metseg.report.run_summary import FIGURES, OVERLAY, REPORT, SUMMARY, RunFolders, RunSummary, summarise
 from metseg.report.step_record import StepCost
 from metseg.report.verdict_page import verdict_content
+from metseg.validation.result import ValidationResult
 
 DATA_SETTINGS = ("clahe", "context_slices", "image_size")
 """Fields of the preprocessing that are settings of a run, there named `data_NAME`."""
@@ -34,7 +34,7 @@ def run_content(folders: RunFolders, summary: RunSummary) -> ReportContent:
         facts["served as stable"] = f"version {summary.served.version}"
         facts["served answer differs by"] = f"{summary.served.max_abs_difference:.1e}"
     facts |= {f"note {number}": note for number, note in enumerate(manifest.notes, 1)}
-    validation = read_json(folders.validation / "verdict.json")
+    validation = ValidationResult.read(folders.validation / "verdict.json")
     preprocessing = asdict(winner.training.description.preprocessing).items()
     training = asdict(winner.training.configuration).items()
     return replace(
@@ -46,11 +46,8 @@ def run_content(folders: RunFolders, summary: RunSummary) -> ReportContent:
         },
         steps=[StepCost(step, cost.seconds, cost.peak_memory_mb) for step, cost in summary.steps.items()],
         facts=facts,
-        warnings=[
-            DataFinding(warning["expectation"], warning["found"], warning["cases"], warning["remedy"])
-            for warning in validation["warnings"]
-        ],
-        expectations=validation["counts"]["expectations"],
+        warnings=validation.warnings,
+        expectations=validation.counts.expectations,
     )
 
 

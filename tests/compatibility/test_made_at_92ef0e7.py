@@ -136,7 +136,7 @@ def test_old_aliases_are_what_the_server_is_at_already(metseg: Call, workspace: 
 def test_old_registry_is_rolled_back_and_forth(metseg: Call, workspace: Path, server: str, tmp_path: Path) -> None:
     for number, other in ((1, 2), (2, 1)):
         code, said = metseg("rollback", *MODEL_OPTION, "--server", server)
-        assert code == 0 and f"version {number} of {MODEL} is champion again and answers as stable" in said
+        assert code == 0 and f"version {number} of {MODEL} is champion again and served as stable" in said
         assert aliases(workspace) == {number: ["champion"], other: ["previous"]}
         assert predicted(metseg, workspace, server, tmp_path / str(number))[0]["version"] == number
 

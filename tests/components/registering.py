@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from metseg.dataset.manifest import Manifest
-from metseg.files import write_json
 from metseg.saved_model import saved_model_digest
 from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import Opponent, ServedCheck, ValidationScores
@@ -23,6 +22,7 @@ from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import log_data
 from metseg.training.records import EvaluationRecord
+from metseg.validation.result import Finding, ValidationResult
 from tests.training_records import COMMIT, training_record
 from tests.validation.cohorts import CHANNELS, sound
 
@@ -111,7 +111,8 @@ class Pipeline:
             self.records[name] = dataclasses.replace(record, training=training, savedmodel_sha256=digest)
             self.records[name].write(folder / name / "evaluation.json")
         (champion or Absent()).write(folder / "champion" / "evaluation.json")
-        write_json(folder / "validation" / "verdict.json", {"critical": list(critical)})
+        findings = [Finding(name, "critical", "it does not", (), "Mend it.") for name in critical]
+        ValidationResult.of(findings, critical).write(folder / "validation" / "verdict.json")
 
     def _train(self, settings: Settings, architecture: str) -> tuple[str, str]:
         """A training's run that holds a model, and the model's digest."""

@@ -15,9 +15,10 @@ from components.configuration.setting_names import SETTINGS
 from metseg.report.html_report import Drawn, draw, render, write_report
 from metseg.report.number_format import duration, number, signed
 from metseg.report.overlays import overlay_figure, overlay_panels
-from metseg.report.report_data import DataFinding, OverlayCase, ReportContent, telling_patients
+from metseg.report.report_data import OverlayCase, ReportContent, telling_patients
 from metseg.report.style import CHAMPION, PREDICTION, TRUTH, colour_of
 from metseg.scoring.verdict import Gain
+from metseg.validation.result import Finding
 from tests.report.example import example
 
 LOADING = {"src", "href", "srcset", "data", "poster", "action", "xlink:href", "background"}
@@ -142,7 +143,7 @@ def test_names_from_the_data_are_escaped():
         reference=hostile,
         parameters={hostile: hostile},
         run=hostile,
-        warnings=[DataFinding(hostile, hostile, [hostile], hostile)],
+        warnings=[Finding(hostile, "warning", hostile, (hostile,), hostile)],
     )
     html = shown(content)
     assert "script" not in Page(html).tags
