@@ -52,3 +52,13 @@ def test_a_person_sees_what_the_level_asks_for(tmp_path, level, lines):
 def test_the_last_words_of_a_process_that_is_aborted_are_heard(tmp_path):
     fatal, foreign = said(tmp_path, TF_CPP_MIN_LOG_LEVEL="3", ABORTS="yes")
     assert "lacks AVX" in fatal and foreign == "a library of another make"
+
+
+def test_what_tensorflow_imports_for_nothing_is_hidden_from_it_alone(tmp_path):
+    """Of a package that is hidden, nothing is left behind: it can be imported afterwards."""
+    (tmp_path / "pandas.py").write_text("")
+    (tmp_path / "tensorflow.py").write_text("try:\n    import pandas\nexcept ImportError:\n    alone = True\n")
+    program = PROGRAM + "import pandas\nprint(tensorflow.alone, pandas.__file__)\n"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["True", str(tmp_path / "pandas.py")], done.stderr

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
+from metseg.quiet_tensorflow import import_tensorflow
 
 REPEATED = 5
 """Steps that are timed, after the one that is traced."""
@@ -196,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     allow_cpu = options.pop("allow_cpu")
     apply_defaults()
+    import_tensorflow()
     try:
         print(json.dumps(asdict(figures(Size(**options), allow_cpu)), indent=1))
     except MetsegError as error:

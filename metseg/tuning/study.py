@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from metseg.dataset.manifest import Manifest
 from metseg.errors import MetsegError, UsageError
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.quiet_tensorflow import import_tensorflow
 from metseg.records import Record
 from metseg.settings import Settings
 from metseg.tracking import runs
@@ -259,6 +260,7 @@ class _Trial:
     def _train(self) -> JudgedHead:
         import optuna
 
+        import_tensorflow()
         from metseg.training.loop import forget, train_heads
         from metseg.training.network import clear_networks
         from metseg.training.operating_point import exported_head, judge_heads

@@ -18,6 +18,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from metseg.quiet_tensorflow import import_tensorflow
 from metseg.serving.model_config import read_message
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.status import StatusError, invalid_argument, not_found
@@ -47,6 +48,7 @@ class LoadedModel:
         """Load a version's folder; raises StatusError with the code and text of the failure."""
         tags = options.saved_model_tags.split(",")
         self.signatures: Mapping[str, SignatureDef] = _read_signatures(path, tags)
+        import_tensorflow()
         import tensorflow as tf
 
         graph = tf.Graph()
