@@ -88,8 +88,9 @@ def test_new_version_takes_over_without_a_gap(
 
         caller = threading.Thread(target=predict)
         caller.start()
+        wait_for(lambda: 1 in answered)
         publish(saved_models[2], tmp_path, 2)
-        wait_for(lambda: states(running) == {2: "AVAILABLE", 1: "END"})
+        wait_for(lambda: states(running) == {2: "AVAILABLE", 1: "END"} and 2 in answered)
         done.set()
         caller.join()
     assert set(answered) == {1, 2}
