@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.contest import RECIPES, Job, plan, recipes_of, split_of, variant
+from benchmarks.contest import RECIPES, Job, main, plan, recipes_of, split_of, variant
 from benchmarks.contest_summary import finished, summary_figures
-from tests.conftest import ROOT
 
 PATIENTS = [f"TCGA_XX_{number:04d}" for number in range(18)]
 
@@ -143,30 +142,35 @@ def write_patient(folder: Path, name: str, seed: int) -> None:
         Image.fromarray(mask).save(folder / name / f"{name}_{number}_mask.tif")
 
 
-def contest(data: Path, out: Path, *more: str, recipes: tuple[str, ...] = ("unet", "plain")) -> Any:
+@pytest.fixture
+def contest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """The command in this process, which spares TensorFlow's import: gives its exit status and what it prints."""
     budget = {"data_image_size": 32, "train_filters": 2, "train_depth": 1, "train_epochs": 2}
     budget |= {"train_steps_per_epoch": 3, "train_batch_size": 4}
     tiny = ["--folds=2", *(f"--param={name}={value}" for name, value in budget.items())]
-    chosen = [f"--recipe={recipe}" for recipe in recipes]
-    command = [sys.executable, "-m", "benchmarks.contest", str(data), f"--out={out}", *tiny, *chosen, *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+    def once(data: Path, out: Path, *more: str) -> tuple[int, str]:
+        arguments = [str(data), f"--out={out}", *tiny, "--recipe=unet", "--recipe=plain", *more]
+        monkeypatch.setattr(sys, "argv", ["contest", *arguments])
+        return main(), capsys.readouterr().out
+
+    return once
 
 
-def test_a_tiny_contest_is_done_in_pieces(tmp_path: Path) -> None:
+def test_a_tiny_contest_is_done_in_pieces(tmp_path: Path, contest: Callable[..., tuple[int, str]]) -> None:
     for number in range(6):
         write_patient(tmp_path / "kaggle_3m", f"TCGA_XX_{number:04d}_19990101", number)
-    first = contest(tmp_path / "kaggle_3m", tmp_path / "out", "--jobs=1")
-    assert "unet-fold0-seed1 epoch 2/2" in first.stdout, first.stderr[-2000:]
-    assert "no fold by all recipes" in first.stdout
+    _, first = contest(tmp_path / "kaggle_3m", tmp_path / "out", "--jobs=1")
+    assert "unet-fold0-seed1 epoch 2/2" in first and "no fold by all recipes" in first
     kept = (tmp_path / "out" / "unet-fold0-seed1.json").read_bytes()
-    rest = contest(tmp_path / "kaggle_3m", tmp_path / "out")
-    assert rest.returncode == 0, rest.stdout[-2000:] + rest.stderr[-2000:]
-    assert "unet-fold0" not in rest.stdout and "plain-fold1-seed2 epoch 2/2" in rest.stdout
+    status, rest = contest(tmp_path / "kaggle_3m", tmp_path / "out")
+    assert status == 0, rest[-2000:]
+    assert "unet-fold0" not in rest and "plain-fold1-seed2 epoch 2/2" in rest
     assert (tmp_path / "out" / "unet-fold0-seed1.json").read_bytes() == kept
     results = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("*-seed*.json"))]
     plain = [one for one in results if one["recipe"] == "plain"]
     assert len(plain) == 2 and len({patient for one in plain for patient in one["patients"]}) == 6
     assert plain[0]["settings"]["head_weights"] == "1" and plain[0]["settings"]["lesion_share"] == 0.6
-    assert "Dice of plain" in rest.stdout and "over 6 patients, 2 trainings" in rest.stdout
-    other = contest(tmp_path / "kaggle_3m", tmp_path / "out", "--param=train_epochs=1")
-    assert other.returncode != 0 and "other settings" in other.stderr
+    assert "Dice of plain" in rest and "over 6 patients, 2 trainings" in rest
+    with pytest.raises(RuntimeError, match="other settings"):
+        contest(tmp_path / "kaggle_3m", tmp_path / "out", "--param=train_epochs=1")
