@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from metseg.environment import apply_defaults
+from metseg.phantom import generate_cohort
 
 apply_defaults()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -29,6 +32,15 @@ LONGEST = (
 """Files that take a minute and more: begun first, else one process works on them when the other has nothing left."""
 
 
+gc.disable()  # while tests are collected: a quarter of that time would go into looking for garbage
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again; what was imported is left out of it."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files; all else stays in order."""
 
@@ -37,6 +49,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next(longest, len(LONGEST))
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_to_go_through() -> None:
+    """What was made so far is left out of garbage collection from now on.
+
+    A model server collects when it drops a version, and would go through all that thousands of tests hold each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,6 +77,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images: {folder} does not exist (set METSEG_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_cohort(tmp_path_factory) -> Callable[[Path, int], None]:
+    """Write the phantom cohort of so many patients to a folder; it is made once for all processes of the tests."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def write(folder: Path, patients: int) -> None:
+        made = shared / f"phantom-{patients}"
+        with FileLock(shared / f"phantom-{patients}.lock"):
+            if not made.exists():
+                generate_cohort(made, patients=patients)
+        shutil.copytree(made, folder)
+
+    return write
 
 
 @pytest.fixture

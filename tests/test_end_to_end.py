@@ -17,7 +17,6 @@ import pytest
 
 from components.ingest.step import ingest
 from metseg.errors import MetsegError
-from metseg.phantom import generate_cohort
 from metseg.saved_model import saved_model_digest
 from metseg.tracking import model_registry
 from tests.privacy_search import found
@@ -78,9 +77,9 @@ def plant(cohort: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
+def workspace(tmp_path_factory, phantom_cohort) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
-    generate_cohort(folder / "heads", patients=5)
+    phantom_cohort(folder / "heads", 5)
     plant(folder / "heads")
     return folder
 
@@ -93,7 +92,7 @@ def first(workspace) -> tuple[dict, str]:
 @pytest.fixture(scope="module")
 def second(workspace, first) -> tuple[dict, str]:
     """The network that won is trained again, and it alone."""
-    return run(workspace, train_architectures=first[0]["winner"])
+    return run(workspace, train_architectures=first[0]["winner"], gate_test_time_flips="false")
 
 
 @pytest.fixture(scope="module")
@@ -344,9 +343,8 @@ def test_no_server_is_said_with_its_address(tmp_path):
     assert "127.0.0.1:9" in answer.stderr and "metseg serve" in answer.stderr and "Traceback" not in answer.stderr
 
 
-def damaged(kind: str, folder: Path) -> str:
-    """A cohort that cannot be used; gives what its refusal must name."""
-    generate_cohort(folder, patients=3)
+def damage(kind: str, folder: Path) -> str:
+    """Make a cohort one that cannot be used; gives what its refusal must name."""
     case = folder / "PHANTOM-MET-00002-000"
     image, mask = case / f"{case.name}-t1c.nii", case / f"{case.name}-seg.nii"
     if kind == "truncated":
@@ -371,8 +369,9 @@ def damaged(kind: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "two patients"])
-def test_a_bad_cohort_ends_a_run_with_one_clear_message(kind, tmp_path):
-    named = damaged(kind, tmp_path / "scans")
+def test_a_bad_cohort_ends_a_run_with_one_clear_message(kind, tmp_path, phantom_cohort):
+    phantom_cohort(tmp_path / "scans", 3)
+    named = damage(kind, tmp_path / "scans")
     answer = metseg("run", "--data", "scans", workspace=tmp_path)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     assert named in answer.stderr and "Traceback" not in answer.stderr
@@ -381,8 +380,9 @@ def test_a_bad_cohort_ends_a_run_with_one_clear_message(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["empty file", "no mask", "sizes differ", "unknown layout"])
-def test_a_bad_cohort_is_refused_by_name(kind, tmp_path, monkeypatch):
-    named = damaged(kind, tmp_path / "scans")
+def test_a_bad_cohort_is_refused_by_name(kind, tmp_path, monkeypatch, phantom_cohort):
+    phantom_cohort(tmp_path / "scans", 3)
+    named = damage(kind, tmp_path / "scans")
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
     with pytest.raises(MetsegError, match=re.escape(named)):
         ingest(str(tmp_path / "scans"), tmp_path / "cohort", layout="auto", model_name="m", run_name="r")

@@ -13,7 +13,6 @@ from metseg.dataset.cache import folder_bytes
 from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.imaging.case import load_image
-from metseg.phantom import generate_cohort
 from pipelines.compiling import COMPILED
 from tests.conftest import ROOT
 
@@ -33,9 +32,9 @@ def records(slices: int, side: int, channels: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory) -> Path:
+def cohort(tmp_path_factory, phantom_cohort) -> Path:
     folder = tmp_path_factory.mktemp("disk")
-    generate_cohort(folder / "heads", patients=3)
+    phantom_cohort(folder / "heads", 3)
     ingest(str(folder / "heads"), folder / "cohort")
     preprocess(folder / "cohort", folder / "records", image_size=SIDE)
     return folder

@@ -10,17 +10,18 @@ import pytest
 import models
 from components.architectures import candidates, declined, declines
 from metseg.errors import UsageError
-from metseg.phantom import generate_cohort
 from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES, architectures_of
+from tests.mlflow_store import fresh_store
 from tests.test_end_to_end import TINY, metseg
 
 
 @pytest.fixture(scope="module")
-def baseline(tmp_path_factory) -> tuple[Path, str]:
+def baseline(tmp_path_factory, phantom_cohort) -> tuple[Path, str]:
     """Folder and console of a run of the baseline alone."""
     workspace = tmp_path_factory.mktemp("baseline")
-    generate_cohort(workspace / "heads", patients=5)
-    settings = {**TINY, "train_architectures": "unet"}
+    phantom_cohort(workspace / "heads", 5)
+    fresh_store(workspace / "var")
+    settings = {**TINY, "train_architectures": "unet", "gate_test_time_flips": "false"}
     parameters = [part for name, value in settings.items() for part in ("--param", f"{name}={value}")]
     answer = metseg("run", "--data", "heads", *parameters, workspace=workspace)
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-3000:]

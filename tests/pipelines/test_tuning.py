@@ -18,12 +18,12 @@ from components.configuration.parsing import parse
 from components.preprocess.step import preprocess
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
-from metseg.phantom import generate_cohort
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration
 from metseg.tuning.search_space import Dimension
 from metseg.tuning.study import Search, open_study, tune
+from tests.mlflow_store import fresh_store
 from tests.test_end_to_end import METSEG, environment_of, metseg
 
 TINY = {
@@ -44,9 +44,10 @@ def options(trials: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
+def workspace(tmp_path_factory, phantom_cohort) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
-    generate_cohort(folder / "heads", patients=5)
+    phantom_cohort(folder / "heads", 5)
+    fresh_store(folder / "var")
     return folder
 
 

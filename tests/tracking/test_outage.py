@@ -27,7 +27,7 @@ from tests.conftest import ROOT
 from tests.pipelines.submission.kubeflow_server import serving
 from tests.serving.reconciliation.mlflow_server import MlflowServer
 
-OUTAGE = float(os.environ.get("METSEG_OUTAGE_SECONDS", "4"))
+OUTAGE = float(os.environ.get("METSEG_OUTAGE_SECONDS", "2"))
 EPOCHS = 10
 
 # As train reports its epochs, in a step's own surroundings.
@@ -67,9 +67,10 @@ def message(output: str) -> str:
     return str(json.loads(line.removeprefix(ERROR_TAG))["message"])
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[MlflowServer]:
-    running = MlflowServer(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[MlflowServer]:
+    """Runs before each test but the last that needs it, which leaves it stopped."""
+    running = MlflowServer(tmp_path_factory.mktemp("server"))
     running.start()
     yield running
     running.stop()

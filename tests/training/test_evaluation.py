@@ -15,7 +15,6 @@ from metseg.dataset.manifest import Manifest
 from metseg.files import read_json
 from metseg.imaging.case import load_image, load_mask
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
-from metseg.phantom import generate_cohort
 from metseg.scoring.operating_point import OperatingPoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import evaluate_model
@@ -36,10 +35,10 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory, network) -> dict[str, Path]:
+def judged(tmp_path_factory, network, phantom_cohort) -> dict[str, Path]:
     """The cohort, the model, and what evaluate left without flips and with them."""
     folder = tmp_path_factory.mktemp("judged")
-    generate_cohort(folder / "heads", patients=3)
+    phantom_cohort(folder / "heads", 3)
     ingest(str(folder / "heads"), folder / "cohort")
     point = OperatingPoint(0.5, 0.0, lesion_f1=0.2, dice=0.1, patients=1, curve=())
     training = training_record("attention_unet", SPECIFICATION.channels, point=point)

@@ -35,6 +35,24 @@ def exported(request, tmp_path_factory):
     return folder, specification, tf.saved_model.load(str(saved_model_of(folder)))
 
 
+@pytest.fixture(scope="module")
+def in_mlflow(exported):
+    import mlflow
+
+    return mlflow.pyfunc.load_model(str(exported[0]))
+
+
+@pytest.fixture(scope="module")
+def in_session(exported):
+    """Session and signatures, as the loader gives them that TF Serving uses."""
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph)
+    with graph.as_default():
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(saved_model_of(exported[0])))
+    yield session, loaded.signature_def
+    session.close()
+
+
 @pytest.mark.parametrize("size", [(1, 32, 32), (9, 45, 37), (17, 64, 71)])
 def test_served_graph_equals_the_independent_path(exported, size):
     folder, specification, served = exported
@@ -84,38 +102,32 @@ def test_graph_holds_core_operations_only(exported):
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "windowed"])
-def test_exported_model_is_whole_for_the_loader_that_tf_serving_uses(exported, signature):
-    folder, specification, served = exported
+def test_exported_model_is_whole_for_the_loader_that_tf_serving_uses(exported, in_session, signature):
+    _, specification, served = exported
+    session, signatures = in_session
     image = np.random.default_rng(5).gamma(2.0, 200.0, (1, 2, 40, 33, 3)).astype(np.float32)
     inputs = {"image": image, "window": volume_window(image[0], specification)[None]}
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(saved_model_of(folder)))
-        definition = loaded.signature_def[signature]
-        feeds = {info.name: inputs[name] for name, info in definition.inputs.items()}
-        probability = session.run(definition.outputs["probability"].name, feeds)
+    definition = signatures[signature]
+    feeds = {info.name: inputs[name] for name, info in definition.inputs.items()}
+    probability = session.run(definition.outputs["probability"].name, feeds)
     expected = served.signatures[signature](**{name: tf.constant(inputs[name]) for name in definition.inputs})
     np.testing.assert_array_equal(probability, expected["probability"].numpy())
 
 
-def test_exported_model_loads_by_mlflow(exported):
-    import mlflow
-
-    folder, _, served = exported
+def test_exported_model_loads_by_mlflow(exported, in_mlflow):
+    _, _, served = exported
     image = np.random.default_rng(5).gamma(2.0, 200.0, (1, 2, 40, 33, 3)).astype(np.float32)
-    answer = mlflow.pyfunc.load_model(str(folder)).predict(image)
+    answer = in_mlflow.predict(image)
     expected = served.signatures["serving_default"](image=tf.constant(image))["probability"].numpy()
     np.testing.assert_allclose(answer["probability"], expected, rtol=0, atol=1e-6)
 
 
-def test_the_input_example_is_answered_by_mlflow_as_it_is_served(exported):
-    import mlflow
-
+def test_the_input_example_is_answered_by_mlflow_as_it_is_served(exported, in_mlflow):
     folder, specification, served = exported
-    model = mlflow.pyfunc.load_model(str(folder))
-    example = model.input_example
+    example = in_mlflow.input_example
     np.testing.assert_array_equal(example, input_example(specification.channels))
     assert example.dtype == np.float32 and example.shape[:2] == (1, 3)
-    answer = model.predict(example)
+    answer = in_mlflow.predict(example)
     expected = served.signatures["serving_default"](image=tf.constant(example))
     np.testing.assert_allclose(answer["probability"], expected["probability"].numpy(), rtol=0, atol=1e-6)
     np.testing.assert_array_equal(answer["mask"], expected["mask"].numpy())

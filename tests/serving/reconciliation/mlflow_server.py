@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.mlflow_store import fresh_store
 from tests.serving.ports import free_port
 
 MLFLOW = str(Path(sys.executable).parent / "mlflow")
@@ -45,7 +46,7 @@ class MlflowServer:
             [
                 MLFLOW,
                 "server",
-                f"--backend-store-uri=sqlite:///{self._folder}/mlflow.db",
+                f"--backend-store-uri={fresh_store(self._folder)}",
                 f"--artifacts-destination={self._artifacts}",
                 "--host=127.0.0.1",
                 f"--port={self._port}",
