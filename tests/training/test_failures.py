@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -65,6 +68,8 @@ import json, resource, sys
 from pathlib import Path
 from metseg.environment import apply_defaults
 apply_defaults()
+from metseg.quiet_tensorflow import import_tensorflow
+import_tensorflow()
 import tensorflow as tf
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.resource_errors import explained
@@ -95,33 +100,20 @@ def test_too_little_memory_says_what_to_lower(records, tmp_path):
     assert (tmp_path / "state" / "epoch-0001.npz").exists()
 
 
-FULL = """
-import json, resource, sys
-from pathlib import Path
-from metseg.environment import apply_defaults
-apply_defaults()
-import tensorflow as tf
-tf.config.experimental.enable_op_determinism()
-from metseg.training.configuration import TrainingConfiguration
-from metseg.training.resource_errors import explained
-from metseg.training.loop import train_heads
-configuration = TrainingConfiguration(**json.loads(sys.argv[3]))
-def report(epoch, figures):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-try:
-    train_heads(Path(sys.argv[1]), 0, configuration, Path(sys.argv[2]), report)
-except Exception as error:
-    print(json.dumps(str(explained(error, configuration))))
-"""
+@contextmanager
+def files_limited() -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """An epoch's report, after which no file of this process may grow beyond 20 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda epoch, figures: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_disk_that_takes_no_more_leaves_the_last_epoch_whole(records, tmp_path):
-    arguments = [str(records), str(tmp_path / "state"), json.dumps(asdict(SETTINGS))]
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "the disk is full" in json.loads(done.stdout.splitlines()[-1])
+    with files_limited() as report, pytest.raises(OSError) as caught:
+        train_heads(records, 0, SETTINGS, tmp_path / "state", report)
+    assert "the disk is full" in str(explained(caught.value, SETTINGS))
     assert {path.name for path in (tmp_path / "state").iterdir()} == {"best.npz", "epoch-0001.npz", "state.json"}
     _, resumed = train_heads(records, 0, SETTINGS, tmp_path / "state", quiet)
     assert len(resumed) == 3

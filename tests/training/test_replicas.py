@@ -20,38 +20,43 @@ from metseg.training.loop import train_heads
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, quiet
 
-REPLICAS = """
-import json, sys
+DEVICES = """
+import json, shutil, sys
 from pathlib import Path
 from metseg.environment import apply_defaults
 apply_defaults()
+from metseg.quiet_tensorflow import import_tensorflow
+import_tensorflow()
 import keras
+import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
+results = {}
+"""
+
+TRAININGS = """
 from metseg.training.checkpoint import save_checkpoint
-from metseg.training.configuration import TrainingConfiguration
 from metseg.training.accelerators import replication
+from metseg.training.configuration import TrainingConfiguration
 from metseg.training.loop import train_heads
 
-class Stopped(Exception):
-    pass
-
-def report(epoch, figures):
-    if epoch + 1 == stop:
-        raise Stopped
-
 records, folder = Path(sys.argv[2]), Path(sys.argv[3])
-histories = {"replicas": replication().num_replicas_in_sync}
-for name, (settings, stop) in json.loads(sys.argv[4]).items():
+results["replicas"] = replication().num_replicas_in_sync
+results["histories"], results["epochs"] = {}, {}
+for name, settings in json.loads(sys.argv[4]).items():
     keras.backend.clear_session()
-    try:
-        network, histories[name] = train_heads(
-            records, 0, TrainingConfiguration(**settings), folder / name, report)
-    except Stopped:
-        continue
+    epochs = results["epochs"][name] = []
+
+    def report(epoch, figures):
+        epochs.append(epoch)
+        if epoch == 0:  # what a training leaves that is stopped now
+            shutil.copytree(folder / name, folder / f"{name}-begun")
+
+    network, results["histories"][name] = train_heads(
+        records, 0, TrainingConfiguration(**settings), folder / name, report)
     save_checkpoint(folder / f"{name}.npz", network.weights)
-print(json.dumps(histories))
+print(json.dumps(results))
 """
 
 EXACT = replace(CONFIGURATION, optimizer="sgd", learning_rate=0.05, epochs=2, steps_per_epoch=2, ema=0.5)
@@ -63,29 +68,29 @@ ALIKE = {
 }
 RECIPE = replace(CONFIGURATION, architecture="unet", epochs=4)
 WITHIN_NOISE = {
-    "float32": replace(RECIPE, architecture="nested_unet"),
-    "float16": replace(RECIPE, precision="mixed_float16"),
+    "float16": replace(RECIPE, architecture="nested_unet", precision="mixed_float16"),
     "dropout": replace(RECIPE, dropout=0.1),
 }
 RESUMED = "resumed"
 
 
-def run_on(devices: int, records: Path, folder: Path, trainings: dict) -> dict[str, list[dict[str, float]]]:
-    """Histories of trainings in a process of its own that has so many devices; weights are `NAME.npz` in `folder`.
+def run_on(devices: int, records: Path, folder: Path, trainings: dict, before: str = "") -> dict:
+    """What a process of its own that has so many devices prints; weights are `NAME.npz` in `folder`.
 
     Args:
         devices: number of virtual processors.
         records: of the data.
         folder: for states and weights.
-        trainings: configuration, and the epoch after which the training is interrupted (0: none), of each name.
+        trainings: configuration of each name.
+        before: code to run before the trainings.
     """
-    asked = json.dumps({name: [asdict(settings), stop] for name, (settings, stop) in trainings.items()})
-    command = [sys.executable, "-c", REPLICAS, str(devices), str(records), str(folder), asked]
+    settings = json.dumps({name: asdict(configuration) for name, configuration in trainings.items()})
+    command = [sys.executable, "-c", DEVICES + before + TRAININGS, str(devices), str(records), str(folder), settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
-    histories = json.loads(done.stdout.splitlines()[-1])
-    assert histories.pop("replicas") == devices
-    return dict(histories)
+    results: dict = json.loads(done.stdout.splitlines()[-1])
+    assert results["replicas"] == devices
+    return results
 
 
 def weights(path: Path) -> list[np.ndarray]:
@@ -93,54 +98,10 @@ def weights(path: Path) -> list[np.ndarray]:
         return [stored[name] for name in stored.files]
 
 
-@pytest.fixture(scope="module")
-def trained(records, tmp_path_factory):
-    """Histories and folder on two devices and on one; what two were interrupted at, one goes on with."""
-    folders = {count: tmp_path_factory.mktemp(f"on{count}") for count in (1, 2)}
-    whole = {name: (settings, 0) for name, settings in (ALIKE | WITHIN_NOISE).items()}
-    stopped = {RESUMED: (ALIKE["nested"], 1)}
-    two = run_on(2, records, folders[2], whole | stopped)
-    shutil.copytree(folders[2] / RESUMED, folders[1] / RESUMED)
-    one = run_on(1, records, folders[1], whole | {RESUMED: (ALIKE["nested"], 0)})
-    return {1: (one, folders[1]), 2: (two, folders[2])}
-
-
-@pytest.mark.parametrize("name", ALIKE)
-def test_two_devices_train_the_weights_that_one_trains(trained, name):
-    """Losses, statistics of normalisation and clipping are those of the whole batch."""
-    (alone, first), (shared, second) = trained[1], trained[2]
-    assert alone[name][-1]["loss"] < alone[name][0]["loss"] - 1e-3
-    for mine, other in zip(alone[name], shared[name], strict=True):
-        assert other["loss"] == pytest.approx(mine["loss"], rel=1e-5)
-        assert other["val_dice"] == pytest.approx(mine["val_dice"], abs=1e-4)
-    for mine, other in zip(weights(first / f"{name}.npz"), weights(second / f"{name}.npz"), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=0, atol=5e-5)
-
-
-@pytest.mark.parametrize("name", WITHIN_NOISE)
-def test_the_recipe_comes_to_the_same_result_on_two_devices(trained, name):
-    alone, shared = trained[1][0][name], trained[2][0][name]
-    assert alone[-1]["loss"] < 0.9 * alone[0]["loss"]
-    for mine, other in zip(alone, shared, strict=True):
-        assert other["loss"] == pytest.approx(mine["loss"], rel=0.05 if name == "dropout" else 0.02)
-
-
-def test_what_two_devices_began_one_goes_on_with(trained):
-    histories, folder = trained[1]
-    assert len(histories[RESUMED]) == 2
-    for mine, other in zip(weights(folder / "nested.npz"), weights(folder / f"{RESUMED}.npz"), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=0, atol=5e-5)
-
-
 OVERFLOW = """
-from metseg.environment import apply_defaults
-apply_defaults()
-import keras
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from metseg.training.accelerators import replication
 from metseg.training.fused_optimizers import FusedSGD, ScaledLoss
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+strategy = replication()
 with strategy.scope():
     weight = keras.Variable([1.0])
     optimizer = ScaledLoss(FusedSGD(0.1, clip_norm=1.0, momentum=0.9), initial_scale=1024.0)
@@ -153,50 +114,78 @@ def step(bad):
         optimizer.apply([tf.reshape(gradient, [1])], [weight])
     return tf.function(lambda: strategy.run(on_each))
 
+results["overflow"] = []
 for bad in (0, 1, -1):
     step(tf.constant(bad))()
-    print(bad, float(weight.numpy()[0]), float(optimizer.dynamic_scale.numpy()))
+    results["overflow"].append([bad, float(weight.numpy()[0]), float(optimizer.dynamic_scale.numpy())])
 """
 
-
-def test_a_step_is_left_out_where_the_gradient_of_any_device_overflows():
-    """Keras asks the first device alone. The last step is of gradients 512 / 256 on both: 4, clipped to 1."""
-    done = subprocess.run([sys.executable, "-c", OVERFLOW], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = [[float(value) for value in line.split()] for line in done.stdout.splitlines()]
-    assert rows == [[0, 1.0, 512.0], [1, 1.0, 256.0], [-1, pytest.approx(0.9, abs=1e-6), 256.0]]
-
-
 DROPOUT = """
-from metseg.environment import apply_defaults
-apply_defaults()
-import numpy as np
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from metseg.training.replicated_dropout import ReplicatedSpatialDropout
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     layer = ReplicatedSpatialDropout(0.25, seed=3)
     layer.build((8, 2, 2, 64))
 step = tf.function(lambda: strategy.run(lambda: layer(tf.ones((8, 2, 2, 64)), training=True)))
 drawn = [np.stack([part.numpy() for part in strategy.experimental_local_results(step())]) for _ in range(2)]
-for first in drawn:
-    assert (first == first[:, :, :1, :1]).all(), "a feature map is dropped as a whole"
-    assert set(np.unique(first)) == {np.float32(0.0), np.float32(1 / 0.75)}
-    print((first == 0).mean(), (first[0] != first[1]).mean())
-print((drawn[0] != drawn[1]).mean())
+results["dropout"] = {
+    "whole": all(bool((first == first[:, :, :1, :1]).all()) for first in drawn),
+    "values": [np.unique(first).tolist() for first in drawn],
+    "steps": [[float((first == 0).mean()), float((first[0] != first[1]).mean())] for first in drawn],
+    "between": float((drawn[0] != drawn[1]).mean()),
+}
 """
 
 
-def test_each_device_drops_other_feature_maps():
-    """A quarter is dropped; of independent draws 2 · 1/4 · 3/4 differ."""
-    done = subprocess.run([sys.executable, "-c", DROPOUT], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    *steps, (between,) = [[float(value) for value in line.split()] for line in done.stdout.splitlines()]
-    for dropped, differ in steps:
+@pytest.fixture(scope="module")
+def trained(records, tmp_path_factory):
+    """Results and folder on two devices and on one; what two left after an epoch, one goes on with."""
+    folders = {count: tmp_path_factory.mktemp(f"on{count}") for count in (1, 2)}
+    two = run_on(2, records, folders[2], ALIKE | WITHIN_NOISE, before=OVERFLOW + DROPOUT)
+    shutil.copytree(folders[2] / "nested-begun", folders[1] / RESUMED)
+    one = run_on(1, records, folders[1], ALIKE | WITHIN_NOISE | {RESUMED: ALIKE["nested"]})
+    return {1: (one, folders[1]), 2: (two, folders[2])}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_two_devices_train_the_weights_that_one_trains(trained, name):
+    """Losses, statistics of normalisation and clipping are those of the whole batch."""
+    (alone, first), (shared, second) = ((results["histories"], folder) for results, folder in trained.values())
+    assert alone[name][-1]["loss"] < alone[name][0]["loss"] - 1e-3
+    for mine, other in zip(alone[name], shared[name], strict=True):
+        assert other["loss"] == pytest.approx(mine["loss"], rel=1e-5)
+        assert other["val_dice"] == pytest.approx(mine["val_dice"], abs=1e-4)
+    for mine, other in zip(weights(first / f"{name}.npz"), weights(second / f"{name}.npz"), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("name", WITHIN_NOISE)
+def test_the_recipe_comes_to_the_same_result_on_two_devices(trained, name):
+    alone, shared = (results["histories"][name] for results, _ in trained.values())
+    assert alone[-1]["loss"] < 0.9 * alone[0]["loss"]
+    for mine, other in zip(alone, shared, strict=True):
+        assert other["loss"] == pytest.approx(mine["loss"], rel=0.05 if name == "dropout" else 0.02)
+
+
+def test_what_two_devices_began_one_goes_on_with(trained):
+    results, folder = trained[1]
+    assert results["epochs"][RESUMED] == [1] and len(results["histories"][RESUMED]) == 2
+    for mine, other in zip(weights(folder / "nested.npz"), weights(folder / f"{RESUMED}.npz"), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=5e-5)
+
+
+def test_a_step_is_left_out_where_the_gradient_of_any_device_overflows(trained):
+    """Keras asks the first device alone. The last step is of gradients 512 / 256 on both: 4, clipped to 1."""
+    rows = trained[2][0]["overflow"]
+    assert rows == [[0, 1.0, 512.0], [1, 1.0, 256.0], [-1, pytest.approx(0.9, abs=1e-6), 256.0]]
+
+
+def test_each_device_drops_other_feature_maps(trained):
+    """Whole ones. A quarter is dropped; of independent draws 2 · 1/4 · 3/4 differ."""
+    drawn = trained[2][0]["dropout"]
+    assert drawn["whole"] and drawn["values"] == [[0.0, float(np.float32(1 / 0.75))]] * 2
+    for dropped, differ in drawn["steps"]:
         assert dropped == pytest.approx(0.25, abs=0.06) and differ == pytest.approx(0.375, abs=0.08)
-    assert between == pytest.approx(0.375, abs=0.08)
+    assert drawn["between"] == pytest.approx(0.375, abs=0.08)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +215,8 @@ def test_a_cluster_of_several_machines_is_refused(records, tmp_path, monkeypatch
 
 
 WORKER = """
+from metseg.quiet_tensorflow import import_tensorflow
+import_tensorflow()
 import tensorflow as tf
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 import keras
@@ -255,6 +246,7 @@ def test_keras_itself_cannot_train_on_several_machines():
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-c", WORKER],
+                cwd=ROOT,
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

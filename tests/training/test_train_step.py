@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 import models
+from components.execution import executing
 from components.ingest.step import ingest
 from components.preprocess.step import preprocess
 from components.train.step import train
@@ -22,13 +25,13 @@ from metseg.dataset.manifest import Manifest
 from metseg.files import read_json
 from metseg.imaging.case import load_image, load_mask, read_case
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
-from metseg.phantom import generate_cohort
 from metseg.scoring.operating_point import choose, score_settings
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.evaluation import independent_probability, load_network
 from tests.conftest import ROOT
+from tests.mlflow_store import fresh_store
 
 SMALL = {
     "filters": 2,
@@ -42,16 +45,16 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
+def workspace(tmp_path_factory, phantom_cohort) -> Path:
     folder = tmp_path_factory.mktemp("workspace")
     before = dict(os.environ)
     os.environ |= {
         "METSEG_WORKSPACE": str(folder),
         "METSEG_IMAGE": "metseg/python-train@sha256:0123",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_TRACKING_URI": fresh_store(folder),
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2",
     }
-    generate_cohort(folder / "heads", patients=5)
+    phantom_cohort(folder / "heads", 5)
     ingest(str(folder / "heads"), folder / "cohort", layout="auto", model_name="m", run_name="r")
     preprocess(folder / "cohort", folder / "records", image_size=32)
     yield folder
@@ -186,6 +189,8 @@ import json, sys
 from pathlib import Path
 from metseg.environment import apply_defaults
 apply_defaults()
+from metseg.quiet_tensorflow import import_tensorflow
+import_tensorflow()
 from components.execution import executing
 from components.train.step import train
 from metseg.training.configuration import TrainingConfiguration
@@ -196,14 +201,44 @@ with executing("train", str(model)) as folder:
 """
 
 
-def attempt(workspace: Path, records: Path, parent: str, settings: dict, **environment: str) -> subprocess.Popen:
-    """The train step as a process of its own; it prints what it logs."""
-    root = records.parent
-    if not (root / "cohort").exists():
-        (root / "cohort").symlink_to(workspace / "cohort")
+@pytest.fixture
+def root(workspace, tmp_path) -> Path:
+    """Folder of one task: the cohort, and records of its own, whose state no other task goes on with."""
+    shutil.copytree(workspace / "records", tmp_path / "records")
+    (tmp_path / "cohort").symlink_to(workspace / "cohort")
+    return tmp_path
+
+
+def victim(root: Path, parent: str, settings: dict, until: str) -> None:
+    """An attempt in a process of its own, which is killed when it prints so."""
     arguments = [str(root), str(root / "model"), parent, json.dumps(settings)]
     command = [sys.executable, "-c", ATTEMPT, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = any(until in line for line in process.stdout)
+        process.send_signal(signal.SIGKILL)
+    assert seen
+
+
+@pytest.fixture
+def attempt(capsys) -> Iterator[Callable]:
+    """The train step in this process, which spares TensorFlow's import: gives its exit status and what it prints."""
+
+    def once(root: Path, parent: str, settings: dict) -> tuple[object, str]:
+        code: object = 0
+        try:
+            with executing("train", str(root / "model")) as folder:
+                train(root / "cohort", root / "records", parent, folder, TrainingConfiguration(**settings))
+        except SystemExit as ended:
+            code = ended.code
+        return code, capsys.readouterr().out
+
+    loggers = [logging.getLogger(name) for name in ("metseg", "components")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield once
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 def trainings(tracking, parent: str) -> list:
@@ -222,68 +257,57 @@ def parent(workspace) -> tuple:
 LONG = {"architecture": "unet", **SMALL, "depth": 1, "epochs": 4, "steps_per_epoch": 2}
 
 
-def test_the_next_attempt_closes_the_run_of_one_that_was_killed_and_has_all_its_epochs(workspace, parent, tmp_path):
+def test_the_next_attempt_closes_the_run_of_one_that_was_killed_and_has_all_its_epochs(
+    workspace, parent, root, attempt
+):
     tracking, pipeline = parent
-    shutil.copytree(workspace / "records", tmp_path / "records")
-    victim = attempt(workspace, tmp_path / "records", pipeline, LONG)
-    assert victim.stdout is not None
-    assert any("epoch 1/4" in line for line in victim.stdout)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    said = attempt(workspace, tmp_path / "records", pipeline, LONG).communicate(timeout=300)[0]
-    assert "epoch 1/4" not in said and "epoch 4/4" in said
+    victim(root, pipeline, LONG, "epoch 1/4")
+    code, said = attempt(root, pipeline, LONG)
+    assert code == 0 and "epoch 1/4" not in said and "epoch 4/4" in said
     killed, whole = trainings(tracking, pipeline)
     assert (killed.info.status, whole.info.status) == ("KILLED", "FINISHED")
     history = tracking.get_metric_history(whole.info.run_id, "val_dice")
     assert sorted(entry.step for entry in history) == [1, 2, 3, 4]
-    assert len(read_json(tmp_path / "model" / "training.json")["history"]) == 4
+    assert len(read_json(root / "model" / "training.json")["history"]) == 4
     kept = [path.read_text() for path in (workspace / "var" / "state").glob("*/run.json")]
     assert not [text for text in kept if whole.info.run_id in text]
 
 
-def test_the_next_attempt_goes_on_with_the_run_that_kubeflow_opened_for_the_task(workspace, parent, tmp_path):
+def test_the_next_attempt_goes_on_with_the_run_that_kubeflow_opened_for_the_task(parent, root, attempt, monkeypatch):
     tracking, pipeline = parent
     place = tracking.get_run(pipeline).info.experiment_id
     opened = tracking.create_run(place, tags={"mlflow.parentRunId": pipeline}).info.run_id
-    shutil.copytree(workspace / "records", tmp_path / "records")
     settings = {**LONG, "seed": 3}
-    victim = attempt(workspace, tmp_path / "records", pipeline, settings, MLFLOW_RUN_ID=opened)
-    assert victim.stdout is not None
-    assert any("epoch 2/4" in line for line in victim.stdout)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
-    attempt(workspace, tmp_path / "records", pipeline, settings, MLFLOW_RUN_ID=opened).communicate(timeout=300)
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    victim(root, pipeline, settings, "epoch 2/4")
+    attempt(root, pipeline, settings)
     (only,) = trainings(tracking, pipeline)
     assert (only.info.run_id, only.info.status) == (opened, "FINISHED")
     assert sorted(entry.step for entry in tracking.get_metric_history(opened, "val_dice")) == [1, 2, 3, 4]
 
 
-def test_a_training_that_diverges_is_a_failed_run(workspace, parent, tmp_path):
+def test_a_training_that_diverges_is_a_failed_run(parent, root, attempt):
     tracking, pipeline = parent
-    shutil.copytree(workspace / "records", tmp_path / "records")
     settings = {**LONG, "learning_rate": 1e30, "normalization": "none"}
-    process = attempt(workspace, tmp_path / "records", pipeline, settings)
-    said = process.communicate(timeout=300)[0]
-    assert process.returncode == 1 and "lower train_learning_rate" in said and "Traceback" not in said
+    code, said = attempt(root, pipeline, settings)
+    assert code == 1 and "lower train_learning_rate" in said and "Traceback" not in said
     (run,) = trainings(tracking, pipeline)
-    assert run.info.status == "FAILED" and not (tmp_path / "model").exists()
+    assert run.info.status == "FAILED" and not (root / "model").exists()
 
 
 WIDE = {**LONG, "filters": 8}
 
 
-def test_a_full_disk_fails_the_run_and_on_a_larger_one_it_goes_on(workspace, parent, tmp_path, small_disk):
+def test_a_full_disk_fails_the_run_and_on_a_larger_one_it_goes_on(parent, root, attempt, small_disk, monkeypatch):
     tracking, pipeline = parent
-    shutil.copytree(workspace / "records", tmp_path / "records")
-    full = attempt(workspace, tmp_path / "records", pipeline, WIDE, METSEG_STATE=str(small_disk))
-    said = full.communicate(timeout=300)[0]
-    assert full.returncode == 1 and "the disk is full (" in said and "Traceback" not in said
+    monkeypatch.setenv("METSEG_STATE", str(small_disk))
+    code, said = attempt(root, pipeline, WIDE)
+    assert code == 1 and "the disk is full (" in said and "Traceback" not in said
     assert "epoch 1/4" in said and "epoch 2/4" not in said
     (failed,) = trainings(tracking, pipeline)
     assert failed.info.status == "FAILED"
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    larger = attempt(workspace, tmp_path / "records", pipeline, WIDE, METSEG_STATE=str(small_disk))
-    said = larger.communicate(timeout=300)[0]
-    assert larger.returncode == 0 and "epoch 1/4" not in said and "epoch 2/4" in said
+    code, said = attempt(root, pipeline, WIDE)
+    assert code == 0 and "epoch 1/4" not in said and "epoch 2/4" in said
     assert [run.info.status for run in trainings(tracking, pipeline)] == ["FAILED", "FINISHED"]
     assert not list(small_disk.iterdir())

@@ -40,6 +40,8 @@ def test_a_batch_is_a_function_of_its_step(records):
 AHEAD_OF_TRAINING = """
 import threading
 import numpy as np
+from metseg.quiet_tensorflow import import_tensorflow
+import_tensorflow()
 import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 from metseg.training.batches import AHEAD, stream
