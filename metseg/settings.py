@@ -8,8 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from metseg.environment import TRACKING_URI
-from metseg.environment import apply_defaults as apply_defaults
+from metseg.environment import TRACKING_URI, apply_defaults
 from metseg.environment_settings import EnvironmentSettings
 from metseg.errors import UsageError
 from metseg.retry_deadline import IN_POD
