@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 
 
@@ -11,7 +13,7 @@ def prune(network: keras.Model, level: int, *, deep_supervision: bool = False) -
     Only nodes with `i + j <= level` remain; its output is exactly that of the full network's head.
 
     Args:
-        network: a `nested_unet` with a head on `x_0_level`, also a trained or reloaded one.
+        network: a `nested_unet` with a head on `x_0_level`, also a trained or reloaded one, or one that averages them.
         level: from 1 to the depth of the network.
         deep_supervision: keep the heads 1 to `level`, in that order, instead of the last alone.
 
@@ -27,7 +29,7 @@ def prune(network: keras.Model, level: int, *, deep_supervision: bool = False) -
         >>> len(network.outputs), len(models.prune(network, 2).outputs)
         (3, 1)
     """
-    heads = {name: output for name, output in zip(network.output_names, network.outputs, strict=True) if "_" in name}
+    heads = {layer.name: layer.output for layer in network.layers if re.fullmatch(r"head_\d+", layer.name)}
     wanted = [f"head_{column}" for column in (range(1, level + 1) if deep_supervision else [level])]
     missing = [name for name in wanted if name not in heads]
     if missing or not wanted:

@@ -48,7 +48,7 @@ def test_port_in_use_is_named_with_a_remedy(running: Running) -> None:
     second = ModelServer(ServerOptions(port=port, model_base_path=str(running.base_path)))
     with pytest.raises(ServingError, match=rf"port {port} cannot be listened on.*--port"):
         second.start()
-    assert running.client().status()
+    assert running.client().versions(MODEL)
 
 
 def test_unreadable_config_file_is_named(tmp_path: Path) -> None:

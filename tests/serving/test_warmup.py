@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tests.serving.conftest import Running, predict_request, run_server
+from tests.serving.conftest import MODEL, Running, predict_request, run_server
 from tests.serving.test_version_source import states, wait_for
 
 IMAGE = np.zeros((1, 2, 3, 4, 2), np.float32)
@@ -80,7 +80,7 @@ def test_a_version_whose_warm_up_fails_is_not_available(
     version_with(tmp_path, saved_models[1], write)
     for running in run_server(tmp_path, max_num_load_retries=0):
         assert states(running) == {1: "END"}
-        assert complaint in running.client().status()[0].error
+        assert complaint in running.client().versions(MODEL)[1].error
 
 
 def test_a_thousand_requests_are_taken_and_each_is_run_as_often_as_told(
