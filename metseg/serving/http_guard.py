@@ -6,7 +6,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -14,8 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-LOGGER = logging.getLogger(__name__)
 
 LARGEST_BODY_BYTES = 2**28
 """Of one request in memory, after decompression."""
@@ -46,6 +44,7 @@ def guarded_config(app: ASGIApp, *, connections: int, header_seconds: int, **opt
         interface="asgi3",
         access_log=False,
         log_config=None,
+        log_level=logging.WARNING,
         server_header=False,
         limit_concurrency=connections,
         timeout_keep_alive=header_seconds,
@@ -59,41 +58,19 @@ class HeaderTimeoutProtocol(H11Protocol):
     uvicorn itself waits for ever once the first byte has arrived.
     """
 
-    _timer: asyncio.TimerHandle | None = None
-
     def connection_made(self, transport: Any) -> None:
         """Start the timer of the first request."""
         super().connection_made(transport)
-        self._update_timer()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
-        """Stop the timer if the headers are complete; start it for the next request."""
+        """Stop the timer if the headers are complete; uvicorn starts it again after the response."""
+        timer, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
-        self._update_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
-        self._cancel_timer()
-        super().connection_lost(exc)
-
-    def _in_request(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _update_timer(self) -> None:
-        if self._in_request():
-            self._cancel_timer()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(self.timeout_keep_alive, self._close)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _close(self) -> None:
-        self._timer = None
-        if not self.transport.is_closing() and not self._in_request():
-            self.transport.close()
+        if self.cycle is None or self.cycle.response_complete:
+            self.timeout_keep_alive_task = timer
+        elif timer is not None:
+            timer.cancel()
 
 
 class BodyMemory:
@@ -116,7 +93,7 @@ class BodyMemory:
         def reserve(count: int) -> None:
             nonlocal mine
             if self._reserved + count > LARGEST_BODIES_BYTES:
-                raise HTTPException(429, "the requests in memory have too many bytes together: try again later")
+                raise _refused(429, "the requests in memory have too many bytes together: try again later")
             self._reserved += count
             mine += count
 
@@ -145,9 +122,8 @@ async def _receive(request: Request, reserve: Callable[[int], None]) -> bytes:
         chunks.clear()
         await _drain(request)
         if isinstance(error, HTTPException):
-            raise HTTPException(error.status_code, error.detail, {"connection": "close"}) from error
-        late = f"the request's body did not arrive within {BODY_SECONDS:g} s"
-        raise HTTPException(408, late, {"connection": "close"}) from error
+            raise
+        raise _refused(408, f"the request's body did not arrive within {BODY_SECONDS:g} s") from error
     raw = b"".join(chunks)
     if "gzip" not in request.headers.get("content-encoding", "").lower():
         return raw
@@ -160,14 +136,11 @@ async def _receive(request: Request, reserve: Callable[[int], None]) -> bytes:
 
 async def _drain(request: Request) -> None:
     """Read on for a moment, so that the sender sees the response."""
-    if request.headers.get("expect", "").lower() == "100-continue":
-        return
-    try:
-        async with asyncio.timeout(DRAIN_SECONDS):
-            async for _ in request.stream():
-                pass
-    except TimeoutError:
-        LOGGER.debug("a caller continues to send a rejected body")
+    if request.headers.get("expect", "").lower() != "100-continue":
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                async for _ in request.stream():
+                    pass
 
 
 def _decompress(raw: bytes) -> bytes:
@@ -175,13 +148,17 @@ def _decompress(raw: bytes) -> bytes:
     try:
         body = decompressor.decompress(raw, LARGEST_BODY_BYTES + 1)
     except zlib.error as error:
-        raise HTTPException(400, f"Content-Encoding is gzip, but the body is not gzip: {error}") from error
+        raise _refused(400, f"Content-Encoding is gzip, but the body is not gzip: {error}") from error
     if len(body) > LARGEST_BODY_BYTES:
         raise _too_large()
     if not decompressor.eof:
-        raise HTTPException(400, "the gzip body is cut off")
+        raise _refused(400, "the gzip body is cut off")
     return body
 
 
 def _too_large() -> HTTPException:
-    return HTTPException(413, f"the request's body is larger than {LARGEST_BODY_BYTES} bytes: send volumes by gRPC")
+    return _refused(413, f"the request's body is larger than {LARGEST_BODY_BYTES} bytes: send volumes by gRPC")
+
+
+def _refused(status: int, detail: str) -> HTTPException:
+    return HTTPException(status, detail, {"connection": "close"})

@@ -51,7 +51,6 @@ def serve(
         config.load()
     except (OSError, ssl.SSLError) as error:
         raise UsageError(f"--certificate {certificate} and --key {key}: cannot be used ({error})") from error
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger(__name__).info("gateway at %s:%d, model server %s", host, port, settings.server)
     # uvicorn raises the signal that stopped it again at its end; the exit code after SIGTERM is to be 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

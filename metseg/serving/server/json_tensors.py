@@ -1,14 +1,13 @@
 """Predict requests and responses in JSON, in the shapes of TF Serving's util/json_tensor.cc.
 
-A request gives its inputs as `instances`, one element for each row of the batch, or as `inputs`, whole tensors by
-name; the response has the same form. Bytes are written as `{"b64": …}`.
+A request has `instances`, the rows of its inputs, or `inputs`, whole tensors by name; the response has the same form.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -29,24 +28,28 @@ LARGEST_DOCUMENT_BYTES = 2**30
 
 _ELEMENT_TYPES: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}, "O": {str, dict}}
 """Python types of the JSON values that each kind of NumPy dtype accepts."""
-_MOST_DIMENSIONS = 64
-"""Of a NumPy array."""
 
 
 def parse_request(body: bytes) -> dict[str, object]:
     """Return the document of a predict request, with either `instances` or `inputs`.
 
     Raises:
-        StatusError: INVALID_ARGUMENT if it is not a JSON object of the right form, RESOURCE_EXHAUSTED if it would take
-            more than `LARGEST_DOCUMENT_BYTES`.
+        StatusError: INVALID_ARGUMENT if it has another form, RESOURCE_EXHAUSTED beyond `LARGEST_DOCUMENT_BYTES`.
     """
-    if (expected := document_bytes(body)) > LARGEST_DOCUMENT_BYTES:
-        raise StatusError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"the JSON document would need {expected} bytes of memory, more than the limit of "
-            f"{LARGEST_DOCUMENT_BYTES}: send volumes by gRPC",
+    if (size := document_bytes(body)) > LARGEST_DOCUMENT_BYTES:
+        details = (
+            f"the JSON document needs {size} bytes of memory, above {LARGEST_DOCUMENT_BYTES}: send volumes by gRPC"
         )
-    document = _parse(body)
+        raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:  # NaN and Infinity are not JSON, but TF Serving and Python's module accept them
+        try:
+            document = json.loads(body)
+        except RecursionError as error:
+            raise invalid_argument("JSON Parse error: the document is nested too deeply") from error
+        except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
+            raise invalid_argument(f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
         raise invalid_argument(f"the JSON document is {shortened(document)}; expected an object")
     if not isinstance(document.get("signature_name", ""), str):
@@ -59,68 +62,34 @@ def parse_request(body: bytes) -> dict[str, object]:
     return document
 
 
-def input_arrays(document: Mapping[str, object], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
-    """Return the array of each input.
+def document_bytes(body: bytes) -> int:
+    """Return an upper bound of the memory for decoding a JSON text: CPython's objects and the parser's own table."""
+    return len(body) + 96 * body.count(b"[") + 320 * body.count(b"{") + 40 * body.count(b'"') + 64 * body.count(b",")
 
-    Args:
-        document: as `parse_request` returns it.
-        inputs: TensorInfo of each input of the signature.
+
+def input_arrays(document: Mapping[str, object], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
+    """Return the array of each input, for a document of `parse_request` and the inputs of a signature.
 
     Raises:
         StatusError: INVALID_ARGUMENT if the values do not fit, UNIMPLEMENTED for a type that JSON cannot carry.
     """
+    keys = ", ".join(sorted(inputs))
     rows = document.get("instances")
-    named = _columns(rows, inputs) if isinstance(rows, list) else _by_name(document["inputs"], inputs)
-    if missing := sorted(set(inputs) - set(named)):
-        raise invalid_argument(f"Missing named input: {missing[0]}; expected {', '.join(sorted(inputs))}")
-    return {name: _array(name, named[name], info.dtype) for name, info in sorted(inputs.items())}
-
-
-def document_bytes(body: bytes) -> int:
-    """Return an upper bound of the memory for decoding a JSON text.
-
-    It counts the objects in CPython and the parser's own table.
-    """
-    return len(body) + 96 * body.count(b"[") + 320 * body.count(b"{") + 40 * body.count(b'"') + 64 * body.count(b",")
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass  # NaN and Infinity are not JSON, but TF Serving and Python's module accept them
-    try:
-        return json.loads(body)
-    except RecursionError as error:
-        raise invalid_argument("JSON Parse error: the document is nested too deeply") from error
-    except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
-        raise invalid_argument(f"JSON Parse error: {error}") from error
-
-
-def _columns(rows: list[object], inputs: Collection[str]) -> dict[str, object]:
-    """Return the rows of each input, in a list."""
-    objects = [row for row in rows if _is_object(row)]
-    if not objects:
-        return _by_name(rows, inputs)
-    for place, row in enumerate(rows):
-        if not _is_object(row) or set(row) != set(inputs):
-            raise invalid_argument(
-                f"element {place} of 'instances' is {shortened(row)}; expected every element to be an object with the "
-                f"keys {', '.join(sorted(inputs))}"
-            )
-    return {name: [row[name] for row in objects] for name in inputs}
-
-
-def _by_name(value: object, inputs: Collection[str]) -> dict[str, object]:
-    """Return values by name; a plain value is that of the only input."""
-    if _is_object(value):
-        return value
-    if len(inputs) != 1:
-        raise invalid_argument(
-            f"a plain value or list fits one input, but the signature has {len(inputs)}; expected an object with the "
-            f"keys {', '.join(sorted(inputs))}"
-        )
-    return {next(iter(inputs)): value}
+    values = document.get("inputs", rows)
+    if isinstance(rows, list) and any(map(_is_object, rows)):
+        for place, row in enumerate(rows):
+            if not _is_object(row) or set(row) != set(inputs):
+                raise invalid_argument(
+                    f"element {place} of 'instances' is {shortened(row)}; expected an object with the keys {keys}"
+                )
+        values = {name: [row[name] for row in rows] for name in inputs}
+    elif not _is_object(values) and len(inputs) == 1:
+        values = dict.fromkeys(inputs, values)
+    if not _is_object(values):
+        raise invalid_argument(f"a plain value or list fits one input; expected an object with the keys {keys}")
+    if missing := sorted(set(inputs) - set(values)):
+        raise invalid_argument(f"Missing named input: {missing[0]}; expected {keys}")
+    return {name: _array(name, values[name], info.dtype) for name, info in sorted(inputs.items())}
 
 
 def _is_object(value: object) -> TypeGuard[dict[str, object]]:
@@ -129,49 +98,41 @@ def _is_object(value: object) -> TypeGuard[dict[str, object]]:
 
 
 def _array(name: str, value: object, data_type: int) -> NDArray[Any]:
+    kind = dtype_name(data_type)
     dtype = np.dtype(object) if data_type == types_pb2.DT_STRING else DTYPES.get(data_type)
     if dtype is None:
-        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"input {name}: JSON cannot carry {dtype_name(data_type)}")
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"input {name}: JSON cannot carry {kind}")
     objects = np.array(value, dtype=object)
     elements = objects.ravel().tolist()
     types = set(map(type, elements))
     if list in types:
-        deep = objects.ndim == _MOST_DIMENSIONS
-        reason = "are nested too deeply" if deep else "differ in size, shape or nesting level"
-        raise invalid_argument(f"input {name}: the lists {reason}; expected a tensor")
+        reason = "the lists differ in size, shape or nesting level, or are nested too deeply"
+        raise invalid_argument(f"input {name}: {reason}; expected a tensor")
     for misfit in _misfits(elements, types, dtype)[:1]:
-        raise invalid_argument(
-            f"input {name}: {shortened(misfit)} cannot be converted to {dtype_name(data_type)} without loss"
-        )
-    array = np.empty(len(elements), dtype=dtype if dtype.kind in "fO" or dtype == np.uint64 else np.int64)
-    array[:] = [_bytes(name, element) for element in elements] if dtype.kind == "O" else elements
-    return array.astype(dtype, copy=False).reshape(objects.shape)
+        raise invalid_argument(f"input {name}: {shortened(misfit)} cannot be converted to {kind} without loss")
+    if str in types or dict in types:
+        elements = [_bytes(name, element) for element in elements]
+    wide = np.array(elements, np.int64 if dtype.kind in "iu" and dtype.itemsize < 8 else dtype)
+    return wide.astype(dtype, copy=False).reshape(objects.shape)
 
 
 def _misfits(elements: list[Any], types: set[type], dtype: np.dtype[Any]) -> list[Any]:
     """Return elements that the dtype cannot hold, if there are any; not necessarily all."""
-    expected = _ELEMENT_TYPES[dtype.kind]
-    if not types <= expected:
-        return [element for element in elements if type(element) not in expected]
+    if unexpected := types - _ELEMENT_TYPES[dtype.kind]:
+        return [element for element in elements if type(element) in unexpected]
+    misfits: list[Any] = []
     if int in types:
-        whole = elements if types == {int} else [element for element in elements if type(element) is int]
-        low, high = _whole_range(dtype)
-        if misfits := [element for element in (min(whole), max(whole)) if not low <= element <= high]:
-            return misfits
-    if float in types:
+        if dtype.kind == "f":
+            exact = 2 ** (np.finfo(dtype).nmant + 1)
+            whole = range(1 - exact, exact)
+        else:  # small integers are checked as 32-bit ones and cut, as in TF Serving
+            limits = np.iinfo(np.int32 if dtype.itemsize < 4 else dtype)
+            whole = range(int(limits.min), int(limits.max) + 1)
+        misfits += [element for element in elements if type(element) is int and element not in whole]
+    if float in types and not misfits:
         sizes = np.abs(np.array(elements, dtype=np.float64))
-        return list(sizes[(sizes > np.finfo(dtype).max) & np.isfinite(sizes)].tolist())
-    return []
-
-
-def _whole_range(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Return the smallest and the largest integer that is accepted for a dtype."""
-    if dtype.kind == "f":
-        largest = 2 ** (np.finfo(dtype).nmant + 1) - 1
-        return -largest, largest
-    # Small integers are checked as 32-bit ones and cut, as TF Serving does.
-    limits = np.iinfo(np.int32 if dtype.itemsize < 4 else dtype)
-    return int(limits.min), int(limits.max)
+        misfits += sizes[(sizes > np.finfo(dtype).max) & (sizes < np.inf)].tolist()
+    return misfits
 
 
 def _bytes(name: str, value: str | dict[str, str]) -> bytes:
@@ -186,10 +147,9 @@ def _bytes(name: str, value: str | dict[str, str]) -> bytes:
 
 
 def response_json(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> bytes:
-    """Return the response to a predict request, in the form of the request.
+    """Return the response to a predict request; a single output has no name.
 
-    A single output has no name. Numbers have the fewest digits that restore the same value. NaN and infinities are
-    written as `NaN`, `Infinity` and `-Infinity`, as TF Serving writes them, although they are not JSON.
+    NaN and infinities are written as `NaN`, `Infinity` and `-Infinity`, as in TF Serving, although they are not JSON.
 
     Raises:
         StatusError: INVALID_ARGUMENT for rows of outputs that do not have the same first dimension.
@@ -210,15 +170,11 @@ def response_json(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> byte
 
 
 def _json_value(name: str, array: NDArray[Any]) -> Any:
-    """Return the array for the JSON writers.
-
-    Bytes are base64 if the name ends in `_bytes`, else text.
-    """
+    """Return the array for the JSON writers; bytes are base64 if the name ends in `_bytes`, else text."""
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.ndim else array.item()
-    texts = np.empty(array.size, dtype=object)
-    for place, element in enumerate(array.ravel()):
-        raw = element if isinstance(element, bytes) else str(element).encode()
-        in_base64 = name.endswith("_bytes")
-        texts[place] = {"b64": base64.b64encode(raw).decode()} if in_base64 else raw.decode(errors="replace")
-    return texts.reshape(array.shape).tolist()
+    in_base64 = name.endswith("_bytes")
+    texts = [
+        {"b64": base64.b64encode(raw).decode()} if in_base64 else raw.decode(errors="replace") for raw in array.flat
+    ]
+    return np.array(texts, dtype=object).reshape(array.shape).tolist()

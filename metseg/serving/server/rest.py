@@ -8,12 +8,14 @@ import logging
 import re
 import socket
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import uvicorn
-from google.protobuf.json_format import MessageToDict, MessageToJson
+from google.protobuf.json_format import MessageToDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,7 +27,7 @@ from metseg.serving.server.core import ServerCore
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.json_tensors import input_arrays, parse_request, response_json
 from metseg.serving.server.model_service import model_status
-from metseg.serving.server.request_validation import DEFAULT_SIGNATURE
+from metseg.serving.server.request_validation import find_signature
 from metseg.serving.server.status import HTTP_STATUS, StatusError, invalid_argument, unimplemented_call
 from metseg.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
@@ -43,18 +45,11 @@ _CORS_HEADERS = {
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICTION = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>classify|regress|predict)", re.IGNORECASE)
 _STATUS = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
-_MOST_DIGITS = 100
-"""Python does not convert numbers of thousands of digits."""
+_as_json = partial(MessageToDict, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
 
 
 class RestServer:
-    """The REST API of one server, in a thread of its own.
-
-    Args:
-        options: address, threads, time limit, CORS.
-        core: the models, and the metrics.
-        metrics_path: path of the metrics for Prometheus; None: not served.
-    """
+    """The REST API of one server, in a thread of its own; without `metrics_path` metrics are not served."""
 
     def __init__(self, options: ServerOptions, core: ServerCore, metrics_path: str | None) -> None:
         self._options = options
@@ -72,17 +67,10 @@ class RestServer:
                 "that one, or choose another port with --rest_api_port"
             ) from error
         config = guarded_config(
-            self._application,
-            connections=MOST_CONNECTIONS,
-            header_seconds=HEADER_SECONDS,
-            lifespan="off",
-            log_level=logging.WARNING,
-            proxy_headers=False,
+            self._application, connections=MOST_CONNECTIONS, header_seconds=HEADER_SECONDS, lifespan="off"
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._server.serve(sockets=[self._socket])), name="rest-api", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="rest-api", daemon=True)
 
     def start(self) -> None:
         """Serve requests; connections since the construction have waited for this."""
@@ -104,38 +92,30 @@ class RestServer:
             LOGGER.debug("a caller disconnected while sending a request")
             return
         except HTTPException as error:
-            response = _error_response(error.status_code, error.detail)
-            response.headers.update(error.headers or {})
+            response = _error_response(error.status_code, error.detail, error.headers)
         if self._options.rest_api_enable_cors_support:
             response.headers.update(_CORS_HEADERS)
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        path = request.scope["raw_path"].decode("latin-1")
+        path, query = (request.scope[part].decode("latin-1") for part in ("raw_path", "query_string"))
         if path == self._metrics_path:
             return Response(self._core.metrics.page(), headers={"content-type": "text/plain"})
         if not path.lower().startswith("/v1/"):
             raise HTTPException(404, f"nothing is served at {path}; the API is below /v1/models")
         if request.method == "OPTIONS" and self._options.rest_api_enable_cors_support:
             return Response()
-        if request.scope["query_string"]:
-            path += f"?{request.scope['query_string'].decode('latin-1')}"
-        run = asyncio.get_running_loop().run_in_executor
-        if request.method != "POST":
-            return await run(self._pool, self._call, request.method, path, b"")
         async with self._memory.body(request) as body:
-            return await run(self._pool, self._call, request.method, path, body)
+            call = partial(self._call, request.method, f"{path}?{query}" if query else path, body)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     def _call(self, method: str, path: str, body: bytes) -> Response:
         """Return the response to a request; `path` is as sent, with the query."""
         try:
             if method == "POST" and (match := _PREDICTION.fullmatch(path)):
-                content: bytes | str = self._predict(_model_spec(match), match["call"].lower(), body)
+                content = self._predict(_model_spec(match), match["call"].lower(), body)
             elif method == "GET" and (match := _STATUS.fullmatch(path)):
-                if not match["name"]:
-                    raise invalid_argument("Missing model name in request.")
-                show = self._metadata if match["metadata"] else self._status
-                content = show(_model_spec(match))
+                content = json.dumps(self._description(match), indent=1, default=_as_json).encode()
             else:
                 raise invalid_argument(f"Malformed request: {method} {path}")
             return Response(content, media_type="application/json")
@@ -149,48 +129,41 @@ class RestServer:
         with self._core.metered(spec.name, "REST"):
             if call != "predict":
                 raise unimplemented_call(call.capitalize())
-            # One document at a time: it needs twenty times the memory of the body.
-            with self._decoding:
-                document = parse_request(body)
-                by_rows, name = "instances" in document, str(document.get("signature_name") or DEFAULT_SIGNATURE)
-                with self._core.use(spec) as servable:
-                    definition = servable.model.signatures.get(name)
-                if definition is None:
-                    raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-                arrays = input_arrays(document, definition.inputs)
-                del document
             seconds = self._options.rest_api_timeout_in_ms / 1000 or None
             with self._core.use(spec) as servable:
-                outputs = self._core.run(servable, name, arrays, sorted(definition.outputs), seconds)
+                with self._decoding:  # One document at a time: it needs twenty times the memory of the body.
+                    document = parse_request(body)
+                    by_rows, name = "instances" in document, str(document.get("signature_name", ""))
+                    signature = find_signature(servable.model, name)
+                    arrays = input_arrays(document, signature.inputs)
+                    del document
+                outputs = self._core.run(servable, name, arrays, sorted(signature.outputs), seconds)
             return response_json(outputs, by_rows=by_rows)
 
-    def _status(self, spec: Any) -> str:
-        response = model_status(self._core, get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
-        return MessageToJson(response, always_print_fields_with_no_presence=True, indent=1)
-
-    def _metadata(self, spec: Any) -> str:
+    def _description(self, match: re.Match[str]) -> object:
+        """Return the state of a model's versions, or the signatures of one version, for JSON."""
+        if not match["name"]:
+            raise invalid_argument("Missing model name in request.")
+        spec = _model_spec(match)
+        if not match["metadata"]:
+            return model_status(self._core, get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
         with self._core.use(spec) as servable:
             version = model_pb2.ModelSpec(name=servable.name, version={"value": servable.version})
             signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.model.signatures)
-        metadata = {"model_spec": version, "metadata": {"signature_def": signatures}}
-        return json.dumps(metadata, indent=1, default=_message_as_json)
+        return {"model_spec": version, "metadata": {"signature_def": signatures}}
 
 
-def _message_as_json(message: Any) -> object:
-    return MessageToDict(message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True)
-
-
-def _error_response(status: int, message: str) -> Response:
-    """Return an error in TF Serving's shape."""
-    return Response(json.dumps({"error": message}, indent=4), status, media_type="application/json")
+def _error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(json.dumps({"error": message}, indent=4), status, headers, media_type="application/json")
 
 
 def _model_spec(match: re.Match[str]) -> Any:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if (digits := match["version"]) is not None:
-        if len(digits) > _MOST_DIGITS or int(digits) >= 2**63:
-            raise invalid_argument(f"Failed to convert version: {digits[:_MOST_DIGITS]} to numeric.")
-        spec.version.value = int(digits)
+        try:
+            spec.version.value = int(digits)
+        except ValueError as error:  # beyond 64 bits, or thousands of digits
+            raise invalid_argument(f"Failed to convert version: {digits[:100]} to numeric.") from error
     elif match["label"] is not None:
         spec.version_label = unquote(match["label"])
     return spec

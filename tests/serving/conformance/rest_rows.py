@@ -169,7 +169,7 @@ REFUSED = [
         PREDICT,
         '{"signature_name": "X", "instances": [1]}',
         400,
-        'Serving signature name: "X" not found in signature def',
+        'Serving signature key "X" not found.',
     ),
     Refused(
         "an input without a name where there are two",
