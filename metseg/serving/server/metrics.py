@@ -9,42 +9,29 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from collections import Counter
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
 _FIRST_BUCKET, _GROWTH, _BUCKETS = 10.0, 1.8, 33
+_LIMITS = [_FIRST_BUCKET * _GROWTH**power for power in range(_BUCKETS)]
 
 
-@dataclass(frozen=True)
-class _Metric:
+class _Metric(NamedTuple):
     """A counter, or a histogram if it has `buckets`, and the names of its labels."""
 
     name: str
     labels: tuple[str, ...]
     buckets: bool = False
 
-    @property
-    def exported_name(self) -> str:
-        return self.name.replace("/", ":")
 
-
-REQUEST_COUNT = _Metric("/tensorflow/serving/request_count", ("model_name", "status"))
-REQUEST_LATENCY = _Metric("/tensorflow/serving/request_latency", ("model_name", "API", "entrypoint"), buckets=True)
-RUNTIME_LATENCY = _Metric("/tensorflow/serving/runtime_latency", ("model_name", "API", "runtime"), buckets=True)
-WARM_UP_LATENCY = _Metric("/tensorflow/serving/model_warmup_latency", ("model_path", "status"), buckets=True)
-LOAD_ATTEMPTS = _Metric("/tensorflow/cc/saved_model/load_attempt_count", ("model_path", "status"))
-LOAD_LATENCY = _Metric("/tensorflow/cc/saved_model/load_latency", ("model_path",))
-_ALL = sorted(
-    (REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, WARM_UP_LATENCY, LOAD_ATTEMPTS, LOAD_LATENCY),
-    key=lambda metric: metric.name,
-)
-
-
-@dataclass
-class _Series:
-    """Values of one combination of labels; a counter uses `total` alone."""
-
-    total: int = 0
-    counts: list[int] = field(default_factory=lambda: [0] * (_BUCKETS + 1))
+REQUEST_COUNT = _Metric(":tensorflow:serving:request_count", ("model_name", "status"))
+REQUEST_LATENCY = _Metric(":tensorflow:serving:request_latency", ("model_name", "API", "entrypoint"), buckets=True)
+RUNTIME_LATENCY = _Metric(":tensorflow:serving:runtime_latency", ("model_name", "API", "runtime"), buckets=True)
+WARM_UP_LATENCY = _Metric(":tensorflow:serving:model_warmup_latency", ("model_path", "status"), buckets=True)
+LOAD_ATTEMPTS = _Metric(":tensorflow:cc:saved_model:load_attempt_count", ("model_path", "status"))
+LOAD_LATENCY = _Metric(":tensorflow:cc:saved_model:load_latency", ("model_path",))
 
 
 class Metrics:
@@ -52,41 +39,35 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series: dict[_Metric, dict[tuple[str, ...], _Series]] = {metric: {} for metric in _ALL}
+        self._totals: Counter[tuple[_Metric, tuple[str, ...]]] = Counter()
+        self._buckets: Counter[tuple[_Metric, tuple[str, ...], int]] = Counter()
 
     def add(self, metric: _Metric, *labels: str, amount: int = 1) -> None:
         """Increase a counter by `amount`, or add one value of `amount` to a histogram."""
         with self._lock:
-            series = self._series[metric].setdefault(labels, _Series())
-            series.total += amount
-            if metric.buckets:
-                series.counts[bisect_right(_LIMITS, amount)] += 1
+            self._totals[metric, labels] += amount
+            self._buckets[metric, labels, bisect_right(_LIMITS, amount)] += 1
 
     def page(self) -> str:
         """Return all metrics in Prometheus' text format, as TF Serving writes it."""
         lines: list[str] = []
         with self._lock:
-            for metric in _ALL:
-                if self._series[metric]:
-                    lines.append(f"# TYPE {metric.exported_name} {'histogram' if metric.buckets else 'counter'}")
-                for labels, series in sorted(self._series[metric].items()):
-                    lines += _lines(metric, labels, series)
+            for metric, series in groupby(sorted(self._totals), key=itemgetter(0)):
+                lines.append(f"# TYPE {metric.name} {'histogram' if metric.buckets else 'counter'}")
+                for _, labels in series:
+                    lines += self._lines(metric, labels)
         return "\n".join(lines) + "\n"
 
-
-_LIMITS = [_FIRST_BUCKET * _GROWTH**power for power in range(_BUCKETS)]
-
-
-def _lines(metric: _Metric, labels: tuple[str, ...], series: _Series) -> list[str]:
-    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(metric.labels, labels, strict=True))
-    name = metric.exported_name
-    if not metric.buckets:
-        return [f"{name}{{{pairs}}} {series.total}"]
-    lines, below = [], 0
-    for limit, count in zip([*(f"{limit:g}" for limit in _LIMITS), "+Inf"], series.counts, strict=True):
-        below += count
-        lines.append(f'{name}_bucket{{{pairs},le="{limit}"}} {below}')
-    return [*lines, f"{name}_sum{{{pairs}}} {series.total:g}", f"{name}_count{{{pairs}}} {below}"]
+    def _lines(self, metric: _Metric, labels: tuple[str, ...]) -> list[str]:
+        pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(metric.labels, labels, strict=True))
+        total = self._totals[metric, labels]
+        if not metric.buckets:
+            return [f"{metric.name}{{{pairs}}} {total}"]
+        lines, below = [], 0
+        for place, limit in enumerate([*(f"{limit:g}" for limit in _LIMITS), "+Inf"]):
+            below += self._buckets[metric, labels, place]
+            lines.append(f'{metric.name}_bucket{{{pairs},le="{limit}"}} {below}')
+        return [*lines, f"{metric.name}_sum{{{pairs}}} {total:g}", f"{metric.name}_count{{{pairs}}} {below}"]
 
 
 def _escaped(value: str) -> str:
