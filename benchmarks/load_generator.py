@@ -70,7 +70,7 @@ def over_grpc(address: str) -> Predict:
 
 def by_stub(address: str) -> Predict:
     """Return Predict with the official stub and its messages."""
-    from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
+    from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
     from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
 
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel_to(address))
@@ -80,7 +80,7 @@ def by_stub(address: str) -> Predict:
         request.model_spec.name = MODEL
         request.inputs["image"].CopyFrom(to_tensor_proto(image))
         response = stub.Predict(request)
-        return {name: from_tensor_proto(response.outputs[name]) for name in OUTPUTS}
+        return {name: ReceivedTensor(response.outputs[name]).array() for name in OUTPUTS}
 
     return predict_image
 

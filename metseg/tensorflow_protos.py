@@ -25,10 +25,6 @@ from google.protobuf.message import Message
 from metseg.errors import ServingError
 
 
-def _is_tensorflow(module_name: str) -> bool:
-    return module_name == "tensorflow" or module_name.startswith("tensorflow.")
-
-
 @contextmanager
 def _bare_tensorflow() -> Iterator[None]:
     """Import modules below `tensorflow` without running `tensorflow/__init__.py`."""
@@ -48,7 +44,7 @@ def _bare_tensorflow() -> Iterator[None]:
         yield
     finally:
         # All of them, also the generated ones: a later `import tensorflow` must not see a half-imported package.
-        for name in [name for name in sys.modules if _is_tensorflow(name)]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]:
             del sys.modules[name]
 
 
@@ -62,10 +58,7 @@ def _generated(module_name: str) -> Any:
 with _bare_tensorflow():
     example_pb2 = _generated("tensorflow.core.example.example_pb2")
     tensor_pb2 = _generated("tensorflow.core.framework.tensor_pb2")
-    tensor_shape_pb2 = _generated("tensorflow.core.framework.tensor_shape_pb2")
     types_pb2 = _generated("tensorflow.core.framework.types_pb2")
-    error_codes_pb2 = _generated("tensorflow.core.protobuf.error_codes_pb2")
-    meta_graph_pb2 = _generated("tensorflow.core.protobuf.meta_graph_pb2")
     saved_model_pb2 = _generated("tensorflow.core.protobuf.saved_model_pb2")
     classification_pb2 = _generated("tensorflow_serving.apis.classification_pb2")
     get_model_metadata_pb2 = _generated("tensorflow_serving.apis.get_model_metadata_pb2")
@@ -76,7 +69,6 @@ with _bare_tensorflow():
     predict_pb2 = _generated("tensorflow_serving.apis.predict_pb2")
     prediction_log_pb2 = _generated("tensorflow_serving.apis.prediction_log_pb2")
     regression_pb2 = _generated("tensorflow_serving.apis.regression_pb2")
-    status_pb2 = _generated("tensorflow_serving.apis.status_pb2")
     model_service_pb2_grpc = _generated("tensorflow_serving.apis.model_service_pb2_grpc")
     prediction_service_pb2_grpc = _generated("tensorflow_serving.apis.prediction_service_pb2_grpc")
     model_server_config_pb2 = _generated("tensorflow_serving.config.model_server_config_pb2")

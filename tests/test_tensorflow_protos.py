@@ -9,9 +9,9 @@ import pytest
 
 SAME_CLASSES = """
 from tensorflow.core.framework import tensor_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 assert tensor_pb2.TensorProto is protos.tensor_pb2.TensorProto
-assert meta_graph_pb2.SignatureDef is protos.meta_graph_pb2.SignatureDef
+assert saved_model_pb2.SavedModel is protos.saved_model_pb2.SavedModel
 request = protos.predict_pb2.PredictRequest()
 request.inputs["image"].CopyFrom(tensorflow.make_tensor_proto([1.0, 2.0]))
 assert tensorflow.make_ndarray(request.inputs["image"]).tolist() == [1.0, 2.0]

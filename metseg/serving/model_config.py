@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,18 +120,15 @@ def write_configuration(path: Path, configuration: Any) -> None:
     Raises:
         PublishError: if the file cannot be written.
     """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise PublishError(f"{path}: the folder cannot be written: {error}") from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text_format.MessageToString(configuration))
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp restricts the file to its owner; the server often runs as another user
-        Path(temporary).replace(path)
+        temporary.chmod(0o644)  # whatever the umask is: the server often runs as another user
+        temporary.replace(path)
         flush_folder(path.parent)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise PublishError(f"{path}: the model configuration cannot be written: {error}") from error

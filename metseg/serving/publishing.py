@@ -1,4 +1,4 @@
-"""Publication of SavedModels below a model server's base path: a version appears whole or not at all.
+"""Atomic publication of SavedModels below a model server's base path.
 
 A version is copied into a hidden folder next to its place, compared with the source, flushed to the disk and renamed.
 A server can see it from the rename on, and takes no folder for a version unless its name is a number. Publishers of
@@ -65,7 +65,7 @@ def publish(saved_model: Path, base_path: Path, version: int) -> Path:
 
 
 def unpublish(base_path: Path, version: int) -> bool:
-    """Remove a version in one step from where a server looks; return False if it was not published.
+    """Remove a published version atomically; return False if there is none.
 
     Raises:
         PublishError: the disk refuses.
@@ -86,14 +86,17 @@ def unpublish(base_path: Path, version: int) -> bool:
 
 
 def published_versions(base_path: Path) -> list[int]:
-    """Return the versions below a base path in ascending order; none if the folder is missing."""
+    """Return the versions below a base path, in ascending order."""
     if not base_path.is_dir():
         return []
     return sorted(int(child.name) for child in base_path.iterdir() if child.name.isascii() and child.name.isdigit())
 
 
 def remove_leftovers(base_path: Path) -> None:
-    """Remove the hidden folders of killed publishers below a base path; wait for a publisher at work."""
+    """Remove the hidden folders of killed publishers below a base path.
+
+    Wait for an active publisher.
+    """
     if any(base_path.glob(f"{_HIDDEN}*")):
         with _only_publisher(base_path):
             pass

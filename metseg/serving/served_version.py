@@ -1,4 +1,4 @@
-"""Lookup of a registered version where it is served: at a model server, or below the base path of this machine."""
+"""Lookup of a registered version at a model server or below a base path."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _published(settings: Settings, version: Version) -> Evidence:
 
 
 def _labels(settings: Settings, name: str) -> dict[str, int]:
-    """Return the version of each label of the model, by the configuration in the base path."""
+    """Return the version of each label, by the configuration in the base path."""
     from metseg.serving.model_config import read_model_config
 
     config = settings.model_base_path / CONFIG

@@ -17,7 +17,7 @@ from metseg.serving.codec.predict_messages import (
     read_predict_request,
     read_predict_response,
 )
-from metseg.serving.codec.tensor_proto import from_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.tensorflow_protos import model_pb2, predict_pb2, tensor_pb2, types_pb2
 
 SPEC = model_pb2.ModelSpec(name="lesions", signature_name="serving_default")
@@ -121,7 +121,7 @@ def test_unusual_messages_mean_what_protobuf_says(message: bytes) -> None:
     for name, received in tensors.items():
         whole = expected.inputs[name]
         if whole.dtype:
-            np.testing.assert_array_equal(received.array(), from_tensor_proto(whole))
+            np.testing.assert_array_equal(received.array(), ReceivedTensor(whole).array())
 
 
 @settings(max_examples=300, deadline=None)
@@ -149,7 +149,7 @@ def test_damaged_messages_are_read_as_protobuf_reads_them_or_refused(data: st.Da
         return
     assert (request.model_spec, set(tensors)) == (expected.model_spec, set(expected.inputs))
     for name, tensor in tensors.items():
-        whole = refusing(lambda name=name: from_tensor_proto(expected.inputs[name]))
+        whole = refusing(lambda name=name: ReceivedTensor(expected.inputs[name]).array())
         found = refusing(tensor.array)
         assert (whole is None) == (found is None)
         if whole is not None:

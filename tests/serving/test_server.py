@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from metseg.errors import ServingError, UsageError
 from metseg.serving.client import SegmentationClient
-from metseg.serving.codec.tensor_proto import from_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.serving.publishing import publish
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
@@ -81,7 +81,7 @@ def test_tensor_content_on_request(tmp_path: Path, saved_models: dict[int, Path]
         request = predict_request("", image=np.ones((1, 1, 2, 2, 1), np.float32))
         outputs = running.predictions.Predict(request, timeout=30).outputs
         assert outputs["mask"].tensor_content == b"\x01" * 4
-        assert from_tensor_proto(outputs["probability"]).tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
+        assert ReceivedTensor(outputs["probability"]).array().tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
 
 
 def test_sigterm_lets_calls_in_flight_finish(tmp_path: Path, saved_models: dict[int, Path]) -> None:

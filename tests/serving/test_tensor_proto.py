@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metseg.errors import ServingError
-from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
 from metseg.tensorflow_protos import tensor_pb2, types_pb2
 
 RANDOM = np.random.default_rng(7)
@@ -46,7 +46,7 @@ def test_tensorflow_reads_what_is_written(array: np.ndarray[Any, Any], typed_fie
 @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_what_is_written_is_read_back(array: np.ndarray[Any, Any]) -> None:
     for typed_fields in (False, True):
-        read = from_tensor_proto(to_tensor_proto(array, typed_fields=typed_fields))
+        read = ReceivedTensor(to_tensor_proto(array, typed_fields=typed_fields)).array()
         assert read.dtype == array.dtype.newbyteorder("=")
         np.testing.assert_array_equal(read, array)
 
@@ -62,8 +62,8 @@ def test_strings_travel_as_bytes() -> None:
 
     proto = to_tensor_proto(np.array([["é", b"\xff\x00"]], dtype=object))
     assert tf.make_ndarray(proto).tolist() == [["é".encode(), b"\xff\x00"]]
-    assert from_tensor_proto(proto).tolist() == [["é".encode(), b"\xff\x00"]]
-    assert from_tensor_proto(tf.make_tensor_proto("word")).item() == b"word"
+    assert ReceivedTensor(proto).array().tolist() == [["é".encode(), b"\xff\x00"]]
+    assert ReceivedTensor(tf.make_tensor_proto("word")).array().item() == b"word"
 
 
 def test_short_field_repeats_its_last_element_and_an_empty_one_means_zeros() -> None:
@@ -71,9 +71,9 @@ def test_short_field_repeats_its_last_element_and_an_empty_one_means_zeros() -> 
 
     short = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0, 2.0])
     short.tensor_shape.dim.add(size=4)
-    assert from_tensor_proto(short).tolist() == [1.0, 2.0, 2.0, 2.0] == tf.make_ndarray(short).tolist()
+    assert ReceivedTensor(short).array().tolist() == [1.0, 2.0, 2.0, 2.0] == tf.make_ndarray(short).tolist()
     short.ClearField("float_val")
-    assert from_tensor_proto(short).tolist() == [0.0] * 4 == tf.make_ndarray(short).tolist()
+    assert ReceivedTensor(short).array().tolist() == [0.0] * 4 == tf.make_ndarray(short).tolist()
 
 
 def proto_of(dtype: int, shape: list[int], **fields: Any) -> Any:
@@ -99,7 +99,7 @@ def proto_of(dtype: int, shape: list[int], **fields: Any) -> Any:
 )
 def test_broken_tensor_is_refused(proto: Any, complaint: str) -> None:
     with pytest.raises(ServingError, match=complaint):
-        from_tensor_proto(proto)
+        ReceivedTensor(proto).array()
 
 
 def test_array_that_cannot_be_sent_is_refused() -> None:

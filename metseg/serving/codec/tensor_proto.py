@@ -69,7 +69,11 @@ class ReceivedTensor:
         return int(self.proto.dtype)
 
     def array(self) -> NDArray[Any]:
-        """Return the array, as `from_tensor_proto` does."""
+        """Return the array, perhaps read-only; strings are an object array of `bytes`.
+
+        Raises:
+            ServingError: for an unknown type or shape, a size that does not fit the content, or an excessive shape.
+        """
         shape = _shape(self.proto)
         if self.dtype == types_pb2.DT_STRING:
             if self.field == "tensor_content" or self.proto.tensor_content:
@@ -138,15 +142,6 @@ def bulk_of(array: NDArray[Any], *, typed_fields: bool) -> tuple[Any, list[bytes
     content = elements.view(np.uint8).data
     number = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field if typed_fields else "tensor_content"].number
     return proto, [varint(number << 3 | DELIMITED) + varint(len(content)), content]
-
-
-def from_tensor_proto(proto: Any) -> NDArray[Any]:
-    """Return the array of a TensorProto, perhaps read-only; strings are an object array of `bytes`.
-
-    Raises:
-        ServingError: for an unknown type or shape, a size that does not fit the content, or a shape above the limit.
-    """
-    return ReceivedTensor(proto).array()
 
 
 def dtype_name(proto_enum: int) -> str:

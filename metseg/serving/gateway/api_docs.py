@@ -1,4 +1,4 @@
-"""Swagger UI at `/docs`, with its files served by the gateway itself, and a sample to upload."""
+"""Swagger UI at `/docs`, served by the gateway itself, and a sample to upload."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def static_files() -> StaticFiles:
 
 
 def swagger_page(title: str) -> HTMLResponse:
-    """Return the page of Swagger UI; its policy admits this gateway's files alone and one inline script by its hash.
+    """Return the page of Swagger UI, with its Content-Security-Policy.
 
-    All addresses are relative, so that the page works under `/`, `/docs` and a proxy's prefix.
+    The policy admits this gateway's files alone and one inline script by its hash. All addresses are relative, so that
+    the page works under `/`, `/docs` and a proxy's prefix.
     """
     static = STATIC_PATH.removeprefix("/")
     page = get_swagger_ui_html(
@@ -59,7 +60,7 @@ def swagger_page(title: str) -> HTMLResponse:
 
 @lru_cache(maxsize=1)
 def sample_upload(channels: tuple[str, ...]) -> bytes:
-    """Return a slice of a phantom head as a PNG with the model's channels as its colours.
+    """Return a slice of a phantom head as a PNG, with channels as colours.
 
     Args:
         channels: names in the model's order.

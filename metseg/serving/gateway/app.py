@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from metseg.serving.gateway.api_docs import SAMPLE_PATH, STATIC_PATH, static_files
 from metseg.serving.gateway.jobs import Job, JobResult, Jobs
 from metseg.serving.gateway.middleware import Guard, Metrics
-from metseg.serving.gateway.problem_details import Problem
+from metseg.serving.gateway.problem_details import Problem, response_of
 from metseg.serving.gateway.routes import Gateway, operations, segmentations
 from metseg.serving.gateway.segmentation_service import SegmentationService
 from metseg.serving.gateway.settings import GatewaySettings
@@ -74,7 +74,6 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     app.include_router(segmentations)
     app.include_router(operations)
     app.mount(STATIC_PATH, static_files())
-    app.add_exception_handler(Problem, _respond_problem)
     app.add_exception_handler(HTTPException, _respond_http)
     app.add_exception_handler(RequestValidationError, _respond_validation)
     app.add_middleware(Guard, settings=chosen, metrics=metrics)
@@ -101,23 +100,16 @@ async def _sweep(jobs: Jobs) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _respond_problem(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)
-    return error.response()
-
-
 async def _respond_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    problem = Problem(error.status_code, str(error.detail))
-    problem.headers.update(error.headers or {})
-    return problem.response()
+    return response_of(error)
 
 
 async def _respond_validation(_: Request, error: Exception) -> JSONResponse:
     """Name the parameter and the rule, without quoting the request."""
     assert isinstance(error, RequestValidationError)
     wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    return Problem(422, wrong).response()
+    return response_of(Problem(422, wrong))
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -1,4 +1,7 @@
-"""Queue of segmentations; each job is a folder with a record, so that a restarted gateway resumes it."""
+"""Queue of segmentations, which survives a restart of the gateway.
+
+Each job is a folder with a record.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from metseg.errors import DataError
 from metseg.records import Record
-from metseg.serving.gateway.problem_details import Problem, problem_of
+from metseg.serving.gateway.problem_details import Problem, document_of, problem_of
 from metseg.serving.gateway.schemas import LesionModel, ProblemDocument, State, Units
 from metseg.serving.gateway.upload_validation import UploadedCase
 
@@ -81,7 +84,10 @@ class Job(Record):
 
     @classmethod
     def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, Any]:
-        """Return the content of an earlier gateway's record, whose result was named `found` and empty until done."""
+        """Return the content of an earlier gateway's record.
+
+        Its result was named `found`, and empty until done.
+        """
         return {**values, "result": values.get("found") or None}
 
     @property
@@ -91,7 +97,7 @@ class Job(Record):
 
     @property
     def ended(self) -> bool:
-        """Whether it is done or failed."""
+        """True if it is done or failed."""
         return self.state in ("done", "failed")
 
 
@@ -133,7 +139,10 @@ class Jobs:
             thread.start()
 
     def stop(self, grace: float) -> None:
-        """Start no more jobs and wait `grace` seconds for running ones; the next gateway resumes the queue."""
+        """Start no more jobs, and wait `grace` seconds for running ones.
+
+        The next gateway resumes the queue.
+        """
         self._stopping.set()
         for _ in self._threads:
             self._queue.put(None)
@@ -150,13 +159,13 @@ class Jobs:
         self._places.release()
 
     def new_folder(self) -> Path:
-        """Create an empty folder for an upload; its name is the id of the future job."""
+        """Create an empty folder for an upload, named by the future job's id."""
         folder = self._folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
         return folder
 
     def submit(self, folder: Path, owner: str, case: UploadedCase) -> Job:
-        """Queue the case in `folder`; its reserved place is released at the end of the job."""
+        """Queue the case in `folder`; the job's end releases its reserved place."""
         job = Job(folder.name, owner, case.files, case.patterns, created=time.time())
         job.write(folder / RECORD)
         with self._lock:
@@ -206,8 +215,7 @@ class Jobs:
         """Return the number of jobs by state."""
         with self._lock:
             states = [job.state for job in self._jobs.values()]
-        known: tuple[State, ...] = ("queued", "running", "done", "failed")
-        return {state: states.count(state) for state in known}
+        return {state: states.count(state) for state in get_args(State)}
 
     def _resume(self, folder: Path) -> None:
         """Queue the unfinished job in `folder` again; delete a folder without a readable record."""
@@ -256,13 +264,13 @@ class Jobs:
                 shutil.rmtree(folder, ignore_errors=True)
                 return
             problem = problem_of(error, folder)
-            if problem.status == 500:
+            if problem.status_code == 500:
                 LOGGER.exception("job %s raised an unexpected error", job.id)
             job = self._fail(job, problem)
         LOGGER.info("job %s %s after %.1f s", job.id, job.state, time.monotonic() - began)
 
     def _fail(self, job: Job, problem: Problem) -> Job:
-        return self._end(replace(job, state="failed", problem=problem.document()))
+        return self._end(replace(job, state="failed", problem=document_of(problem)))
 
     def _end(self, job: Job) -> Job:
         """Delete the upload, record the end and return it."""

@@ -1,4 +1,4 @@
-"""Middleware of every route: access by key and address, security headers, unexpected errors, metrics and logs."""
+"""Middleware of every route: access, security headers, unexpected errors, metrics and logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metseg.serving.gateway.problem_details import Problem
+from metseg.serving.gateway.problem_details import Problem, response_of
 from metseg.serving.gateway.settings import KEYS_VARIABLE, GatewaySettings
 
 LOGGER = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ HEADER_BYTES = 32 << 10
 
 
 def owner_of(key: str | None, settings: GatewaySettings) -> str:
-    """Return the owner that a key stands for, by a digest; empty if the gateway has no keys.
+    """Return the digest of a valid API key; empty if the gateway has no keys.
 
     All keys are compared, each in constant time, so that the duration reveals nothing about them.
 
@@ -102,18 +102,18 @@ class Guard:
 
         try:
             if (problem := self._access_problem(scope)) is not None:
-                await problem.response()(scope, receive_counted, send_guarded)
+                await response_of(problem)(scope, receive_counted, send_guarded)
             else:
                 await self._app(scope, receive_counted, send_guarded)
         except Exception:
             LOGGER.exception("%s %s raised an unexpected error", scope["method"], _route(scope))
             if status == 0:
                 problem = Problem(500, "unexpected error; see the gateway's log")
-                await problem.response()(scope, receive_counted, send_guarded)
+                await response_of(problem)(scope, receive_counted, send_guarded)
         self._record(scope, status, time.perf_counter() - began)
 
     def _access_problem(self, scope: Scope) -> Problem | None:
-        """Return a problem if the headers are too large, or a remote request reaches a gateway without keys."""
+        """Return the problem of large headers, or of a remote request without keys."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
             return Problem(431, f"the headers have more than {HEADER_BYTES >> 10} kB")
         if self._settings.api_keys or self._settings.open_to_all or is_loopback((scope.get("server") or ("",))[0]):

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from metseg.errors import (
     DeadlineExceeded,
@@ -29,26 +30,27 @@ _STATUS: tuple[tuple[type[MetsegError], int], ...] = (
 )
 
 
-class Problem(Exception):
+class Problem(HTTPException):
     """Ends a request with a status and a problem document."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        super().__init__(status, detail, {name.replace("_", "-"): value for name, value in headers.items()})
 
-    def document(self) -> ProblemDocument:
-        """Return the problem document."""
-        return ProblemDocument(title=HTTPStatus(self.status).phrase, status=self.status, detail=self.detail)
 
-    def response(self) -> JSONResponse:
-        """Return the document as a response."""
-        return JSONResponse(self.document().model_dump(), self.status, self.headers, media_type=MEDIA_TYPE)
+def document_of(error: HTTPException) -> ProblemDocument:
+    """Return the problem document of an error."""
+    status = error.status_code
+    return ProblemDocument(title=HTTPStatus(status).phrase, status=status, detail=str(error.detail))
+
+
+def response_of(error: HTTPException) -> JSONResponse:
+    """Return the problem document of an error as a response."""
+    content = document_of(error).model_dump()
+    return JSONResponse(content, error.status_code, error.headers, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: Exception, folder: Path) -> Problem:
-    """Return the problem to report for an error while files in `folder` were read or segmented."""
+    """Return the problem to report for an error with files in `folder`."""
     if isinstance(error, Problem):
         return error
     if not isinstance(error, MetsegError):

@@ -128,7 +128,10 @@ async def create(
         ),
     ] = 0,
 ) -> Response:
-    """Upload one case and segment it. The files are read at once, so that unreadable ones are refused here."""
+    """Upload one case and segment it.
+
+    The files are read at once, so that unreadable ones are refused here.
+    """
     gateway = _gateway(request)
     headers = request.headers
     boundary = uploads.boundary_of(headers.get("content-type", ""), headers.get("content-length", ""), gateway.settings)
@@ -286,7 +289,6 @@ def _segmentation(jobs: Jobs, job: Job) -> SegmentationModel:
         )
         for name, path in jobs.results(job).items()
     }
-    result = job.result
     return SegmentationModel(
         id=job.id,
         state=job.state,
@@ -294,11 +296,9 @@ def _segmentation(jobs: Jobs, job: Job) -> SegmentationModel:
         created=_moment(job.created),
         finished=_moment(job.finished) if job.ended else None,
         expires=_moment(jobs.expires(job)) if job.ended else None,
-        version=result.version if result else None,
-        units=result.units if result else None,
-        lesions=list(result.lesions) if result else None,
         results=results,
         problem=job.problem,
+        **(vars(job.result) if job.result else {}),
     )
 
 

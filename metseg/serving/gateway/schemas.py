@@ -15,13 +15,15 @@ EXAMPLE_ID = "0f3c9d2a5b6e47d8a1c4e8f7b2d3c4e5"
 class LesionModel(BaseModel):
     """One lesion; lengths are in millimetres if the segmentation's `units` is mm, else in voxels."""
 
-    id: int = Field(description="From 1, largest first.")
-    centroid_mm: tuple[float, float, float] = Field(description="LPS+ patient millimetres.")
-    centroid_voxel: tuple[float, float, float] = Field(description="Slice, row, column, from 0, inferior to superior.")
-    slices: tuple[int, int] = Field(description="First and last slice, from 0.")
-    volume_mm3: float
-    longest_axial_diameter_mm: float
-    mean_probability: float
+    id: int = Field(description="From 1, largest first.", examples=[1])
+    centroid_mm: tuple[float, float, float] = Field(description="LPS+ patient millimetres.", examples=[(12.5, -30, 44)])
+    centroid_voxel: tuple[float, float, float] = Field(
+        description="Slice, row, column, from 0, inferior to superior.", examples=[(61.0, 80.2, 95.4)]
+    )
+    slices: tuple[int, int] = Field(description="First and last slice, from 0.", examples=[(59, 63)])
+    volume_mm3: float = Field(examples=[412.0])
+    longest_axial_diameter_mm: float = Field(examples=[9.8])
+    mean_probability: float = Field(examples=[0.93])
 
 
 class ResultFile(BaseModel):
@@ -41,54 +43,31 @@ class ProblemDocument(BaseModel):
     detail: str
 
 
+EXAMPLE_FILE = ResultFile(
+    href=f"/v1/segmentations/{EXAMPLE_ID}/results/mask.nii.gz", media_type="application/gzip", bytes=5120
+)
+
+
 class SegmentationModel(BaseModel):
     """A segmentation, from upload to expiry."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": EXAMPLE_ID,
-                "state": "done",
-                "progress": 1.0,
-                "created": "2026-01-05T10:11:12Z",
-                "finished": "2026-01-05T10:11:40Z",
-                "expires": "2026-01-06T10:11:40Z",
-                "version": 3,
-                "units": "mm",
-                "lesions": [
-                    {
-                        "id": 1,
-                        "centroid_mm": [12.5, -30.1, 44.0],
-                        "centroid_voxel": [61.0, 80.2, 95.4],
-                        "slices": [59, 63],
-                        "volume_mm3": 412.0,
-                        "longest_axial_diameter_mm": 9.8,
-                        "mean_probability": 0.93,
-                    }
-                ],
-                "results": {
-                    "mask.nii.gz": {
-                        "href": f"/v1/segmentations/{EXAMPLE_ID}/results/mask.nii.gz",
-                        "media_type": "application/gzip",
-                        "bytes": 5120,
-                    }
-                },
-                "problem": None,
-            }
-        }
+    id: str = Field(examples=[EXAMPLE_ID])
+    state: State = Field(examples=["done"])
+    progress: float = Field(ge=0, le=1, description="Share of the segmented slices.", examples=[1.0])
+    created: datetime = Field(examples=["2026-01-05T10:11:12Z"])
+    finished: datetime | None = Field(None, examples=["2026-01-05T10:11:40Z"])
+    expires: datetime | None = Field(
+        None, description="Time at which the results are deleted.", examples=["2026-01-06T10:11:40Z"]
     )
-
-    id: str
-    state: State
-    progress: float = Field(ge=0, le=1, description="Share of the segmented slices.")
-    created: datetime
-    finished: datetime | None = None
-    expires: datetime | None = Field(None, description="Time at which the results are deleted.")
-    version: int | None = Field(None, description="Version of the model.")
-    units: Units | None = None
+    version: int | None = Field(None, description="Version of the model.", examples=[3])
+    units: Units | None = Field(None, examples=["mm"])
     lesions: list[LesionModel] | None = Field(None, description="When done; of at least the model's minimum volume.")
-    results: dict[str, ResultFile] = Field(default_factory=dict, description="When done: the result files, by name.")
-    problem: ProblemDocument | None = Field(None, description="When failed.")
+    results: dict[str, ResultFile] = Field(
+        default_factory=dict,
+        description="When done: the result files, by name.",
+        examples=[{"mask.nii.gz": EXAMPLE_FILE.model_dump()}],
+    )
+    problem: ProblemDocument | None = Field(None, description="When failed.", examples=[None])
 
 
 class Health(BaseModel):
@@ -105,37 +84,28 @@ class Readiness(BaseModel):
     version: int
 
 
-UPLOAD: dict[str, JsonValue] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "files": {
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": 16,
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "NIfTI, PNG or TIFF: one file per channel, or one picture with all "
-                            "channels; or one zip of a DICOM study. To try it: [sample.png](docs/sample.png).",
-                        },
-                        "channels": {
-                            "type": "string",
-                            "maxLength": 4096,
-                            "default": "",
-                            "description": "Channel of each file, in order, such as `t1n,t2f,t1c`; "
-                            "not needed if the file names end in them. For DICOM: `NAME=PATTERN` of a series' "
-                            "description, such as `t1c=*ax*post*`.",
-                        },
-                    },
-                },
-                "encoding": {"files": {"contentType": "application/octet-stream"}},
-            }
-        },
-    }
+class UploadForm(BaseModel):
+    """The form of an upload."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    files: list[bytes] = Field(
+        min_length=1,
+        max_length=16,
+        description="NIfTI, PNG or TIFF: one file per channel, or one picture with all channels; or one zip of a DICOM "
+        "study. To try it: [sample.png](docs/sample.png).",
+    )
+    channels: str = Field(
+        "",
+        max_length=4096,
+        description="Channel of each file, in order, such as `t1n,t2f,t1c`; not needed if the file names end in them. "
+        "For DICOM: `NAME=PATTERN` of a series' description, such as `t1c=*ax*post*`.",
+    )
+
+
+_FORM: dict[str, JsonValue] = {
+    "schema": UploadForm.model_json_schema(),
+    "encoding": {"files": {"contentType": "application/octet-stream"}},
 }
+UPLOAD: dict[str, JsonValue] = {"requestBody": {"required": True, "content": {"multipart/form-data": _FORM}}}
 """The body of an upload, which is read as a stream and not by FastAPI."""

@@ -50,7 +50,7 @@ class SegmentationService:
         return self._probe.answering_version()
 
     def check(self, case: UploadedCase, folder: Path) -> None:
-        """Read an upload as `segment` will, a few at a time; raise DataError if that fails."""
+        """Read an upload as `segment` will, few at a time; may raise DataError."""
         with self._reading:
             read_uploaded_case(case, folder, self.channels(), self._settings.voxels)
 

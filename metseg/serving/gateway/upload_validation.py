@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from metseg.dataset.archives import ArchiveLimits, unpack
 from metseg.errors import DataError, LimitExceeded, UnusableFile
@@ -25,8 +24,8 @@ MAX_ARCHIVED_FILES = 20_000
 MAX_UNPACKED = 4
 """Largest unpacked size of an archive, in multiples of the largest upload: images compress to about a third."""
 
-_NIFTI_MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0")}
-"""By header size: offset of the magic bytes, and their value."""
+_SUFFIXES = {b"PK\x03\x04": ARCHIVE, b"\x89PNG\r\n\x1a\n": ".png", b"II*\0": ".tif", b"MM\0*": ".tif"}
+"""By the first bytes of a file."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,17 @@ class UploadedCase:
 
     @property
     def is_dicom(self) -> bool:
-        """Whether it is a study of DICOM files."""
+        """True for a study of DICOM files."""
         return not self.files
 
 
 def detect_suffix(path: Path) -> str | None:
-    """Return the suffix that fits a file's first bytes; None if its kind is not accepted."""
+    """Return the suffix for a file's first bytes; None if its kind is refused."""
     with path.open("rb") as file:
         start = file.read(544)
-    if start[:4] == b"PK\x03\x04":
-        return ARCHIVE
-    if start[:8] == b"\x89PNG\r\n\x1a\n":
-        return ".png"
-    if start[:4] in (b"II*\0", b"MM\0*"):
-        return ".tif"
+    for magic, suffix in _SUFFIXES.items():
+        if start.startswith(magic):
+            return suffix
     if start[:2] == b"\x1f\x8b":
         try:
             with gzip.open(path) as packed:
@@ -67,12 +63,8 @@ def detect_suffix(path: Path) -> str | None:
 
 
 def _is_nifti(start: bytes) -> bool:
-    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
-    for order in orders:
-        offset, magic = _NIFTI_MAGIC.get(int.from_bytes(start[:4], order), (0, b"?"))
-        if start[offset : offset + len(magic)] == magic:
-            return True
-    return False
+    header_sizes = (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
+    return (348 in header_sizes and start[344:348] == b"n+1\0") or (540 in header_sizes and start[4:8] == b"n+2\0")
 
 
 def build_case(upload: Upload, folder: Path, wanted: Sequence[str], settings: GatewaySettings) -> UploadedCase:
@@ -111,7 +103,10 @@ def build_case(upload: Upload, folder: Path, wanted: Sequence[str], settings: Ga
 
 
 def _channels(upload: Upload, wanted: Sequence[str]) -> list[str]:
-    """Return the channel of each file: by the request's field, by the files' names, or `""` for one file with all."""
+    """Return each file's channel, by the request's field or the files' names.
+
+    One file with all channels has `""`.
+    """
     if upload.channels:
         if len(upload.channels) != len(upload.files) or sorted(upload.channels) != sorted(wanted):
             raise Problem(

@@ -1,4 +1,7 @@
-"""Stream a multipart request to disk, within limits on bytes, files and time; no incoming name is stored."""
+"""Stream a multipart request to disk, within limits on bytes, files and time.
+
+No incoming name is stored.
+"""
 
 from __future__ import annotations
 

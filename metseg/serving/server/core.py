@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ import grpc
 from numpy.typing import NDArray
 
 from metseg.errors import ServingError, UsageError
-from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.serving.model_config import PLATFORM, empty_configuration, read_configuration
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.metrics import REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, Metrics
-from metseg.serving.server.request_validation import DEFAULT_SIGNATURE, validate_request
+from metseg.serving.server.request_validation import DEFAULT_SIGNATURE
 from metseg.serving.server.saved_model import session_config
 from metseg.serving.server.servables import Servable, ServableTable, VersionState
 from metseg.serving.server.status import StatusError, failed_precondition, invalid_argument, not_found
@@ -32,9 +31,7 @@ LOGGER = logging.getLogger(__name__)
 
 _LONGEST_SECONDS = 1e6
 """A longer deadline counts as none; TensorFlow takes no more than 2^63 milliseconds."""
-_MICROSECONDS = 1e6
 _UNKNOWN_MODEL = "(unknown)"
-
 
 Labels = dict[str, dict[str, int]]
 """Version of each label of each model."""
@@ -89,29 +86,12 @@ class ServerCore:
         """Hold the version of a ModelSpec until the block ends; by default the latest."""
         if not model_spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
-        match model_spec.WhichOneof("version_choice"):
-            case "version":
-                return self._table.use(model_spec.name, model_spec.version.value)
-            case "version_label":
-                label = model_spec.version_label
-                version = self._labels.get(model_spec.name, {}).get(label)
-                if version is None:
-                    raise invalid_argument(f"Unrecognized servable version label: {label}")
-                return self._table.use(model_spec.name, version)
-            case _:
-                return self._table.use(model_spec.name, None)
-
-    def predict(
-        self,
-        servable: Servable,
-        signature: str,
-        tensors: Mapping[str, ReceivedTensor],
-        output_filter: Iterable[str],
-        seconds: float | None,
-    ) -> dict[str, NDArray[Any]]:
-        """Compute outputs of a signature for received tensors; raises StatusError as TF Serving does."""
-        inputs, outputs = validate_request(servable.model, signature, tensors, output_filter)
-        return self.run(servable, signature, inputs, outputs, seconds)
+        version = model_spec.version.value if model_spec.HasField("version") else None
+        if model_spec.HasField("version_label"):
+            version = self._labels.get(model_spec.name, {}).get(model_spec.version_label)
+            if version is None:
+                raise invalid_argument(f"Unrecognized servable version label: {model_spec.version_label}")
+        return self._table.use(model_spec.name, version)
 
     def run(
         self,
@@ -129,7 +109,7 @@ class ServerCore:
         limit = seconds if seconds is not None and seconds < _LONGEST_SECONDS else None
         began = time.monotonic()
         computed = servable.model.run(signature or DEFAULT_SIGNATURE, inputs, outputs, limit)
-        self.metrics.add(RUNTIME_LATENCY, servable.name, "Predict", "TF1", amount=_microseconds_since(began))
+        self.metrics.add_time(RUNTIME_LATENCY, servable.name, "Predict", "TF1", since=began)
         return computed
 
     @contextmanager
@@ -144,22 +124,22 @@ class ServerCore:
         try:
             yield
             status = grpc.StatusCode.OK
-            self.metrics.add(REQUEST_LATENCY, name, "Predict", entrypoint, amount=_microseconds_since(began))
+            self.metrics.add_time(REQUEST_LATENCY, name, "Predict", entrypoint, since=began)
         except StatusError as refusal:
             status = refusal.code
             raise
         finally:
             self.metrics.add(REQUEST_COUNT, name, status.name)
 
-    def states(self, model_spec: Any) -> list[VersionState]:
+    def states(self, model_spec: Any) -> dict[int, VersionState]:
         """Return the state of one version (by number) or of all; raises StatusError with NOT_FOUND."""
         states = self._table.states(model_spec.name)
         if model_spec.HasField("version"):
             version = model_spec.version.value
-            states = [state for state in states if state.version == version]
-            if not states:
+            if version not in states:
                 raise not_found(f"Could not find version {version} of model {model_spec.name}")
-        elif not states:
+            return {version: states[version]}
+        if not states:
             raise not_found(f"Could not find any versions of model {model_spec.name}")
         return states
 
@@ -187,13 +167,27 @@ class ServerCore:
             )
 
     def _assigned(self, configuration: Any) -> Labels:
-        models = configuration.model_config_list.config
-        return assign_labels(
-            configuration,
-            current=self._labels,
-            available={model.name: self._table.available(model.name) for model in models},
-            allow_unavailable=self._options.allow_version_labels_for_unavailable_models,
-        )
+        """Return the labels of a new configuration.
+
+        `--allow_version_labels_for_unavailable_models` covers, as in TF Serving, a label that is new or does not move.
+
+        Raises:
+            StatusError: FAILED_PRECONDITION for a label on a version that is not available.
+        """
+        labels: Labels = {}
+        for model in configuration.model_config_list.config:
+            labels[model.name] = dict(model.version_labels)
+            available, current = self._table.available(model.name), self._labels.get(model.name, {})
+            for label, version in model.version_labels.items():
+                moves = current.get(label, version) != version
+                if version not in available and (
+                    moves or not self._options.allow_version_labels_for_unavailable_models
+                ):
+                    raise failed_precondition(
+                        f"Request to assign label to version {version} of model {model.name}, "
+                        "which is not currently available for inference"
+                    )
+        return labels
 
     def _follow_file(self) -> None:
         """Apply the configuration file whenever it changes; retry a rejected file."""
@@ -212,10 +206,6 @@ class ServerCore:
             else:
                 applied, last_error = configuration, ""
                 LOGGER.info("%s: applied", self._options.model_config_file)
-
-
-def _microseconds_since(began: float) -> int:
-    return round((time.monotonic() - began) * _MICROSECONDS)
 
 
 def initial_configuration(options: ServerOptions) -> Any:
@@ -261,32 +251,3 @@ def _check_platform(model: Any) -> None:
         )
     if platform != PLATFORM:
         raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
-
-
-def assign_labels(
-    configuration: Any, current: Labels, available: dict[str, set[int]], *, allow_unavailable: bool
-) -> Labels:
-    """Return the labels of a new configuration.
-
-    Args:
-        configuration: the new ModelServerConfig.
-        current: the present labels.
-        available: the available versions of each model.
-        allow_unavailable: `--allow_version_labels_for_unavailable_models`; as in TF Serving it covers a label that is
-            new or does not move.
-
-    Raises:
-        StatusError: FAILED_PRECONDITION for a label on a version that is not available.
-    """
-    labels: Labels = {}
-    for model in configuration.model_config_list.config:
-        labels[model.name] = {}
-        for label, version in model.version_labels.items():
-            moves = current.get(model.name, {}).get(label, version) != version
-            if version not in available.get(model.name, set()) and (moves or not allow_unavailable):
-                raise failed_precondition(
-                    f"Request to assign label to version {version} of model {model.name}, "
-                    "which is not currently available for inference"
-                )
-            labels[model.name][label] = version
-    return labels

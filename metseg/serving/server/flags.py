@@ -24,7 +24,7 @@ _Value = TypeVar("_Value", bound=FlagValue)
 
 
 def _flag(default: _Value, explanation: str, least: float = 0, most: float = math.inf) -> _Value:
-    """Return a field of ServerOptions with its text in `metseg serve --help` and, for a number, its range."""
+    """Return a field of ServerOptions with its help text and a number's range."""
     value: _Value = field(default=default, metadata={"help": explanation, "range": (least, most)})
     return value
 

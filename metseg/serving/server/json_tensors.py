@@ -63,12 +63,12 @@ def parse_request(body: bytes) -> dict[str, object]:
 
 
 def document_bytes(body: bytes) -> int:
-    """Return an upper bound of the memory for decoding a JSON text: CPython's objects and the parser's own table."""
+    """Return an upper bound of the memory for decoding a JSON text: objects and parser."""
     return len(body) + 96 * body.count(b"[") + 320 * body.count(b"{") + 40 * body.count(b'"') + 64 * body.count(b",")
 
 
 def input_arrays(document: Mapping[str, object], inputs: Mapping[str, TensorInfo]) -> dict[str, NDArray[Any]]:
-    """Return the array of each input, for a document of `parse_request` and the inputs of a signature.
+    """Return the array of each input; `document` is of `parse_request`, `inputs` of a signature.
 
     Raises:
         StatusError: INVALID_ARGUMENT if the values do not fit, UNIMPLEMENTED for a type that JSON cannot carry.
@@ -170,7 +170,7 @@ def response_json(outputs: Mapping[str, NDArray[Any]], *, by_rows: bool) -> byte
 
 
 def _json_value(name: str, array: NDArray[Any]) -> Any:
-    """Return the array for the JSON writers; bytes are base64 if the name ends in `_bytes`, else text."""
+    """Return the array for the JSON writers; only names in `…_bytes` have base64."""
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.ndim else array.item()
     in_base64 = name.endswith("_bytes")

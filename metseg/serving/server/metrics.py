@@ -8,6 +8,7 @@ here. prometheus_client is not used: it adds the suffix `_total`, which TF Servi
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_right
 from collections import Counter
 from itertools import groupby
@@ -15,6 +16,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 _FIRST_BUCKET, _GROWTH, _BUCKETS = 10.0, 1.8, 33
+_MICROSECONDS = 1e6
 _LIMITS = [_FIRST_BUCKET * _GROWTH**power for power in range(_BUCKETS)]
 
 
@@ -47,6 +49,10 @@ class Metrics:
         with self._lock:
             self._totals[metric, labels] += amount
             self._buckets[metric, labels, bisect_right(_LIMITS, amount)] += 1
+
+    def add_time(self, metric: _Metric, *labels: str, since: float) -> None:
+        """Add the microseconds since a time of the monotonic clock to a histogram."""
+        self.add(metric, *labels, amount=round((time.monotonic() - since) * _MICROSECONDS))
 
     def page(self) -> str:
         """Return all metrics in Prometheus' text format, as TF Serving writes it."""

@@ -11,11 +11,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -52,6 +50,9 @@ _HEALTH_SERVICES = ("", "ModelService", "PredictionService")
 class ModelServer:
     """A model server in this process.
 
+    Attributes:
+        port: of the gRPC API, also if the system chose it; 0 before `start`.
+
     Example:
         with ModelServer(ServerOptions(port=0, model_base_path="models/brain-mets-segmentation")) as server:
             client = SegmentationClient(f"127.0.0.1:{server.port}")
@@ -65,13 +66,8 @@ class ModelServer:
         self._server = grpc.server(self._pool, options=_channel_arguments(options))
         self._health: health.HealthServicer | None = None
         self._rest: RestServer | None = None
-        self._port = 0
+        self.port = 0
         self._stopped = False
-
-    @property
-    def port(self) -> int:
-        """The port of the gRPC API, also if the system chose it; 0 before `start`."""
-        return self._port
 
     def start(self) -> None:
         """Bind the ports, load the versions, then serve; returns when requests are served.
@@ -80,7 +76,7 @@ class ModelServer:
             ServingError: if a port is in use, or the configuration is invalid.
         """
         try:
-            self._port = self._bind()
+            self.port = self._bind()
             if self._options.rest_api_port:
                 from metseg.serving.server.rest import RestServer
 
@@ -93,7 +89,7 @@ class ModelServer:
         except BaseException:
             self.stop(grace=0)
             raise
-        LOGGER.info("serving gRPC at %s:%d", self._options.host, self._port)
+        LOGGER.info("serving gRPC at %s:%d", self._options.host, self.port)
         if self._rest is not None:
             LOGGER.info("serving REST at %s:%d", self._options.host, self._options.rest_api_port)
 
@@ -112,15 +108,13 @@ class ModelServer:
         stopped.wait(max(0.0, deadline - time.monotonic()) + _CANCELLING_SECONDS)
         self._core.stop()
         self._pool.shutdown(wait=False)
-        LOGGER.info("stopped serving at %s:%d", self._options.host, self._port)
+        LOGGER.info("stopped serving at %s:%d", self._options.host, self.port)
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _register(self) -> None:
@@ -203,33 +197,17 @@ def serve(options: ServerOptions) -> None:
     """
     keep_freed_memory()
     stopping = threading.Event()
-    with _on_signal(stopping):
-        server = ModelServer(options)
-        server.start()
-        stopping.wait()
-        LOGGER.info("stopping; calls in flight have %g s to finish", options.shutdown_grace_seconds)
-        server.stop()
-
-
-@contextmanager
-def _on_signal(stopping: threading.Event) -> Iterator[None]:
-    """Set the event at the first SIGTERM or SIGINT, then restore the handlers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def restore() -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        restore()
         stopping.set()
 
     for number in previous:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        restore()
+        signal.signal(number, stop)
+    server = ModelServer(options)
+    server.start()
+    stopping.wait()
+    LOGGER.info("stopping; calls in flight have %g s to finish", options.shutdown_grace_seconds)
+    server.stop()

@@ -46,8 +46,8 @@ def model_status(core: ServerCore, request: Any) -> Any:
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
     response = get_model_status_pb2.GetModelStatusResponse()
-    for version in core.states(request.model_spec):
-        status = response.model_version_status.add(version=version.version, state=int(version.state))
-        status.status.error_code = version.error.number if version.error else 0
-        status.status.error_message = str(version.error) if version.error else ""
+    for version, entry in core.states(request.model_spec).items():
+        status = response.model_version_status.add(version=version, state=int(entry.state))
+        status.status.error_code = entry.error.code.value[0] if entry.error else 0
+        status.status.error_message = str(entry.error or "")
     return response

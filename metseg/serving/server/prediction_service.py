@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from metseg.serving.codec.predict_messages import predict_response, read_predict_request
 from metseg.serving.server.core import ServerCore
-from metseg.serving.server.request_validation import DEFAULT_SIGNATURE
+from metseg.serving.server.request_validation import DEFAULT_SIGNATURE, validate_request
 from metseg.serving.server.status import StatusError, abort_on_error, invalid_argument, unimplemented_call
 from metseg.tensorflow_protos import (
     classification_pb2,
@@ -70,17 +70,30 @@ class PredictionService:
         with self._core.metered(spec.name, "GRPC"), self._core.use(spec) as servable:
             if not context.is_active():
                 raise StatusError(grpc.StatusCode.CANCELLED, "the caller has disconnected")
-            outputs = self._core.predict(
-                servable, spec.signature_name, tensors, request.output_filter, context.time_remaining()
+            signature = spec.signature_name or DEFAULT_SIGNATURE
+            inputs, selected = validate_request(servable.model, signature, tensors, request.output_filter)
+            outputs = self._core.run(servable, signature, inputs, selected, context.time_remaining())
+            used = model_pb2.ModelSpec(
+                name=servable.name, signature_name=signature, version={"value": servable.version}
             )
-            version = model_pb2.ModelSpec(name=servable.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
-            version.version.value = servable.version
-            return predict_response(version, outputs, typed_fields=not self._as_tensor_content)
+            return predict_response(used, outputs, typed_fields=not self._as_tensor_content)
 
     @abort_on_error
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Return the signatures of a version."""
-        return model_metadata(self._core, request)
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != SIGNATURE_FIELD:
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        with self._core.use(request.model_spec) as servable:
+            version = model_pb2.ModelSpec(name=servable.name, version={"value": servable.version})
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.model.signatures)
+        response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=version)
+        response.metadata[SIGNATURE_FIELD].Pack(signatures)
+        return response
 
     def _unimplemented(self, call: str) -> Any:
         @abort_on_error
@@ -89,23 +102,3 @@ class PredictionService:
                 raise unimplemented_call(call)
 
         return fail
-
-
-def model_metadata(core: ServerCore, request: Any) -> Any:
-    """Return a GetModelMetadataResponse; raises StatusError."""
-    if not request.HasField("model_spec"):
-        raise invalid_argument("Missing ModelSpec")
-    if not request.metadata_field:
-        raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
-    for field in request.metadata_field:
-        if field != SIGNATURE_FIELD:
-            raise invalid_argument(f"Metadata field {field} is not supported")
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
-    with core.use(request.model_spec) as servable:
-        for name, definition in servable.model.signatures.items():
-            signatures.signature_def[name].CopyFrom(definition)
-        response.model_spec.name = servable.name
-        response.model_spec.version.value = servable.version
-    response.metadata[SIGNATURE_FIELD].Pack(signatures)
-    return response

@@ -28,7 +28,7 @@ from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.json_tensors import input_arrays, parse_request, response_json
 from metseg.serving.server.model_service import model_status
 from metseg.serving.server.request_validation import find_signature
-from metseg.serving.server.status import HTTP_STATUS, StatusError, invalid_argument, unimplemented_call
+from metseg.serving.server.status import HTTP_STATUS, invalid_argument, status_of, unimplemented_call
 from metseg.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 LOGGER = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ _as_json = partial(MessageToDict, always_print_fields_with_no_presence=True, pre
 
 
 class RestServer:
-    """The REST API of one server, in a thread of its own; without `metrics_path` metrics are not served."""
+    """REST API of one server, in its own thread; `metrics_path` None: no metrics."""
 
     def __init__(self, options: ServerOptions, core: ServerCore, metrics_path: str | None) -> None:
         self._options = options
@@ -119,11 +119,9 @@ class RestServer:
             else:
                 raise invalid_argument(f"Malformed request: {method} {path}")
             return Response(content, media_type="application/json")
-        except StatusError as error:
-            return _error_response(HTTP_STATUS.get(error.code, 500), str(error))
         except Exception as error:
-            LOGGER.exception("%s %s failed with an unexpected error", method, path)
-            return _error_response(500, f"{type(error).__name__}: {error}")
+            status = status_of(error, f"{method} {path}")
+            return _error_response(HTTP_STATUS.get(status.code, 500), str(status))
 
     def _predict(self, spec: Any, call: str, body: bytes) -> bytes:
         with self._core.metered(spec.name, "REST"):

@@ -23,7 +23,6 @@ LOGGER = logging.getLogger(__name__)
 class State(IntEnum):
     """ModelVersionStatus.State of get_model_status.proto."""
 
-    START = 10
     LOADING = 20
     AVAILABLE = 30
     UNLOADING = 40
@@ -39,17 +38,16 @@ class Servable:
     model: LoadedModel
 
 
-@dataclass(frozen=True)
-class VersionState:
-    """State of a version; `error`: the reason if a version ended without being available."""
-
-    version: int
-    state: State
-    error: StatusError | None
-
-
 @dataclass
-class _Entry:
+class VersionState:
+    """State of a version.
+
+    Attributes:
+        error: the reason if it ended without being available.
+        servable: the loaded version, unless it has ended.
+        users: number of requests that hold it.
+    """
+
     state: State
     error: StatusError | None = None
     servable: Servable | None = None
@@ -60,8 +58,8 @@ class ServableTable:
     """All versions of all models; safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._entries: dict[tuple[str, int], _Entry] = {}
+        self._lock = threading.RLock()
+        self._entries: dict[tuple[str, int], VersionState] = {}
 
     @contextmanager
     def use(self, name: str, version: int | None) -> Iterator[Servable]:
@@ -71,12 +69,10 @@ class ServableTable:
             StatusError: NOT_FOUND if it is not available.
         """
         with self._lock:
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             if version is None:
-                version = max(self._versions(name, State.AVAILABLE), default=None)
-                wanted = f"Latest({name})"
-            else:
-                wanted = f"Specific({name}, {version})"
-            entry = self._entries.get((name, version)) if version is not None else None
+                version = max(self.available(name), default=-1)
+            entry = self._entries.get((name, version))
             if entry is None or entry.state is not State.AVAILABLE or entry.servable is None:
                 raise not_found(f"Servable not found for request: {wanted}")
             entry.users += 1
@@ -88,30 +84,29 @@ class ServableTable:
                 entry.users -= 1
             self._close_if_unused(name, servable.version, entry)
 
-    def states(self, name: str) -> list[VersionState]:
+    def states(self, name: str) -> dict[int, VersionState]:
         """Return the states of all versions of a model since the start, the highest first."""
         with self._lock:
-            entries = [(version, entry) for (model, version), entry in self._entries.items() if model == name]
-            return [
-                VersionState(version, entry.state, entry.error)
-                for version, entry in sorted(entries, key=lambda item: item[0], reverse=True)
-            ]
+            versions = sorted((version for model, version in self._entries if model == name), reverse=True)
+            return {version: self._entries[name, version] for version in versions}
 
     def names(self) -> set[str]:
         """Return the models with a version that is loading or available."""
         with self._lock:
-            return {name for (name, _), entry in self._entries.items() if entry.state in _LIVE}
+            return {
+                name for (name, _), entry in self._entries.items() if entry.state in (State.LOADING, State.AVAILABLE)
+            }
 
     def available(self, name: str) -> set[int]:
         """Return the available versions of a model."""
         with self._lock:
-            return set(self._versions(name, State.AVAILABLE))
+            return {version for version, entry in self.states(name).items() if entry.state is State.AVAILABLE}
 
     def set_loading(self, name: str, version: int) -> None:
         """Enter a version that is being loaded, or waits for another attempt."""
         with self._lock:
             # A new entry: requests that still hold an earlier load of this version are counted in its own entry.
-            self._entries[name, version] = _Entry(State.LOADING)
+            self._entries[name, version] = VersionState(State.LOADING)
 
     def set_available(self, servable: Servable) -> None:
         """Make a loaded version available."""
@@ -122,7 +117,7 @@ class ServableTable:
     def set_failed(self, name: str, version: int, error: StatusError) -> None:
         """End a version that could not be loaded and is not tried again."""
         with self._lock:
-            self._entries[name, version] = _Entry(State.END, error)
+            self._entries[name, version] = VersionState(State.END, error)
 
     def unload(self, name: str, version: int) -> None:
         """Take no more requests for a version; it ends after those in flight."""
@@ -137,10 +132,7 @@ class ServableTable:
             for version in self.available(name):
                 self.unload(name, version)
 
-    def _versions(self, name: str, *states: State) -> list[int]:
-        return [version for (model, version), entry in self._entries.items() if model == name and entry.state in states]
-
-    def _close_if_unused(self, name: str, version: int, entry: _Entry) -> None:
+    def _close_if_unused(self, name: str, version: int, entry: VersionState) -> None:
         with self._lock:
             if entry.state is not State.UNLOADING or entry.users:
                 return
@@ -150,6 +142,3 @@ class ServableTable:
         del servable
         gc.collect()  # a graph has many reference cycles; free its memory now
         LOGGER.info("unloaded %s version %d", name, version)
-
-
-_LIVE = (State.START, State.LOADING, State.AVAILABLE)

@@ -33,11 +33,6 @@ class StatusError(ServingError):
         super().__init__(details)
         self.code = code
 
-    @property
-    def number(self) -> int:
-        """The code as StatusProto carries it."""
-        return int(self.code.value[0])
-
 
 def invalid_argument(details: str) -> StatusError:
     """Return an error with the status INVALID_ARGUMENT."""
@@ -62,6 +57,14 @@ def unimplemented_call(call: str) -> StatusError:
     )
 
 
+def status_of(error: Exception, action: str) -> StatusError:
+    """Return the error itself, or INTERNAL for an unexpected one, which is logged."""
+    if isinstance(error, StatusError):
+        return error
+    LOGGER.exception("%s failed with an unexpected error", action)
+    return StatusError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+
 def abort_on_error(method: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a service method so that errors end the call with a status.
 
@@ -73,12 +76,9 @@ def abort_on_error(method: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*arguments: Any) -> Any:
         try:
             return method(*arguments)
-        except StatusError as error:
-            code, details = error.code, str(error)
         except Exception as error:
-            LOGGER.exception("%s failed with an unexpected error", method.__name__)
-            code, details = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-        return _abort(arguments[-1], code, details)
+            status = status_of(error, method.__name__)
+        return _abort(arguments[-1], status.code, str(status))
 
     return guarded
 

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.metrics import LOAD_ATTEMPTS, LOAD_LATENCY, Metrics
 from metseg.serving.server.saved_model import LoadedModel
 from metseg.serving.server.servables import Servable, ServableTable
-from metseg.serving.server.status import StatusError
+from metseg.serving.server.status import StatusError, status_of
 from metseg.serving.server.warmup import warm_up
 
 LOGGER = logging.getLogger(__name__)
@@ -137,13 +135,8 @@ class BasePathWatcher:
         self._table.set_loading(name, version)
         try:
             model = self._load_warm(path)
-        except StatusError as error:
-            self._note_failure(name, version, path, error)
         except Exception as error:
-            LOGGER.exception("loading %s version %d failed with an unexpected error", name, version)
-            self._note_failure(
-                name, version, path, StatusError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
-            )
+            self._note_failure(name, version, path, status_of(error, f"loading {name} version {version}"))
         else:
             self._failures.pop((name, version), None)
             self._table.set_available(Servable(name, version, model))
@@ -158,7 +151,7 @@ class BasePathWatcher:
             self._metrics.add(LOAD_ATTEMPTS, str(path), "fail")
             raise
         self._metrics.add(LOAD_ATTEMPTS, str(path), "success")
-        self._metrics.add(LOAD_LATENCY, str(path), amount=round((time.monotonic() - began) * _MICROSECONDS))
+        self._metrics.add_time(LOAD_LATENCY, str(path), since=began)
         if self._options.enable_model_warmup:
             try:
                 iterations = self._options.num_request_iterations_for_warmup or 1

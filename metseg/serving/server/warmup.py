@@ -26,8 +26,6 @@ LOGGER = logging.getLogger(__name__)
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_RECORDS = 1000
 
-_MICROSECONDS = 1e6
-
 
 def warm_up(model: LoadedModel, folder: Path, iterations: int, metrics: Metrics) -> None:
     """Run the warm-up requests of a version's folder, if it has any.
@@ -53,9 +51,8 @@ def warm_up(model: LoadedModel, folder: Path, iterations: int, metrics: Metrics)
             _run(model, log)
         if count > MOST_RECORDS:
             raise invalid_argument(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {file}")
-    seconds = time.monotonic() - began
-    metrics.add(WARM_UP_LATENCY, str(folder), "OK", amount=round(seconds * _MICROSECONDS))
-    LOGGER.info("ran %d warm-up requests of %s in %.1f s", count, file, seconds)
+    metrics.add_time(WARM_UP_LATENCY, str(folder), "OK", since=began)
+    LOGGER.info("ran %d warm-up requests of %s in %.1f s", count, file, time.monotonic() - began)
 
 
 def _records(file: Path) -> Iterator[bytes]:

@@ -334,7 +334,7 @@ def test_the_record_of_an_earlier_gateway_is_read(tmp_path: Path) -> None:
 
 def test_messages_lose_paths(tmp_path: Path) -> None:
     problem = problem_of(DataError(f"{tmp_path}/t1c.nii.gz: wrong, not {tmp_path}"), tmp_path)
-    assert problem.detail == "t1c.nii.gz: wrong, not the upload" and problem.status == 422
+    assert problem.detail == "t1c.nii.gz: wrong, not the upload" and problem.status_code == 422
     assert problem_of(ValueError("secret"), tmp_path).detail.count("secret") == 0
 
 
@@ -367,7 +367,7 @@ def test_a_refused_zip_gives_the_reason_without_a_name(
         build_case(
             Upload([tmp_path / "0"]), tmp_path, CHANNELS, GatewaySettings(folder=tmp_path, upload_bytes=upload_bytes)
         )
-    assert raised.value.status == status and reason in raised.value.detail
+    assert raised.value.status_code == status and reason in raised.value.detail
     assert not re.search(r"Zwingelstein|METSEG_|upload\.zip", raised.value.detail)
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "dicom"])
 

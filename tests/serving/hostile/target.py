@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
 from metseg.tensorflow_protos import predict_pb2
 from tests.serving.callers import models
 from tests.serving.conformance import model as conformance
@@ -105,7 +105,7 @@ def probability_of(channel: grpc.Channel, model: str, version: int, image: NDArr
     request.model_spec.name, request.model_spec.version.value = model, version
     request.inputs["image"].CopyFrom(to_tensor_proto(image))
     response = channel.unary_unary(PREDICT)(request.SerializeToString(), timeout=120)
-    return from_tensor_proto(predict_pb2.PredictResponse.FromString(response).outputs["probability"])
+    return ReceivedTensor(predict_pb2.PredictResponse.FromString(response).outputs["probability"]).array()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from metseg.saved_model import saved_model_digest
 from metseg.serving.client import ModelClient
-from metseg.serving.codec.tensor_proto import from_tensor_proto, to_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
 from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.registry_state import AliasRegistry
@@ -233,8 +233,8 @@ def stub_of(address: str) -> Iterator[Ask]:
             sent = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name=name, version_label=label))
             sent.inputs["image"].CopyFrom(to_tensor_proto(image[np.newaxis]))
             response = stub.Predict(sent, timeout=60)
-            probability = from_tensor_proto(response.outputs["probability"])[0]
-            mask = from_tensor_proto(response.outputs["mask"])[0]
+            probability = ReceivedTensor(response.outputs["probability"]).array()[0]
+            mask = ReceivedTensor(response.outputs["mask"]).array()[0]
             assert np.array_equal(mask, probability >= THRESHOLD), "probability and mask of one answer belong together"
             return int(response.model_spec.version.value), probability
 
