@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from metseg.quiet_tensorflow import import_tensorflow
+from metseg.saved_model import SAVED_MODEL_FILE
 from metseg.serving.model_config import read_message
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.status import StatusError, invalid_argument, not_found
@@ -27,8 +28,6 @@ from metseg.tensorflow_protos import saved_model_pb2
 if TYPE_CHECKING:
     import tensorflow as tf
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-
-SAVED_MODEL_FILE = "saved_model.pb"
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _MILLISECONDS = 1000
