@@ -74,8 +74,8 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     app.include_router(segmentations)
     app.include_router(operations)
     app.mount(STATIC_PATH, static_files())
-    app.add_exception_handler(HTTPException, _respond_http)
-    app.add_exception_handler(RequestValidationError, _respond_validation)
+    app.add_exception_handler(HTTPException, _respond)
+    app.add_exception_handler(RequestValidationError, _respond)
     app.add_middleware(Guard, settings=chosen, metrics=metrics)
     return app
 
@@ -100,16 +100,12 @@ async def _sweep(jobs: Jobs) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _respond_http(_: Request, error: Exception) -> JSONResponse:
+async def _respond(_: Request, error: Exception) -> JSONResponse:
+    """Return a problem document; it names an invalid parameter, without quoting the request."""
+    if isinstance(error, RequestValidationError):
+        error = Problem(422, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
     assert isinstance(error, HTTPException)
     return response_of(error)
-
-
-async def _respond_validation(_: Request, error: Exception) -> JSONResponse:
-    """Name the parameter and the rule, without quoting the request."""
-    assert isinstance(error, RequestValidationError)
-    wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    return response_of(Problem(422, wrong))
 
 
 def __getattr__(name: str) -> FastAPI:
