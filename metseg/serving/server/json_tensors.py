@@ -128,7 +128,8 @@ def _misfits(elements: list[Any], types: set[type], dtype: np.dtype[Any]) -> lis
         else:  # small integers are checked as 32-bit ones and cut, as in TF Serving
             limits = np.iinfo(np.int32 if dtype.itemsize < 4 else dtype)
             whole = range(int(limits.min), int(limits.max) + 1)
-        misfits += [element for element in elements if type(element) is int and element not in whole]
+        numbers = [element for element in elements if type(element) is int]
+        misfits += [number for number in (min(numbers), max(numbers)) if number not in whole]
     if float in types and not misfits:
         sizes = np.abs(np.array(elements, dtype=np.float64))
         misfits += sizes[(sizes > np.finfo(dtype).max) & (sizes < np.inf)].tolist()
