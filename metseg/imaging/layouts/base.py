@@ -83,6 +83,28 @@ class CaseSource:
 
 
 @dataclass(frozen=True)
+class FoundCase:
+    """One timepoint of one patient, by its name; layouts of volumes and of pictures add the files.
+
+    Attributes:
+        case: its name, unique in the cohort.
+        patient: the patient.
+        timepoint: the scan of the patient; empty if unknown.
+    """
+
+    case: str
+    patient: str
+    timepoint: str
+
+    def source(
+        self, root: Path, files: Iterable[Path], load: Callable[[], LoadedCase], slice_names: Iterable[str] = ()
+    ) -> CaseSource:
+        """Return the case of a cohort in `root` that `load` reads from `files`."""
+        sources = tuple(path.relative_to(root).as_posix() for path in files)
+        return CaseSource(self.case, self.patient, self.timepoint, tuple(slice_names), sources, load)
+
+
+@dataclass(frozen=True)
 class SourceCohort:
     """A cohort in one of the layouts.
 
@@ -167,11 +189,37 @@ def folders_in(root: Path) -> list[Path]:
     return [path for path in visible(root) if path.is_dir()]
 
 
-def other_folders_note(root: Path, cases: Iterable[str]) -> list[str]:
+def files_by_name(folder: Path, name_of: Callable[[Path], str | None], same: str) -> dict[str, Path]:
+    """Return the files in `folder` by their names, in natural order; there are none if there is no such folder.
+
+    Args:
+        folder: to list; hidden files are left out.
+        name_of: returns the name of a file; None leaves it out.
+        same: what two files of one name have in common, for the message.
+
+    Raises:
+        DataError: two files have one name.
+    """
+    files: dict[str, Path] = {}
+    for path in visible(folder) if folder.is_dir() else ():
+        name = name_of(path) if path.is_file() else None
+        if name is None:
+            continue
+        if name in files:
+            raise DataError(f"{path}: {files[name].name} {same} ({name}); remove one of the two.")
+        files[name] = path
+    return {name: files[name] for name in sorted(files, key=natural)}
+
+
+def passed_over_note(kind: str, names: Sequence[str]) -> list[str]:
+    """Return a note on entries of a kind that were not read; empty if there are none."""
+    return [f"{len(names)} {kind} and were passed over: {listed(names)}"] if names else []
+
+
+def other_folders_note(root: Path, cases: Iterable[FoundCase]) -> list[str]:
     """Return a note on the folders in `root` that are none of the `cases`; empty if there are none."""
-    known = set(cases)
-    others = [path.name for path in folders_in(root) if path.name not in known]
-    return [f"{len(others)} folders are no cases and were passed over: {listed(others)}"] if others else []
+    known = {case.case for case in cases}
+    return passed_over_note("folders are no cases", [path.name for path in folders_in(root) if path.name not in known])
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from metseg.imaging.io import is_nifti
 from metseg.imaging.layouts.base import BRATS
-from metseg.imaging.layouts.masks import lesion_labels
-from metseg.imaging.layouts.volumes import Labelling, VolumeLayout
+from metseg.imaging.layouts.masks import Labelling, lesion_labels
+from metseg.imaging.layouts.volumes import VolumeLayout
 
 
 class BratsMets(VolumeLayout):
