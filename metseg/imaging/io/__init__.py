@@ -6,35 +6,22 @@ A new format is a class of `base.ImageFormat` in `FORMATS`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
+from metseg.imaging.io.base import ImageFormat
+from metseg.imaging.io.base import LoadedImage as LoadedImage
+from metseg.imaging.io.base import Original as Original
 from metseg.imaging.io.nifti import Nifti
 from metseg.imaging.io.nrrd import Nrrd
 from metseg.imaging.io.pictures import Pictures
+from metseg.imaging.io.size_limits import require_finite
 
 NIFTI, PICTURES = Nifti(), Pictures()
-FORMATS: tuple[ImageFormat[Any], ...] = (NIFTI, Nrrd(), PICTURES)
+FORMATS: tuple[ImageFormat, ...] = (NIFTI, Nrrd(), PICTURES)
 ENDINGS = tuple(ending for format in FORMATS for ending in format.endings)
-
-__all__ = [
-    "ENDINGS",
-    "LoadedImage",
-    "Original",
-    "bare_stem",
-    "is_image",
-    "is_nifti",
-    "is_picture",
-    "is_volume",
-    "mask_suffix",
-    "read_affine",
-    "read_image",
-    "write_mask_like",
-]
 
 
 def is_nifti(path: Path) -> bool:
@@ -98,7 +85,27 @@ def read_image(path: Path, *, finite: bool = True) -> LoadedImage:
     ...     array.shape, geometry.spacing_known, read_image(path.with_name("mask.png")).array.max()
     ((1, 3, 3), False, np.uint8(255))
     """
-    return _format_of(path).read_image(path, finite=finite)
+    image = _format_of(path).read_image(path)
+    if finite:
+        require_finite(image.array, path)
+    return image
+
+
+def read_picture(path: Path, *, finite: bool = True) -> NDArray[np.generic]:
+    """Read a picture of one page as `(height, width)`, or `(height, width, 3)` if it has colours.
+
+    Args:
+        path: the file.
+        finite: raise on NaN or infinity.
+
+    Raises:
+        DataError: the file is absent, damaged, too large, of several pages, or not finite.
+    """
+    pages = read_image(path, finite=finite).array
+    if len(pages) != 1:
+        raise DataError(f"{path}: the file holds {len(pages)} pages; write each slice to its own file.")
+    picture: NDArray[np.generic] = pages[0]
+    return picture
 
 
 def read_affine(path: Path) -> NDArray[np.float64] | None:
@@ -129,7 +136,7 @@ def write_mask_like(path: Path, mask: NDArray[np.uint8], original: Original) -> 
     _format_of(original.path).write_mask(path, mask, original)
 
 
-def _format_of(path: Path) -> ImageFormat[Any]:
+def _format_of(path: Path) -> ImageFormat:
     for format in FORMATS:
         if format.matches(path):
             return format

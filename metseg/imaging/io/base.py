@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,13 @@ class Original:
         path: the file.
         shape: of its voxel array, in the file's own axes.
         orientation: `(3, 2)`, nibabel's transform from the file's axes to canonical ones; None for pictures.
+        header: on which the mask's header is modelled; None for pictures.
     """
 
     path: Path
     shape: tuple[int, ...]
     orientation: NDArray[np.float64] | None = None
+    header: Any = None
 
 
 class LoadedImage(NamedTuple):
@@ -45,10 +47,7 @@ class LoadedImage(NamedTuple):
     original: Original
 
 
-OriginalT = TypeVar("OriginalT", bound=Original)
-
-
-class ImageFormat(ABC, Generic[OriginalT]):
+class ImageFormat(ABC):
     """One file format.
 
     Attributes:
@@ -64,27 +63,23 @@ class ImageFormat(ABC, Generic[OriginalT]):
         return path.name.lower().endswith(self.endings)
 
     @abstractmethod
-    def read_image(self, path: Path, *, finite: bool = True) -> LoadedImage:
+    def read_image(self, path: Path) -> LoadedImage:
         """Read one file into canonical orientation.
 
-        Args:
-            path: the file.
-            finite: raise on NaN or infinity.
-
         Raises:
-            DataError: the file is absent, empty, damaged, too large, of several volumes, or not finite.
+            DataError: the file is absent, empty, damaged, too large, or of several volumes.
         """
 
-    @abstractmethod
     def read_affine(self, path: Path) -> NDArray[np.float64] | None:
         """Read the affine of the file's own axes → RAS+ from its header; None for pictures."""
+        return None
 
     @abstractmethod
-    def mask_endings(self, original: OriginalT) -> tuple[str, ...]:
+    def mask_endings(self, original: Original) -> tuple[str, ...]:
         """Return the endings of a mask's file name, the default first."""
 
     @abstractmethod
-    def encode_mask(self, voxels: NDArray[np.uint8], original: OriginalT, ending: str) -> bytes:
+    def encode_mask(self, voxels: NDArray[np.uint8], original: Original, ending: str) -> bytes:
         """Return the content of a mask file.
 
         Args:
@@ -93,7 +88,7 @@ class ImageFormat(ABC, Generic[OriginalT]):
             ending: of the file name, one of `mask_endings`.
         """
 
-    def write_mask(self, path: Path, mask: NDArray[np.uint8], original: OriginalT) -> None:
+    def write_mask(self, path: Path, mask: NDArray[np.uint8], original: Original) -> None:
         """Write a canonical mask so that it overlays its image, voxel for voxel.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ DEFLATE_LIMIT = 1032
 
 PADDING = 4096
 """Bytes that may follow the voxels: some programs fill the last block."""
+
+READER_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError),
+    *(ValueError, struct.error, zlib.error),
+)
+"""Errors that libraries raise on a broken file."""
 
 _BLOCK = 16 << 20
 _voxel_limit: ContextVar[int | None] = ContextVar("voxel_limit", default=None)

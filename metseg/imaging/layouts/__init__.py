@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.layouts.base import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
+from metseg.imaging.layouts.base import CaseSource as CaseSource
+from metseg.imaging.layouts.base import Layout, listed, visible
+from metseg.imaging.layouts.base import LayoutOptions as LayoutOptions
+from metseg.imaging.layouts.base import LoadedCase as LoadedCase
+from metseg.imaging.layouts.base import SourceCohort as SourceCohort
 from metseg.imaging.layouts.brainmetshare import BrainMetShare
 from metseg.imaging.layouts.brats_mets import BratsMets
 from metseg.imaging.layouts.case_folders import CaseFolders
@@ -32,18 +36,6 @@ LAYOUTS: tuple[Layout[Any], ...] = (
     CaseFolders(),
     Dicom(),
 )
-
-__all__ = [
-    "AUTO",
-    "LAYOUTS",
-    "CaseSource",
-    "Layout",
-    "LayoutOptions",
-    "LoadedCase",
-    "SourceCohort",
-    "open_cohort",
-    "recognise",
-]
 
 
 def recognise(root: Path) -> Layout[Any]:

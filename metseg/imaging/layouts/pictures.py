@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.imaging.geometry import Geometry
-from metseg.imaging.io import read_image
-from metseg.imaging.io.pictures import is_grey, is_stack, read_picture
+from metseg.imaging.io import read_image, read_picture
+from metseg.imaging.io.pictures import is_grey, is_stack
 from metseg.imaging.layouts.base import (
     FoundCase,
     Layout,
