@@ -8,7 +8,7 @@ depend on the key, and free text is removed unless it is known to be harmless.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from metseg.errors import DataError, UsageError
 from metseg.files import folder_written_beside
-from metseg.imaging.dicom.headers import Header, find_handle, read_dataset, refusing, scan
+from metseg.imaging.dicom.headers import Header, files_under, handle_of, read_dataset, refusing, scan
 from metseg.imaging.dicom.sequences import channel_of
 from metseg.pseudonyms import Pseudonyms
 
@@ -85,7 +85,8 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
 
 def find_file(source: Path, handle: str, pseudonyms: Pseudonyms | None = None) -> Path:
     """Return the file under `source` with the handle of a message; raise a `UsageError` if there is none."""
-    path = find_handle(source, handle, pseudonyms or Pseudonyms.from_environment())
+    names = pseudonyms or Pseudonyms.from_environment()
+    path = next((path for path in files_under(source) if handle_of(path, source, names) == handle), None)
     if path is None:
         raise UsageError(
             f"{source}: no file in it has the handle {handle}. Name the folder of the message, and use the same "
@@ -115,8 +116,6 @@ def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
     syntax = dataset.file_meta.TransferSyntaxUID
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     dataset.preamble = bytes(128)
@@ -186,17 +185,10 @@ def profile() -> Mapping[int, str]:
     """
     from dicomanonymizer import simpledicomanonymizer as library  # type: ignore[import-untyped]
 
-    meaning: dict[Any, str] = {
-        library.delete: "gone",
-        library.empty: "empty",
-        library.delete_or_empty: "empty",
-        library.replace: "dummy",
-        library.empty_or_replace: "dummy",
-        library.delete_or_replace: "dummy",
-        library.delete_or_empty_or_replace: "dummy",
-        library.replace_UID: "uid",
-        library.delete_or_empty_or_replace_UID: "uid",
-    }
+    def meaning(action: Callable[..., None]) -> str:
+        words = action.__name__
+        return "uid" if "UID" in words else "dummy" if "replace" in words else "empty" if "empty" in words else "gone"
+
     table = library.initialize_actions(EDITION)
     # Tags of four numbers are patterns of repeating groups, which `_always_goes` covers.
-    return {pydicom.tag.Tag(*tag): meaning[action] for tag, action in table.items() if len(tag) == 2}
+    return {pydicom.tag.Tag(*tag): meaning(action) for tag, action in table.items() if len(tag) == 2}

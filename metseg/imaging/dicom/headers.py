@@ -28,6 +28,7 @@ from pydicom.uid import (
 from metseg.errors import DataError
 from metseg.files import data_files
 from metseg.imaging.dicom.sequences import Acquisition, acquisition_of
+from metseg.imaging.io.size_limits import READER_ERRORS
 from metseg.pseudonyms import Pseudonyms
 
 IMAGES = (MRImageStorage, EnhancedMRImageStorage)
@@ -52,11 +53,8 @@ OTHER_SUFFIXES = (
 )  # fmt: skip
 """Endings of files that are not opened."""
 
-# Errors of pydicom and its decoders on a broken file; their texts quote values, and are dropped.
-UNREADABLE = (
-    InvalidDicomError, BytesLengthException, ValueError, TypeError, AttributeError, LookupError, OSError, EOFError,
-    RuntimeError, ArithmeticError, AssertionError, struct.error, zlib.error,
-)  # fmt: skip
+UNREADABLE = (*READER_ERRORS, InvalidDicomError, BytesLengthException)
+"""Errors of pydicom and its decoders on a broken file; their texts quote values, and are dropped."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +180,6 @@ def handle_of(path: Path, root: Path, pseudonyms: Pseudonyms) -> str:
     return pseudonyms.handle("file", path.relative_to(root).as_posix())
 
 
-def find_handle(root: Path, handle: str, pseudonyms: Pseudonyms) -> Path | None:
-    """Return the file under `root` with the handle of a message."""
-    return next((path for path in files_under(root) if handle_of(path, root, pseudonyms) == handle), None)
-
-
 def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
     """Read the headers of every DICOM file under `root`, whatever its name.
 
@@ -204,7 +197,7 @@ def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
             kind = str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID", ""))
             if not kind:
                 raise DataError(f"{handle}: the file ends before its SOP class. Export it again, or remove it.")
-            require_no_burned_in_text(dataset, kind, handle)
+            _require_no_burned_in_text(dataset, kind, handle)
             if kind in (*IMAGES, *MASKS):
                 headers.append(_header(dataset, kind, path, handle, pseudonyms))
             elif kind != MediaStorageDirectoryStorage:
@@ -212,7 +205,7 @@ def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
     return Scan(tuple(headers), passed_over)
 
 
-def require_no_burned_in_text(dataset: Dataset, kind: str, handle: str) -> None:
+def _require_no_burned_in_text(dataset: Dataset, kind: str, handle: str) -> None:
     """Raise a `DataError` if pixels show, or are likely to show, a patient's name.
 
     PS3.15 E.3.1: the pixels of such images need cleaning, which no table of attributes does.
