@@ -6,8 +6,7 @@ without its place and size, take 8 bytes for each voxel of 2, and check no size 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from metseg.imaging.dicom.geometry import Grid, Plane, grid_of, planes_of
 from metseg.imaging.dicom.headers import Header, read_dataset, refusing
 from metseg.imaging.geometry import from_canonical
 from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, MAX_PIXELS, require_within_limit
-from metseg.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -81,15 +79,6 @@ class SeriesVolume:
     grid: Grid
     files: tuple[Path, ...] = field(repr=False)
     frames: tuple[int, ...]
-
-
-def series_of(headers: Iterable[Header], pseudonyms: Pseudonyms) -> list[Series]:
-    """Return the image series among `headers`, in order of their first file."""
-    grouped: dict[str, list[Header]] = defaultdict(list)
-    for header in headers:
-        if not header.is_mask:
-            grouped[header.series].append(header)
-    return [Series(pseudonyms.handle("series", uid), tuple(files)) for uid, files in grouped.items()]
 
 
 def read_grid(series: Series) -> Grid:

@@ -15,7 +15,7 @@ from metseg.errors import DataError, UsageError
 from metseg.imaging.dicom.geometry import Grid, canonical
 from metseg.imaging.dicom.headers import Header, scan
 from metseg.imaging.dicom.sequences import CHANNELS, channel_of, matches
-from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_series, series_of
+from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_series
 from metseg.imaging.geometry import Geometry
 from metseg.pseudonyms import Pseudonyms
 
@@ -82,39 +82,34 @@ def find_studies(folder: Path, pseudonyms: Pseudonyms) -> StudyFolder:
     Raises:
         DataError: a file is broken, or a study has two patients.
     """
-    found = scan(folder, pseudonyms)
-    by_study: dict[str, list[Header]] = defaultdict(list)
-    for header in found.headers:
-        if not header.is_mask:
-            by_study[header.study].append(header)
-    study_of = {header.series: header.study for files in by_study.values() for header in files}
+    scanned = scan(folder, pseudonyms)
+    study_of = {header.series: header.study for header in scanned.headers if not header.is_mask}
+    images: dict[str, dict[str, list[Header]]] = defaultdict(lambda: defaultdict(list))
+    first: dict[str, Header] = {}
     masks: dict[str, list[Header]] = defaultdict(list)
-    for header in found.headers:
+    for header in scanned.headers:
         if header.is_mask:
             named = [study_of[uid] for uid in header.referenced_series if uid in study_of]
             masks[named[0] if named else header.study].append(header)
-    for files in by_study.values():
-        _require_one_patient(files)
-    ordered = sorted(by_study, key=lambda uid: (by_study[uid][0].patient, by_study[uid][0].moment, pseudonyms.uid(uid)))
+            continue
+        other = first.setdefault(header.study, header)
+        if header.patient != other.patient:
+            raise DataError(
+                f"{other.handle} and {header.handle}: they belong to one study and two patients ({other.patient} "
+                f"and {header.patient}). Export the study again."
+            )
+        images[header.study][header.series].append(header)
     count: Counter[str] = Counter()
     studies = []
-    for uid in ordered:
-        patient = by_study[uid][0].patient
-        timepoint = f"{count[patient]:03d}"
-        count[patient] += 1
-        series = tuple(series_of(by_study[uid], pseudonyms))
-        studies.append(DicomStudy(f"{patient}-{timepoint}", patient, timepoint, series, tuple(masks[uid])))
-    stray = sum(len(files) for uid, files in masks.items() if uid not in by_study)
-    return StudyFolder(tuple(studies), found.passed_over, stray)
-
-
-def _require_one_patient(files: Sequence[Header]) -> None:
-    other = next((header for header in files if header.patient != files[0].patient), None)
-    if other is not None:
-        raise DataError(
-            f"{files[0].handle} and {other.handle}: they belong to one study and two patients ({files[0].patient} "
-            f"and {other.patient}). Export the study again."
+    for one in sorted(first.values(), key=lambda one: (one.patient, one.moment, pseudonyms.uid(one.study))):
+        timepoint = f"{count[one.patient]:03d}"
+        count[one.patient] += 1
+        series = [Series(pseudonyms.handle("series", uid), tuple(h)) for uid, h in images[one.study].items()]
+        studies.append(
+            DicomStudy(f"{one.patient}-{timepoint}", one.patient, timepoint, tuple(series), tuple(masks[one.study]))
         )
+    stray = sum(len(files) for uid, files in masks.items() if uid not in images)
+    return StudyFolder(tuple(studies), scanned.passed_over, stray)
 
 
 def patterns_of(wanted: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:

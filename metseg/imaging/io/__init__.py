@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
+from metseg.files import written_beside
+from metseg.imaging.geometry import from_canonical
 from metseg.imaging.io.base import ImageFormat
 from metseg.imaging.io.base import LoadedImage as LoadedImage
 from metseg.imaging.io.base import Original as Original
@@ -22,11 +24,6 @@ from metseg.imaging.io.size_limits import require_finite
 NIFTI, PICTURES = Nifti(), Pictures()
 FORMATS: tuple[ImageFormat, ...] = (NIFTI, Nrrd(), PICTURES)
 ENDINGS = tuple(ending for format in FORMATS for ending in format.endings)
-
-
-def is_nifti(path: Path) -> bool:
-    """Return True if the name is that of a NIfTI file."""
-    return NIFTI.matches(path)
 
 
 def is_picture(path: Path) -> bool:
@@ -133,7 +130,18 @@ def write_mask_like(path: Path, mask: NDArray[np.uint8], original: Original) -> 
     Raises:
         DataError: mask and image differ in size, or the ending does not fit.
     """
-    _format_of(original.path).write_mask(path, mask, original)
+    format = _format_of(original.path)
+    endings = format.mask_endings(original)
+    ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
+    if ending is None:
+        raise DataError(f"{path}: a mask of {original.path.name} is written as {' or '.join(endings)}; name it so.")
+    voxels = mask if original.orientation is None else from_canonical(mask, original.orientation)
+    if voxels.shape != original.shape:
+        raise DataError(
+            f"{path}: the mask has {voxels.shape} voxels, {original.path} has {original.shape}; both must agree."
+        )
+    with written_beside(path) as beside:
+        beside.write_bytes(format.encode_mask(np.asarray(voxels, dtype=np.uint8), original, ending))
 
 
 def _format_of(path: Path) -> ImageFormat:

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.errors import DataError
-from metseg.files import written_beside
-from metseg.imaging.geometry import Geometry, from_canonical
+from metseg.imaging.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -87,26 +85,3 @@ class ImageFormat(ABC):
             original: the grid.
             ending: of the file name, one of `mask_endings`.
         """
-
-    def write_mask(self, path: Path, mask: NDArray[np.uint8], original: Original) -> None:
-        """Write a canonical mask so that it overlays its image, voxel for voxel.
-
-        Args:
-            path: file to write, atomically, with one of `mask_endings`.
-            mask: uint8 `(slices, height, width)` of 0 and 1.
-            original: grid of the image.
-
-        Raises:
-            DataError: mask and image differ in size, or the ending does not fit.
-        """
-        endings = self.mask_endings(original)
-        ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
-        if ending is None:
-            raise DataError(f"{path}: a mask of {original.path.name} is written as {' or '.join(endings)}; name it so.")
-        voxels = mask if original.orientation is None else from_canonical(mask, original.orientation)
-        if voxels.shape != original.shape:
-            raise DataError(
-                f"{path}: the mask has {voxels.shape} voxels, {original.path} has {original.shape}; both must agree."
-            )
-        with written_beside(path) as beside:
-            beside.write_bytes(self.encode_mask(np.asarray(voxels, dtype=np.uint8), original, ending))

@@ -5,6 +5,8 @@ A new layout is a class in a module of its own, listed in `LAYOUTS`; see `base.L
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from metseg.imaging.layouts.case_folders import CaseFolders
 from metseg.imaging.layouts.dicom import Dicom
 from metseg.imaging.layouts.image_mask_folders import ImageMaskFolders
 from metseg.imaging.layouts.nnunet import NnUnet
-from metseg.imaging.layouts.pseudonymous import cover, under_pseudonyms
+from metseg.imaging.layouts.pseudonymous import Cover, under_pseudonyms
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
 from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
 from metseg.pseudonyms import Pseudonyms, pseudonyms_everywhere
@@ -75,12 +77,10 @@ def open_cohort(root: Path, layout: str = AUTO, options: LayoutOptions | None = 
     names = {known.name: known for known in LAYOUTS}
     if layout != AUTO and layout not in names:
         raise UsageError(f"data_layout={layout}: expected {AUTO}, {', '.join(names)}.")
-    if not pseudonyms_everywhere():
-        chosen = recognise(root) if layout == AUTO else names[layout]
-        return chosen.open(root, options or LayoutOptions())
-    covering = cover(root, Pseudonyms.from_environment(), (known.looks_for for known in LAYOUTS))
-    with covering.over_errors():
+    vocabulary = frozenset(word for known in LAYOUTS for word in re.findall(r"\w+", known.looks_for, re.ASCII))
+    covering = Cover(root, Pseudonyms.from_environment(), vocabulary) if pseudonyms_everywhere() else None
+    with covering.over_errors() if covering else nullcontext():
         chosen = recognise(root) if layout == AUTO else names[layout]
         cohort = chosen.open(root, options or LayoutOptions())
     # DICOM has pseudonyms of the PatientID, whatever the names of folders.
-    return cohort if chosen.name == Dicom.name else under_pseudonyms(cohort, covering)
+    return under_pseudonyms(cohort, covering) if covering and chosen.name != Dicom.name else cohort

@@ -206,10 +206,8 @@ def _require_agreement(study: DicomStudy, series: list[Series], pseudonyms: Pseu
             f"{study.case}: {mask.handle} belongs to the patient {mask.patient}, by its PatientID. Export it again, or "
             "remove it."
         )
-    named = [(one.name, one.frame_of_reference) for one in series[1:]] + [(mask.handle, mask.frame_of_reference)]
-    for name, uid in named:
-        if uid != series[0].frame_of_reference or not uid:
-            raise other_frame(study.case, series[0], name, uid, pseudonyms)
+    if mask.frame_of_reference != series[0].frame_of_reference or not mask.frame_of_reference:
+        raise other_frame(study.case, series[0], mask.handle, mask.frame_of_reference, pseudonyms)
     there = {one.uid for one in study.series}
     if mask.referenced_series and not there & set(mask.referenced_series):
         referenced = ", ".join(pseudonyms.handle("series", uid) for uid in mask.referenced_series)

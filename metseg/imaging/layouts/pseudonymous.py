@@ -66,12 +66,6 @@ class Cover:
             raise UsageError(self.text(str(error), more)) from None
 
 
-def cover(root: Path, pseudonyms: Pseudonyms, descriptions: Iterable[str]) -> Cover:
-    """Return the `Cover` of a cohort; the words of the layouts' `descriptions` are its vocabulary."""
-    words = (word for text in descriptions for word in re.findall(r"[A-Za-z0-9_]+", text))
-    return Cover(root, pseudonyms, frozenset(words))
-
-
 def under_pseudonyms(cohort: SourceCohort, covering: Cover) -> SourceCohort:
     """Return the cohort with hashed names; timepoints become 000, 001, … in the order of their names."""
     by_patient: dict[str, list[CaseSource]] = defaultdict(list)
