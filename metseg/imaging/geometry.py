@@ -97,7 +97,10 @@ def from_canonical(array: NDArray[np.uint8], transform: NDArray[np.float64]) -> 
 
 
 def require_spanning(affine: NDArray[np.float64], path: Path, fields: str) -> None:
-    """Raise a `DataError` that names the header's `fields` if an affine is singular or not finite."""
+    """Raise a `DataError` if an affine is singular or not finite.
+
+    The message names the header's `fields`.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if (
@@ -164,7 +167,10 @@ def same_grid(first_shape: Shape, first: Geometry, shape: Shape, geometry: Geome
 def require_same_grid(
     first_path: Path, first_shape: Shape, first: Geometry, path: Path, shape: Shape, geometry: Geometry, remedy: str
 ) -> None:
-    """Raise a `DataError` with both grids and the `remedy` if two canonical volumes do not overlay."""
+    """Raise a `DataError` with both grids if two canonical volumes do not overlay.
+
+    The message ends in the `remedy`.
+    """
     if same_grid(first_shape, first, shape, geometry):
         return
     apart = ""

@@ -42,7 +42,9 @@ _GROUPS_GONE = (0x0400, 0x4008, 0xFFFC)
 
 
 def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None = None) -> int:
-    """Write a de-identified copy of the MR images, SEG and RTSTRUCT files under `source` to `target`.
+    """Write a de-identified copy of the DICOM files in `source` to `target`.
+
+    MR images, SEG and RTSTRUCT files are copied.
 
     Files are written to `target/<patient>/<study>/<series>/<instance>.dcm`, every part of it a pseudonym; all of them
     or none. Other files are left out.
@@ -66,11 +68,11 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
     if target.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{target}: lies within {source}, and would be read as well. Name a folder outside it.")
     names = pseudonyms or Pseudonyms.from_environment()
-    found = scan(source, names)
-    if not found.headers:
+    scanned = scan(source, names)
+    if not scanned.headers:
         raise DataError(f"{source}: no MR image, SEG or RTSTRUCT in it.")
     with folder_written_beside(target) as beside:
-        for header in found.headers:
+        for header in scanned.headers:
             dataset = read_dataset(header.path, header.handle, pixels=True)
             with refusing(header.handle, "it cannot be de-identified"):
                 path = beside / _place(header, str(dataset.SOPInstanceUID), names)
@@ -79,12 +81,16 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
                 path.parent.mkdir(parents=True, exist_ok=True)
                 deidentify(dataset, header, names)
                 dataset.save_as(path, enforce_file_format=True)
-    logger.info("%d files de-identified, %d other files left out", len(found.headers), found.passed_over)
-    return len(found.headers)
+    logger.info("%d files de-identified, %d other files left out", len(scanned.headers), scanned.passed_over)
+    return len(scanned.headers)
 
 
 def find_file(source: Path, handle: str, pseudonyms: Pseudonyms | None = None) -> Path:
-    """Return the file under `source` with the handle of a message; raise a `UsageError` if there is none."""
+    """Return the file under `source` with the handle of a message.
+
+    Raises:
+        UsageError: there is none.
+    """
     names = pseudonyms or Pseudonyms.from_environment()
     path = next((path for path in files_under(source) if handle_of(path, source, names) == handle), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Positions of DICOM planes in the patient, and the regular grid of the planes of a series.
+"""Positions of DICOM planes, and the regular grid of the planes of a series.
 
 Positions are LPS+ millimetres; the equations are PS3.3 C.7.6.2.1.1.
 """
@@ -59,7 +59,14 @@ class Plane:
         return float(self.position @ self.normal)
 
     def affine(self, step: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return 4×4, `(column, row, plane)` → LPS+ mm, if this is the first plane and `step` leads to the next."""
+        """Return the affine of a grid whose first plane is this one.
+
+        Args:
+            step: `(3,)`, LPS+ mm from this plane to the next.
+
+        Returns:
+            4×4, `(column, row, plane)` → LPS+ mm.
+        """
         across, down = self.orientation[:3] * self.spacing[1], self.orientation[3:] * self.spacing[0]
         return np.vstack([np.column_stack([across, down, step, self.position]), [0.0, 0.0, 0.0, 1.0]])
 
@@ -91,12 +98,15 @@ class Grid:
 
 
 def planes_of(dataset: Dataset) -> list[Plane]:
-    """Return the planes of an image or SEG file, single or multi-frame, in the order of its frames."""
+    """Return the planes of an image or SEG file, in the order of its frames."""
     return [_plane(dataset, frame) for frame in range(len(dataset.get("PerFrameFunctionalGroupsSequence") or [None]))]
 
 
 def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset:
-    """Return a group of attributes of a frame, its own or that of all frames; a single image is its own group."""
+    """Return a group of attributes of a frame, its own or the shared one.
+
+    A single image is its own group.
+    """
     if not dataset.get("PerFrameFunctionalGroupsSequence"):
         return dataset
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
@@ -171,7 +181,7 @@ def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
 
 
 def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
-    """Return the grid of frames that may repeat a position or skip planes, as in a SEG.
+    """Return the grid of frames that may repeat or skip planes, as in a SEG.
 
     Args:
         planes: of one file, in any order.
@@ -200,10 +210,10 @@ def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
         if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
             break
         return Grid(shape, first.affine(first.normal * step)), [int(place) for place in places.round()]
-    found = ", ".join(f"{step:.2f}" for step in steps[:5])
+    apart = ", ".join(f"{step:.2f}" for step in steps[:5])
     raise DataError(
         f"{name}: its {len(planes)} frames lie on other planes than the image's, and make up no grid of their own: "
-        f"they are {found} mm apart. Export the mask on the image's own planes."
+        f"they are {apart} mm apart. Export the mask on the image's own planes."
     )
 
 
@@ -211,8 +221,8 @@ def _require_parallel(planes: list[Plane], name: str) -> None:
     first = planes[0]
     for plane in planes[1:]:
         if plane.size != first.size or not np.allclose(plane.spacing, first.spacing, atol=SAME_SPACING):
-            found = [f"{p.size[0]}×{p.size[1]} pixels of {p.spacing[0]:g}×{p.spacing[1]:g} mm" for p in (first, plane)]
-            raise DataError(f"{name}: slices differ: {found[0]} and {found[1]}. Export one series of one size.")
+            sizes = [f"{p.size[0]}×{p.size[1]} pixels of {p.spacing[0]:g}×{p.spacing[1]:g} mm" for p in (first, plane)]
+            raise DataError(f"{name}: slices differ: {sizes[0]} and {sizes[1]}. Export one series of one size.")
         if not np.allclose(plane.orientation, first.orientation, atol=SAME_DIRECTION):
             raise DataError(
                 f"{name}: slices are not parallel (several orientations in one series, such as a localiser). "

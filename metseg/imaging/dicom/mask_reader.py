@@ -134,7 +134,10 @@ def _lowest_lesion(dataset: Dataset, kind: str, threshold: int | None, name: str
 
 
 def _on_voxels(own: Grid, grid: Grid) -> bool:
-    """Return True if every voxel of `own` is one of `grid`, in any order of axes."""
+    """Return True if every voxel of `own` is one of `grid`.
+
+    The axes may differ in order and direction.
+    """
     between = np.linalg.solve(grid.affine, own.affine)
     whole = between.round()
     axes = np.abs(whole[:3, :3])
@@ -153,7 +156,7 @@ def _segment_number(dataset: Dataset, frame: int) -> int:
 
 
 def _plane_index(plane: Plane, grid: Grid) -> int | None:
-    """Return the index in `grid` of the SEG frame `plane`; None if it is on no plane."""
+    """Return the index in `grid` of a SEG frame; None if on no plane."""
     place = np.linalg.solve(grid.affine, [*plane.position, 1.0])[:3]
     index = round(float(place[2]))
     drift = np.abs(grid.affine - plane.affine(grid.affine[:3, 2]))[:3, :3].max() * max(plane.size)
@@ -165,7 +168,7 @@ def _plane_index(plane: Plane, grid: Grid) -> int | None:
 def _read_structures(
     header: Header, wanted: Collection[int], grid: Grid, resample: bool, drawn_on: Callable[[], Iterable[Grid]]
 ) -> tuple[NDArray[np.uint8], Grid]:
-    """Return the regions of an RTSTRUCT on the grid they were drawn on, and that grid."""
+    """Return the regions of an RTSTRUCT, and the grid they were drawn on."""
     dataset = read_dataset(header.path, header.handle)
     regions = [
         _outlines(roi, header.handle)
@@ -189,7 +192,7 @@ def _read_structures(
 
 def _outlines(roi: Any, name: str) -> list[NDArray[np.float64]]:
     """Return the closed contours of an ROI, each `(n, 3)` LPS mm."""
-    found = []
+    contours = []
     for contour in items(roi, "ContourSequence"):
         kind = str(contour.ContourGeometricType)
         if kind == "POINT":
@@ -198,8 +201,8 @@ def _outlines(roi: Any, name: str) -> list[NDArray[np.float64]]:
             raise DataError(
                 f"{name}: a contour is {kind}; closed planar ones are read. Export the lesions so, or as SEG."
             )
-        found.append(np.array([float(value) for value in contour.ContourData]).reshape(-1, 3))
-    return found
+        contours.append(np.array([float(value) for value in contour.ContourData]).reshape(-1, 3))
+    return contours
 
 
 def _places(outline: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
@@ -209,7 +212,7 @@ def _places(outline: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
 
 
 def _plane_of(outline: NDArray[np.float64], grid: Grid) -> int | None:
-    """Return the index in `grid` of a contour's plane; None if it is on no plane."""
+    """Return the index in `grid` of a contour's plane; None if on no plane."""
     heights = _places(outline, grid)[:, 2]
     index = round(float(heights.mean()))
     return index if np.abs(heights - index).max() <= OFF_PLANE and 0 <= index < grid.shape[0] else None
@@ -231,7 +234,7 @@ def _grid_of_outlines(
 
 
 def _require_on_voxels(name: str, own: Grid, grid: Grid, resample: bool) -> None:
-    """Raise a `DataError` with both grids if a mask would have to be resampled, and may not."""
+    """Raise a `DataError` with both grids if a mask needs resampling without leave."""
     if not resample and not _on_voxels(own, grid):
         raise DataError(
             f"{name}: the mask lies on another grid than its image. Its grid: {own.describe()}; the image's: "

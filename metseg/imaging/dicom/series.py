@@ -82,7 +82,11 @@ class SeriesVolume:
 
 
 def read_grid(series: Series) -> Grid:
-    """Read the grid of a series from its headers; raise a `DataError` if its planes make up none."""
+    """Read the grid of a series from its headers.
+
+    Raises:
+        DataError: its planes make up no grid.
+    """
     planes: list[Plane] = []
     for header in series.headers:
         dataset = read_dataset(header.path, header.handle)
@@ -105,18 +109,18 @@ def read_series(series: Series) -> SeriesVolume:
     for header in series.headers:
         dataset = read_dataset(header.path, header.handle, pixels=True)
         with refusing(header.handle, "its plane cannot be placed in the patient"):
-            found = planes_of(dataset)
-        voxels += sum(rows * columns for rows, columns in (plane.size for plane in found))
+            placed = planes_of(dataset)
+        voxels += sum(rows * columns for rows, columns in (plane.size for plane in placed))
         require_within_limit(series.name, voxels)
         with refusing(header.handle, "its pixels cannot be read"):
             frames = decoded(dataset, header.handle)
-        if len(frames) != len(found):
+        if len(frames) != len(placed):
             raise DataError(
-                f"{header.handle}: {len(frames)} frames, while its header places {len(found)}. Export it again."
+                f"{header.handle}: {len(frames)} frames, while its header places {len(placed)}. Export it again."
             )
-        planes += found
+        planes += placed
         pixels += list(frames)
-        files += [header.path] * len(found)
+        files += [header.path] * len(placed)
     grid, order = grid_of(planes, series.name)
     return SeriesVolume(
         array=_rescaled([pixels[index] for index in order], [planes[index] for index in order]),

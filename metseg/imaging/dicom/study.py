@@ -126,14 +126,17 @@ def patterns_of(wanted: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name) or (name not in CHANNELS and not patterns.get(name)):
             raise UsageError(
-                f"channels: {name} unknown; series are told apart as {', '.join(CHANNELS)}, or by their description, "
+                f"channels: {name} unknown; series are identified as {', '.join(CHANNELS)}, or by their description, "
                 "such as data_channels=t1c=*post*."
             )
     return names, patterns
 
 
 def candidates_of(study: DicomStudy, patterns: Mapping[str, str]) -> dict[str, list[Series]]:
-    """Return the series of a study by channel: those that match the user's patterns, else by their acquisition."""
+    """Return the series of a study by channel.
+
+    They match the user's patterns, or else are identified by their acquisition.
+    """
     candidates: dict[str, list[Series]] = defaultdict(list)
     for series in study.series:
         acquisition = series.headers[0].acquisition
@@ -144,12 +147,12 @@ def candidates_of(study: DicomStudy, patterns: Mapping[str, str]) -> dict[str, l
     return dict(candidates)
 
 
-def require_channels(study: DicomStudy, wanted: Sequence[str], found: Iterable[str], setting: str) -> None:
+def require_channels(study: DicomStudy, wanted: Sequence[str], known: Iterable[str], setting: str) -> None:
     """Raise a `DataError` if a wanted channel has no series; `setting` names the user's option."""
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in known]
     if missing:
         raise DataError(
-            f"{study.case}: no series is {', '.join(missing)}; told apart were {', '.join(sorted(found)) or 'none'} "
+            f"{study.case}: no series is {', '.join(missing)}; identified were {', '.join(sorted(known)) or 'none'} "
             f"among {len(study.series)} series, and {', '.join(wanted)} are needed. Name the channels that every study "
             f"has, or identify a series by its description, such as {setting}={missing[0]}=*post*."
         )
@@ -190,7 +193,10 @@ def read_channels(case: str, series: Sequence[Series], pseudonyms: Pseudonyms) -
 
 
 def stack_channels(volumes: Sequence[SeriesVolume]) -> StudyImage:
-    """Return series on one grid as one canonical image, in the smallest dtype that represents all of them."""
+    """Return series on one grid as one canonical image.
+
+    Its dtype is the smallest that represents all of them.
+    """
     first = volumes[0]
     turned = [canonical(volume.array, first.grid) for volume in volumes]
     _, geometry, orientation = turned[0]
@@ -199,7 +205,7 @@ def stack_channels(volumes: Sequence[SeriesVolume]) -> StudyImage:
 
 
 def other_frame(case: str, first: Series, name: str, uid: str, pseudonyms: Pseudonyms) -> DataError:
-    """Return the error for a series or mask `name` in another frame of reference than `first`."""
+    """Return the error for a series or mask in another frame of reference."""
     return DataError(
         f"{case}: {first.name} has the FrameOfReferenceUID {pseudonyms.uid(first.frame_of_reference) or 'none'}, "
         f"{name} has {pseudonyms.uid(uid) or 'none'} (as they are remapped): they were not acquired in one position. "

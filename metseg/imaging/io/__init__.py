@@ -1,4 +1,4 @@
-"""Image files of all supported formats: read in canonical orientation, write masks on the file's own grid.
+"""Read image files in canonical orientation; write masks on the file's own grid.
 
 A new format is a class of `base.ImageFormat` in `FORMATS`.
 """
@@ -115,7 +115,7 @@ def read_affine(path: Path) -> NDArray[np.float64] | None:
 
 
 def mask_suffix(original: Original) -> str:
-    """Return the ending of the file that `write_mask_like` writes: the input's own, or `.png` for JPEG."""
+    """Return the ending of a mask's file: the image's, or `.png` for JPEG."""
     return _format_of(original.path).mask_endings(original)[0]
 
 

@@ -1,4 +1,4 @@
-"""Interface of image file formats: read in canonical orientation, write a mask on the file's own grid."""
+"""Interface of image file formats."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _read_header(stream: BinaryIO, path: Path) -> Any:
         header.get_data_shape()
         header.get_xyzt_units()
     except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: the NIfTI header is broken ({error}). Write the file anew.") from error
+        raise DataError(f"{path}: the NIfTI header is broken ({error}). Write the file again.") from error
     if header["magic"].item() != header.single_magic:
         raise DataError(
             f"{path}: this is no NIfTI file in one piece: its magic is {header['magic'].item()!r}, expected "
@@ -121,12 +121,15 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
 def _offset(header: Any, path: Path) -> int:
     offset = float(header["vox_offset"])
     if not _HEADER_BYTES[int(header["sizeof_hdr"])] <= offset <= _MAX_VOX_OFFSET:
-        raise DataError(f"{path}: the header puts the voxels at byte {offset}; that cannot be. Write the file anew.")
+        raise DataError(f"{path}: the header puts the voxels at byte {offset}; that cannot be. Write the file again.")
     return int(offset)
 
 
 def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.generic]:
-    """Return voxels in native byte order, with the header's slope and intercept applied unless they are 1 and 0."""
+    """Return voxels in native byte order, scaled by the header's slope and intercept.
+
+    Voxels of slope 1 and intercept 0 keep their dtype.
+    """
     try:
         slope, intercept = header.get_slope_inter()
     except nibabel.spatialimages.HeaderDataError as error:

@@ -88,7 +88,10 @@ class _Header:
     spacing_known: bool
 
     def grid_lines(self) -> tuple[str, ...]:
-        """Return the lines that define the grid, as written, without free text, which may contain names."""
+        """Return the lines that define the grid, as written.
+
+        Free text, which may contain names, is left out.
+        """
         return tuple(f"{name}: {self.fields[name]}" for name in _GRID_FIELDS if name in self.fields)
 
 
@@ -154,15 +157,15 @@ def _parse_header(head: bytes, path: Path) -> _Header:
         affine = _affine(fields, spatial, path)
         byte_skip = int(fields.get("byte skip", "0"))
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{path}: the NRRD header is broken ({error}). Write the file anew.") from error
+        raise DataError(f"{path}: the NRRD header is broken ({error}). Write the file again.") from error
     data_file = _data_file(fields, path)
     encoding = fields.get("encoding", "").lower()
     if encoding not in _ENCODINGS:
-        raise DataError(f"{path}: encoding {encoding!r}; raw and gzip are read. Write the file anew in one of them.")
+        raise DataError(f"{path}: encoding {encoding!r}; raw and gzip are read. Write the file again in one of them.")
     if byte_skip < 0 or (byte_skip and not data_file) or fields.get("line skip", "0") != "0":
         raise DataError(f"{path}: line skip or byte skip is used; write the voxels right behind the header.")
     if byte_skip and _ENCODINGS[encoding]:
-        raise DataError(f"{path}: byte skip into a gzip stream is not read; write the file anew.")
+        raise DataError(f"{path}: byte skip into a gzip stream is not read; write the file again.")
     shape = [*(sizes[axis] for axis in spatial), 1]
     units = set(re.findall(r'"([^"]*)"', fields.get("space units", "")))
     return _Header(
@@ -194,16 +197,19 @@ def _fields(head: bytes, path: Path) -> tuple[dict[str, str], int]:
         known = _NAMES.get(name.replace(" ", ""), "")
         # An unknown name is refused: skipping a damaged one would lose the grid silently.
         if not colon or not known or known in fields:
-            raise DataError(f"{path}: the NRRD header is broken at {line[:40]!r}. Write the file anew.")
+            raise DataError(f"{path}: the NRRD header is broken at {line[:40]!r}. Write the file again.")
         fields[known] = value.strip()
     missing = [name for name in ("type", "dimension", "sizes", "encoding") if name not in fields]
     if missing:
-        raise DataError(f"{path}: the NRRD header lacks {', '.join(missing)}. Write the file anew.")
+        raise DataError(f"{path}: the NRRD header lacks {', '.join(missing)}. Write the file again.")
     return fields, end.end() if end else len(head)
 
 
 def _axes(fields: dict[str, str], path: Path) -> tuple[tuple[int, ...], list[int]]:
-    """Return the extents of all axes, and the two or three spatial axes; the others must have length 1."""
+    """Return the extents of all axes, and the two or three spatial axes.
+
+    The others must have length 1.
+    """
     sizes = tuple(int(size) for size in fields["sizes"].split())
     if len(sizes) != int(fields["dimension"]) or not 2 <= len(sizes) <= _MAX_AXES or min(sizes) < 1:
         raise DataError(
@@ -235,7 +241,7 @@ def _affine(fields: dict[str, str], spatial: list[int], path: Path) -> NDArray[n
     space = fields.get("space", "lps").lower()  # as in ITK
     if space not in _TO_RAS:
         raise DataError(
-            f"{path}: the space {space!r} says nothing about the patient; left-posterior-superior, "
+            f"{path}: the space {space!r} does not relate to the patient; left-posterior-superior, "
             "right-anterior-superior and left-anterior-superior are read."
         )
     affine = np.eye(4)
@@ -279,17 +285,20 @@ def _dtype(fields: dict[str, str], path: Path) -> np.dtype[np.generic]:
     dtype = np.dtype(codes[0])
     endian = fields.get("endian", "").lower()
     if dtype.itemsize > 1 and endian not in ("little", "big"):
-        raise DataError(f"{path}: endian is {endian!r}; little or big is expected. Write the file anew.")
+        raise DataError(f"{path}: endian is {endian!r}; little or big is expected. Write the file again.")
     return dtype.newbyteorder(">" if endian == "big" else "<")
 
 
 def _data_file(fields: dict[str, str], path: Path) -> str:
-    """Return the name of the detached data file, which must be in the header's folder or below."""
+    """Return the name of the detached data file; empty if there is none.
+
+    It must be in the header's folder or below.
+    """
     name = fields.get("data file", "")
     place = PurePosixPath(name)
     if name and (place.is_absolute() or ".." in place.parts or name.startswith("LIST") or "%" in name):
         raise DataError(
-            f"{path}: its voxels lie in {name!r}; one file beside the header is read. Write both into one .nrrd."
+            f"{path}: its voxels lie in {name!r}; one file next to the header is read. Write both into one .nrrd."
         )
     if path.suffix.lower() == ".nhdr" and not name:
         raise DataError(f"{path}: a detached header names its data file; this one does not. Write a .nrrd.")

@@ -1,4 +1,4 @@
-"""Pictures (PNG, JPEG, TIFF, BMP): one slice per file, or a TIFF of one slice per page; without geometry."""
+"""Pictures (PNG, JPEG, TIFF, BMP) without geometry: one slice per file or page."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _is_tiff(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture; translate every error of its reader to a `DataError` that names the file."""
+    """Open a picture; translate its reader's errors to a `DataError` with the path."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

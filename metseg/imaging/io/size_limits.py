@@ -63,7 +63,11 @@ def require_within_limit(name: object, voxels: int) -> None:
 
 
 def require_file(path: Path) -> int:
-    """Return the size of the file in bytes; raise a `DataError` if it is absent or empty."""
+    """Return the size of the file in bytes.
+
+    Raises:
+        DataError: it is absent or empty.
+    """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     size = path.stat().st_size
@@ -73,7 +77,9 @@ def require_file(path: Path) -> int:
 
 
 def require_plausible_size(path: Path, shape: tuple[int, ...], claimed: int, size: int, packed: bool) -> None:
-    """Raise a `DataError` if a header claims more bytes than are read, or than the file can contain.
+    """Raise a `DataError` if a header claims too many bytes.
+
+    The limit is `MAX_BYTES`, and what the file can contain.
 
     Args:
         path: the file.
@@ -130,7 +136,10 @@ def read_exactly(stream: BinaryIO, claimed: int, path: Path, shape: tuple[int, .
 
 
 def require_finite(array: NDArray[np.generic], path: Path) -> None:
-    """Raise a `DataError` that names the file and the first place if `array` has NaN or infinite values."""
+    """Raise a `DataError` if `array` has NaN or infinite values.
+
+    The message names the file and the first place.
+    """
     if not np.issubdtype(array.dtype, np.floating):
         return
     wrong = ~np.isfinite(cast("NDArray[np.floating[Any]]", array))

@@ -46,15 +46,17 @@ def recognise(root: Path) -> Layout[Any]:
     Raises:
         DataError: it has none of the layouts, or several; the message lists the layouts.
     """
-    found = [layout for layout in LAYOUTS if layout.recognise(root)]
+    fitting = [layout for layout in LAYOUTS if layout.recognise(root)]
     # Several layouts are folders of volumes too: the general one applies only if no other does.
-    found = [layout for layout in found if layout.name != CaseFolders.name] or found
-    if len(found) == 1:
-        return found[0]
+    fitting = [layout for layout in fitting if layout.name != CaseFolders.name] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
     looked_for = "; ".join(f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS)
-    if found:
-        names = " and ".join(layout.name for layout in found)
-        raise DataError(f"{root}: holds files of the layouts {names}. Choose one, such as data_layout={found[0].name}.")
+    if fitting:
+        names = " and ".join(layout.name for layout in fitting)
+        raise DataError(
+            f"{root}: holds files of the layouts {names}. Choose one, such as data_layout={fitting[0].name}."
+        )
     entries = visible(root)
     inside = [path.name for path in entries if path.is_dir() and any(layout.recognise(path) for layout in LAYOUTS)]
     hint = f" The folder {inside[0]} inside it is in one of them: name that one." if inside else ""

@@ -37,7 +37,7 @@ class _Volumes(VolumeLayout):
     name = "image-mask-folders"
 
     def find(self, root: Path) -> Iterator[VolumeCase]:
-        """Yield a case per name of an image or mask, if one of them is a volume."""
+        """Yield a case per name, if its image or mask is a volume."""
         images, masks = _images_and_masks(root)
         for name in sorted({*images, *masks}):
             image, mask = images.get(name), masks.get(name)
@@ -79,7 +79,10 @@ class _Pictures(PictureLayout):
         yield from (cases[name] for name in sorted(cases))
 
     def choose(self, cases: Sequence[PictureCase], wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Return the channels and their planes; a sample of the pictures decides between grey and colour."""
+        """Return the channels and their planes.
+
+        A sample of the pictures decides between grey and colour.
+        """
         images = [path for case in cases for path in case.images[EVERY_CHANNEL].values()]
         sample = images[:: max(1, len(images) // SAMPLED)]
         grey = len(wanted) == 1 and wanted[0] not in COLOURS
@@ -108,10 +111,10 @@ class _Pictures(PictureLayout):
 
 
 class ImageMaskFolders(VolumesOrPictures):
-    """Single volumes, or pictures whose trailing `_<number>` is the slice, after the name of the case."""
+    """Single volumes, or pictures; a trailing `_<number>` is the slice."""
 
     name = _Volumes.name
-    looks_for = "images/ and masks/ with pictures or volumes of the same names, or x_mask.png beside x.png"
+    looks_for = "images/ and masks/ with pictures or volumes of the same names, or x_mask.png next to x.png"
     volumes = _Volumes()
     pictures = _Pictures()
 
@@ -126,7 +129,7 @@ def _has_folders(root: Path) -> bool:
 
 
 def _images_and_masks(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return images and masks by the stem of the image, from both folders or from the root."""
+    """Return images and masks by stem, from both folders or from the root."""
 
     def image(path: Path) -> str | None:
         return bare_stem(path) if is_image(path) else None

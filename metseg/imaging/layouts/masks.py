@@ -49,7 +49,7 @@ def lesion_of_greys(array: NDArray[np.generic], path: Path, threshold: int | Non
     values = np.unique(plane)
     raise DataError(
         f"{path}: a mask holds 0 and 1, or 0 and 255; this one holds {len(values)} values ({_shown(values.tolist())}). "
-        f"If lesion is brighter than half, set data_mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask anew."
+        f"If lesion is brighter than half, set data_mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask again."
     )
 
 
@@ -120,7 +120,11 @@ class Labelling:
 
 
 def labels_note(labels: str, layout: str) -> list[str]:
-    """Return a note if `labels` has no effect on binary masks; raise a `UsageError` if it is invalid."""
+    """Return a note if `labels` has no effect on binary masks.
+
+    Raises:
+        UsageError: `labels` is invalid.
+    """
     if labels in ("", "core"):
         return []
     lesion_labels(labels)

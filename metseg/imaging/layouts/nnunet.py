@@ -72,9 +72,9 @@ def _description(root: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no JSON ({error}). Write it anew, or remove it.") from error
+        raise DataError(f"{path}: is no JSON ({error}). Write it again, or remove it.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: an object is expected. Write it anew, or remove it.")
+        raise DataError(f"{path}: an object is expected. Write it again, or remove it.")
     return content
 
 

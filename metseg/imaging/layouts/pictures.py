@@ -43,7 +43,9 @@ _Planes = Callable[[NDArray[np.generic], Path], NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class PictureCase(FoundCase):
-    """The pictures of one case; one slice of several pages is a stack, whose pages are the true slices.
+    """The pictures of one case.
+
+    One slice of several pages is a stack, whose pages are the true slices.
 
     Attributes:
         images: by channel or `EVERY_CHANNEL`, then by the name of the slice: its number, or the name of its picture.
@@ -139,14 +141,18 @@ class VolumesOrPictures(Layout[VolumeCase | PictureCase]):
 
 
 def grey_plane(array: NDArray[np.generic], path: Path, expected: str) -> NDArray[np.generic]:
-    """Return a grey picture as `(height, width, 1)`; raise a `DataError` with the `expected` if it has colours."""
+    """Return a grey picture as `(height, width, 1)`.
+
+    Raises:
+        DataError: it has colours; the message ends in `expected`.
+    """
     if not is_grey(array):
         raise DataError(f"{path}: this picture has colours; {expected}")
     return array[..., None] if array.ndim == 2 else array[..., :1]
 
 
 def _require_pairs(root: Path, cases: Sequence[PictureCase], channels: Sequence[str]) -> None:
-    """Raise a `DataError` that names the pictures without a mask, and the masks without a picture of a channel."""
+    """Raise a `DataError` that lists pictures without masks, and masks without pictures."""
     without_mask, without_image = [], []
     for case in cases:
         for channel, images in case.of(channels).items():
@@ -159,7 +165,7 @@ def _require_pairs(root: Path, cases: Sequence[PictureCase], channels: Sequence[
 
 
 def _gaps_note(cases: Sequence[PictureCase]) -> list[str]:
-    """Return a note on the cases whose slice numbers have gaps; empty if there are none."""
+    """Return a note on the cases with gaps in their slice numbers."""
     with_gaps = [
         f"{case.case} lacks {missing}"
         for case in cases

@@ -37,7 +37,7 @@ class Cover:
         return self.pseudonyms.handle("file", name)
 
     def text(self, message: str, more: Iterable[str] = ()) -> str:
-        """Replace the names of files and folders below the root, and `more`, in a message by handles."""
+        """Replace names below the root, and `more`, in a message by handles."""
         names = {name: self.handle(name) for name in more}
         # Files behind links lie in folders that `rglob` does not enter.
         files = [path.relative_to(self.root) for path in data_files(self.root)]

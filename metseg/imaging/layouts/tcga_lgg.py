@@ -48,7 +48,7 @@ class TcgaLgg(PictureLayout):
 
 
 def _numbered(folder: Path, ending: str) -> dict[str, Path]:
-    """Return the pictures of a patient's folder by the number of the slice, which the `ending` follows."""
+    """Return the pictures whose slice number precedes the `ending`, by that number."""
     pattern = re.compile(re.escape(folder.name) + rf"_(\d+){ending}\.tiff?")
 
     def number(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Cases whose channels and mask are NIfTI or NRRD volumes: the shared part of the layouts of volumes."""
+"""Base class of the layouts whose channels and masks are NIfTI or NRRD volumes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class VolumeLayout(Layout[VolumeCase]):
     default_channels: tuple[str, ...] = DEFAULT_CHANNELS
 
     def channel_of(self, path: Path) -> str | None:
-        """Return the channel of a volume file, or `MASK`; None for a file of another name."""
+        """Return the channel of a volume file, or `MASK`; None for other names."""
         stem, start = bare_stem(path), self.file_stem.format(case=path.parent.name, channel="")
         name = stem.removeprefix(start) if stem.startswith(start) else ""
         if self.channel_files:
@@ -94,7 +94,7 @@ class VolumeLayout(Layout[VolumeCase]):
         return name if name.isalnum() else None
 
     def case_in(self, folder: Path) -> VolumeCase | None:
-        """Return the case in a folder; None if it is named otherwise or has no volume of the layout."""
+        """Return the case in a folder; None if its name or files do not fit."""
         match = self.case_folder.fullmatch(folder.name) if self.case_folder else None
         if self.case_folder and match is None:
             return None
@@ -153,7 +153,10 @@ class VolumeLayout(Layout[VolumeCase]):
     def _channels(
         self, root: Path, cases: Sequence[VolumeCase], wanted: tuple[str, ...]
     ) -> tuple[tuple[str, ...], list[str]]:
-        """Return the channels to use, which every case must have, and notes on those left out."""
+        """Return the channels to use, and notes on those left out.
+
+        Every case must have the channels.
+        """
         default, present = self.defaults(root), sorted({channel for case in cases for channel in case.files})
         if not wanted and not (default and set(default) <= set(present)):
             common = tuple(channel for channel in present if all(channel in case.files for case in cases))
