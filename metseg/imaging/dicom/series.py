@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,7 @@ def read_series(series: Series) -> SeriesVolume:
         DataError: a file is broken, has an unsupported coding, or planes do not make up a regular grid.
         LimitExceeded: the series exceeds an enclosing `limit_voxels`.
     """
-    planes: list[Plane] = []
-    pixels: list[NDArray[Any]] = []
-    files: list[Path] = []
+    slices: list[tuple[Plane, NDArray[Any], Path]] = []
     voxels = 0
     for header in series.headers:
         dataset = read_dataset(header.path, header.handle, pixels=True)
@@ -118,16 +117,10 @@ def read_series(series: Series) -> SeriesVolume:
             raise DataError(
                 f"{header.handle}: {len(frames)} frames, while its header places {len(placed)}. Export it again."
             )
-        planes += placed
-        pixels += list(frames)
-        files += [header.path] * len(placed)
-    grid, order = grid_of(planes, series.name)
-    return SeriesVolume(
-        array=_rescaled([pixels[index] for index in order], [planes[index] for index in order]),
-        grid=grid,
-        files=tuple(files[index] for index in order),
-        frames=tuple(planes[index].frame for index in order),
-    )
+        slices += zip(placed, frames, repeat(header.path), strict=False)
+    grid, order = grid_of([plane for plane, _, _ in slices], series.name)
+    planes, pixels, files = zip(*(slices[index] for index in order), strict=True)
+    return SeriesVolume(_rescaled(pixels, planes), grid, files, tuple(plane.frame for plane in planes))
 
 
 def _rescaled(pixels: Sequence[NDArray[Any]], planes: Sequence[Plane]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.dicom.geometry import Grid, canonical
+from metseg.imaging.dicom.geometry import canonical
 from metseg.imaging.dicom.headers import Header, scan
 from metseg.imaging.dicom.sequences import CHANNELS, channel_of, matches
 from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_series
@@ -67,11 +67,6 @@ class StudyImage:
     image: NDArray[np.generic]
     geometry: Geometry
     original: DicomOriginal
-
-    @property
-    def grid(self) -> Grid:
-        """Grid of the planes as acquired."""
-        return self.original.grid
 
 
 def find_studies(folder: Path, pseudonyms: Pseudonyms) -> StudyFolder:

@@ -193,16 +193,17 @@ def _load(
 ) -> LoadedCase:
     _require_agreement(study, series, pseudonyms)
     read, drawn = read_channels(study.case, series, pseudonyms), study.masks[0]
+    grid = read.original.grid
     mask, resampled = read_mask(
         drawn,
         wanted,
-        read.grid,
+        grid,
         threshold=options.mask_threshold,
         resample=options.resample_masks,
         drawn_on=lambda: (read_grid(one) for one in study.series if one.uid in drawn.referenced_series),
     )
     resampled_masks = (drawn.handle,) if resampled else ()
-    return LoadedCase(read.image, canonical(mask, read.grid)[0], read.geometry, resampled=resampled_masks)
+    return LoadedCase(read.image, canonical(mask, grid)[0], read.geometry, resampled=resampled_masks)
 
 
 def _require_agreement(study: DicomStudy, series: list[Series], pseudonyms: Pseudonyms) -> None:
