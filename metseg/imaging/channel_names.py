@@ -38,7 +38,7 @@ class ChannelName(NamedTuple):
 
 
 def channel_name(file: Path | str, known: Collection[str] = ()) -> ChannelName:
-    """Return the channel that a file's name ends in, after a `-`, `_`, `.` or blank.
+    """Return the channel at the end of a name, after `-`, `_`, `.` or blank.
 
     Args:
         file: its path or name.

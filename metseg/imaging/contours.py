@@ -30,7 +30,9 @@ def draw_outline(plane: NDArray[np.uint8], mask: NDArray[np.bool_], side: int = 
 
 
 def slices_to_show(mask: NDArray[np.bool_], count: int) -> list[int]:
-    """Return up to `count` slices with most lesion, no two adjacent; evenly spread ones if there is no lesion.
+    """Return up to `count` slices with most lesion, no two adjacent.
+
+    Without a lesion they are evenly spread.
 
     >>> mask = np.zeros((6, 2, 2), bool)
     >>> mask[2:5] = True

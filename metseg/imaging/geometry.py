@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -96,7 +97,10 @@ def from_canonical(array: NDArray[np.uint8], transform: NDArray[np.float64]) -> 
 
 
 def require_spanning(affine: NDArray[np.float64], path: Path, fields: str) -> None:
-    """Raise a `DataError` that names the header's `fields` if an affine is singular or not finite."""
+    """Raise a `DataError` if an affine is singular or not finite.
+
+    The message names the header's `fields`.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if (
@@ -126,6 +130,15 @@ def describe_grid(shape: Shape, geometry: Geometry) -> str:
     )
 
 
+def corners_of(shape: Shape) -> NDArray[np.int64]:
+    """Return the corners of a grid `(slices, height, width)`: `(4, 8)` of column, row, slice and 1.
+
+    >>> corners_of((1, 3, 5))[:, -1].tolist()
+    [4, 2, 0, 1]
+    """
+    return np.array([(*place, 1) for place in product(*((0, extent - 1) for extent in reversed(shape[:3])))]).T
+
+
 def largest_shift(shape: Shape, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return the largest distance between equal corners of two grids of one `shape`.
 
@@ -136,9 +149,7 @@ def largest_shift(shape: Shape, first: NDArray[np.float64], second: NDArray[np.f
     Returns:
         mm.
     """
-    depth, height, width = shape[:3]
-    corners = np.array([[x, y, z, 1] for x in (0, width - 1) for y in (0, height - 1) for z in (0, depth - 1)]).T
-    return float(np.linalg.norm(((first - second) @ corners)[:3], axis=0).max())
+    return float(np.linalg.norm(((first - second) @ corners_of(shape))[:3], axis=0).max())
 
 
 def same_grid(first_shape: Shape, first: Geometry, shape: Shape, geometry: Geometry) -> bool:
@@ -156,7 +167,10 @@ def same_grid(first_shape: Shape, first: Geometry, shape: Shape, geometry: Geome
 def require_same_grid(
     first_path: Path, first_shape: Shape, first: Geometry, path: Path, shape: Shape, geometry: Geometry, remedy: str
 ) -> None:
-    """Raise a `DataError` with both grids and the `remedy` if two canonical volumes do not overlay."""
+    """Raise a `DataError` with both grids if two canonical volumes do not overlay.
+
+    The message ends in the `remedy`.
+    """
     if same_grid(first_shape, first, shape, geometry):
         return
     apart = ""

@@ -46,8 +46,8 @@ def looks_skull_stripped(image: NDArray[np.generic]) -> bool:
     """
     channels = [_finite(image[..., channel]) for channel in range(image.shape[-1])]
     brightest = [_brightest(volume) for volume in channels]
-    found = [_depth_profile(volume, top) for volume, top in zip(channels, brightest, strict=True)]
-    profiles = [profile for profile in found if profile is not None]
+    depth_profiles = [_depth_profile(volume, top) for volume, top in zip(channels, brightest, strict=True)]
+    profiles = [profile for profile in depth_profiles if profile is not None]
     emptied = np.mean([(_thinned(v) <= BLACK * top).mean() for v, top in zip(channels, brightest, strict=True)])
     return bool(profiles) and bool(emptied >= EMPTIED) and not any(map(_has_dark_layer, profiles))
 
@@ -68,7 +68,10 @@ def _brightest(volume: NDArray[np.float32]) -> float:
 
 
 def _depth_profile(volume: NDArray[np.float32], brightest: float) -> NDArray[np.float64] | None:
-    """Return the median grey by depth, in steps of 3 % of the way from surface to middle; None without a head."""
+    """Return the median grey by depth; None without a head.
+
+    Depth is in steps of 3 % of the way from surface to middle.
+    """
     count = len(volume)
     middle = range(count // 3, max(count // 3 + 1, 2 * count // 3))
     edges = np.arange(0.0, 0.42, 0.03)
@@ -110,7 +113,10 @@ def _depth(foreground: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _has_dark_layer(profile: NDArray[np.float64]) -> bool:
-    """Return True if a profile falls below `DIP` of its outer part, and rises by `REBOUND` further in."""
+    """Return True if a profile has a dark layer.
+
+    It falls below `DIP` of its outer part, and rises by `REBOUND` further in.
+    """
     outside = np.maximum.accumulate(profile)
     inside = np.maximum.accumulate(profile[::-1])[::-1]
     return bool(((profile < DIP * outside) & (profile * REBOUND < inside)).any())

@@ -1,4 +1,4 @@
-"""A cohort of synthetic heads with brain metastases, the same to the last byte on every machine."""
+"""Synthetic heads with brain metastases, equal to the byte on every machine."""
 
 from metseg.phantom.cohort import PhantomCase, cohort_cases, generate_cohort, phantom_case
 from metseg.phantom.lesions import ENHANCING, LESION_LABELS, NECROSIS, OEDEMA

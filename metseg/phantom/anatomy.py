@@ -1,4 +1,4 @@
-"""Healthy head of one patient: the deformed MNI152 template with a skull and scalp around it."""
+"""Healthy head of one patient: the deformed MNI152 template, with skull and scalp."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Placement:
     def to_patient(self, point: Point) -> Point:
         """Return patient mm of a template point, by fixed-point iteration."""
         inverse = _inverse(self.matrix)
-        found = _apply(inverse, point)
+        patient = _apply(inverse, point)
         for _ in range(6):
-            index = sub_index(found)
+            index = sub_index(patient)
             rest = tuple(point[axis] - float(self.displacement[axis][index]) for axis in range(3))
-            found = _apply(inverse, (rest[0], rest[1], rest[2]))
-        return found
+            patient = _apply(inverse, (rest[0], rest[1], rest[2]))
+        return patient
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,14 @@ class Anatomy:
 
 
 def sub_index(point: Point) -> Shape:
-    """Return the nearest index of a patient point in mm on the grid of planes `(width, height, slices · SUBSLICES)`."""
+    """Return the index of the plane voxel nearest to a patient point.
+
+    Args:
+        point: mm.
+
+    Returns:
+        Index on the grid of planes `(width, height, slices · SUBSLICES)`.
+    """
     step = (SPACING[0], SPACING[1], SPACING[2] / SUBSLICES)
     start = (ORIGIN[0], ORIGIN[1], ORIGIN[2] - SPACING[2] / 2 + step[2] / 2)
     shape = (SHAPE[0], SHAPE[1], SHAPE[2] * SUBSLICES)
@@ -208,7 +215,10 @@ def _inverse(m: Matrix) -> Matrix:
 
 
 def _tissues(template: Template, where: list[Floats]) -> tuple[Floats, Floats, Floats]:
-    """Return grey, white and fluid fractions of each slice, sharpened: the template is a blurred mean of 152 brains."""
+    """Return sharpened grey, white and fluid fractions of each slice.
+
+    The template is a blurred mean of 152 brains.
+    """
     grey, white = sample_tissue(template.tissue, where)
     fluid = np.maximum(np.float32(1.0) - grey - white, np.float32(0.0)) * np.float32(1.15)
     grey, white, fluid = grey * grey * grey, white * white * white, fluid * fluid * fluid

@@ -1,4 +1,4 @@
-"""The phantom cohort: its cases, and its folder of NIfTI files in the layout of BraTS-METS."""
+"""The phantom cohort: its cases, and its folder in the layout of BraTS-METS."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class PhantomCase:
 
 
 def phantom_case(seed: int, patient: int, timepoint: int = 0) -> PhantomCase:
-    """Draw the head of one patient at one timepoint; the same bytes for the same arguments on any machine.
+    """Draw the head of one patient at one timepoint.
+
+    The same arguments give the same bytes on any machine.
 
     Args:
         seed: of the cohort; not negative.
@@ -126,9 +128,9 @@ def _stands(folder: Path, cases: list[tuple[int, int]], seed: int) -> bool:
     names = {case_name(*case) for case in cases}
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; the phantom cohort needs a folder. Name another one.")
-    found = {path.name for path in folder.iterdir()}
-    wrong = sorted(found ^ names)
-    for name in sorted(names & found):
+    present = {path.name for path in folder.iterdir()}
+    wrong = sorted(present ^ names)
+    for name in sorted(names & present):
         for part in (*CHANNELS, "seg"):
             path = folder / name / f"{name}-{part}.nii"
             size = _HEADER_BYTES + SHAPE[0] * SHAPE[1] * SHAPE[2] * (1 if part == "seg" else 2)

@@ -1,4 +1,4 @@
-"""Random numbers and smooth random fields that are the same to the last bit on every machine.
+"""Random numbers and smooth random fields, equal to the bit on every machine.
 
 The phantom's bytes are versioned, so nothing on the way to them may depend on the processor. Allowed are the
 correctly rounded IEEE operations, applied element by element by NumPy (`+ - * /`, `sqrt`, comparison, rounding),
@@ -66,7 +66,9 @@ class Draws:
         return (total.astype(np.float32) - np.float32(_BYTE_SUM_MEAN)) / np.float32(_BYTE_SUM_DEVIATION)
 
     def field(self, shape: Shape, cells: Shape) -> Floats:
-        """Return a smooth random field: a cubic B-spline over `cells` cells with uniform coefficients in `[-1, 1)`.
+        """Return a smooth random field: a cubic B-spline over `cells` cells.
+
+        The coefficients are uniform in `[-1, 1)`.
 
         Its standard deviation is near 0.2. float32 of `shape`.
         """

@@ -52,10 +52,10 @@ class Pathology:
     """All lesions of a case on the voxel grid, float32 `(width, height, slices)` unless stated otherwise.
 
     Attributes:
-        enhancing: fraction of each voxel that takes up contrast.
+        enhancing: fraction of each voxel that enhances.
         necrosis: fraction that is necrotic core.
         oedema: water in the tissue around, 0 to 1.
-        enhancement: t1c signal of the enhancing part, where there is any.
+        enhancement: t1c signal of the enhancing part.
         labels: uint8 segmentation of `NECROSIS`, `OEDEMA`, `ENHANCING`; 0 elsewhere.
     """
 
@@ -148,7 +148,10 @@ def _place(
 def _draw_lesion(
     anatomy: Anatomy, lesion: PhantomLesion
 ) -> tuple[tuple[slice, slice, slice], Floats, Floats, Floats, Floats]:
-    """Return the lesion's box of voxels; enhancing and necrotic fractions, oedema and t1c signal within it."""
+    """Return the lesion's box of voxels, and its appearance in the box.
+
+    Enhancing and necrotic fractions, oedema and t1c signal.
+    """
     draws = Draws(*lesion.key)
     reach = 1.5 * lesion.radius + 1.6 * lesion.oedema + 2.0
     low, high = [], []

@@ -14,7 +14,10 @@ from metseg.phantom.lesions import Pathology
 
 @dataclass(frozen=True)
 class Sequence:
-    """Signal of each tissue in one MRI sequence, where white matter on T1 is 1; `noise` is its deviation."""
+    """Signal of each tissue in one MRI sequence; white matter on T1 is 1.
+
+    `noise` is the deviation of the noise.
+    """
 
     white: float
     grey: float

@@ -105,7 +105,10 @@ def _smoothed(values: Floats, rounds: int) -> Floats:
 
 
 def sample_tissue(tissue: NDArray[np.uint64], where: list[Floats]) -> tuple[Floats, Floats]:
-    """Return grey and white matter from 0 to 1 at template positions in mm, by trilinear interpolation in integers."""
+    """Return grey and white matter from 0 to 1 at template positions in mm.
+
+    Trilinear interpolation in integers.
+    """
     low: list[NDArray[np.int64]] = []
     part: list[NDArray[np.uint64]] = []
     for axis in range(3):

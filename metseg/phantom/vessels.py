@@ -1,6 +1,8 @@
-"""Enhancing structures of a healthy head: vessels, venous sinuses, dural folds, choroid plexus and pineal gland.
+"""Enhancing structures of a healthy head.
 
-They take up contrast as brightly as metastases do, so that no intensity threshold tells the two apart.
+Vessels, venous sinuses, dural folds, choroid plexus and pineal gland.
+
+They enhance as brightly as metastases do, so that no intensity threshold distinguishes the two.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def draw_vessels(draws: Draws, anatomy: Anatomy) -> Floats:
 
 
 def _sagittal_sinus(anatomy: Anatomy) -> Floats:
-    """Return a wedge below the vault in the midline, from the crown to the back of the head."""
+    """Return a midline wedge below the vault, from crown to back."""
     aside = np.abs(anatomy.midline)
     half_width = (np.float32(8.0) - anatomy.depth) * np.float32(0.55)
     wedge = _edge(half_width - aside) * _edge(anatomy.depth + np.float32(0.8))
@@ -91,7 +93,10 @@ def _dura(draws: Draws, anatomy: Anatomy) -> Floats:
 def _course(
     draws: Draws, placement: Placement, course: tuple[Point, ...], first: float, last: float, wander: float
 ) -> tuple[Floats, Floats]:
-    """Return points `(n, 3)` in patient mm along a course given in MNI space, and their radii `(n,)` in mm."""
+    """Return points along a course through MNI space, and their radii.
+
+    Points are `(n, 3)` in patient mm, radii `(n,)` in mm.
+    """
     ends = [
         placement.to_patient((x + draws.uniform(-wander, wander), y + draws.uniform(-wander, wander), z))
         for x, y, z in course
@@ -141,7 +146,7 @@ def _medullary(draws: Draws, anatomy: Anatomy) -> tuple[Floats, Floats]:
 
 
 def _rasterise(tubes: list[tuple[Floats, Floats]]) -> Floats:
-    """Return the fraction of each voxel within the union of balls of the given centres and radii."""
+    """Return the fraction of each voxel within the union of balls."""
     points = np.concatenate([where for where, _ in tubes])
     radii = np.concatenate([radius for _, radius in tubes])
     points, radii = points[radii > 0], radii[radii > 0]

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metseg.errors import DataError
-from metseg.imaging.io import mask_suffix, read_image, write_mask_like
-from metseg.imaging.io.pictures import read_picture
+from metseg.imaging.io import mask_suffix, read_image, read_picture, write_mask_like
 
 SHAPE = (4, 5, 6)
 SPACING = (0.5, 1.25, 3.0)

@@ -190,7 +190,7 @@ def test_tcga_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{name}_2_mask.tif: size 10×9, while .*{name}_2.tif has 10×10"):
         open_cohort(tmp_path).cases[0].load()
     (tmp_path / name / f"{name}_2_mask.tif").unlink()
-    with pytest.raises(DataError, match=f"1 without a mask: {name}_2.tif"):
+    with pytest.raises(DataError, match=f"1 without a mask: {name}/{name}_2.tif"):
         open_cohort(tmp_path)
     with pytest.raises(UsageError, match="adc unknown"):
         open_cohort(tmp_path, options=LayoutOptions(channels=("adc",)))
@@ -267,7 +267,7 @@ def test_pictures_that_do_not_pair_up_are_named(tmp_path: Path) -> None:
         picture_pair(tmp_path, name)
     (tmp_path / "masks" / "a.png").unlink()
     (tmp_path / "images" / "c.png").unlink()
-    with pytest.raises(DataError, match=r"1 without a mask: a\.png; 1 masks without an image: c\.png"):
+    with pytest.raises(DataError, match=r"1 without a mask: images/a\.png; 1 masks without an image: masks/c\.png"):
         open_cohort(tmp_path)
     picture_pair(tmp_path / "d", "x")
     Image.fromarray(blob(12, 12)).save(tmp_path / "d" / "masks" / "x.png")

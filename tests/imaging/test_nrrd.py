@@ -58,7 +58,7 @@ def test_detached_headers_are_read_with_the_file_beside_them(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../v.raw", "LIST", "v%d.raw 1 2 1"])
 def test_voxels_elsewhere_are_not_followed(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "v.nhdr", b"", more=f"data file: {name}\n")
-    with pytest.raises(DataError, match="one file beside the header"):
+    with pytest.raises(DataError, match="one file next to the header"):
         read_image(path)
 
 
@@ -138,7 +138,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"encoding": "ascii"}, "raw and gzip are read"),
         ({"type": "block"}, "whole and real numbers"),
         ({"endian": "middle"}, "little or big is expected"),
-        ({"more": "space: scanner-xyz\n"}, "says nothing about the patient"),
+        ({"more": "space: scanner-xyz\n"}, "does not relate to the patient"),
         ({"more": "space directions: (1,0,0) (0,1,0)\n"}, "2 vectors for 3 axes"),
         ({"more": "space directions: (1,0,0) (0,1,0) (1,1,0)\n"}, "does not span space"),
         ({"more": "space directions: (1,0,0) (0,x,0) (0,0,1)\n"}, "header is broken"),

@@ -8,7 +8,7 @@ depend on the key, and free text is removed unless it is known to be harmless.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from metseg.errors import DataError, UsageError
 from metseg.files import folder_written_beside
-from metseg.imaging.dicom.headers import Header, find_handle, read_dataset, refusing, scan
+from metseg.imaging.dicom.headers import Header, files_under, handle_of, read_dataset, refusing, scan
 from metseg.imaging.dicom.sequences import channel_of
 from metseg.pseudonyms import Pseudonyms
 
@@ -42,7 +42,9 @@ _GROUPS_GONE = (0x0400, 0x4008, 0xFFFC)
 
 
 def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None = None) -> int:
-    """Write a de-identified copy of the MR images, SEG and RTSTRUCT files under `source` to `target`.
+    """Write a de-identified copy of the DICOM files in `source` to `target`.
+
+    MR images, SEG and RTSTRUCT files are copied.
 
     Files are written to `target/<patient>/<study>/<series>/<instance>.dcm`, every part of it a pseudonym; all of them
     or none. Other files are left out.
@@ -66,11 +68,11 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
     if target.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{target}: lies within {source}, and would be read as well. Name a folder outside it.")
     names = pseudonyms or Pseudonyms.from_environment()
-    found = scan(source, names)
-    if not found.headers:
+    scanned = scan(source, names)
+    if not scanned.headers:
         raise DataError(f"{source}: no MR image, SEG or RTSTRUCT in it.")
     with folder_written_beside(target) as beside:
-        for header in found.headers:
+        for header in scanned.headers:
             dataset = read_dataset(header.path, header.handle, pixels=True)
             with refusing(header.handle, "it cannot be de-identified"):
                 path = beside / _place(header, str(dataset.SOPInstanceUID), names)
@@ -79,13 +81,18 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
                 path.parent.mkdir(parents=True, exist_ok=True)
                 deidentify(dataset, header, names)
                 dataset.save_as(path, enforce_file_format=True)
-    logger.info("%d files de-identified, %d other files left out", len(found.headers), found.passed_over)
-    return len(found.headers)
+    logger.info("%d files de-identified, %d other files left out", len(scanned.headers), scanned.passed_over)
+    return len(scanned.headers)
 
 
 def find_file(source: Path, handle: str, pseudonyms: Pseudonyms | None = None) -> Path:
-    """Return the file under `source` with the handle of a message; raise a `UsageError` if there is none."""
-    path = find_handle(source, handle, pseudonyms or Pseudonyms.from_environment())
+    """Return the file under `source` with the handle of a message.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = pseudonyms or Pseudonyms.from_environment()
+    path = next((path for path in files_under(source) if handle_of(path, source, names) == handle), None)
     if path is None:
         raise UsageError(
             f"{source}: no file in it has the handle {handle}. Name the folder of the message, and use the same "
@@ -115,8 +122,6 @@ def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
     syntax = dataset.file_meta.TransferSyntaxUID
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     dataset.preamble = bytes(128)
@@ -186,17 +191,10 @@ def profile() -> Mapping[int, str]:
     """
     from dicomanonymizer import simpledicomanonymizer as library  # type: ignore[import-untyped]
 
-    meaning: dict[Any, str] = {
-        library.delete: "gone",
-        library.empty: "empty",
-        library.delete_or_empty: "empty",
-        library.replace: "dummy",
-        library.empty_or_replace: "dummy",
-        library.delete_or_replace: "dummy",
-        library.delete_or_empty_or_replace: "dummy",
-        library.replace_UID: "uid",
-        library.delete_or_empty_or_replace_UID: "uid",
-    }
+    def meaning(action: Callable[..., None]) -> str:
+        words = action.__name__
+        return "uid" if "UID" in words else "dummy" if "replace" in words else "empty" if "empty" in words else "gone"
+
     table = library.initialize_actions(EDITION)
     # Tags of four numbers are patterns of repeating groups, which `_always_goes` covers.
-    return {pydicom.tag.Tag(*tag): meaning[action] for tag, action in table.items() if len(tag) == 2}
+    return {pydicom.tag.Tag(*tag): meaning(action) for tag, action in table.items() if len(tag) == 2}

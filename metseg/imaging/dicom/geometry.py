@@ -1,4 +1,4 @@
-"""Positions of DICOM planes in the patient, and the regular grid of the planes of a series.
+"""Positions of DICOM planes, and the regular grid of the planes of a series.
 
 Positions are LPS+ millimetres; the equations are PS3.3 C.7.6.2.1.1.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ UNEVEN = 0.1
 MAX_VOXELS = 1 << 30
 """Of a mask on its own grid: distant frames may imply any number of planes between them."""
 
-Place = tuple[float, float, float]
-
 
 @dataclass(frozen=True)
 class Plane:
@@ -33,22 +31,22 @@ class Plane:
 
     Attributes:
         frame: its number in the file, from 0.
-        position: LPS+ mm of the centre of the first pixel.
-        orientation: direction along a row, then along a column, as unit vectors.
-        spacing: mm between rows, then between columns.
+        position: `(3,)`, LPS+ mm of the centre of the first pixel.
+        orientation: `(6,)`, direction along a row, then along a column, as unit vectors.
+        spacing: `(2,)`, mm between rows, then between columns.
         size: rows, columns.
         slope, intercept: value = stored · slope + intercept.
         step: mm to the next plane, from SpacingBetweenSlices or else SliceThickness; 0 if absent.
     """
 
     frame: int
-    position: Place
-    orientation: tuple[float, ...]
-    spacing: tuple[float, float]
+    position: NDArray[np.float64]
+    orientation: NDArray[np.float64]
+    spacing: NDArray[np.float64]
     size: tuple[int, int]
-    slope: float = 1.0
-    intercept: float = 0.0
-    step: float = 0.0
+    slope: float
+    intercept: float
+    step: float
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -58,7 +56,19 @@ class Plane:
     @property
     def height(self) -> float:
         """Position along the normal, mm."""
-        return float(np.dot(self.position, self.normal))
+        return float(self.position @ self.normal)
+
+    def affine(self, step: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the affine of a grid whose first plane is this one.
+
+        Args:
+            step: `(3,)`, LPS+ mm from this plane to the next.
+
+        Returns:
+            4×4, `(column, row, plane)` → LPS+ mm.
+        """
+        across, down = self.orientation[:3] * self.spacing[1], self.orientation[3:] * self.spacing[0]
+        return np.vstack([np.column_stack([across, down, step, self.position]), [0.0, 0.0, 0.0, 1.0]])
 
 
 @dataclass(frozen=True)
@@ -88,27 +98,32 @@ class Grid:
 
 
 def planes_of(dataset: Dataset) -> list[Plane]:
-    """Return the planes of an image or SEG file, single or multi-frame, in the order of its frames."""
-    frames = dataset.get("PerFrameFunctionalGroupsSequence") or [None]
-    return [_plane(dataset, number, frame) for number, frame in enumerate(frames)]
+    """Return the planes of an image or SEG file, in the order of its frames."""
+    return [_plane(dataset, frame) for frame in range(len(dataset.get("PerFrameFunctionalGroupsSequence") or [None]))]
 
 
-def _plane(dataset: Dataset, number: int, frame: Dataset | None) -> Plane:
-    """Return one plane; attributes of a multi-frame file are in functional groups, of the frame or shared by all."""
+def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset:
+    """Return a group of attributes of a frame, its own or the shared one.
+
+    A single image is its own group.
+    """
+    if not dataset.get("PerFrameFunctionalGroupsSequence"):
+        return dataset
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    group = dataset.PerFrameFunctionalGroupsSequence[frame].get(keyword) or shared.get(keyword) or [Dataset()]
+    return cast(Dataset, group[0])
 
-    def group(keyword: str) -> Dataset:
-        if frame is None:
-            return dataset
-        item: Dataset = (frame.get(keyword) or shared.get(keyword) or [Dataset()])[0]
-        return item
 
-    measures, values = group("PixelMeasuresSequence"), group("PixelValueTransformationSequence")
+def _plane(dataset: Dataset, frame: int) -> Plane:
+    measures, values, position, orientation = (
+        functional_group(dataset, frame, f"{name}Sequence")
+        for name in ("PixelMeasures", "PixelValueTransformation", "PlanePosition", "PlaneOrientation")
+    )
     return Plane(
-        frame=number,
-        position=_place(group("PlanePositionSequence").ImagePositionPatient),
-        orientation=_orientation(group("PlaneOrientationSequence").ImageOrientationPatient),
-        spacing=_pair(measures.PixelSpacing),
+        frame=frame,
+        position=_vector(position.ImagePositionPatient, 3),
+        orientation=_orientation(_vector(orientation.ImageOrientationPatient, 6)),
+        spacing=_vector(measures.PixelSpacing, 2),
         size=(int(dataset.Rows), int(dataset.Columns)),
         slope=_number(values.get("RescaleSlope"), 1.0),
         intercept=_number(values.get("RescaleIntercept"), 0.0),
@@ -116,22 +131,17 @@ def _plane(dataset: Dataset, number: int, frame: Dataset | None) -> Plane:
     )
 
 
-def _place(values: Any) -> Place:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
+def _vector(values: Any, length: int) -> NDArray[np.float64]:
+    return np.array([float(value) for value in values]).reshape(length)
 
 
-def _pair(values: Any) -> tuple[float, float]:
-    down, across = (float(value) for value in values)
-    return down, across
-
-
-def _orientation(values: Any) -> tuple[float, ...]:
-    row, column = np.array(values[:3], dtype=np.float64), np.array(values[3:6], dtype=np.float64)
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if not np.allclose(lengths, 1, atol=0.01) or abs(row @ column) > 0.01:
+def _orientation(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    directions = values.reshape(2, 3)
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    if not np.allclose(lengths, 1, atol=0.01) or abs(directions[0] @ directions[1]) > 0.01:
         raise ValueError("directions of rows and columns are no perpendicular unit vectors")
-    return (*(row / np.linalg.norm(row)), *(column / np.linalg.norm(column)))
+    unit: NDArray[np.float64] = (directions / lengths).ravel()
+    return unit
 
 
 def _number(value: Any, default: float) -> float:
@@ -155,28 +165,23 @@ def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
     _require_parallel(planes, name)
     order = sorted(range(len(planes)), key=lambda index: planes[index].height)
     first, last = planes[order[0]], planes[order[-1]]
-    if not all(np.isfinite(plane.position).all() for plane in planes) or not 0 < min(first.spacing) < np.inf:
+    if not np.isfinite([plane.position for plane in planes]).all() or not 0 < min(first.spacing) < np.inf:
         raise DataError(f"{name}: positions or spacing are not finite and positive. Export the series again.")
     if len(planes) == 1:
         raise DataError(f"{name}: it has one slice, so the distance of slices is unknown. Export the whole series.")
     heights = np.array([planes[index].height for index in order])
     _require_even(heights, name)
-    step = (np.array(last.position) - np.array(first.position)) / (len(planes) - 1)
+    step = (last.position - first.position) / (len(planes) - 1)
     if np.linalg.norm(np.cross(step, first.normal)) > 0.02 * np.linalg.norm(step):
         raise DataError(
             f"{name}: its slices are sheared (a tilted gantry): each lies sideways of the one before. Resample the "
             "series to a rectangular grid."
         )
-    affine = np.eye(4)
-    affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
-    affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
-    affine[:3, 2] = step
-    affine[:3, 3] = first.position
-    return Grid((len(planes), *first.size), affine), order
+    return Grid((len(planes), *first.size), first.affine(step)), order
 
 
 def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
-    """Return the grid of frames that may repeat a position or skip planes, as in a SEG.
+    """Return the grid of frames that may repeat or skip planes, as in a SEG.
 
     Args:
         planes: of one file, in any order.
@@ -204,15 +209,11 @@ def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
         shape = (int(places.max().round()) + 1, *first.size)
         if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
             break
-        affine = np.eye(4)
-        affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
-        affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
-        affine[:3, 2], affine[:3, 3] = first.normal * step, first.position
-        return Grid(shape, affine), [int(place) for place in places.round()]
-    found = ", ".join(f"{step:.2f}" for step in steps[:5])
+        return Grid(shape, first.affine(first.normal * step)), [int(place) for place in places.round()]
+    apart = ", ".join(f"{step:.2f}" for step in steps[:5])
     raise DataError(
         f"{name}: its {len(planes)} frames lie on other planes than the image's, and make up no grid of their own: "
-        f"they are {found} mm apart. Export the mask on the image's own planes."
+        f"they are {apart} mm apart. Export the mask on the image's own planes."
     )
 
 
@@ -220,8 +221,8 @@ def _require_parallel(planes: list[Plane], name: str) -> None:
     first = planes[0]
     for plane in planes[1:]:
         if plane.size != first.size or not np.allclose(plane.spacing, first.spacing, atol=SAME_SPACING):
-            found = [f"{p.size[0]}×{p.size[1]} pixels of {p.spacing[0]:g}×{p.spacing[1]:g} mm" for p in (first, plane)]
-            raise DataError(f"{name}: slices differ: {found[0]} and {found[1]}. Export one series of one size.")
+            sizes = [f"{p.size[0]}×{p.size[1]} pixels of {p.spacing[0]:g}×{p.spacing[1]:g} mm" for p in (first, plane)]
+            raise DataError(f"{name}: slices differ: {sizes[0]} and {sizes[1]}. Export one series of one size.")
         if not np.allclose(plane.orientation, first.orientation, atol=SAME_DIRECTION):
             raise DataError(
                 f"{name}: slices are not parallel (several orientations in one series, such as a localiser). "

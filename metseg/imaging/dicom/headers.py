@@ -28,6 +28,7 @@ from pydicom.uid import (
 from metseg.errors import DataError
 from metseg.files import data_files
 from metseg.imaging.dicom.sequences import Acquisition, acquisition_of
+from metseg.imaging.io.size_limits import READER_ERRORS
 from metseg.pseudonyms import Pseudonyms
 
 IMAGES = (MRImageStorage, EnhancedMRImageStorage)
@@ -52,11 +53,8 @@ OTHER_SUFFIXES = (
 )  # fmt: skip
 """Endings of files that are not opened."""
 
-# Errors of pydicom and its decoders on a broken file; their texts quote values, and are dropped.
-UNREADABLE = (
-    InvalidDicomError, BytesLengthException, ValueError, TypeError, AttributeError, LookupError, OSError, EOFError,
-    RuntimeError, ArithmeticError, AssertionError, struct.error, zlib.error,
-)  # fmt: skip
+UNREADABLE = (*READER_ERRORS, InvalidDicomError, BytesLengthException)
+"""Errors of pydicom and its decoders on a broken file; their texts quote values, and are dropped."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,10 @@ class Scan:
 
 @contextmanager
 def refusing(handle: str, what: str = "the DICOM file cannot be read") -> Iterator[None]:
-    """Translate a library's errors on a broken file to a `DataError` that quotes none of the file's values."""
+    """Translate a library's errors on a broken file to a `DataError`.
+
+    Its message quotes none of the file's values.
+    """
     _silence_libraries()
     try:
         yield
@@ -139,7 +140,10 @@ def read_dataset(path: Path, handle: str, *, pixels: bool = False) -> Dataset:
 
 
 def _require_no_bomb(path: Path, handle: str) -> None:
-    """Refuse a deflated file that unpacks to too much memory: pydicom unpacks all of it at once."""
+    """Refuse a deflated file that unpacks to too much memory.
+
+    pydicom unpacks all of it at once.
+    """
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
@@ -160,7 +164,10 @@ def _require_no_bomb(path: Path, handle: str) -> None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return True if the file begins as in PS3.10; files with an ending of another format are not opened."""
+    """Return True if the file begins as in PS3.10.
+
+    Files with an ending of another format are not opened.
+    """
     if path.suffix.lower() in OTHER_SUFFIXES or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     try:
@@ -171,7 +178,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def files_under(root: Path) -> Iterator[Path]:
-    """Yield every file under `root` that is not hidden, in order of paths; links are followed."""
+    """Yield every file under `root` that is not hidden, in order of paths.
+
+    Links are followed.
+    """
     for path in data_files(root):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
@@ -180,11 +190,6 @@ def files_under(root: Path) -> Iterator[Path]:
 def handle_of(path: Path, root: Path, pseudonyms: Pseudonyms) -> str:
     """Return the name of the file `path` under `root` in messages."""
     return pseudonyms.handle("file", path.relative_to(root).as_posix())
-
-
-def find_handle(root: Path, handle: str, pseudonyms: Pseudonyms) -> Path | None:
-    """Return the file under `root` with the handle of a message."""
-    return next((path for path in files_under(root) if handle_of(path, root, pseudonyms) == handle), None)
 
 
 def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
@@ -204,7 +209,7 @@ def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
             kind = str(dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID", ""))
             if not kind:
                 raise DataError(f"{handle}: the file ends before its SOP class. Export it again, or remove it.")
-            require_no_burned_in_text(dataset, kind, handle)
+            _require_no_burned_in_text(dataset, kind, handle)
             if kind in (*IMAGES, *MASKS):
                 headers.append(_header(dataset, kind, path, handle, pseudonyms))
             elif kind != MediaStorageDirectoryStorage:
@@ -212,7 +217,7 @@ def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
     return Scan(tuple(headers), passed_over)
 
 
-def require_no_burned_in_text(dataset: Dataset, kind: str, handle: str) -> None:
+def _require_no_burned_in_text(dataset: Dataset, kind: str, handle: str) -> None:
     """Raise a `DataError` if pixels show, or are likely to show, a patient's name.
 
     PS3.15 E.3.1: the pixels of such images need cleaning, which no table of attributes does.
@@ -256,7 +261,7 @@ def _header(dataset: Dataset, kind: str, path: Path, handle: str, pseudonyms: Ps
 
 
 def _frame_of_reference(dataset: Dataset) -> str:
-    """Return the FrameOfReferenceUID of an image or SEG; that of an RTSTRUCT is in a sequence."""
+    """Return the FrameOfReferenceUID of a file; an RTSTRUCT has it in a sequence."""
     direct = str(dataset.get("FrameOfReferenceUID") or "")
     nested = [
         str(item.get("FrameOfReferenceUID") or "") for item in items(dataset, "ReferencedFrameOfReferenceSequence")
@@ -265,12 +270,15 @@ def _frame_of_reference(dataset: Dataset) -> str:
 
 
 def _referenced_series(dataset: Dataset) -> tuple[str, ...]:
-    """Return the series that a SEG refers to at its top level, or an RTSTRUCT in its frames of reference."""
-    found = [item.get("SeriesInstanceUID") for item in items(dataset, "ReferencedSeriesSequence")]
+    """Return the series that a mask refers to.
+
+    A SEG names them at its top level, an RTSTRUCT in its frames of reference.
+    """
+    uids = [item.get("SeriesInstanceUID") for item in items(dataset, "ReferencedSeriesSequence")]
     for frame in items(dataset, "ReferencedFrameOfReferenceSequence"):
         for study in items(frame, "RTReferencedStudySequence"):
-            found += [item.get("SeriesInstanceUID") for item in items(study, "RTReferencedSeriesSequence")]
-    return tuple(sorted({str(uid) for uid in found if uid}))
+            uids += [item.get("SeriesInstanceUID") for item in items(study, "RTReferencedSeriesSequence")]
+    return tuple(sorted({str(uid) for uid in uids if uid}))
 
 
 def items(dataset: Dataset, keyword: str) -> list[Any]:

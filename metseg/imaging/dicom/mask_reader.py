@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from metseg.errors import DataError
-from metseg.imaging.dicom.geometry import Grid, Plane, grid_of_frames, planes_of
+from metseg.imaging.dicom.geometry import Grid, Plane, functional_group, grid_of_frames, planes_of
 from metseg.imaging.dicom.headers import SEGMENTATIONS, Header, items, read_dataset, refusing
 from metseg.imaging.dicom.series import decoded
-from metseg.imaging.geometry import resample_mask
+from metseg.imaging.geometry import corners_of, resample_mask
 
 OFF_PLANE = 0.25
 """Tolerance of a contour's distance from its slice, as a share of the slice distance."""
@@ -80,13 +80,18 @@ def read_mask(
     """
     with refusing(header.handle):
         if header.kind in SEGMENTATIONS:
-            return _read_segmentation(header, wanted, grid, threshold, resample)
-        return _read_structures(header, wanted, grid, resample, drawn_on)
+            mask, own = _read_segmentation(header, wanted, grid, threshold, resample)
+        else:
+            mask, own = _read_structures(header, wanted, grid, resample, drawn_on)
+        if own is grid:
+            return mask, False
+        return resample_mask(mask, own.geometry, grid.shape, grid.geometry), not _on_voxels(own, grid)
 
 
 def _read_segmentation(
     header: Header, wanted: Collection[int], grid: Grid, threshold: int | None, resample: bool
-) -> tuple[NDArray[np.uint8], bool]:
+) -> tuple[NDArray[np.uint8], Grid]:
+    """Return the regions of a SEG on its own grid, and that grid."""
     import highdicom
 
     dataset = read_dataset(header.path, header.handle, pixels=True)
@@ -95,22 +100,21 @@ def _read_segmentation(
         checked = highdicom.seg.segread(BytesIO(header.path.read_bytes()))
         kind = checked.segmentation_type.value
         planes = planes_of(dataset)
-        numbers = [0 if kind == "LABELMAP" else _segment_number(dataset, plane.frame) for plane in planes]
+        numbers = [0 if kind == "LABELMAP" else _segment_number(dataset, frame) for frame in range(len(planes))]
     lowest = _lowest_lesion(dataset, kind, threshold, header.handle)
     frames = decoded(dataset, header.handle)
     own = grid
     indices: Sequence[int | None] = [_plane_index(plane, grid) for plane in planes]
     if None in indices:
         own, indices = grid_of_frames(planes, header.handle)
-        if not resample and not _on_voxels(own, grid):
-            raise _on_another_grid(header.handle, own, grid)
+        _require_on_voxels(header.handle, own, grid, resample)
     mask = np.zeros(own.shape, dtype=np.uint8)
     for index, number, frame in zip(indices, numbers, frames, strict=True):
         if kind == "LABELMAP":
             mask[index] |= np.isin(frame, list(wanted)).astype(np.uint8)
         elif number in wanted:
             mask[index] |= (frame >= lowest).astype(np.uint8)
-    return _onto(mask, own, grid)
+    return mask, own
 
 
 def _lowest_lesion(dataset: Dataset, kind: str, threshold: int | None, name: str) -> float:
@@ -130,14 +134,16 @@ def _lowest_lesion(dataset: Dataset, kind: str, threshold: int | None, name: str
 
 
 def _on_voxels(own: Grid, grid: Grid) -> bool:
-    """Return True if every voxel of `own` is one of `grid`, in any order of axes."""
+    """Return True if every voxel of `own` is one of `grid`.
+
+    The axes may differ in order and direction.
+    """
     between = np.linalg.solve(grid.affine, own.affine)
     whole = between.round()
     axes = np.abs(whole[:3, :3])
     if not ((axes.sum(axis=0) == 1).all() and (axes.sum(axis=1) == 1).all()):
         return False
-    last = [extent - 1 for extent in reversed(own.shape)]
-    corners = np.array([[x, y, z, 1] for x in (0, last[0]) for y in (0, last[1]) for z in (0, last[2])]).T
+    corners = corners_of(own.shape)
     there = (whole @ corners)[:3]
     limits = np.array(grid.shape[::-1])[:, None]
     return bool(
@@ -145,28 +151,15 @@ def _on_voxels(own: Grid, grid: Grid) -> bool:
     )
 
 
-def _onto(mask: NDArray[np.uint8], own: Grid, grid: Grid) -> tuple[NDArray[np.uint8], bool]:
-    """Return a mask on `own` resampled onto `grid`, and whether voxels do not coincide."""
-    if own is grid:
-        return mask, False
-    return resample_mask(mask, own.geometry, grid.shape, grid.geometry), not _on_voxels(own, grid)
-
-
 def _segment_number(dataset: Dataset, frame: int) -> int:
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    group: Any = dataset.PerFrameFunctionalGroupsSequence[frame]
-    named = group.get("SegmentIdentificationSequence") or shared.SegmentIdentificationSequence
-    return int(named[0].ReferencedSegmentNumber)
+    return int(functional_group(dataset, frame, "SegmentIdentificationSequence").ReferencedSegmentNumber)
 
 
 def _plane_index(plane: Plane, grid: Grid) -> int | None:
-    """Return the index in `grid` of the SEG frame `plane`; None if it is on no plane."""
-    across, down = grid.affine[:3, 0], grid.affine[:3, 1]
-    own_across = np.array(plane.orientation[:3]) * plane.spacing[1]
-    own_down = np.array(plane.orientation[3:]) * plane.spacing[0]
+    """Return the index in `grid` of a SEG frame; None if on no plane."""
     place = np.linalg.solve(grid.affine, [*plane.position, 1.0])[:3]
     index = round(float(place[2]))
-    drift = np.abs(np.stack([across - own_across, down - own_down])).max() * max(plane.size)
+    drift = np.abs(grid.affine - plane.affine(grid.affine[:3, 2]))[:3, :3].max() * max(plane.size)
     off = np.abs(place - (0, 0, index)).max()
     fits = drift <= OFF_VOXEL * min(grid.geometry.spacing) and off <= OFF_VOXEL and 0 <= index < grid.shape[0]
     return index if fits and plane.size == grid.shape[1:] else None
@@ -174,7 +167,8 @@ def _plane_index(plane: Plane, grid: Grid) -> int | None:
 
 def _read_structures(
     header: Header, wanted: Collection[int], grid: Grid, resample: bool, drawn_on: Callable[[], Iterable[Grid]]
-) -> tuple[NDArray[np.uint8], bool]:
+) -> tuple[NDArray[np.uint8], Grid]:
+    """Return the regions of an RTSTRUCT, and the grid they were drawn on."""
     dataset = read_dataset(header.path, header.handle)
     regions = [
         _outlines(roi, header.handle)
@@ -185,8 +179,7 @@ def _read_structures(
     own = grid if all(_plane_of(outline, grid) is not None for outline in outlines) else None
     if own is None:
         own = _grid_of_outlines(outlines, grid, header.handle, drawn_on)
-        if not resample and not _on_voxels(own, grid):
-            raise _on_another_grid(header.handle, own, grid)
+        _require_on_voxels(header.handle, own, grid, resample)
     mask = np.zeros(own.shape, dtype=np.uint8)
     for contours in regions:
         region = np.zeros(own.shape, dtype=np.uint8)
@@ -194,12 +187,12 @@ def _read_structures(
             # Within an earlier contour of the region, it cuts a hole.
             region[_plane_of(outline, own)] ^= polygon(_places(outline, own)[:, :2], (own.shape[1], own.shape[2]))
         mask |= region
-    return _onto(mask, own, grid)
+    return mask, own
 
 
 def _outlines(roi: Any, name: str) -> list[NDArray[np.float64]]:
     """Return the closed contours of an ROI, each `(n, 3)` LPS mm."""
-    found = []
+    contours = []
     for contour in items(roi, "ContourSequence"):
         kind = str(contour.ContourGeometricType)
         if kind == "POINT":
@@ -208,8 +201,8 @@ def _outlines(roi: Any, name: str) -> list[NDArray[np.float64]]:
             raise DataError(
                 f"{name}: a contour is {kind}; closed planar ones are read. Export the lesions so, or as SEG."
             )
-        found.append(np.array([float(value) for value in contour.ContourData]).reshape(-1, 3))
-    return found
+        contours.append(np.array([float(value) for value in contour.ContourData]).reshape(-1, 3))
+    return contours
 
 
 def _places(outline: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
@@ -219,7 +212,7 @@ def _places(outline: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
 
 
 def _plane_of(outline: NDArray[np.float64], grid: Grid) -> int | None:
-    """Return the index in `grid` of a contour's plane; None if it is on no plane."""
+    """Return the index in `grid` of a contour's plane; None if on no plane."""
     heights = _places(outline, grid)[:, 2]
     index = round(float(heights.mean()))
     return index if np.abs(heights - index).max() <= OFF_PLANE and 0 <= index < grid.shape[0] else None
@@ -240,12 +233,14 @@ def _grid_of_outlines(
     )
 
 
-def _on_another_grid(name: str, own: Grid, grid: Grid) -> DataError:
-    return DataError(
-        f"{name}: the mask lies on another grid than its image. Its grid: {own.describe()}; the image's: "
-        f"{grid.describe()}. Draw or export the mask on the images' own grid, or set data_resample_masks=true, which "
-        "takes the nearest voxel of the mask."
-    )
+def _require_on_voxels(name: str, own: Grid, grid: Grid, resample: bool) -> None:
+    """Raise a `DataError` with both grids if a mask needs resampling without leave."""
+    if not resample and not _on_voxels(own, grid):
+        raise DataError(
+            f"{name}: the mask lies on another grid than its image. Its grid: {own.describe()}; the image's: "
+            f"{grid.describe()}. Draw or export the mask on the images' own grid, or set data_resample_masks=true, "
+            "which takes the nearest voxel of the mask."
+        )
 
 
 def polygon(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:

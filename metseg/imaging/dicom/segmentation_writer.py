@@ -1,4 +1,4 @@
-"""Write a mask as DICOM SEG on the planes of its series, one segment per lesion."""
+"""Write a mask as DICOM SEG, one segment per lesion."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def write_dicom_segmentation(
     patient: str | None,
     descriptions: Sequence[str] = (),
 ) -> None:
-    """Write lesions as a DICOM SEG (BINARY) that refers to the images of a series, in their frame of reference.
+    """Write lesions as a DICOM SEG (BINARY) that refers to a series.
+
+    It lies in the frame of reference of the images.
 
     Segments are coded as SCT 49755003 (morphologically abnormal structure) / SCT 14799000 (secondary neoplasm) in SCT
     12738006 (brain), found AUTOMATICally. Without a lesion there is one segment, and no voxel in it.
@@ -112,7 +114,7 @@ def write_dicom_segmentation(
 
 
 def _sources(original: DicomOriginal, planes: NDArray[np.uint8], name: str) -> tuple[list[Dataset], NDArray[np.uint8]]:
-    """Return the headers of the source images, and the planes of the mask in the same order."""
+    """Return the source images' headers, and the mask's planes in the same order."""
     if len(set(original.files)) == 1:
         order = np.argsort(original.frames)
         return [_header(original.files[0], name)], np.ascontiguousarray(planes[order])

@@ -1,4 +1,4 @@
-"""Channel of an MR series (t1n, t1c, t2f or t2w), from its sequence parameters and its description.
+"""Channel of an MR series, from its sequence parameters and its description.
 
 The description is compared with patterns and never recorded: it is free text, and may contain a name.
 """
@@ -33,7 +33,9 @@ _NO_AGENT = {"", "no", "none", "n", "n/a", "na", "without", "unknown", "0"}
 
 @dataclass(frozen=True)
 class Acquisition:
-    """Sequence parameters that decide the channel of a series; times in ms, None if the header has none.
+    """Sequence parameters that decide the channel of a series.
+
+    Times are in ms, and None if the header has none.
 
     Attributes:
         description: SeriesDescription, ProtocolName and SequenceName, in small letters. Never in a message.

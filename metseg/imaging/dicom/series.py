@@ -6,9 +6,9 @@ without its place and size, take 8 bytes for each voxel of 2, and check no size 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from metseg.imaging.dicom.geometry import Grid, Plane, grid_of, planes_of
 from metseg.imaging.dicom.headers import Header, read_dataset, refusing
 from metseg.imaging.geometry import from_canonical
 from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, MAX_PIXELS, require_within_limit
-from metseg.pseudonyms import Pseudonyms
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,12 @@ class SeriesVolume:
     frames: tuple[int, ...]
 
 
-def series_of(headers: Iterable[Header], pseudonyms: Pseudonyms) -> list[Series]:
-    """Return the image series among `headers`, in order of their first file."""
-    grouped: dict[str, list[Header]] = defaultdict(list)
-    for header in headers:
-        if not header.is_mask:
-            grouped[header.series].append(header)
-    return [Series(pseudonyms.handle("series", uid), tuple(files)) for uid, files in grouped.items()]
-
-
 def read_grid(series: Series) -> Grid:
-    """Read the grid of a series from its headers; raise a `DataError` if its planes make up none."""
+    """Read the grid of a series from its headers.
+
+    Raises:
+        DataError: its planes make up no grid.
+    """
     planes: list[Plane] = []
     for header in series.headers:
         dataset = read_dataset(header.path, header.handle)
@@ -109,32 +103,24 @@ def read_series(series: Series) -> SeriesVolume:
         DataError: a file is broken, has an unsupported coding, or planes do not make up a regular grid.
         LimitExceeded: the series exceeds an enclosing `limit_voxels`.
     """
-    planes: list[Plane] = []
-    pixels: list[NDArray[Any]] = []
-    files: list[Path] = []
+    slices: list[tuple[Plane, NDArray[Any], Path]] = []
     voxels = 0
     for header in series.headers:
         dataset = read_dataset(header.path, header.handle, pixels=True)
         with refusing(header.handle, "its plane cannot be placed in the patient"):
-            found = planes_of(dataset)
-        voxels += sum(rows * columns for rows, columns in (plane.size for plane in found))
+            placed = planes_of(dataset)
+        voxels += sum(rows * columns for rows, columns in (plane.size for plane in placed))
         require_within_limit(series.name, voxels)
         with refusing(header.handle, "its pixels cannot be read"):
             frames = decoded(dataset, header.handle)
-        if len(frames) != len(found):
+        if len(frames) != len(placed):
             raise DataError(
-                f"{header.handle}: {len(frames)} frames, while its header places {len(found)}. Export it again."
+                f"{header.handle}: {len(frames)} frames, while its header places {len(placed)}. Export it again."
             )
-        planes += found
-        pixels += list(frames)
-        files += [header.path] * len(found)
-    grid, order = grid_of(planes, series.name)
-    return SeriesVolume(
-        array=_rescaled([pixels[index] for index in order], [planes[index] for index in order]),
-        grid=grid,
-        files=tuple(files[index] for index in order),
-        frames=tuple(planes[index].frame for index in order),
-    )
+        slices += zip(placed, frames, repeat(header.path), strict=False)
+    grid, order = grid_of([plane for plane, _, _ in slices], series.name)
+    planes, pixels, files = zip(*(slices[index] for index in order), strict=True)
+    return SeriesVolume(_rescaled(pixels, planes), grid, files, tuple(plane.frame for plane in planes))
 
 
 def _rescaled(pixels: Sequence[NDArray[Any]], planes: Sequence[Plane]) -> NDArray[Any]:

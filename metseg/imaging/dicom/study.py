@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.dicom.geometry import Grid, canonical
+from metseg.imaging.dicom.geometry import canonical
 from metseg.imaging.dicom.headers import Header, scan
 from metseg.imaging.dicom.sequences import CHANNELS, channel_of, matches
-from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_series, series_of
+from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_series
 from metseg.imaging.geometry import Geometry
 from metseg.pseudonyms import Pseudonyms
 
@@ -68,11 +68,6 @@ class StudyImage:
     geometry: Geometry
     original: DicomOriginal
 
-    @property
-    def grid(self) -> Grid:
-        """Grid of the planes as acquired."""
-        return self.original.grid
-
 
 def find_studies(folder: Path, pseudonyms: Pseudonyms) -> StudyFolder:
     """Find the studies with MR images under `folder`, in files and folders of any name.
@@ -82,39 +77,34 @@ def find_studies(folder: Path, pseudonyms: Pseudonyms) -> StudyFolder:
     Raises:
         DataError: a file is broken, or a study has two patients.
     """
-    found = scan(folder, pseudonyms)
-    by_study: dict[str, list[Header]] = defaultdict(list)
-    for header in found.headers:
-        if not header.is_mask:
-            by_study[header.study].append(header)
-    study_of = {header.series: header.study for files in by_study.values() for header in files}
+    scanned = scan(folder, pseudonyms)
+    study_of = {header.series: header.study for header in scanned.headers if not header.is_mask}
+    images: dict[str, dict[str, list[Header]]] = defaultdict(lambda: defaultdict(list))
+    first: dict[str, Header] = {}
     masks: dict[str, list[Header]] = defaultdict(list)
-    for header in found.headers:
+    for header in scanned.headers:
         if header.is_mask:
             named = [study_of[uid] for uid in header.referenced_series if uid in study_of]
             masks[named[0] if named else header.study].append(header)
-    for files in by_study.values():
-        _require_one_patient(files)
-    ordered = sorted(by_study, key=lambda uid: (by_study[uid][0].patient, by_study[uid][0].moment, pseudonyms.uid(uid)))
+            continue
+        other = first.setdefault(header.study, header)
+        if header.patient != other.patient:
+            raise DataError(
+                f"{other.handle} and {header.handle}: they belong to one study and two patients ({other.patient} "
+                f"and {header.patient}). Export the study again."
+            )
+        images[header.study][header.series].append(header)
     count: Counter[str] = Counter()
     studies = []
-    for uid in ordered:
-        patient = by_study[uid][0].patient
-        timepoint = f"{count[patient]:03d}"
-        count[patient] += 1
-        series = tuple(series_of(by_study[uid], pseudonyms))
-        studies.append(DicomStudy(f"{patient}-{timepoint}", patient, timepoint, series, tuple(masks[uid])))
-    stray = sum(len(files) for uid, files in masks.items() if uid not in by_study)
-    return StudyFolder(tuple(studies), found.passed_over, stray)
-
-
-def _require_one_patient(files: Sequence[Header]) -> None:
-    other = next((header for header in files if header.patient != files[0].patient), None)
-    if other is not None:
-        raise DataError(
-            f"{files[0].handle} and {other.handle}: they belong to one study and two patients ({files[0].patient} "
-            f"and {other.patient}). Export the study again."
+    for one in sorted(first.values(), key=lambda one: (one.patient, one.moment, pseudonyms.uid(one.study))):
+        timepoint = f"{count[one.patient]:03d}"
+        count[one.patient] += 1
+        series = [Series(pseudonyms.handle("series", uid), tuple(h)) for uid, h in images[one.study].items()]
+        studies.append(
+            DicomStudy(f"{one.patient}-{timepoint}", one.patient, timepoint, tuple(series), tuple(masks[one.study]))
         )
+    stray = sum(len(files) for uid, files in masks.items() if uid not in images)
+    return StudyFolder(tuple(studies), scanned.passed_over, stray)
 
 
 def patterns_of(wanted: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -131,14 +121,17 @@ def patterns_of(wanted: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name) or (name not in CHANNELS and not patterns.get(name)):
             raise UsageError(
-                f"channels: {name} unknown; series are told apart as {', '.join(CHANNELS)}, or by their description, "
+                f"channels: {name} unknown; series are identified as {', '.join(CHANNELS)}, or by their description, "
                 "such as data_channels=t1c=*post*."
             )
     return names, patterns
 
 
 def candidates_of(study: DicomStudy, patterns: Mapping[str, str]) -> dict[str, list[Series]]:
-    """Return the series of a study by channel: those that match the user's patterns, else by their acquisition."""
+    """Return the series of a study by channel.
+
+    They match the user's patterns, or else are identified by their acquisition.
+    """
     candidates: dict[str, list[Series]] = defaultdict(list)
     for series in study.series:
         acquisition = series.headers[0].acquisition
@@ -149,12 +142,12 @@ def candidates_of(study: DicomStudy, patterns: Mapping[str, str]) -> dict[str, l
     return dict(candidates)
 
 
-def require_channels(study: DicomStudy, wanted: Sequence[str], found: Iterable[str], setting: str) -> None:
+def require_channels(study: DicomStudy, wanted: Sequence[str], known: Iterable[str], setting: str) -> None:
     """Raise a `DataError` if a wanted channel has no series; `setting` names the user's option."""
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in known]
     if missing:
         raise DataError(
-            f"{study.case}: no series is {', '.join(missing)}; told apart were {', '.join(sorted(found)) or 'none'} "
+            f"{study.case}: no series is {', '.join(missing)}; identified were {', '.join(sorted(known)) or 'none'} "
             f"among {len(study.series)} series, and {', '.join(wanted)} are needed. Name the channels that every study "
             f"has, or identify a series by its description, such as {setting}={missing[0]}=*post*."
         )
@@ -195,7 +188,10 @@ def read_channels(case: str, series: Sequence[Series], pseudonyms: Pseudonyms) -
 
 
 def stack_channels(volumes: Sequence[SeriesVolume]) -> StudyImage:
-    """Return series on one grid as one canonical image, in the smallest dtype that represents all of them."""
+    """Return series on one grid as one canonical image.
+
+    Its dtype is the smallest that represents all of them.
+    """
     first = volumes[0]
     turned = [canonical(volume.array, first.grid) for volume in volumes]
     _, geometry, orientation = turned[0]
@@ -204,7 +200,7 @@ def stack_channels(volumes: Sequence[SeriesVolume]) -> StudyImage:
 
 
 def other_frame(case: str, first: Series, name: str, uid: str, pseudonyms: Pseudonyms) -> DataError:
-    """Return the error for a series or mask `name` in another frame of reference than `first`."""
+    """Return the error for a series or mask in another frame of reference."""
     return DataError(
         f"{case}: {first.name} has the FrameOfReferenceUID {pseudonyms.uid(first.frame_of_reference) or 'none'}, "
         f"{name} has {pseudonyms.uid(uid) or 'none'} (as they are remapped): they were not acquired in one position. "

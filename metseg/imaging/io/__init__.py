@@ -1,4 +1,4 @@
-"""Image files of all supported formats: read in canonical orientation, write masks on the file's own grid.
+"""Read image files in canonical orientation; write masks on the file's own grid.
 
 A new format is a class of `base.ImageFormat` in `FORMATS`.
 """
@@ -6,40 +6,24 @@ A new format is a class of `base.ImageFormat` in `FORMATS`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
-from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
+from metseg.files import written_beside
+from metseg.imaging.geometry import from_canonical
+from metseg.imaging.io.base import ImageFormat
+from metseg.imaging.io.base import LoadedImage as LoadedImage
+from metseg.imaging.io.base import Original as Original
 from metseg.imaging.io.nifti import Nifti
 from metseg.imaging.io.nrrd import Nrrd
 from metseg.imaging.io.pictures import Pictures
+from metseg.imaging.io.size_limits import require_finite
 
 NIFTI, PICTURES = Nifti(), Pictures()
-FORMATS: tuple[ImageFormat[Any], ...] = (NIFTI, Nrrd(), PICTURES)
+FORMATS: tuple[ImageFormat, ...] = (NIFTI, Nrrd(), PICTURES)
 ENDINGS = tuple(ending for format in FORMATS for ending in format.endings)
-
-__all__ = [
-    "ENDINGS",
-    "LoadedImage",
-    "Original",
-    "bare_stem",
-    "is_image",
-    "is_nifti",
-    "is_picture",
-    "is_volume",
-    "mask_suffix",
-    "read_affine",
-    "read_image",
-    "write_mask_like",
-]
-
-
-def is_nifti(path: Path) -> bool:
-    """Return True if the name is that of a NIfTI file."""
-    return NIFTI.matches(path)
 
 
 def is_picture(path: Path) -> bool:
@@ -98,7 +82,27 @@ def read_image(path: Path, *, finite: bool = True) -> LoadedImage:
     ...     array.shape, geometry.spacing_known, read_image(path.with_name("mask.png")).array.max()
     ((1, 3, 3), False, np.uint8(255))
     """
-    return _format_of(path).read_image(path, finite=finite)
+    image = _format_of(path).read_image(path)
+    if finite:
+        require_finite(image.array, path)
+    return image
+
+
+def read_picture(path: Path, *, finite: bool = True) -> NDArray[np.generic]:
+    """Read a picture of one page as `(height, width)`, or `(height, width, 3)` if it has colours.
+
+    Args:
+        path: the file.
+        finite: raise on NaN or infinity.
+
+    Raises:
+        DataError: the file is absent, damaged, too large, of several pages, or not finite.
+    """
+    pages = read_image(path, finite=finite).array
+    if len(pages) != 1:
+        raise DataError(f"{path}: the file holds {len(pages)} pages; write each slice to its own file.")
+    picture: NDArray[np.generic] = pages[0]
+    return picture
 
 
 def read_affine(path: Path) -> NDArray[np.float64] | None:
@@ -111,7 +115,7 @@ def read_affine(path: Path) -> NDArray[np.float64] | None:
 
 
 def mask_suffix(original: Original) -> str:
-    """Return the ending of the file that `write_mask_like` writes: the input's own, or `.png` for JPEG."""
+    """Return the ending of a mask's file: the image's, or `.png` for JPEG."""
     return _format_of(original.path).mask_endings(original)[0]
 
 
@@ -126,10 +130,21 @@ def write_mask_like(path: Path, mask: NDArray[np.uint8], original: Original) -> 
     Raises:
         DataError: mask and image differ in size, or the ending does not fit.
     """
-    _format_of(original.path).write_mask(path, mask, original)
+    format = _format_of(original.path)
+    endings = format.mask_endings(original)
+    ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
+    if ending is None:
+        raise DataError(f"{path}: a mask of {original.path.name} is written as {' or '.join(endings)}; name it so.")
+    voxels = mask if original.orientation is None else from_canonical(mask, original.orientation)
+    if voxels.shape != original.shape:
+        raise DataError(
+            f"{path}: the mask has {voxels.shape} voxels, {original.path} has {original.shape}; both must agree."
+        )
+    with written_beside(path) as beside:
+        beside.write_bytes(format.encode_mask(np.asarray(voxels, dtype=np.uint8), original, ending))
 
 
-def _format_of(path: Path) -> ImageFormat[Any]:
+def _format_of(path: Path) -> ImageFormat:
     for format in FORMATS:
         if format.matches(path):
             return format

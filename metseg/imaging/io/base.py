@@ -1,18 +1,16 @@
-"""Interface of image file formats: read in canonical orientation, write a mask on the file's own grid."""
+"""Interface of image file formats."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.errors import DataError
-from metseg.files import written_beside
-from metseg.imaging.geometry import Geometry, from_canonical
+from metseg.imaging.geometry import Geometry
 
 
 @dataclass(frozen=True)
@@ -23,11 +21,13 @@ class Original:
         path: the file.
         shape: of its voxel array, in the file's own axes.
         orientation: `(3, 2)`, nibabel's transform from the file's axes to canonical ones; None for pictures.
+        header: on which the mask's header is modelled; None for pictures.
     """
 
     path: Path
     shape: tuple[int, ...]
     orientation: NDArray[np.float64] | None = None
+    header: Any = None
 
 
 class LoadedImage(NamedTuple):
@@ -45,10 +45,7 @@ class LoadedImage(NamedTuple):
     original: Original
 
 
-OriginalT = TypeVar("OriginalT", bound=Original)
-
-
-class ImageFormat(ABC, Generic[OriginalT]):
+class ImageFormat(ABC):
     """One file format.
 
     Attributes:
@@ -64,27 +61,23 @@ class ImageFormat(ABC, Generic[OriginalT]):
         return path.name.lower().endswith(self.endings)
 
     @abstractmethod
-    def read_image(self, path: Path, *, finite: bool = True) -> LoadedImage:
+    def read_image(self, path: Path) -> LoadedImage:
         """Read one file into canonical orientation.
 
-        Args:
-            path: the file.
-            finite: raise on NaN or infinity.
-
         Raises:
-            DataError: the file is absent, empty, damaged, too large, of several volumes, or not finite.
+            DataError: the file is absent, empty, damaged, too large, or of several volumes.
         """
 
-    @abstractmethod
     def read_affine(self, path: Path) -> NDArray[np.float64] | None:
         """Read the affine of the file's own axes → RAS+ from its header; None for pictures."""
+        return None
 
     @abstractmethod
-    def mask_endings(self, original: OriginalT) -> tuple[str, ...]:
+    def mask_endings(self, original: Original) -> tuple[str, ...]:
         """Return the endings of a mask's file name, the default first."""
 
     @abstractmethod
-    def encode_mask(self, voxels: NDArray[np.uint8], original: OriginalT, ending: str) -> bytes:
+    def encode_mask(self, voxels: NDArray[np.uint8], original: Original, ending: str) -> bytes:
         """Return the content of a mask file.
 
         Args:
@@ -92,26 +85,3 @@ class ImageFormat(ABC, Generic[OriginalT]):
             original: the grid.
             ending: of the file name, one of `mask_endings`.
         """
-
-    def write_mask(self, path: Path, mask: NDArray[np.uint8], original: OriginalT) -> None:
-        """Write a canonical mask so that it overlays its image, voxel for voxel.
-
-        Args:
-            path: file to write, atomically, with one of `mask_endings`.
-            mask: uint8 `(slices, height, width)` of 0 and 1.
-            original: grid of the image.
-
-        Raises:
-            DataError: mask and image differ in size, or the ending does not fit.
-        """
-        endings = self.mask_endings(original)
-        ending = next((ending for ending in endings if path.name.lower().endswith(ending)), None)
-        if ending is None:
-            raise DataError(f"{path}: a mask of {original.path.name} is written as {' or '.join(endings)}; name it so.")
-        voxels = mask if original.orientation is None else from_canonical(mask, original.orientation)
-        if voxels.shape != original.shape:
-            raise DataError(
-                f"{path}: the mask has {voxels.shape} voxels, {original.path} has {original.shape}; both must agree."
-            )
-        with written_beside(path) as beside:
-            beside.write_bytes(self.encode_mask(np.asarray(voxels, dtype=np.uint8), original, ending))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,45 +15,26 @@ from numpy.typing import NDArray
 from metseg.errors import DataError
 from metseg.imaging.geometry import Geometry, require_spanning, to_canonical
 from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
-from metseg.imaging.io.size_limits import (
-    gzip_errors,
-    read_exactly,
-    require_file,
-    require_finite,
-    require_plausible_size,
-)
+from metseg.imaging.io.size_limits import gzip_errors, read_exactly, require_file, require_plausible_size
 
 _HEADER_BYTES = {348: 352, 540: 544}
 _MAX_VOX_OFFSET = 64 << 20
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 
 
-@dataclass(frozen=True)
-class NiftiOriginal(Original):
-    """The grid of a NIfTI file.
-
-    Attributes:
-        header: nibabel's header of the file, on which the mask's header is modelled.
-    """
-
-    header: Any = None
-
-
-class Nifti(ImageFormat[NiftiOriginal]):
+class Nifti(ImageFormat):
     """NIfTI in one file, compressed or not."""
 
     endings = (".nii", ".nii.gz")
     has_geometry = True
 
-    def read_image(self, path: Path, *, finite: bool = True) -> LoadedImage:
+    def read_image(self, path: Path) -> LoadedImage:
         """Read one volume; see `ImageFormat.read_image`."""
         header, voxels = _read_voxels(path)
         array, affine, orientation = to_canonical(voxels, _affine(header, path))
-        if finite:
-            require_finite(array, path)
         unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
         geometry = Geometry.of_canonical(affine, unit, spacing_known=True)
-        return LoadedImage(array, geometry, NiftiOriginal(path, voxels.shape, orientation, header))
+        return LoadedImage(array, geometry, Original(path, voxels.shape, orientation, header))
 
     def read_affine(self, path: Path) -> NDArray[np.float64]:
         """Read the affine; see `ImageFormat.read_affine`."""
@@ -62,11 +42,11 @@ class Nifti(ImageFormat[NiftiOriginal]):
         with gzip_errors(path), _opened(path) as stream:
             return _affine(_read_header(stream, path), path)
 
-    def mask_endings(self, original: NiftiOriginal) -> tuple[str, ...]:
+    def mask_endings(self, original: Original) -> tuple[str, ...]:
         """Return both endings, that of the image first."""
         return (".nii.gz", ".nii") if _is_packed(original.path) else (".nii", ".nii.gz")
 
-    def encode_mask(self, voxels: NDArray[np.uint8], original: NiftiOriginal, ending: str) -> bytes:
+    def encode_mask(self, voxels: NDArray[np.uint8], original: Original, ending: str) -> bytes:
         """Return a mask with the shape, affine and codes of the image; see `ImageFormat.encode_mask`."""
         header = original.header.copy()
         header.set_data_dtype(np.uint8)
@@ -117,7 +97,7 @@ def _read_header(stream: BinaryIO, path: Path) -> Any:
         header.get_data_shape()
         header.get_xyzt_units()
     except (nibabel.spatialimages.HeaderDataError, KeyError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: the NIfTI header is broken ({error}). Write the file anew.") from error
+        raise DataError(f"{path}: the NIfTI header is broken ({error}). Write the file again.") from error
     if header["magic"].item() != header.single_magic:
         raise DataError(
             f"{path}: this is no NIfTI file in one piece: its magic is {header['magic'].item()!r}, expected "
@@ -141,12 +121,15 @@ def _shape(header: Any, path: Path) -> tuple[int, ...]:
 def _offset(header: Any, path: Path) -> int:
     offset = float(header["vox_offset"])
     if not _HEADER_BYTES[int(header["sizeof_hdr"])] <= offset <= _MAX_VOX_OFFSET:
-        raise DataError(f"{path}: the header puts the voxels at byte {offset}; that cannot be. Write the file anew.")
+        raise DataError(f"{path}: the header puts the voxels at byte {offset}; that cannot be. Write the file again.")
     return int(offset)
 
 
 def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.generic]:
-    """Return voxels in native byte order, with the header's slope and intercept applied unless they are 1 and 0."""
+    """Return voxels in native byte order, scaled by the header's slope and intercept.
+
+    Voxels of slope 1 and intercept 0 keep their dtype.
+    """
     try:
         slope, intercept = header.get_slope_inter()
     except nibabel.spatialimages.HeaderDataError as error:

@@ -1,10 +1,8 @@
-"""Pictures (PNG, JPEG, TIFF, BMP): one slice per file, or a TIFF of one slice per page; without geometry."""
+"""Pictures (PNG, JPEG, TIFF, BMP) without geometry: one slice per file or page."""
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -21,8 +19,8 @@ from metseg.imaging.io.base import ImageFormat, LoadedImage, Original
 from metseg.imaging.io.size_limits import (
     DEFLATE_LIMIT,
     MAX_PIXELS,
+    READER_ERRORS,
     require_file,
-    require_finite,
     require_within_limit,
 )
 
@@ -34,32 +32,16 @@ _READ = ("PNG", "JPEG", "TIFF", "BMP")
 
 _GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 # Pillow's parsers raise all of these on broken files.
-_BROKEN = (
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    UserWarning,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_BROKEN = (*READER_ERRORS, Image.DecompressionBombWarning, MemoryError, SyntaxError, UserWarning)
 
 
-class Pictures(ImageFormat[Original]):
+class Pictures(ImageFormat):
     """Pictures: one slice per file, or a TIFF of one slice per page."""
 
     endings = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
     has_geometry = False
 
-    def read_image(self, path: Path, *, finite: bool = True) -> LoadedImage:
+    def read_image(self, path: Path) -> LoadedImage:
         """Read a picture as `(pages, height, width[, 3])`; see `ImageFormat.read_image`.
 
         Palettes are resolved; an alpha channel of one value is dropped. Pages of a TIFF have one size and kind.
@@ -73,12 +55,7 @@ class Pictures(ImageFormat[Original]):
         if len(kinds) != 1:
             raise DataError(f"{path}: the pages differ in colour or depth; write all pages of one scan alike.")
         array = np.stack(pages) if len(pages) > 1 else pages[0][None]
-        if finite:
-            require_finite(array, path)
         return LoadedImage(array, Geometry.unknown(), Original(path, array.shape[:3]))
-
-    def read_affine(self, path: Path) -> None:
-        """Return None: pictures have no geometry."""
 
     def mask_endings(self, original: Original) -> tuple[str, ...]:
         """Return `.tif` for a TIFF, else `.png`: JPEG is lossy."""
@@ -109,23 +86,6 @@ def is_stack(path: Path) -> bool:
         return bool(getattr(image, "n_frames", 1) > 1)
 
 
-def read_picture(path: Path, *, finite: bool = True) -> NDArray[np.generic]:
-    """Read a picture of one page as `(height, width)`, or `(height, width, 3)` if it has colours.
-
-    Args:
-        path: the file.
-        finite: raise on NaN or infinity.
-
-    Raises:
-        DataError: the file is absent, damaged, too large, of several pages, or not finite.
-    """
-    pages = Pictures().read_image(path, finite=finite).array
-    if len(pages) != 1:
-        raise DataError(f"{path}: the file holds {len(pages)} pages; write each slice to its own file.")
-    picture: NDArray[np.generic] = pages[0]
-    return picture
-
-
 def is_grey(array: NDArray[np.generic]) -> bool:
     """Return True for one plane, or three equal planes.
 
@@ -141,7 +101,7 @@ def _is_tiff(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture; translate every error of its reader to a `DataError` that names the file."""
+    """Open a picture; translate its reader's errors to a `DataError` with the path."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ DEFLATE_LIMIT = 1032
 
 PADDING = 4096
 """Bytes that may follow the voxels: some programs fill the last block."""
+
+READER_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError),
+    *(ValueError, struct.error, zlib.error),
+)
+"""Errors that libraries raise on a broken file."""
 
 _BLOCK = 16 << 20
 _voxel_limit: ContextVar[int | None] = ContextVar("voxel_limit", default=None)
@@ -56,7 +63,11 @@ def require_within_limit(name: object, voxels: int) -> None:
 
 
 def require_file(path: Path) -> int:
-    """Return the size of the file in bytes; raise a `DataError` if it is absent or empty."""
+    """Return the size of the file in bytes.
+
+    Raises:
+        DataError: it is absent or empty.
+    """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     size = path.stat().st_size
@@ -66,7 +77,9 @@ def require_file(path: Path) -> int:
 
 
 def require_plausible_size(path: Path, shape: tuple[int, ...], claimed: int, size: int, packed: bool) -> None:
-    """Raise a `DataError` if a header claims more bytes than are read, or than the file can contain.
+    """Raise a `DataError` if a header claims too many bytes.
+
+    The limit is `MAX_BYTES`, and what the file can contain.
 
     Args:
         path: the file.
@@ -123,7 +136,10 @@ def read_exactly(stream: BinaryIO, claimed: int, path: Path, shape: tuple[int, .
 
 
 def require_finite(array: NDArray[np.generic], path: Path) -> None:
-    """Raise a `DataError` that names the file and the first place if `array` has NaN or infinite values."""
+    """Raise a `DataError` if `array` has NaN or infinite values.
+
+    The message names the file and the first place.
+    """
     if not np.issubdtype(array.dtype, np.floating):
         return
     wrong = ~np.isfinite(cast("NDArray[np.floating[Any]]", array))

@@ -5,18 +5,24 @@ A new layout is a class in a module of its own, listed in `LAYOUTS`; see `base.L
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.layouts.base import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed, visible
+from metseg.imaging.layouts.base import CaseSource as CaseSource
+from metseg.imaging.layouts.base import Layout, listed, visible
+from metseg.imaging.layouts.base import LayoutOptions as LayoutOptions
+from metseg.imaging.layouts.base import LoadedCase as LoadedCase
+from metseg.imaging.layouts.base import SourceCohort as SourceCohort
 from metseg.imaging.layouts.brainmetshare import BrainMetShare
 from metseg.imaging.layouts.brats_mets import BratsMets
 from metseg.imaging.layouts.case_folders import CaseFolders
 from metseg.imaging.layouts.dicom import Dicom
 from metseg.imaging.layouts.image_mask_folders import ImageMaskFolders
 from metseg.imaging.layouts.nnunet import NnUnet
-from metseg.imaging.layouts.pseudonymous import cover, under_pseudonyms
+from metseg.imaging.layouts.pseudonymous import Cover, under_pseudonyms
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
 from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
 from metseg.pseudonyms import Pseudonyms, pseudonyms_everywhere
@@ -33,18 +39,6 @@ LAYOUTS: tuple[Layout[Any], ...] = (
     Dicom(),
 )
 
-__all__ = [
-    "AUTO",
-    "LAYOUTS",
-    "CaseSource",
-    "Layout",
-    "LayoutOptions",
-    "LoadedCase",
-    "SourceCohort",
-    "open_cohort",
-    "recognise",
-]
-
 
 def recognise(root: Path) -> Layout[Any]:
     """Recognise the layout of the folder `root`.
@@ -52,15 +46,17 @@ def recognise(root: Path) -> Layout[Any]:
     Raises:
         DataError: it has none of the layouts, or several; the message lists the layouts.
     """
-    found = [layout for layout in LAYOUTS if layout.recognise(root)]
+    fitting = [layout for layout in LAYOUTS if layout.recognise(root)]
     # Several layouts are folders of volumes too: the general one applies only if no other does.
-    found = [layout for layout in found if layout.name != CaseFolders.name] or found
-    if len(found) == 1:
-        return found[0]
+    fitting = [layout for layout in fitting if layout.name != CaseFolders.name] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
     looked_for = "; ".join(f"{layout.name}: {layout.looks_for}" for layout in LAYOUTS)
-    if found:
-        names = " and ".join(layout.name for layout in found)
-        raise DataError(f"{root}: holds files of the layouts {names}. Choose one, such as data_layout={found[0].name}.")
+    if fitting:
+        names = " and ".join(layout.name for layout in fitting)
+        raise DataError(
+            f"{root}: holds files of the layouts {names}. Choose one, such as data_layout={fitting[0].name}."
+        )
     entries = visible(root)
     inside = [path.name for path in entries if path.is_dir() and any(layout.recognise(path) for layout in LAYOUTS)]
     hint = f" The folder {inside[0]} inside it is in one of them: name that one." if inside else ""
@@ -83,12 +79,10 @@ def open_cohort(root: Path, layout: str = AUTO, options: LayoutOptions | None = 
     names = {known.name: known for known in LAYOUTS}
     if layout != AUTO and layout not in names:
         raise UsageError(f"data_layout={layout}: expected {AUTO}, {', '.join(names)}.")
-    if not pseudonyms_everywhere():
-        chosen = recognise(root) if layout == AUTO else names[layout]
-        return chosen.open(root, options or LayoutOptions())
-    covering = cover(root, Pseudonyms.from_environment(), (known.looks_for for known in LAYOUTS))
-    with covering.over_errors():
+    vocabulary = frozenset(word for known in LAYOUTS for word in re.findall(r"\w+", known.looks_for, re.ASCII))
+    covering = Cover(root, Pseudonyms.from_environment(), vocabulary) if pseudonyms_everywhere() else None
+    with covering.over_errors() if covering else nullcontext():
         chosen = recognise(root) if layout == AUTO else names[layout]
         cohort = chosen.open(root, options or LayoutOptions())
     # DICOM has pseudonyms of the PatientID, whatever the names of folders.
-    return cohort if chosen.name == Dicom.name else under_pseudonyms(cohort, covering)
+    return under_pseudonyms(cohort, covering) if covering and chosen.name != Dicom.name else cohort

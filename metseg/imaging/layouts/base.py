@@ -83,6 +83,28 @@ class CaseSource:
 
 
 @dataclass(frozen=True)
+class FoundCase:
+    """The name of a found case; layouts of volumes and pictures add the files.
+
+    Attributes:
+        case: its name, unique in the cohort.
+        patient: the patient.
+        timepoint: the scan of the patient; empty if unknown.
+    """
+
+    case: str
+    patient: str
+    timepoint: str
+
+    def source(
+        self, root: Path, files: Iterable[Path], load: Callable[[], LoadedCase], slice_names: Iterable[str] = ()
+    ) -> CaseSource:
+        """Return the case of a cohort in `root` that `load` reads from `files`."""
+        sources = tuple(path.relative_to(root).as_posix() for path in files)
+        return CaseSource(self.case, self.patient, self.timepoint, tuple(slice_names), sources, load)
+
+
+@dataclass(frozen=True)
 class SourceCohort:
     """A cohort in one of the layouts.
 
@@ -123,7 +145,11 @@ class Layout(ABC, Generic[FoundT]):
 
     @abstractmethod
     def cohort(self, root: Path, cases: Sequence[FoundT], options: LayoutOptions) -> SourceCohort:
-        """Return the cohort of the `cases` that `find` yields; a `DataError` names files that do not fit."""
+        """Return the cohort of the `cases` that `find` yields.
+
+        Raises:
+            DataError: files do not fit; the message names them.
+        """
 
     def recognise(self, root: Path) -> bool:
         """Return True if `root` contains a case of this layout."""
@@ -143,7 +169,9 @@ class Layout(ABC, Generic[FoundT]):
 
 
 def patient_and_timepoint(case: str) -> tuple[str, str]:
-    """Return patient and timepoint of a case's name: as in BraTS or BIDS, or ending in `_t1`, `-tp2`, `_visit3`, …
+    """Return patient and timepoint of a case's name.
+
+    Names are as in BraTS or BIDS, or end in `_t1`, `-tp2`, `_visit3`, …
 
     Any other name is the patient's, and the timepoint is empty.
 
@@ -167,11 +195,39 @@ def folders_in(root: Path) -> list[Path]:
     return [path for path in visible(root) if path.is_dir()]
 
 
-def other_folders_note(root: Path, cases: Iterable[str]) -> list[str]:
-    """Return a note on the folders in `root` that are none of the `cases`; empty if there are none."""
-    known = set(cases)
-    others = [path.name for path in folders_in(root) if path.name not in known]
-    return [f"{len(others)} folders are no cases and were passed over: {listed(others)}"] if others else []
+def files_by_name(folder: Path, name_of: Callable[[Path], str | None], same: str) -> dict[str, Path]:
+    """Return the files in `folder` by their names, in natural order.
+
+    There are none if there is no such folder.
+
+    Args:
+        folder: to list; hidden files are left out.
+        name_of: returns the name of a file; None leaves it out.
+        same: what two files of one name have in common, for the message.
+
+    Raises:
+        DataError: two files have one name.
+    """
+    files: dict[str, Path] = {}
+    for path in visible(folder) if folder.is_dir() else ():
+        name = name_of(path) if path.is_file() else None
+        if name is None:
+            continue
+        if name in files:
+            raise DataError(f"{path}: {files[name].name} {same} ({name}); remove one of the two.")
+        files[name] = path
+    return {name: files[name] for name in sorted(files, key=natural)}
+
+
+def passed_over_note(kind: str, names: Sequence[str]) -> list[str]:
+    """Return a note on entries that were not read; empty without entries."""
+    return [f"{len(names)} {kind} and were passed over: {listed(names)}"] if names else []
+
+
+def other_folders_note(root: Path, cases: Iterable[FoundCase]) -> list[str]:
+    """Return a note on the folders that are no cases; empty without such folders."""
+    known = {case.case for case in cases}
+    return passed_over_note("folders are no cases", [path.name for path in folders_in(root) if path.name not in known])
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -207,7 +263,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def require_pairs(root: Path, without_mask: Iterable[str], without_image: Iterable[str]) -> None:
-    """Raise a `DataError` that lists images without a mask and masks without an image, if there are any."""
+    """Raise a `DataError` that lists images without masks, and masks without images."""
     images, masks = list(without_mask), list(without_image)
     problems = []
     if images:
@@ -222,7 +278,7 @@ def require_pairs(root: Path, without_mask: Iterable[str], without_image: Iterab
 
 
 def chosen_channels(wanted: tuple[str, ...], there: tuple[str, ...], layout: str) -> tuple[int, ...]:
-    """Return the positions in `there` of the wanted channels; all of them if none is named."""
+    """Return the positions in `there` of the wanted channels; all by default."""
     require_distinct(wanted)
     unknown = [name for name in wanted if name not in there]
     if unknown:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from metseg.imaging.io import is_nifti
+from metseg.imaging.io import NIFTI
 from metseg.imaging.layouts.base import BRATS
-from metseg.imaging.layouts.masks import lesion_labels
-from metseg.imaging.layouts.volumes import Labelling, VolumeLayout
+from metseg.imaging.layouts.masks import Labelling, lesion_labels
+from metseg.imaging.layouts.volumes import VolumeLayout
 
 
 class BratsMets(VolumeLayout):
@@ -21,7 +21,7 @@ class BratsMets(VolumeLayout):
 
     def channel_of(self, path: Path) -> str | None:
         """Return the channel of a NIfTI file: any word after the name of the case."""
-        return super().channel_of(path) if is_nifti(path) else None
+        return super().channel_of(path) if NIFTI.matches(path) else None
 
     def labelling(self, root: Path, masks: Iterable[Path], labels: str) -> tuple[Labelling, list[str]]:
         """Return BraTS labels."""

@@ -1,4 +1,4 @@
-"""Any cohort of volumes with one folder per case: `<case>/<channel>.nii.gz` or `.nrrd`, next to the mask."""
+"""Volumes in one folder per case: `<case>/<channel>.nii.gz` or `.nrrd`, and the mask."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from metseg.imaging.layouts.volumes import VolumeLayout
 
 
 class CaseFolders(VolumeLayout):
-    """One folder per case; a channel is named by its file, without a leading name of the case."""
+    """One folder per case, one file per channel.
+
+    A channel is named by its file, without a leading name of the case.
+    """
 
     name = "case-folders"
-    looks_for = "one folder a case with a volume a channel, such as t1c.nii.gz or t1c.nrrd, and mask or seg beside"
+    looks_for = "one folder a case with a volume a channel, such as t1c.nii.gz or t1c.nrrd, and mask or seg"
     file_stem = "{channel}"
     default_channels = ()
 

@@ -1,4 +1,4 @@
-"""DICOM: MR series with a SEG or RTSTRUCT per study, in files and folders of any name."""
+"""DICOM: MR series with a SEG or RTSTRUCT per study, in any folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTING = "data_channels"
 
 
 class Dicom(Layout[StudyFolder]):
-    """A folder tree of DICOM files, with series by their UIDs and channels by their acquisition."""
+    """A folder tree of DICOM files, identified by their headers."""
 
     name = "dicom"
     looks_for = "DICOM files of MR series with a SEG or RTSTRUCT a study, in any folders, whatever their names"
@@ -45,11 +45,14 @@ class Dicom(Layout[StudyFolder]):
 
     def find(self, root: Path) -> list[StudyFolder]:
         """Return the folder's studies; empty if there are none."""
-        found = find_studies(root, Pseudonyms.from_environment())
-        return [found] if found.studies else []
+        folder = find_studies(root, Pseudonyms.from_environment())
+        return [folder] if folder.studies else []
 
     def cohort(self, root: Path, cases: Sequence[StudyFolder], options: LayoutOptions) -> SourceCohort:
-        """Describe the studies as a cohort; every one needs the chosen channels and one mask. Names are pseudonyms."""
+        """Describe the studies as a cohort, under pseudonyms.
+
+        Every study needs the chosen channels and one mask.
+        """
         (folder,) = cases
         pseudonyms, studies = Pseudonyms.from_environment(), folder.studies
         _require_masks(root, studies)
@@ -128,23 +131,27 @@ def _channels(
     chosen, patterns = patterns_of(wanted)
     candidates = [candidates_of(study, patterns) for study in studies]
     if not chosen:
-        common = tuple(name for name in CHANNELS if all(name in found for found in candidates))
+        common = tuple(name for name in CHANNELS if all(name in by_channel for by_channel in candidates))
         chosen = DEFAULT_CHANNELS if set(DEFAULT_CHANNELS) <= set(common) else common
         if not chosen:
-            there = sorted({name for found in candidates for name in found})
+            there = sorted({name for by_channel in candidates for name in by_channel})
             raise DataError(
                 f"{root}: no channel is there in every study; found {', '.join(there) or 'none'}. Identify series by "
                 f"their description, such as {SETTING}=t1c=*post*,t2f=*flair*."
             )
-    for study, found in zip(studies, candidates, strict=True):
-        require_channels(study, chosen, found, SETTING)
+    for study, by_channel in zip(studies, candidates, strict=True):
+        require_channels(study, chosen, by_channel, SETTING)
     return chosen, [
-        [_only(study, name, found[name]) for name in chosen] for study, found in zip(studies, candidates, strict=True)
+        [_only(study, name, by_channel[name]) for name in chosen]
+        for study, by_channel in zip(studies, candidates, strict=True)
     ]
 
 
 def _only(study: DicomStudy, channel: str, series: list[Series]) -> Series:
-    """Return the series of a channel: the only one, the one the mask was drawn on, or the one on its grid."""
+    """Return the one series of a channel.
+
+    Of several it is the one the mask was drawn on, or the one on its grid.
+    """
     if len(series) == 1:
         return series[0]
     drawn_on = [one for one in study.series if one.uid in study.masks[0].referenced_series]
@@ -158,7 +165,7 @@ def _only(study: DicomStudy, channel: str, series: list[Series]) -> Series:
 
 
 def _labels(regions: list[Regions], labels: str) -> tuple[tuple[str, ...], list[tuple[int, ...]]]:
-    """Return the meaning of the masks, and the numbers of the regions that are lesion, by mask.
+    """Return the meaning of the masks, and the numbers of each mask's lesion regions.
 
     A mask of one region needs no choice; neither does `all`. Several need numbers, whose meaning differs between files.
     """
@@ -186,16 +193,17 @@ def _load(
 ) -> LoadedCase:
     _require_agreement(study, series, pseudonyms)
     read, drawn = read_channels(study.case, series, pseudonyms), study.masks[0]
+    grid = read.original.grid
     mask, resampled = read_mask(
         drawn,
         wanted,
-        read.grid,
+        grid,
         threshold=options.mask_threshold,
         resample=options.resample_masks,
         drawn_on=lambda: (read_grid(one) for one in study.series if one.uid in drawn.referenced_series),
     )
     resampled_masks = (drawn.handle,) if resampled else ()
-    return LoadedCase(read.image, canonical(mask, read.grid)[0], read.geometry, resampled=resampled_masks)
+    return LoadedCase(read.image, canonical(mask, grid)[0], read.geometry, resampled=resampled_masks)
 
 
 def _require_agreement(study: DicomStudy, series: list[Series], pseudonyms: Pseudonyms) -> None:
@@ -206,10 +214,8 @@ def _require_agreement(study: DicomStudy, series: list[Series], pseudonyms: Pseu
             f"{study.case}: {mask.handle} belongs to the patient {mask.patient}, by its PatientID. Export it again, or "
             "remove it."
         )
-    named = [(one.name, one.frame_of_reference) for one in series[1:]] + [(mask.handle, mask.frame_of_reference)]
-    for name, uid in named:
-        if uid != series[0].frame_of_reference or not uid:
-            raise other_frame(study.case, series[0], name, uid, pseudonyms)
+    if mask.frame_of_reference != series[0].frame_of_reference or not mask.frame_of_reference:
+        raise other_frame(study.case, series[0], mask.handle, mask.frame_of_reference, pseudonyms)
     there = {one.uid for one in study.series}
     if mask.referenced_series and not there & set(mask.referenced_series):
         referenced = ", ".join(pseudonyms.handle("series", uid) for uid in mask.referenced_series)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def lesion_of_greys(array: NDArray[np.generic], path: Path, threshold: int | Non
     values = np.unique(plane)
     raise DataError(
         f"{path}: a mask holds 0 and 1, or 0 and 255; this one holds {len(values)} values ({_shown(values.tolist())}). "
-        f"If lesion is brighter than half, set data_mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask anew."
+        f"If lesion is brighter than half, set data_mask_threshold={LOSSY_THRESHOLD}; otherwise export the mask again."
     )
 
 
@@ -68,40 +69,62 @@ def lesion_labels(labels: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def select_labels(
-    segmentation: NDArray[np.generic], lesion: Iterable[int], path: Path, known: Iterable[int] | None = KNOWN_LABELS
-) -> NDArray[np.uint8]:
-    """Return the mask of the voxels whose label is one of `lesion`.
+@dataclass(frozen=True)
+class Labelling:
+    """Label values of a mask.
 
-    Args:
-        segmentation: label values, whole numbers in any dtype.
-        lesion: label values of lesion.
-        path: the file, for the message.
+    Attributes:
+        lesion: values that are lesion; empty if every value other than 0 is.
         known: other values that may occur; None for any whole number.
-
-    Returns:
-        uint8 of the same shape, 0 and 1.
-
-    Raises:
-        DataError: a label is neither in `lesion` nor in `known`.
     """
-    values = [float(value) for value in np.unique(segmentation).tolist()]
-    if known is None:
-        strange = [value for value in values if value < 0 or not value.is_integer()]
-        expected = "whole numbers are expected"
-    else:
-        strange = sorted(set(values) - {float(value) for value in (*lesion, *known)})
-        expected = "BraTS has 1 necrotic core, 2 oedema, 3 enhancing, 4 resection cavity"
-    if strange:
-        raise DataError(
-            f"{path}: labels {_shown(strange)} are unknown; {expected}. Name the labels of lesion, such as "
-            "data_labels=1,3, and export the segmentation without resampled values."
-        )
-    return np.isin(segmentation, list(lesion)).astype(np.uint8)
+
+    lesion: tuple[int, ...] = ()
+    known: tuple[int, ...] | None = KNOWN_LABELS
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Meaning of the mask in the manifest."""
+        return tuple(map(str, self.lesion)) or ("lesion",)
+
+    def select(self, segmentation: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+        """Return the mask of the voxels whose label is lesion.
+
+        Args:
+            segmentation: label values, whole numbers in any dtype.
+            path: the file, for the message.
+
+        Returns:
+            uint8 of the same shape, 0 and 1.
+
+        Raises:
+            DataError: a label is neither in `lesion` nor in `known`.
+
+        >>> Labelling((1, 3)).select(np.array([0, 1, 2, 3]), Path("seg.nii"))
+        array([0, 1, 0, 1], dtype=uint8)
+        """
+        if not self.lesion:
+            return np.asarray(segmentation != 0, dtype=np.uint8)
+        values = [float(value) for value in np.unique(segmentation).tolist()]
+        if self.known is None:
+            strange = [value for value in values if value < 0 or not value.is_integer()]
+            expected = "whole numbers are expected"
+        else:
+            strange = [value for value in values if value not in (*self.lesion, *self.known)]
+            expected = "BraTS has 1 necrotic core, 2 oedema, 3 enhancing, 4 resection cavity"
+        if strange:
+            raise DataError(
+                f"{path}: labels {_shown(strange)} are unknown; {expected}. Name the labels of lesion, such as "
+                "data_labels=1,3, and export the segmentation without resampled values."
+            )
+        return np.isin(segmentation, self.lesion).astype(np.uint8)
 
 
 def labels_note(labels: str, layout: str) -> list[str]:
-    """Return a note if `labels` has no effect on binary masks; raise a `UsageError` if it is invalid."""
+    """Return a note if `labels` has no effect on binary masks.
+
+    Raises:
+        UsageError: `labels` is invalid.
+    """
     if labels in ("", "core"):
         return []
     lesion_labels(labels)

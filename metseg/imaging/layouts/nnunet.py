@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from metseg.errors import DataError, UsageError
 from metseg.imaging.io import bare_stem
-from metseg.imaging.layouts.base import (
-    Layout,
-    LayoutOptions,
-    SourceCohort,
-    listed,
-    patient_and_timepoint,
-    visible,
-)
-from metseg.imaging.layouts.masks import labels_note, lesion_labels
-from metseg.imaging.layouts.volumes import Labelling, VolumeCase, labelling_of, volume_cohort, volumes_by_name
+from metseg.imaging.layouts.base import passed_over_note, patient_and_timepoint, visible
+from metseg.imaging.layouts.masks import Labelling, labels_note, lesion_labels
+from metseg.imaging.layouts.volumes import VolumeCase, VolumeLayout, volumes_by_name
 
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 DESCRIPTION = "dataset.json"
 
 
-class NnUnet(Layout[VolumeCase]):
+class NnUnet(VolumeLayout):
     """Two folders of volumes; channels are numbered, and `dataset.json` names channels and labels."""
 
     name = "nnunet"
@@ -32,12 +25,11 @@ class NnUnet(Layout[VolumeCase]):
 
     def recognise(self, root: Path) -> bool:
         """Return True if both folders exist and the first contains a numbered volume."""
-        folders = (root / "imagesTr", root / "labelsTr")
-        return all(folder.is_dir() for folder in folders) and bool(volumes_by_name(folders[0], _numbered))
+        return (root / "labelsTr").is_dir() and bool(volumes_by_name(root / "imagesTr", _numbered))
 
     def find(self, root: Path) -> Iterator[VolumeCase]:
         """Yield the cases with an image or a label file."""
-        names = _channel_names(_description(root), root / DESCRIPTION)
+        names = _channel_names(root)
         images: dict[str, dict[str, Path]] = {}
         for stem, path in volumes_by_name(root / "imagesTr", _numbered).items():
             case, _, number = stem.rpartition("_")
@@ -48,25 +40,24 @@ class NnUnet(Layout[VolumeCase]):
                 case, *patient_and_timepoint(case), root / "imagesTr", images.get(case, {}), labels.get(case)
             )
 
-    def cohort(self, root: Path, cases: Sequence[VolumeCase], options: LayoutOptions) -> SourceCohort:
-        """Describe the cases as a cohort; every one needs its label file and the chosen channels."""
-        description = _description(root)
-        names = _channel_names(description, root / DESCRIPTION)
-        numbers = {name: number for number, name in names.items()}
-        others = [path.name for path in visible(root) if path.name not in ("imagesTr", "labelsTr", DESCRIPTION)]
-        return volume_cohort(
-            root,
-            self.name,
-            cases,
-            options,
-            lambda masks: (
-                _labelling(description, options.labels, root / DESCRIPTION)
-                or labelling_of(options.labels, masks, self.name)
-            ),
-            lambda case, channel: f"{case}_{numbers.get(channel, 0):04d}.nii.gz",
-            default=tuple(name for _, name in sorted(names.items())),
-            notes=[f"{len(others)} entries are not for training and were passed over: {listed(others)}"] * bool(others),
-        )
+    def defaults(self, root: Path) -> tuple[str, ...]:
+        """Return the channels of `dataset.json`, in the order of their numbers."""
+        return tuple(name for _, name in sorted(_channel_names(root).items()))
+
+    def file_of(self, case: VolumeCase, channel: str) -> str:
+        """Return the expected name of a channel's file, for messages."""
+        numbers = {name: number for number, name in _channel_names(case.folder.parent).items()}
+        return f"{case.case}_{numbers.get(channel, 0):04d}.nii.gz"
+
+    def labelling(self, root: Path, masks: Iterable[Path], labels: str) -> tuple[Labelling, list[str]]:
+        """Return the labels of `dataset.json`; without them, see `labelling_of`."""
+        return _labelling(root, labels) or super().labelling(root, masks, labels)
+
+    def notes(self, root: Path, cases: Sequence[VolumeCase]) -> list[str]:
+        """Return a note on the other entries."""
+        used = ("imagesTr", "labelsTr", DESCRIPTION)
+        others = [path.name for path in visible(root) if path.name not in used]
+        return passed_over_note("entries are not for training", others)
 
 
 def _numbered(path: Path) -> str | None:
@@ -81,14 +72,15 @@ def _description(root: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no JSON ({error}). Write it anew, or remove it.") from error
+        raise DataError(f"{path}: is no JSON ({error}). Write it again, or remove it.") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: an object is expected. Write it anew, or remove it.")
+        raise DataError(f"{path}: an object is expected. Write it again, or remove it.")
     return content
 
 
-def _channel_names(description: dict[str, object], path: Path) -> dict[int, str]:
+def _channel_names(root: Path) -> dict[int, str]:
     """Return names by number, from `channel_names` or, in the first version of the format, `modality`."""
+    path, description = root / DESCRIPTION, _description(root)
     given = description.get("channel_names", description.get("modality", {}))
     if not isinstance(given, dict) or not all(str(number).isdecimal() for number in given):
         raise DataError(f"{path}: channel_names should name each number, such as {{'0': 't1c'}}; found {given}.")
@@ -99,9 +91,9 @@ def _channel_names(description: dict[str, object], path: Path) -> dict[int, str]
     return names
 
 
-def _labelling(description: dict[str, object], labels: str, path: Path) -> tuple[Labelling, list[str]] | None:
+def _labelling(root: Path, labels: str) -> tuple[Labelling, list[str]] | None:
     """Return the labelling of `dataset.json`, and notes on it; None if it has no labels."""
-    given = description.get("labels")
+    path, given = root / DESCRIPTION, _description(root).get("labels")
     if not isinstance(given, dict):
         return None
     # The first version of the format has the number first: {"1": "tumour"}; regions name several numbers.
@@ -114,7 +106,7 @@ def _labelling(description: dict[str, object], labels: str, path: Path) -> tuple
         raise DataError(f"{path}: labels {given} should give each name a number ({error}); correct them.") from error
     foreground = sorted(number for number in named if number > 0 and named[number] != "ignore")
     if len(foreground) == 1:
-        return Labelling(()), labels_note(labels, NnUnet.name)
+        return Labelling(), labels_note(labels, NnUnet.name)
     lesion = lesion_labels(labels or "core")
     if not set(lesion) <= set(foreground):
         raise UsageError(

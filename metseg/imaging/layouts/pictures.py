@@ -1,141 +1,213 @@
-"""Cases whose channels and masks are pictures: the shared part of the layouts of pictures."""
+"""Base classes of the layouts of pictures, and of volumes or pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.imaging.geometry import Geometry
-from metseg.imaging.io import read_image
-from metseg.imaging.io.pictures import read_picture
-from metseg.imaging.layouts.base import CaseSource, LayoutOptions, LoadedCase, SourceCohort, gaps, listed
+from metseg.imaging.io import read_image, read_picture
+from metseg.imaging.io.pictures import is_grey, is_stack
+from metseg.imaging.layouts.base import (
+    FoundCase,
+    Layout,
+    LayoutOptions,
+    LoadedCase,
+    SourceCohort,
+    chosen_channels,
+    gaps,
+    listed,
+    other_folders_note,
+    require_pairs,
+)
 from metseg.imaging.layouts.masks import labels_note, lesion_of_greys
+from metseg.imaging.layouts.volumes import VolumeCase, VolumeLayout
 
-Planes = Callable[[NDArray[np.generic], Path], NDArray[np.generic]]
-"""Returns the channels `(height, width, channels)` of a picture `(height, width[, 3])`, given its path."""
+EVERY_CHANNEL = ""
+"""Key of the pictures that hold all channels."""
 
+SAME_SLICE = "is the same slice"
+"""Of two pictures with one number, for messages."""
 
-@dataclass(frozen=True)
-class Slice:
-    """The pictures of one slice.
-
-    Attributes:
-        name: its number, or the name of its picture.
-        images: one file per channel, or one for all channels.
-        mask: the mask.
-    """
-
-    name: str
-    images: tuple[Path, ...]
-    mask: Path
+_Slice = tuple[list[Path], Path]
+_Planes = Callable[[NDArray[np.generic], Path], NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class PictureCase:
+class PictureCase(FoundCase):
     """The pictures of one case.
 
+    One slice of several pages is a stack, whose pages are the true slices.
+
     Attributes:
-        case: its name, unique in the cohort.
-        patient: the patient.
-        timepoint: the scan of the patient; empty if unknown.
-        slices: in order.
-        is_stack: whether it is one slice whose pictures have several pages: the true slices.
+        images: by channel or `EVERY_CHANNEL`, then by the name of the slice: its number, or the name of its picture.
+        masks: by the name of the slice, in order.
     """
 
-    case: str
-    patient: str
-    timepoint: str
-    slices: tuple[Slice, ...]
-    is_stack: bool = False
+    images: dict[str, dict[str, Path]]
+    masks: dict[str, Path]
+
+    def of(self, channels: Sequence[str]) -> dict[str, dict[str, Path]]:
+        """Return the pictures by channel or `EVERY_CHANNEL`, then by the name of the slice."""
+        every = self.images.get(EVERY_CHANNEL)
+        if every is not None:
+            return {EVERY_CHANNEL: every}
+        return {channel: self.images.get(channel, {}) for channel in channels}
 
 
-def picture_cohort(
-    root: Path,
-    layout: str,
-    channels: tuple[str, ...],
-    cases: Sequence[PictureCase],
-    options: LayoutOptions,
-    planes: Planes,
-    *,
-    geometry: Geometry | None = None,
-    notes: Iterable[str] = (),
-) -> SourceCohort:
-    """Describe cases of pictures as a cohort.
+class PictureLayout(Layout[PictureCase]):
+    """A layout with one file per slice, or one per slice and channel.
 
-    Args:
-        root: the cohort's folder.
-        layout: name of the layout.
-        channels: their names.
-        cases: sorted by name.
-        options: the user's.
-        planes: returns the channels of one picture.
-        geometry: of every case; unknown by default.
-        notes: remarks so far.
+    Attributes:
+        channels: names of the channels.
+        default_channels: channels to use by default; empty for all.
+        geometry: of every case.
     """
-    skipping = [
+
+    channels: tuple[str, ...]
+    default_channels: tuple[str, ...] = ()
+    geometry: ClassVar = Geometry.unknown()
+
+    @abstractmethod
+    def planes(self, array: NDArray[np.generic], path: Path, chosen: tuple[int, ...]) -> NDArray[np.generic]:
+        """Return the channels `(height, width, channels)` of a picture `(height, width[, 3])`.
+
+        Args:
+            array: the picture.
+            path: its file, for messages.
+            chosen: positions of the channels.
+        """
+
+    def choose(self, cases: Sequence[PictureCase], wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return the names of the channels to use, and their positions."""
+        chosen = chosen_channels(wanted or self.default_channels, self.channels, self.name)
+        return tuple(self.channels[position] for position in chosen), chosen
+
+    def notes(self, root: Path, cases: Sequence[PictureCase]) -> list[str]:
+        """Return remarks on what was passed over."""
+        return other_folders_note(root, cases)
+
+    def cohort(self, root: Path, cases: Sequence[PictureCase], options: LayoutOptions) -> SourceCohort:
+        """Describe the cases as a cohort; every slice needs all chosen channels and its mask."""
+        channels, chosen = self.choose(cases, options.channels)
+        _require_pairs(root, cases, channels)
+        planes = partial(self.planes, chosen=chosen)
+        sources = []
+        for case in cases:
+            pictures = case.of(channels).values()
+            slices = [([images[name] for images in pictures], mask) for name, mask in case.masks.items()]
+            stack = len(slices) == 1 and is_stack(slices[0][0][0])
+            load = partial(_load, root, slices, stack, options.mask_threshold, planes, self.geometry)
+            files = [path for images, mask in slices for path in (*images, mask)]
+            sources.append(case.source(root, files, load, () if stack else case.masks))
+        notes = (*labels_note(options.labels, self.name), *_gaps_note(cases), *self.notes(root, cases))
+        return SourceCohort(self.name, channels, ("lesion",), tuple(sources), notes)
+
+
+class VolumesOrPictures(Layout[VolumeCase | PictureCase]):
+    """A layout whose cases are all volumes or all pictures.
+
+    Attributes:
+        volumes: finds and describes the cases of volumes.
+        pictures: finds and describes the cases of pictures.
+    """
+
+    volumes: VolumeLayout
+    pictures: PictureLayout
+
+    def find(self, root: Path) -> Iterator[VolumeCase | PictureCase]:
+        """Yield the cases of both kinds."""
+        yield from self.volumes.find(root)
+        yield from self.pictures.find(root)
+
+    def cohort(self, root: Path, cases: Sequence[VolumeCase | PictureCase], options: LayoutOptions) -> SourceCohort:
+        """Describe the cases, all of one kind, as a cohort."""
+        volumes = [case for case in cases if isinstance(case, VolumeCase)]
+        pictures = [case for case in cases if isinstance(case, PictureCase)]
+        if volumes and pictures:
+            raise DataError(
+                f"{root}: {listed(one.case for one in volumes)} hold volumes, {listed(one.case for one in pictures)} "
+                "hold pictures; keep one kind, or keep each in a folder of its own."
+            )
+        return self.volumes.cohort(root, volumes, options) if volumes else self.pictures.cohort(root, pictures, options)
+
+
+def grey_plane(array: NDArray[np.generic], path: Path, expected: str) -> NDArray[np.generic]:
+    """Return a grey picture as `(height, width, 1)`.
+
+    Raises:
+        DataError: it has colours; the message ends in `expected`.
+    """
+    if not is_grey(array):
+        raise DataError(f"{path}: this picture has colours; {expected}")
+    return array[..., None] if array.ndim == 2 else array[..., :1]
+
+
+def _require_pairs(root: Path, cases: Sequence[PictureCase], channels: Sequence[str]) -> None:
+    """Raise a `DataError` that lists pictures without masks, and masks without pictures."""
+    without_mask, without_image = [], []
+    for case in cases:
+        for channel, images in case.of(channels).items():
+            of = f" ({channel})" if channel else ""
+            without_mask += [images[name].relative_to(root).as_posix() for name in images if name not in case.masks]
+            without_image += [
+                case.masks[name].relative_to(root).as_posix() + of for name in case.masks if name not in images
+            ]
+    require_pairs(root, without_mask, without_image)
+
+
+def _gaps_note(cases: Sequence[PictureCase]) -> list[str]:
+    """Return a note on the cases with gaps in their slice numbers."""
+    with_gaps = [
         f"{case.case} lacks {missing}"
         for case in cases
-        if (missing := gaps(int(one.name) for one in case.slices if one.name.isdecimal()))
+        if (missing := gaps(int(name) for name in case.masks if name.isdecimal()))
     ]
-    gaps_note = (
-        f"WARNING: the slice numbers of {len(skipping)} cases have gaps; the slices that are there are taken as "
-        f"neighbours: {listed(skipping)}"
-    )
-    sources = tuple(
-        CaseSource(
-            case=case.case,
-            patient=case.patient,
-            timepoint=case.timepoint,
-            slice_names=() if case.is_stack else tuple(one.name for one in case.slices),
-            sources=tuple(p.relative_to(root).as_posix() for one in case.slices for p in (*one.images, one.mask)),
-            load=partial(_load, root, case, options.mask_threshold, planes, geometry or Geometry.unknown()),
-        )
-        for case in cases
-    )
-    every_note = (*labels_note(options.labels, layout), *([gaps_note] if skipping else []), *notes)
-    return SourceCohort(layout, channels, ("lesion",), sources, every_note)
+    return [
+        f"WARNING: the slice numbers of {len(with_gaps)} cases have gaps; the slices that are there are taken as "
+        f"neighbours: {listed(with_gaps)}"
+    ] * bool(with_gaps)
 
 
-def _load(root: Path, case: PictureCase, threshold: int | None, planes: Planes, geometry: Geometry) -> LoadedCase:
+def _load(
+    root: Path, slices: Sequence[_Slice], is_stack: bool, threshold: int | None, planes: _Planes, geometry: Geometry
+) -> LoadedCase:
     images, masks, thresholded = [], [], []
-    first = case.slices[0].images[0]
-    size: tuple[int, ...] = ()
-    for one in case.slices:
+    first, size = slices[0][0][0], None
+    for paths, mask in slices:
         channels = []
-        for path in one.images:
-            pages = [planes(page, path) for page in _pages(path, case.is_stack, finite=False)]
-            size = size or _size(pages, case.is_stack)
-            _require_same_size(first, size, path, _size(pages, case.is_stack))
-            channels.append(np.stack(pages))
-        lesion, cut = zip(
-            *(lesion_of_greys(page, one.mask, threshold) for page in _pages(one.mask, case.is_stack)), strict=True
-        )
-        _require_same_size(one.images[0], size, one.mask, _size(lesion, case.is_stack))
-        images.append(np.concatenate(channels, axis=-1))
+        for path in paths:
+            pages = np.stack([planes(page, path) for page in _pages(path, is_stack, finite=False)])
+            size = size or pages.shape[:3]
+            _require_same_size(first, size, path, pages.shape[:3], is_stack)
+            channels.append(pages)
+        lesion, cut = zip(*(lesion_of_greys(page, mask, threshold) for page in _pages(mask, is_stack)), strict=True)
         masks.append(np.stack(lesion))
+        _require_same_size(paths[0], size or (), mask, masks[-1].shape, is_stack)
+        images.append(np.concatenate(channels, axis=-1))
         if any(cut):
-            thresholded.append(one.mask.relative_to(root).as_posix())
+            thresholded.append(mask.relative_to(root).as_posix())
     return LoadedCase(np.concatenate(images), np.concatenate(masks), geometry, tuple(thresholded))
 
 
-def _pages(path: Path, is_stack: bool, *, finite: bool = True) -> list[NDArray[np.generic]]:
+def _pages(path: Path, is_stack: bool, *, finite: bool = True) -> Sequence[NDArray[np.generic]]:
     return list(read_image(path, finite=finite).array) if is_stack else [read_picture(path, finite=finite)]
 
 
-def _size(pages: Sequence[NDArray[np.generic]], is_stack: bool) -> tuple[int, ...]:
-    return (len(pages),) * is_stack + pages[0].shape[:2]
-
-
-def _require_same_size(first: Path, expected: tuple[int, ...], path: Path, size: tuple[int, ...]) -> None:
+def _require_same_size(
+    first: Path, expected: tuple[int, ...], path: Path, size: tuple[int, ...], is_stack: bool
+) -> None:
     if size != expected:
+        shown, other = ("×".join(map(str, one if is_stack else one[1:])) for one in (size, expected))
         raise DataError(
-            f"{path}: size {'×'.join(map(str, size))}, while {first} has {'×'.join(map(str, expected))}. All pictures "
-            "of a case have one size: export the mask on the image's grid. A trailing _<number> in a name is the "
-            "slice; rename pictures of different scans."
+            f"{path}: size {shown}, while {first} has {other}. All pictures of a case have one size: export the mask "
+            "on the image's grid. A trailing _<number> in a name is the slice; rename pictures of different scans."
         )

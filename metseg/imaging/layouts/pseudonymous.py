@@ -37,7 +37,7 @@ class Cover:
         return self.pseudonyms.handle("file", name)
 
     def text(self, message: str, more: Iterable[str] = ()) -> str:
-        """Replace the names of files and folders below the root, and `more`, in a message by handles."""
+        """Replace names below the root, and `more`, in a message by handles."""
         names = {name: self.handle(name) for name in more}
         # Files behind links lie in folders that `rglob` does not enter.
         files = [path.relative_to(self.root) for path in data_files(self.root)]
@@ -64,12 +64,6 @@ class Cover:
             raise DataError(self.text(str(error), more)) from None
         except UsageError as error:
             raise UsageError(self.text(str(error), more)) from None
-
-
-def cover(root: Path, pseudonyms: Pseudonyms, descriptions: Iterable[str]) -> Cover:
-    """Return the `Cover` of a cohort; the words of the layouts' `descriptions` are its vocabulary."""
-    words = (word for text in descriptions for word in re.findall(r"[A-Za-z0-9_]+", text))
-    return Cover(root, pseudonyms, frozenset(words))
 
 
 def under_pseudonyms(cohort: SourceCohort, covering: Cover) -> SourceCohort:

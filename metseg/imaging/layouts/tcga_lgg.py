@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,89 +11,48 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError
 from metseg.imaging.channel_names import DEFAULT_CHANNELS
-from metseg.imaging.layouts.base import (
-    Layout,
-    LayoutOptions,
-    SourceCohort,
-    chosen_channels,
-    folders_in,
-    other_folders_note,
-    require_pairs,
-    visible,
-)
-from metseg.imaging.layouts.pictures import PictureCase, Slice, picture_cohort
+from metseg.imaging.layouts.base import files_by_name, folders_in
+from metseg.imaging.layouts.pictures import EVERY_CHANNEL, SAME_SLICE, PictureCase, PictureLayout
 
 DATED = re.compile(r"(?P<patient>TCGA_\w{2}_\w{4})_(?P<date>\d{8})")
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """The pictures of a patient: the slice's number as written, by slice; images and masks by slice."""
-
-    path: Path
-    names: dict[int, str]
-    images: dict[int, Path]
-    masks: dict[int, Path]
-
-
-class TcgaLgg(Layout[_Folder]):
+class TcgaLgg(PictureLayout):
     """One folder per patient, one three-channel TIFF per slice: pre-contrast, FLAIR, post-contrast."""
 
     name = "tcga-lgg"
     looks_for = "folders such as TCGA_CS_4941_19960909 with TCGA_CS_4941_19960909_7.tif and …_7_mask.tif"
+    channels = DEFAULT_CHANNELS
 
-    def find(self, root: Path) -> Iterator[_Folder]:
+    def find(self, root: Path) -> Iterator[PictureCase]:
         """Yield the folders with slices of their own name."""
-        for path in folders_in(root):
-            folder = _slices(path)
-            if folder.names:
-                yield folder
+        for folder in folders_in(root):
+            images, masks = _numbered(folder, ""), _numbered(folder, "_mask")
+            if images or masks:
+                dated = DATED.fullmatch(folder.name)
+                patient, date = (dated["patient"], dated["date"]) if dated else (folder.name, "")
+                yield PictureCase(folder.name, patient, date, {EVERY_CHANNEL: images}, masks)
 
     def recognise(self, root: Path) -> bool:
         """Return True if a folder contains an image with its mask."""
-        return any(folder.images.keys() & folder.masks.keys() for folder in self.find(root))
+        return any(case.images[EVERY_CHANNEL].keys() & case.masks.keys() for case in self.find(root))
 
-    def cohort(self, root: Path, cases: Sequence[_Folder], options: LayoutOptions) -> SourceCohort:
-        """Describe the folders as a cohort; every slice needs its image and its mask."""
-        chosen = chosen_channels(options.channels, DEFAULT_CHANNELS, self.name)
-        require_pairs(
-            root,
-            [path.name for folder in cases for n, path in folder.images.items() if n not in folder.masks],
-            [path.name for folder in cases for n, path in folder.masks.items() if n not in folder.images],
-        )
-        channels = tuple(DEFAULT_CHANNELS[position] for position in chosen)
-        notes = other_folders_note(root, (folder.path.name for folder in cases))
-        planes = partial(_planes, chosen=chosen)
-        return picture_cohort(root, self.name, channels, [_case(one) for one in cases], options, planes, notes=notes)
+    def planes(self, array: NDArray[np.generic], path: Path, chosen: tuple[int, ...]) -> NDArray[np.generic]:
+        """Return the chosen planes of a coloured picture."""
+        if array.ndim != 3:
+            raise DataError(
+                f"{path}: a picture of three channels ({', '.join(self.channels)}) is expected, found {array.shape}. "
+                "Grey pictures belong into images/ and masks/."
+            )
+        return array[..., list(chosen)]
 
 
-def _slices(folder: Path) -> _Folder:
-    """Return the slices of a patient's folder."""
-    pattern = re.compile(re.escape(folder.name) + r"_(\d+)(_mask)?\.tiff?")
-    slices = _Folder(folder, {}, {}, {})
-    for path in visible(folder):
+def _numbered(folder: Path, ending: str) -> dict[str, Path]:
+    """Return the pictures whose slice number precedes the `ending`, by that number."""
+    pattern = re.compile(re.escape(folder.name) + rf"_(\d+){ending}\.tiff?")
+
+    def number(path: Path) -> str | None:
         match = pattern.fullmatch(path.name)
-        if match is None:
-            continue
-        number, files = int(match[1]), slices.masks if match[2] else slices.images
-        if number in files:
-            raise DataError(f"{path}: another file has the slice number {number} too; remove one of the two.")
-        files[number] = path
-        slices.names.setdefault(number, match[1])
-    return slices
+        return str(int(match[1])) if match else None
 
-
-def _case(folder: _Folder) -> PictureCase:
-    dated = DATED.fullmatch(folder.path.name)
-    patient, date = (dated["patient"], dated["date"]) if dated else (folder.path.name, "")
-    slices = tuple(Slice(name, (folder.images[n],), folder.masks[n]) for n, name in sorted(folder.names.items()))
-    return PictureCase(folder.path.name, patient, date, slices)
-
-
-def _planes(image: NDArray[np.generic], path: Path, chosen: tuple[int, ...]) -> NDArray[np.generic]:
-    if image.ndim != 3:
-        raise DataError(
-            f"{path}: a picture of three channels ({', '.join(DEFAULT_CHANNELS)}) is expected, found {image.shape}. "
-            "Grey pictures belong into images/ and masks/."
-        )
-    return image[..., list(chosen)]
+    return files_by_name(folder, number, SAME_SLICE)

@@ -10,7 +10,7 @@ from metseg.imaging.layouts.volumes import VolumeLayout
 
 
 class UcsfBmsr(VolumeLayout):
-    """One folder per scan, named by six digits for the patient and a letter for the timepoint."""
+    """One folder per scan: six digits for the patient, a letter for the timepoint."""
 
     name = "ucsf-bmsr"
     looks_for = "folders such as 100101A with 100101A_{T1pre,T1post,FLAIR,subtraction,T2Synth,seg}.nii.gz"

@@ -33,7 +33,9 @@ def preprocess(image: NDArray[np.generic], specification: PreprocessingSpecifica
 
 
 def stack_context(slices: NDArray[np.float32], context: int) -> NDArray[np.float32]:
-    """Stack every slice's neighbours onto its channels; the first and last slice are repeated at the ends.
+    """Stack every slice's neighbours onto its channels.
+
+    The first and last slice are repeated at the ends.
 
     Args:
         slices: `(slices, height, width, channels)`.

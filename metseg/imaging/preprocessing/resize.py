@@ -28,7 +28,9 @@ class Fit:
 
     @classmethod
     def of(cls, height: int, width: int, side: int) -> Fit:
-        """Return the fit of a `height` × `width` slice into a square of `side`, in integers, rounding half up.
+        """Return the fit of a `height` × `width` slice into a square of `side`.
+
+        Computed in integers, rounding half up.
 
         >>> Fit.of(100, 50, 64)
         Fit(height=64, width=32, top=0, left=16)

@@ -1,4 +1,4 @@
-"""Robust intensity window of a channel: two order statistics inside the head, over the whole volume."""
+"""Robust intensity window of a channel: two order statistics inside the head."""
 
 from __future__ import annotations
 
