@@ -147,7 +147,7 @@ def held_back(whole: Cohort, out: Path, folds: int, fold: int) -> Cohort:
     for split in ("train", "validation", "test"):
         (view / "records" / split).mkdir(parents=True)
     for before, after in zip(manifest.cases, entries, strict=True):
-        source = whole.records / before.split / f"{before.case}.tfrecord"
+        source = whole.records / before.split / f"{before.case}.npy"
         os.link(source, view / "records" / after.split / source.name)
     shutil.copyfile(whole.records / "preprocessing.json", view / "records" / "preprocessing.json")
     (view / "cohort").mkdir()

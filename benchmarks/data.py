@@ -183,11 +183,11 @@ def require_same(plain_out: Path, ours_out: Path) -> None:
     import pandas as pd
 
     from metseg.dataset.manifest import Manifest
-    from metseg.dataset.tfrecords import RecordFile
+    from metseg.dataset.record_files import RecordFile
 
     for entry in Manifest.read(ours_out / "cohort" / "manifest.json").cases[:2]:
         folder = ours_out / "cohort" / "cases" / entry.case
-        record = RecordFile(ours_out / "records" / entry.split / f"{entry.case}.tfrecord")
+        record = RecordFile(ours_out / "records" / entry.split / f"{entry.case}.npy")
         pairs = [record.read(row) for row in range(len(record))]
         for name, found in {
             "image": np.load(folder / "image.npy"),
@@ -226,7 +226,7 @@ def compare(cohort: Path, scratch: Path, rounds: int, cores: int) -> list[dict[s
             taken["unjudged"].append(measured("unjudged", cohort, scratch / "unjudged", 1))
             taken["judged"].append(measured("judged", cohort, scratch / "ours", 1))
     require_same(scratch / "plain", scratch / "ours")
-    cases = sum(1 for _ in (scratch / "ours" / "records").rglob("*.tfrecord"))
+    cases = sum(1 for _ in (scratch / "ours" / "records").rglob("*.npy"))
     rows = []
     for clock in ("cpu", "wall"):
         theirs, own = (statistics.median(one[clock] for one in taken[name]) for name in ("plain", "ours"))

@@ -46,7 +46,7 @@ def phantom_records(folder: Path, patients: int) -> Path:
 
 def multiplied(records: Path, target: Path, copies: int) -> Path:
     """The cases of each split over and over under new names, by hard links."""
-    for path in sorted(records.glob("*/*.tfrecord")):
+    for path in sorted(records.glob("*/*.npy")):
         (target / path.parent.name).mkdir(parents=True, exist_ok=True)
         for copy in range(copies):
             os.link(path, target / path.parent.name / f"{copy:03d}-{path.name}")

@@ -215,7 +215,7 @@ def test_the_steps_did_their_work(steps) -> None:
     out = folder / "out"
     assert list((out / "inspection").rglob("inspection.json"))
     assert len(list((out / "steps" / "cohort" / "cases").iterdir())) == len(PATIENTS)
-    assert len(list((out / "steps" / "records").rglob("*.tfrecord"))) == len(PATIENTS)
+    assert len(list((out / "steps" / "records").rglob("*.npy"))) == len(PATIENTS)
     with sqlite3.connect(out / "var" / "state" / "data" / "hashes.sqlite") as table:
         assert table.execute("SELECT count(*) FROM files").fetchone()[0] >= 13 * len(PATIENTS)
     assert (out / "steps" / "validation-True" / "validation.html").exists() and (out / "var" / "mlflow.db").exists()

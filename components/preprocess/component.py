@@ -11,7 +11,7 @@ def preprocess(
     records: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
 ):
-    """Window, equalise (CLAHE) and resize every case into TFRecords; freeze the specification."""
+    """Window, equalise (CLAHE) and resize every case into records; freeze the specification."""
     given = dict(locals())
     from components.preprocess.task import preprocess
 

@@ -1,4 +1,4 @@
-"""Preprocess: window, CLAHE and resize every case into TFRecords, and freeze the specification."""
+"""Preprocess: window, CLAHE and resize every case into records, and freeze the specification."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.tfrecords import write_case_records
+from metseg.dataset.record_files import write_case_records
 from metseg.files import folder_written_beside
 from metseg.imaging.case import load_image, load_mask
 from metseg.imaging.preprocessing.pipeline import preprocess as preprocess_volume
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def preprocess(
     cohort: Path, records: Path, *, image_size: int = 144, clahe: bool = True, context_slices: int = 0
 ) -> None:
-    """Write `records/<split>/<case>.tfrecord` and `records/preprocessing.json`.
+    """Write `records/<split>/<case>.npy` and `records/preprocessing.json`.
 
     Args:
         cohort: output of ingest.
@@ -57,4 +57,4 @@ def _preprocess_case(cohort: Path, records: Path, specification: PreprocessingSp
     folder = cohort / "cases" / entry.case
     images = preprocess_volume(load_image(folder), specification)
     masks = fit_mask(load_mask(folder), specification.image_size)
-    write_case_records(records / entry.split / f"{entry.case}.tfrecord", images, masks)
+    write_case_records(records / entry.split / f"{entry.case}.npy", images, masks)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metseg.dataset.tfrecords import RecordFile
+from metseg.dataset.record_files import RecordFile
 from metseg.files import written_beside
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report import templates
@@ -82,7 +82,7 @@ def write_records_page(path: Path, records: Path) -> None:
         records: output of preprocess.
     """
     specification = PreprocessingSpecification.read(records / "preprocessing.json")
-    files = sorted((records / "train").glob("*.tfrecord"))
+    files = sorted((records / "train").glob("*.npy"))
     chosen = [files[place] for place in np.unique(np.linspace(0, len(files) - 1, min(SHOWN, len(files))).astype(int))]
     slices = []
     for file in chosen:
@@ -96,7 +96,7 @@ def write_records_page(path: Path, records: Path) -> None:
             masks = np.stack([mask for _, mask in slices])[..., None].astype(np.float32)
             batch_sheet(sheet, images, masks, specification.channels, "Training cases after preprocessing")
             figures = [Figure(sheet.read_bytes(), "The slice with most lesion of some training cases")]
-    counts = {split: len(list((records / split).glob("*.tfrecord"))) for split in ("train", "validation", "test")}
+    counts = {split: len(list((records / split).glob("*.npy"))) for split in ("train", "validation", "test")}
     facts: dict[str, object] = {f"{split} cases": count for split, count in counts.items()}
     facts |= {
         "channels": ", ".join(specification.channels),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.dataset.augmentation import augment
-from metseg.dataset.tfrecords import RecordFile
+from metseg.dataset.record_files import RecordFile
 from metseg.imaging.preprocessing.pipeline import stack_context
 from metseg.training.configuration import TrainingConfiguration
 
@@ -27,12 +27,12 @@ class SliceStore:
     """Random access to the slices of a split, with their context.
 
     Args:
-        folder: `records/<split>`, one TFRecord file a case.
+        folder: `records/<split>`, one file a case.
         context: neighbours on either side that are stacked onto a slice's channels.
     """
 
     def __init__(self, folder: Path, context: int) -> None:
-        self.files = [RecordFile(path) for path in sorted(folder.glob("*.tfrecord"))]
+        self.files = [RecordFile(path) for path in sorted(folder.glob("*.npy"))]
         self.context = context
         places = [(file, row) for file, record in enumerate(self.files) for row in range(len(record))]
         counts = [count for record in self.files for count in record.lesion_counts]

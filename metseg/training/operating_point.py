@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import models
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.tfrecords import RecordFile
+from metseg.dataset.record_files import RecordFile
 from metseg.imaging.case import load_mask, read_case
 from metseg.imaging.preprocessing.resize import unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
@@ -85,7 +85,7 @@ def judge_heads(
     grids: dict[str, dict[str, list[NDArray[np.float64]]]] = {name: {} for name in single}
     for entry in track(manifest.cases_in("validation"), "choosing the operating point"):
         folder = cohort / "cases" / entry.case
-        record = RecordFile(records / "validation" / f"{entry.case}.tfrecord")
+        record = RecordFile(records / "validation" / f"{entry.case}.npy")
         slices = all_slices(record, specification.context_slices)
         answers = together.predict(slices, batch_size=INFERENCE_BLOCK, verbose=0)
         truth = np.asarray(load_mask(folder)) > 0

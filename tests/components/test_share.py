@@ -134,7 +134,7 @@ def test_preprocess_forks_as_many_workers_as_it_requests_cores_on_a_node_of_64(t
     outputs = {"records": tmp_path / "out" / "records", "page": tmp_path / "out" / "page"}
     given = executor_input({"cohort": tmp_path / "cohort"}, outputs)
     assert "workers 2" in run(LARGE_NODE, "preprocess", given, **POD)
-    assert len(list(outputs["records"].rglob("*.tfrecord"))) == 6
+    assert len(list(outputs["records"].rglob("*.npy"))) == 6
     shutil.rmtree(tmp_path / "out")
     lines = run(LARGE_NODE, "preprocess", given, **POD, METSEG_WORKERS="1")
     assert not [line for line in lines if line.startswith("workers")], "what a person sets wins"

@@ -23,7 +23,7 @@ def test_records_do_not_depend_on_the_number_of_workers(tmp_path: Path, monkeypa
     for workers in ("1", "3"):
         monkeypatch.setenv("METSEG_WORKERS", workers)
         preprocess(tmp_path / "cohort", tmp_path / workers, image_size=64)
-    written = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.tfrecord"))
+    written = sorted(path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.npy"))
     assert len(written) == 6
     for path in written:
         assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "3" / path).read_bytes()

@@ -58,7 +58,7 @@ def test_canonical_cases_take_what_the_formula_gives(cohort):
 def test_records_take_what_the_formula_gives(cohort):
     manifest = Manifest.read(cohort / "cohort/manifest.json")
     slices = sum(entry.slices for entry in manifest.cases)
-    found = sum(path.stat().st_size for path in (cohort / "records").rglob("*.tfrecord"))
+    found = sum(path.stat().st_size for path in (cohort / "records").rglob("*.npy"))
     assert 0 <= found - records(slices, SIDE, len(manifest.channels)) <= FRAMING * slices
     assert "R = slices × side² × (4 × channels + 1)" in section()
 

@@ -77,7 +77,7 @@ MOMENTS: dict[str, dict[str, Reached]] = {
         "the counts are in MLflow": lambda seen: seen.recorded("metrics WHERE key LIKE 'validation.%'"),
     },
     "preprocess": {
-        "one case is prepared": lambda seen: seen.written(".records.*/*/*.tfrecord"),
+        "one case is prepared": lambda seen: seen.written(".records.*/*/*.npy"),
         "all cases are in place": lambda seen: seen.written("records/preprocessing.json"),
         "the page is written": lambda seen: seen.written("page"),
     },

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metseg.dataset.tfrecords import write_case_records
+from metseg.dataset.record_files import write_case_records
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.step_pages import write_declined_page, write_records_page, write_training_page
 from metseg.scoring.operating_point import OperatingPoint
@@ -63,7 +63,7 @@ def test_records_page_shows_the_slice_with_most_lesion_of_each_case(tmp_path):
         masks[1].flat[200 : 200 + pixels] = 1
         images = np.full((3, 32, 32, 1), 0.25, np.float32)
         images[1] = 0.75
-        write_case_records(records / "train" / f"{case}.tfrecord", images, masks)
+        write_case_records(records / "train" / f"{case}.npy", images, masks)
     write_records_page(tmp_path / "page.html", records)
     page = (tmp_path / "page.html").read_text()
     assert loads_nothing(page)

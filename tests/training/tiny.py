@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metseg.dataset.tfrecords import write_case_records
+from metseg.dataset.record_files import write_case_records
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.training.configuration import TrainingConfiguration
 
@@ -29,7 +29,7 @@ def write_records(folder: Path) -> None:
             images = rng.random((6, SIDE, SIDE, 3)).astype(np.float32) * 0.5
             images[..., 2] += 0.5 * masks
             (folder / split).mkdir(parents=True, exist_ok=True)
-            write_case_records(folder / split / f"case{case}.tfrecord", images, masks)
+            write_case_records(folder / split / f"case{case}.npy", images, masks)
 
 
 def quiet(epoch: int, figures: dict[str, float]) -> None:
