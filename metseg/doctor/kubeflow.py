@@ -49,13 +49,8 @@ def examine_version(cluster: Kubectl, health: Object | None) -> list[Finding]:
     what = "Kubeflow Pipelines"
     least = ".".join(map(str, OLDEST))
     if deployment is None and not health:
-        return [
-            broken(
-                what,
-                f"no Deployment ml-pipeline in namespace {NAMESPACE}, and no response",
-                f"install Kubeflow Pipelines {least} or later in namespace {NAMESPACE}, or give its address by --host",
-            )
-        ]
+        remedy = f"install {what} {least} or later in namespace {NAMESPACE}, or give its address by --host"
+        return [broken(what, f"no Deployment ml-pipeline in namespace {NAMESPACE}, and no response", remedy)]
     if not release:
         remedy = f"see the UI's lower left corner: {least} is the oldest that accepts the pipeline"
         return [warning(what, "the API names no version", remedy)]
