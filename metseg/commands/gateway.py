@@ -23,7 +23,10 @@ def api(
     certificate: Annotated[Path | None, typer.Option(help="Certificate (PEM): serve HTTPS.", exists=True)] = None,
     key: Annotated[Path | None, typer.Option(help="Private key of the certificate (PEM).", exists=True)] = None,
 ) -> None:
-    """Serve segmentation over HTTP: files in, masks and lesions out. API keys: METSEG_API_KEYS; see docs/gateway.md."""
+    """Serve segmentation over HTTP: files in, masks out.
+
+    Lesions are listed too. API keys: METSEG_API_KEYS; see docs/gateway.md.
+    """
     import logging
 
     apply_defaults()
