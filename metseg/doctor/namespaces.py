@@ -186,7 +186,10 @@ def _service(workload: Object, secrets: dict[str, frozenset[str]], runs: str) ->
 
 
 def _secrets_read(workload: Object) -> Iterator[tuple[str, str]]:
-    """Yield name and key of each Secret that a workload requires; an empty key means all keys."""
+    """Yield name and key of each Secret that a workload requires.
+
+    An empty key means all keys.
+    """
     pod = workload["spec"].get("template", {}).get("spec", {})
     for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
         for variable in container.get("env", []):

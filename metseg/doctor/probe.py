@@ -147,7 +147,10 @@ class _Watch:
     interval: float
 
     def status(self, name: str) -> Object:
-        """Return a pod's status once it has ended or cannot start, or after the time limit."""
+        """Return a pod's status once it has ended or cannot start.
+
+        After the time limit, return the status as it is.
+        """
         end = time.monotonic() + self.seconds
         while True:
             status: Object = (self.cluster.object("pod", name, self.runs) or {}).get("status", {})

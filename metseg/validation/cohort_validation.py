@@ -17,7 +17,7 @@ from metseg.validation.reference_statistics import Reference
 from metseg.validation.result import CRITICAL, DriftRow, Finding, Place, ValidationResult, first_and_rest
 from metseg.validation.suites import ExpectationResult, UnexpectedRow, run_suites
 from metseg.validation.tables import make_frames, object_column
-from metseg.validation.thumbnails import CaseThumbnails, no_thumbnails
+from metseg.validation.thumbnails import CaseThumbnails
 
 if TYPE_CHECKING:
     import pandas
@@ -70,7 +70,7 @@ def validate_cohort(
         reference.version if reference is not None else "",
         drift,
     )
-    thumbnails = CaseThumbnails(cases, statistics) if cases is not None else no_thumbnails
+    thumbnails = CaseThumbnails(cases, statistics) if cases is not None else None
     with written_beside(out / PAGE) as temporary:
         temporary.write_text(render_page(manifest, result, thumbnails), encoding="utf-8")
     result.write(out / RESULT)
@@ -108,7 +108,10 @@ def finding_of(result: ExpectationResult) -> Finding:
 
 
 def _observation(rows: Sequence[UnexpectedRow]) -> str:
-    """Describe the first rows; if many cases have the same value, the value and their number."""
+    """Describe the first unexpected rows.
+
+    If many cases have the same value, describe that value and their number.
+    """
     texts = {_text(row.value) for row in rows}
     if len(texts) == 1 and len(rows) > MAX_EQUAL_ROWS and all(row.key.keys() == {"case"} for row in rows):
         return f"found {texts.pop()}, {len(rows)} times"

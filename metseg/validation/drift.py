@@ -49,7 +49,9 @@ class DriftFrames:
 def population_stability_index(
     expected: Sequence[int] | NDArray[np.int64], observed: Sequence[int] | NDArray[np.int64]
 ) -> float:
-    """Return Σ (q − p) ln(q / p) over bins, with shares p of `expected` and q of `observed`, counts per bin.
+    """Return the population stability index Σ (q − p) ln(q / p) over bins.
+
+    The shares p are those of `expected`, q those of `observed`; both are counts per bin.
 
     A bin that is empty on one side counts there as half a case; a bin that is empty on both sides does not count.
     """

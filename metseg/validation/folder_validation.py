@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -53,11 +52,11 @@ def validate_folder(
         return _validate(folder, target, statistics), target
     chosen = options or LayoutOptions()
     target.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".cohort.", dir=target))
-    try:
+    with tempfile.TemporaryDirectory(prefix=".cohort.", dir=target, ignore_cleanup_errors=True) as temporary:
+        cohort = Path(temporary) / "cohort"
         ingest(
             str(folder),
-            temporary / "cohort",
+            cohort,
             layout=layout,
             channels=",".join(chosen.channels),
             labels=chosen.labels,
@@ -65,9 +64,7 @@ def validate_folder(
             resample_masks=chosen.resample_masks,
             progress=progress,
         )
-        return _validate(temporary / "cohort", target, statistics), target
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        return _validate(cohort, target, statistics), target
 
 
 def _validate(cohort: Path, out: Path, reference: Reference | None) -> ValidationResult:

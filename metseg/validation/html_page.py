@@ -9,19 +9,19 @@ from metseg.dataset.split import SPLITS
 from metseg.html_templates import render
 from metseg.validation.drift import LARGE, MODERATE
 from metseg.validation.result import DriftRow, ValidationResult, first_and_rest
-from metseg.validation.thumbnails import Thumbnails, no_thumbnails
+from metseg.validation.thumbnails import CaseThumbnails
 
 MAX_CASES = 12
 TEMPLATES = Path(__file__).parent
 
 
-def render_page(manifest: Manifest, result: ValidationResult, thumbnails: Thumbnails = no_thumbnails) -> str:
+def render_page(manifest: Manifest, result: ValidationResult, thumbnails: CaseThumbnails | None = None) -> str:
     """Render the result as a page of HTML without scripts and external resources.
 
     Args:
         manifest: of the cohort.
         result: of its validation.
-        thumbnails: returns the pictures of a finding's places.
+        thumbnails: returns the pictures of a finding's places; None shows none.
     """
     failed = {finding.expectation for finding in (*result.critical, *result.warnings)}
     return render(
@@ -39,7 +39,10 @@ def render_page(manifest: Manifest, result: ValidationResult, thumbnails: Thumbn
 
 
 def drift_level(row: DriftRow) -> str:
-    """Return `large` or `moderate` if the index exceeds that mark and its value by chance; else an empty string."""
+    """Return the level of drift: `large`, `moderate` or an empty string.
+
+    The index must exceed the level's mark and its value by chance.
+    """
     if row.psi <= max(MODERATE, row.psi_by_chance):
         return ""
     return "large" if row.psi > LARGE else "moderate"

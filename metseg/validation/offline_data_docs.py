@@ -1,4 +1,7 @@
-"""Make Data Docs open without a network: Great Expectations' pages load external styles, scripts and pictures."""
+"""Make Data Docs open without a network.
+
+The pages of Great Expectations load external styles, scripts and pictures.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ TEMPLATES = Path(__file__).parent
 
 
 def make_offline(docs: Path) -> None:
-    """Remove everything that a browser would load or run from the site in `docs`; add styles and an index of our own.
+    """Remove everything that a browser would load or run from the site in `docs`.
+
+    Add metseg's own styles and index.
 
     Pictures, fonts and style sheets are deleted: no page uses them, and one picture's name makes a log look like that
     of a failure.
@@ -44,7 +49,9 @@ def offline(page: str, style: str) -> str:
 
 
 def _index(pages: list[Path]) -> str:
-    """Render the entry of the site, a link to every page; Great Expectations builds its own by a script.
+    """Render the entry of the site, with a link to every page.
+
+    Great Expectations builds its own entry by a script.
 
     A page is `validations/<table>/…` or `expectations/<table>.html`.
     """

@@ -97,12 +97,14 @@ def _run(context: Any, expected: Sequence[Expected], tables: Mapping[str, pandas
     import great_expectations as gx
 
     source = context.data_sources.add_pandas("cohort")
-    names = [name for name in INDEXED if name in tables and any(one.table == name for one in expected)]
-    definitions = [
-        _definition(gx, context, source, name, [one for one in expected if one.table == name]) for name in names
-    ]
     results = []
-    for name, definition in zip(names, definitions, strict=True):
+    for name in INDEXED:
+        built = [one.build() for one in expected if one.table == name]
+        if not built or name not in tables:
+            continue
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=built))
+        batch = source.add_dataframe_asset(name=name).add_batch_definition_whole_dataframe(name)
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
         checkpoint = context.checkpoints.add(
             gx.Checkpoint(
                 name=f"judge {name}",
@@ -111,8 +113,8 @@ def _run(context: Any, expected: Sequence[Expected], tables: Mapping[str, pandas
             )
         )
         checked = checkpoint.run(batch_parameters={"dataframe": tables[name]})
-        for suite in checked.run_results.values():
-            results += [_expectation_result(one, name, tables[name]) for one in suite.results]
+        for of_suite in checked.run_results.values():
+            results += [_expectation_result(one, name, tables[name]) for one in of_suite.results]
     return results
 
 
@@ -133,12 +135,6 @@ def _context(sites: Mapping[str, object]) -> Any:
         analytics_enabled=False,
     )
     return gx.get_context(mode="ephemeral", project_config=configuration)
-
-
-def _definition(gx: Any, context: Any, source: Any, table: str, expected: Sequence[Expected]) -> Any:
-    suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=[one.build() for one in expected]))
-    batch = source.add_dataframe_asset(name=table).add_batch_definition_whole_dataframe(table)
-    return context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
 
 
 def _expectation_result(result: Any, table: str, frame: pandas.DataFrame) -> ExpectationResult:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -37,6 +37,7 @@ def test_population_stability_index_by_hand() -> None:
     assert population_stability_index([0, 4, 4], [0, 9, 9]) == 0
 
 
+@settings(deadline=None)
 @given(Counts, st.integers(0, 2**32 - 1))
 def test_population_stability_index_is_twice_the_mean_of_both_divergences(counts: list[int], seed: int) -> None:
     other = np.random.default_rng(seed).integers(0, 200, len(counts))
