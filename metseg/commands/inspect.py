@@ -13,7 +13,7 @@ from metseg.environment import apply_defaults
 
 
 def inspect(
-    folder: options.Folder,
+    folder: Annotated[Path, typer.Argument(help="Folder with images and masks.")],
     layout: options.Layout = "auto",
     channels: options.Channels = "",
     labels: options.Labels = "core",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,6 @@ import typer
 if TYPE_CHECKING:
     from metseg.imaging.layouts import LayoutOptions
 
-Folder = Annotated[Path, typer.Argument(help="Folder with images and masks.")]
 Layout = Annotated[str, typer.Option(help="Layout of the folder, or auto to recognise it.")]
 Channels = Annotated[str, typer.Option(help="Comma-separated channels, in order; empty for the layout's default.")]
 Labels = Annotated[

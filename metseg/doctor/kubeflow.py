@@ -22,11 +22,9 @@ def version(health: Object, deployment: Object | None) -> str:
         health: response of `healthz`, of the API server or through the UI.
         deployment: Deployment `ml-pipeline`, whose image has the version as its tag.
     """
-    images = []
-    if deployment is not None:
-        containers = deployment["spec"].get("template", {}).get("spec", {}).get("containers", [])
-        images = [container["image"].rpartition(":")[2] for container in containers]
-    names = [health.get("tag_name"), health.get("apiServerTagName"), *images]
+    template = (deployment or {"spec": {}})["spec"].get("template", {})
+    tags = [container["image"].rpartition(":")[2] for container in template.get("spec", {}).get("containers", [])]
+    names = [health.get("tag_name"), health.get("apiServerTagName"), *tags]
     matches = (re.search(r"(?<![\d.])\d+\.\d+(\.\d+)?", str(name)) for name in names)
     return next((match[0] for match in matches if match), "")
 

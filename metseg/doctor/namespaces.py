@@ -191,15 +191,13 @@ def _secrets_read(workload: Object) -> Iterator[tuple[str, str]]:
     An empty key means all keys.
     """
     pod = workload["spec"].get("template", {}).get("spec", {})
-    for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
-        for variable in container.get("env", []):
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            if reference and not reference.get("optional"):
-                yield reference["name"], reference["key"]
-        for group in container.get("envFrom", []):
-            reference = group.get("secretRef")
-            if reference and not reference.get("optional"):
-                yield reference["name"], ""
+    containers = [*pod.get("initContainers", []), *pod.get("containers", [])]
+    variables = [variable.get("valueFrom", {}) for container in containers for variable in container.get("env", [])]
+    references = [variable.get("secretKeyRef") for variable in variables]
+    references += [group.get("secretRef") for container in containers for group in container.get("envFrom", [])]
+    for reference in references:
+        if reference and not reference.get("optional"):
+            yield reference["name"], reference.get("key", "")
     for volume in pod.get("volumes", []):
         secret = volume.get("secret")
         if secret and not secret.get("optional"):

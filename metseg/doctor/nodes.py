@@ -29,7 +29,6 @@ ENFORCING = {
 """Beginning of the name of a DaemonSet whose pods enforce network policies."""
 KINDNET_SINCE = (1, 31)
 """Kubernetes of the first kind (0.24) whose kindnet enforces policies."""
-NOT_ENFORCING = {"kube-flannel": "Flannel"}
 AWS_AGENT = "aws-eks-nodeagent"
 """Container of the DaemonSet aws-node that enforces policies with `--enable-network-policy=true`."""
 PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
@@ -135,8 +134,7 @@ def _enforcing(daemons: list[Object], cluster: Kubectl) -> tuple[bool, str]:
         if daemon["metadata"]["name"] == "aws-node":
             switched_on = any("--enable-network-policy=true" in agent.get("args", []) for agent in agents)
             return switched_on, "Amazon VPC CNI" + ("" if switched_on else " without enable-network-policy")
-    known = [plugin for start, plugin in NOT_ENFORCING.items() if any(name.startswith(start) for name in names)]
-    return False, known[0] if known else ""
+    return False, "Flannel" if any(name.startswith("kube-flannel") for name in names) else ""
 
 
 def _server_version(cluster: Kubectl) -> tuple[int, ...]:

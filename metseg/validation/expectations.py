@@ -87,7 +87,7 @@ class Expected:
         """Return the expectation as an object of Great Expectations."""
         import great_expectations.expectations as gxe
 
-        meta = {"name": self.name, "remedy": self.remedy, "shows": self.shows}
+        meta = {"name": self.name, "remedy": self.remedy}
         return getattr(gxe, self.kind)(**self.arguments, severity=self.severity, meta=meta)
 
 

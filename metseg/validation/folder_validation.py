@@ -14,8 +14,6 @@ from metseg.validation.cohort_validation import validate_cohort
 from metseg.validation.reference_statistics import Reference
 from metseg.validation.result import ValidationResult
 
-FOLDER = "validation"
-
 
 def validate_folder(
     folder: Path,
@@ -46,7 +44,7 @@ def validate_folder(
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder. Name a folder with images and masks.")
-    target = out or Path(FOLDER) / folder.resolve().name
+    target = out or Path("validation") / folder.resolve().name
     statistics = Reference.read(reference) if reference is not None else None
     if (folder / MANIFEST).is_file() and (folder / STATISTICS).is_file():
         return _validate(folder, target, statistics), target

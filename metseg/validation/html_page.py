@@ -7,8 +7,9 @@ from pathlib import Path
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
 from metseg.html_templates import render
+from metseg.imaging.layouts.base import listed
 from metseg.validation.drift import LARGE, MODERATE
-from metseg.validation.result import DriftRow, ValidationResult, first_and_rest
+from metseg.validation.result import DriftRow, ValidationResult
 from metseg.validation.thumbnails import CaseThumbnails
 
 MAX_CASES = 12
@@ -34,7 +35,7 @@ def render_page(manifest: Manifest, result: ValidationResult, thumbnails: CaseTh
         drift=sorted(result.drift, key=lambda row: -row.psi),
         drift_level=drift_level,
         held=[name for name in result.expectations if name not in failed],
-        case_names=lambda cases: first_and_rest(cases, MAX_CASES),
+        case_names=lambda cases: listed(cases, MAX_CASES),
     )
 
 

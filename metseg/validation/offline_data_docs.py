@@ -11,15 +11,12 @@ from pathlib import Path
 
 from metseg.html_templates import render
 
-_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
-_LINK = re.compile(r"<link\b[^>]*>", re.IGNORECASE)
-_PICTURE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
+_LOADED = re.compile(r"<(script|footer)\b.*?</\1>|<(?:link|img)\b[^>]*>", re.DOTALL | re.IGNORECASE)
 _ADDRESS = re.compile(r"url\(\s*['\"]?(?:https?:)?//[^)]*\)", re.IGNORECASE)
 _ACTIONS = re.compile(
     r'<div class="card mb-3">\s*<div class="card-header p-2">\s*<strong>Actions</strong>.*?</label>(?:\s*</div>){5}',
     re.DOTALL,
 )
-_FOOTER = re.compile(r"<footer\b.*?</footer>", re.DOTALL | re.IGNORECASE)
 _INDEX = "index.html"
 
 TEMPLATES = Path(__file__).parent
@@ -43,8 +40,7 @@ def make_offline(docs: Path) -> None:
 
 def offline(page: str, style: str) -> str:
     """Remove scripts, linked styles and pictures from a page and add `style`; its text remains."""
-    for unwanted in (_ACTIONS, _FOOTER, _SCRIPT, _LINK, _PICTURE):
-        page = unwanted.sub("", page)
+    page = _LOADED.sub("", _ACTIONS.sub("", page))
     return _ADDRESS.sub("none", page).replace("</head>", f"{style}</head>", 1)
 
 

@@ -47,17 +47,15 @@ class Distribution:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Distribution:
-        """Bin `values` at their quantiles.
+        """Bin `values`, one or more, at their quantiles.
 
         Fifty values or more have ten bins, fewer have five values per bin.
         """
         ordered = np.sort(values)
         edges = bin_edges(ordered)
-        places = np.unique(np.linspace(0, max(0, ordered.size - 1), MAX_SAMPLE).round().astype(int))
-        sample = ordered if ordered.size <= MAX_SAMPLE else ordered[places]
-        return cls(
-            tuple(map(float, edges)), tuple(map(int, bin_counts(ordered, edges))), tuple(float(one) for one in sample)
-        )
+        places = np.unique(np.linspace(0, ordered.size - 1, MAX_SAMPLE).round().astype(int))
+        counts = bin_counts(ordered, edges)
+        return cls(tuple(edges.tolist()), tuple(counts.tolist()), tuple(ordered[places].tolist()))
 
 
 @dataclass(frozen=True)

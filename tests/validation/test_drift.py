@@ -176,6 +176,6 @@ def test_drift_is_none_moderate_or_large_by_its_index(few: int, column: str) -> 
     for name in ("moderate_psi", "large_psi"):
         assert table.loc["lesions", name] == (pytest.approx(by_hand) if name == column else None)
     tables = {"drift": table.reset_index(), "champion": drift.champion, "cases": frames.cases.assign(new_spacing=None)}
-    broken = [outcome.name for outcome in run_suites(drift_expectations(), tables) if not outcome.success]
+    broken = [outcome.expected.name for outcome in run_suites(drift_expectations(), tables) if not outcome.success]
     moved = [name for name in broken if "population stability index" in name]
     assert moved == ([] if not column else [{"m": f"{SOMEWHAT}0.1)", "l": f"{FAR}0.25)"}[column[0]]])
