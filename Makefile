@@ -39,8 +39,8 @@ test: $(STAMP) ## Lint, types and every test
 test-kills: $(STAMP) ## Kill steps and reconcilers at many moments and repeat them, for minutes
 	@$(BIN)/python -m pytest -m kills -n 2 --dist loadfile tests/kills tests/serving/reconciliation
 
-# PyTorch and medicai, for comparison alone. PyTorch's wheels for processors are not on PyPI: they come from a folder or page
-# that PIP_FIND_LINKS names, else from PyTorch's own index.
+# PyTorch and medicai, only for comparison. PyTorch's CPU wheels are not on PyPI: they come from the folder or page of
+# PIP_FIND_LINKS, else from PyTorch's own index.
 $(PEERS)/.installed: $(STAMP) benchmarks/requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(PEERS) --no-deps \
 		$(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)",--torch-backend cpu) -r benchmarks/requirements.txt \
@@ -56,7 +56,7 @@ contest: $(STAMP) ## Compare recipes on a TCGA-LGG folder for hours, in pieces: 
 images: $(STAMP) ## Build the images: make images [BASE_IMAGE=…] [CUDA=1]; docs/containers.md
 	@$(BIN)/python infra/docker/build.py $(if $(BASE_IMAGE),--base-image "$(BASE_IMAGE)") $(if $(CUDA),--cuda)
 
-test-containers: $(STAMP) ## Run the pipeline with every step in its container, next to its services, by this machine's Docker
+test-containers: $(STAMP) ## Run the pipeline with every step in its container, by this machine's Docker
 	@BASE_IMAGE="$(BASE_IMAGE)" $(BIN)/python -m pytest -m containers tests/containers
 
 format: $(STAMP) ## Format the code
@@ -79,7 +79,7 @@ ui: $(STAMP) ## Open the MLflow UI on port 5000
 compile: $(STAMP) ## Compile the Kubeflow pipeline to pipelines/compiled/
 	@$(BIN)/metseg compile
 
-# Subsets of requirements.lock, what each image needs of it. Two are of all images: extras, and what is left out.
+# Subsets of requirements.lock for the images: the extras of each, and the packages that none needs.
 IMAGE_LOCK = $(BIN)/uv pip compile --constraint requirements.lock --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet
 EXTRAS_data := --extra imaging --extra dicom --extra data --extra tracking --extra pipeline
 EXTRAS_train := --extra imaging --extra train --extra serve --extra pipeline

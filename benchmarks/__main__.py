@@ -1,7 +1,7 @@
 """Run the benchmarks one after another and print every figure with its bar: `make bench`, `make bench ONLY=training`.
 
-Each benchmark is a process of its own, which prints what it does and leaves a JSON file; `results.json` beside them
-holds the figures of this run. The exit status is 1 where a bar is missed or a figure could not be measured.
+Each benchmark is a process of its own, which prints what it does and leaves a JSON file; `results.json` next to them
+holds the figures of this run. The exit status is 1 if a bar is missed or a figure could not be measured.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from metseg.environment import apply_defaults
 
 BENCHMARKS = {
     "damaged": "500 damaged files: read right or refused",
-    "data": "ingest and preprocess beside a plain loop",
+    "data": "ingest and preprocess compared with a plain loop",
     "validation": "validation of 100,000 slices' statistics",
     "judgement": "scoring of a volume; 1,000 simulated pairs of models through the gate",
     "cost": "parameters and multiply-accumulates of the networks",
     "overfit": "one batch learnt by heart, each network with each loss",
     "report": "the report of a run with 100 test patients",
-    "serving": "the model server beside the SavedModel in process; eight clients; memory",
+    "serving": "the model server compared with the SavedModel in process; eight clients; memory",
     "callers": "what the client adds to a bare Predict",
     "warm_up": "the first request of a version",
     "promotion": "a moved alias under load; 200 reconcilers killed while they publish",
     "hostile": "500 hostile requests to the model server",
     "gateway": "500 hostile requests to the gateway",
-    "training": "training beside PyTorch and medicai, input pipeline, memory, start",
+    "training": "training compared with PyTorch and medicai, input pipeline, memory, start",
 }
 """Modules of this package, in the order they run."""
 
 
 def chosen(words: Sequence[str]) -> list[str]:
-    """Names among words that commas or spaces separate; all where there are none.
+    """Names among words that commas or spaces separate; all without any.
 
     Raises:
         ValueError: there is no benchmark of such a name.
@@ -49,7 +49,7 @@ def chosen(words: Sequence[str]) -> list[str]:
 
 
 def run(name: str, out: Path) -> list[Figure]:
-    """Figures of one benchmark; a figure without a value where it fails."""
+    """Figures of one benchmark; a figure without a value if it fails."""
     result = out / f"{name}.json"
     result.unlink(missing_ok=True)
     done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", "--out", str(result)])

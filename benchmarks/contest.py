@@ -1,8 +1,8 @@
-"""Which recipe segments a TCGA-LGG folder best: `make contest DATA=FOLDER`, `python -m benchmarks.contest FOLDER`.
+"""Compare recipes on a TCGA-LGG folder: `make contest DATA=FOLDER`, `python -m benchmarks.contest FOLDER`.
 
 `--variant train_ema=0` and the like compare a default with another value of one setting, on whatever folder of scans.
-Hours of training, so no part of `make bench`, and made to be done in pieces: each training is resumed where it was
-stopped, and each result stays in the folder of results and is not made again. Every patient is tested once a round, in
+Hours of training, so no part of `make bench`, and made to be done in pieces: a stopped training run is
+resumed, and each result stays in the folder of results and is not made again. Every patient is tested once a round, in
 the fold that holds it back; a fold is trained with another seed in each round.
 """
 
@@ -66,7 +66,7 @@ BUDGET: dict[str, Any] = {
     "train_steps_per_epoch": 100,
     "train_batch_size": 8,
 }
-"""Settings of all trainings unless `--param` changes them."""
+"""Settings of all training runs unless `--param` changes them."""
 TRAINING = {f"train_{field.name}" for field in dataclasses.fields(TrainingConfiguration)}
 SEEDS = (1, 2, 3)
 VALIDATION_SHARE = 4
@@ -75,7 +75,7 @@ VALIDATION_SHARE = 4
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a recipe with a seed, on all folds but one."""
+    """One training run: a recipe with a seed, on all folds but one."""
 
     recipe: str
     seed: int
@@ -88,7 +88,10 @@ class Job:
 
 
 def plan(recipes: Sequence[str], folds: int, rounds: int) -> list[Job]:
-    """All trainings, round by round and fold by fold, the recipes side by side; seeds change from fold to fold."""
+    """Return all training runs, round by round and fold by fold.
+
+    The recipes of a fold follow each other; seeds change from fold to fold.
+    """
     return [
         Job(recipe, SEEDS[(fold + turn) % len(SEEDS)], fold)
         for turn in range(rounds)
@@ -98,7 +101,10 @@ def plan(recipes: Sequence[str], folds: int, rounds: int) -> list[Job]:
 
 
 def split_of(patients: Sequence[str], folds: int, fold: int) -> dict[str, str]:
-    """Split of each patient where `fold` is held back: folds of one size in the order of the patients' hashes."""
+    """Return the split of each patient if `fold` is held back.
+
+    The folds have one size, in the order of the patients' hashes.
+    """
     ranked = sorted(patients, key=position)
     splits = {patient: "test" for rank, patient in enumerate(ranked) if rank % folds == fold}
     others = [patient for patient in ranked if patient not in splits]
@@ -157,7 +163,9 @@ def held_back(whole: Cohort, out: Path, folds: int, fold: int) -> Cohort:
 
 
 def parameter(text: str) -> dict[str, Any]:
-    """A setting of all trainings and its value, from `NAME=VALUE`: of a training, or the image size.
+    """Return a setting of all training runs and its value, from `NAME=VALUE`.
+
+    It is a setting of training, or the image size.
 
     Raises:
         argparse.ArgumentTypeError: there is no such setting, or it does not take the value.
@@ -172,19 +180,22 @@ def parameter(text: str) -> dict[str, Any]:
 
 
 def variant(text: str) -> dict[str, Any]:
-    """The setting of a training and its value that a variant changes, from `train_NAME=VALUE`.
+    """Return the setting that a variant changes and its value, from `train_NAME=VALUE`.
 
     Raises:
         argparse.ArgumentTypeError: there is no such setting, or it does not take the value.
     """
     given = parameter(text)
     if IMAGE_SIZE in given:
-        raise argparse.ArgumentTypeError(f"{text}: a variant changes a setting of a training, such as train_ema=0")
+        raise argparse.ArgumentTypeError(f"{text}: a variant changes a setting of a training run, such as train_ema=0")
     return given
 
 
 def recipes_of(names: Sequence[str], variants: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Recipes by name: those of the contest, or where there are variants, each of these beside what it varies."""
+    """Return the recipes by name.
+
+    They are those of the contest or, if there are variants, each variant next to its base.
+    """
     if not variants:
         return {name: RECIPES[name] for name in names or RECIPES}
     chosen = {name: RECIPES[name] for name in names or [BASE]}
@@ -198,7 +209,7 @@ def recipes_of(names: Sequence[str], variants: Sequence[dict[str, Any]]) -> dict
 
 
 def configured(job: Job, recipe: dict[str, Any], data: Cohort, budget: dict[str, Any]) -> TrainingConfiguration:
-    """The settings of a training."""
+    """Return the settings of a training run."""
     from metseg.training.batches import SliceStore
 
     settings = {**budget, **recipe, "seed": job.seed}
@@ -210,7 +221,10 @@ def configured(job: Job, recipe: dict[str, Any], data: Cohort, budget: dict[str,
 
 
 def held_back_scores(network: keras.Model, data: Cohort, point: OperatingPoint) -> dict[str, dict[str, Any]]:
-    """Scores of each patient held back, in original geometry, at the operating point of the validation patients."""
+    """Return the scores of each patient held back.
+
+    They are measured in original geometry, at the operating point of the validation patients.
+    """
     import numpy as np
 
     from metseg.imaging.case import load_image, load_mask, read_case
@@ -223,14 +237,14 @@ def held_back_scores(network: keras.Model, data: Cohort, point: OperatingPoint) 
         folder = data.cohort / "cases" / entry.case
         geometry = read_case(folder).geometry
         probability = independent_probability(network, np.asarray(load_image(folder), np.float32), data.specification)
-        kept = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
+        mask = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
         truth = np.asarray(load_mask(folder)) > 0
-        scored.append((entry.patient, score_patient(truth, kept, geometry.spacing, geometry.spacing_known)))
+        scored.append((entry.patient, score_patient(truth, mask, geometry.spacing, geometry.spacing_known)))
     return {patient: dataclasses.asdict(scores) for patient, scores in per_patient(scored).items()}
 
 
 def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state: Path) -> dict[str, Any]:
-    """Train, choose the operating point, score; what the result's file holds."""
+    """Train, choose the operating point and score; return the content of the result's file."""
     import keras
 
     from metseg.training.loop import forget, train_heads
@@ -254,7 +268,7 @@ def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state:
         "patients": held_back_scores(network, data, point),
         "parameters": network.count_params(),
         "history": history,
-        # Of the last piece, where the training was stopped and taken up again.
+        # Of the last piece, if the training run was stopped and resumed.
         "wall_seconds": round(time.perf_counter() - wall, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "machine": machine(),
@@ -264,7 +278,7 @@ def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state:
 
 
 def result_of(job: Job, recipe: dict[str, Any], data: Cohort, budget: dict[str, Any], out: Path) -> dict[str, Any]:
-    """The result of a training, made now unless it is there.
+    """Return the result of a training run, made now unless it exists.
 
     Raises:
         RuntimeError: it is there, but of other settings or data.
@@ -301,13 +315,13 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--folds", type=int, default=3)
     options.add_argument("--rounds", type=int, default=1, help="times that every patient is tested, 1 to 3")
-    options.add_argument("--jobs", type=int, default=0, help="trainings to finish now; all unless given")
+    options.add_argument("--jobs", type=int, default=0, help="training runs to finish now; all unless given")
     defaults = " ".join(f"{name}={value}" for name, value in BUDGET.items())
     options.add_argument(
         "--param",
         type=parameter,
         action="append",
-        help=f"NAME=VALUE of a setting of all trainings; may be given again ({defaults})",
+        help=f"NAME=VALUE of a setting of all training runs; may be given again ({defaults})",
     )
     return options
 

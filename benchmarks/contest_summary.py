@@ -1,4 +1,7 @@
-"""What the results of the contest add up to: means over patients, paired intervals, and whether the bars hold."""
+"""Summary of the contest's results.
+
+It has means over patients, paired intervals, and the bars.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,20 @@ def finished(results: Sequence[Result], recipes: Sequence[str]) -> list[Result]:
 
 
 def scores_by_patient(results: Sequence[Result], recipe: str, score: str) -> dict[str, float]:
-    """A score of each patient under a recipe, the mean of the trainings that held the patient back."""
+    """Return a score of each patient under a recipe.
+
+    It is the mean of the training runs that held the patient back.
+    """
     values: dict[str, list[float]] = {}
     for one in results:
         if one["recipe"] == recipe:
             for patient, scores in one["patients"].items():
                 values.setdefault(patient, []).append(scores[score])
-    return {patient: fmean(found) for patient, found in sorted(values.items())}
+    return {patient: fmean(each) for patient, each in sorted(values.items())}
 
 
 def better_network(results: Sequence[Result]) -> str:
-    """The network with the better mean Dice on the validation patients of its trainings."""
+    """Return the network with the better mean Dice on its validation patients."""
 
     def validation(recipe: str) -> float:
         return fmean(one["validation"]["dice"] for one in results if one["recipe"] == recipe)
@@ -46,24 +52,26 @@ def better_network(results: Sequence[Result]) -> str:
 
 def recipe_figures(results: Sequence[Result], recipe: str) -> list[Figure]:
     """Means of a recipe over patients."""
-    trainings = sum(one["recipe"] == recipe for one in results)
+    runs = sum(one["recipe"] == recipe for one in results)
     figures = []
     for score, title in SCORES.items():
         values = list(scores_by_patient(results, recipe, score).values())
         low, high = bootstrap_interval(values)
-        note = f"[{low:.3f}, {high:.3f}] over {len(values)} patients, {trainings} trainings"
+        note = f"[{low:.3f}, {high:.3f}] over {len(values)} patients, {runs} training runs"
         figures.append(Figure(f"{title} of {recipe}", fmean(values), note=note))
     return figures
 
 
 def paired_figure(results: Sequence[Result], network: str, other: str, score: str, bar: str = "") -> Figure:
-    """The mean difference over patients between two recipes; under a `bar`, the end of its interval that decides.
+    """Return the mean difference over patients between two recipes.
+
+    Under a `bar` it is the end of its interval that decides.
 
     Args:
         results: of the same folds and seeds for both.
         network, other: recipes.
         score: a key of `SCORES`.
-        bar: `not below`, where the upper end of the interval must reach 0, or `above`, where the lower end must.
+        bar: `not below`: the upper end of the interval must reach 0; `above`: the lower end must.
     """
     ours, theirs = (scores_by_patient(results, recipe, score) for recipe in (network, other))
     differences = [ours[patient] - theirs[patient] for patient in ours]
@@ -81,11 +89,11 @@ def summary_figures(results: Sequence[Result], recipes: Sequence[str], planned: 
     Args:
         results: contents of the results' files.
         recipes: which took part.
-        planned: trainings that make the contest whole; the bars are held against nothing less.
+        planned: training runs that make the contest whole; the bars apply to nothing less.
     """
     results, there = finished(results, recipes), len(results)
     if not results:
-        return [Figure("contest", None, note=f"{there} of {planned} trainings done, no fold by all recipes")]
+        return [Figure("contest", None, note=f"{there} of {planned} training runs done, no fold by all recipes")]
     figures = [figure for recipe in recipes for figure in recipe_figures(results, recipe)]
     codes = {one["code"] for one in results}
     if len(codes) > 1:
@@ -100,9 +108,9 @@ def summary_figures(results: Sequence[Result], recipes: Sequence[str], planned: 
     for network in NETWORKS:
         figures += [paired_figure(results, network, other, "dice") for other in (BASELINE, PLAIN)]
     if there < planned:
-        return [*figures, Figure("bars of the contest", None, note=f"{there} of {planned} trainings done")]
+        return [*figures, Figure("bars of the contest", None, note=f"{there} of {planned} training runs done")]
     better_is = f"the better network on validation patients is {better}"
-    figures.append(Figure("trainings", float(there), note=better_is))
+    figures.append(Figure("training runs", float(there), note=better_is))
     figures.append(paired_figure(results, better, BASELINE, "dice", "not below"))
     figures.append(paired_figure(results, better, PLAIN, "dice", "above"))
     return figures

@@ -1,4 +1,4 @@
-"""What the networks and the pruned sub-networks cost for one image: `python -m benchmarks.cost`."""
+"""Cost of the networks and the pruned sub-networks for one image: `python -m benchmarks.cost`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def main() -> None:
     networks.update({name: models.build(name, **size) for name in ("attention_unet", "unet")})
     print("| network | parameters | multiply-accumulates (10⁹) |\n|---|---:|---:|")
     for name, network in networks.items():
-        found = models.cost(network, arguments.height, arguments.width)
-        print(f"| {name} | {found.parameters:,} | {found.multiply_accumulates / 1e9:.2f} |")
+        cost = models.cost(network, arguments.height, arguments.width)
+        print(f"| {name} | {cost.parameters:,} | {cost.multiply_accumulates / 1e9:.2f} |")
         golden = GOLDEN.get(name) if papers else None
-        figures.append(Figure(f"parameters of {name}", found.parameters, at_least=golden, at_most=golden))
+        figures.append(Figure(f"parameters of {name}", cost.parameters, at_least=golden, at_most=golden))
     write_figures(arguments.out, figures)
 
 

@@ -1,4 +1,4 @@
-"""Whether 500 damaged image files are each read right or refused by name: `python -m benchmarks.damaged`."""
+"""Check that 500 damaged image files are each read right or refused by name: `python -m benchmarks.damaged`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ MOST_SECONDS = 3.0
 
 
 def damaged_figures() -> list[Figure]:
-    """Files that were neither read right nor refused, the slowest file, and the peak memory of reading them all."""
+    """Return the figures of reading the damaged files.
+
+    They are the files neither read right nor refused, the slowest file, and the peak memory.
+    """
     with tempfile.TemporaryDirectory(prefix="metseg-benchmark-") as folder:
-        found = answered("tests.imaging.damaged", [folder])
-    verdicts, seconds = found["verdicts"], found["seconds"]
-    wrong = [name for name, said in verdicts.items() if said not in ("read", "refused")]
+        results = answered("tests.imaging.damaged", [folder])
+    verdicts, seconds = results["verdicts"], results["seconds"]
+    wrong = [name for name, verdict in verdicts.items() if verdict not in ("read", "refused")]
     slowest = max(seconds, key=seconds.get)
     return [
         Figure("damaged files", len(verdicts), at_least=500),
         Figure("  neither read right nor refused by name", len(wrong), at_most=0, note=", ".join(wrong[:5])),
         Figure("  slowest", seconds[slowest], at_most=MOST_SECONDS, unit="s", note=slowest),
-        Figure("  peak memory", found["peak"] / 2**20, at_most=MOST_MEMORY_MB, unit="MB"),
+        Figure("  peak memory", results["peak"] / 2**20, at_most=MOST_MEMORY_MB, unit="MB"),
     ]
 
 

@@ -1,4 +1,6 @@
-"""Ingest and preprocess beside a plain loop of nibabel, NumPy and OpenCV: slices a second, memory, the second ingest.
+"""Ingest and preprocess compared with a plain loop of nibabel, NumPy and OpenCV.
+
+The figures are slices per second, memory, and the second ingest.
 
 Every measurement is a process of its own, and ours and the plain loop take turns. CPU seconds are those of the process
 and its children; wall times suffer from whatever else the machine does. `python -m benchmarks.data --help` has options.
@@ -32,7 +34,10 @@ ONE_CORE, TWO_CORES, SECOND_INGEST = 1.0, 1.8, 20.0
 
 
 def plain(cohort: Path, out: Path, statistics: bool = True) -> None:
-    """What ingest and preprocess compute, as one would write it down for one folder: no hashes, checks or records."""
+    """Compute the output of ingest and preprocess in a plain loop over one folder.
+
+    It has no hashes, checks or records.
+    """
     import cv2
     import nibabel
     import numpy as np
@@ -114,11 +119,11 @@ def again(cohort: Path, out: Path) -> dict[str, float]:
     from metseg.dataset.ingest import ingest
 
     cache = DataCache(out / "cache")
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for name in ("first", "second"):
-        with timed(found, name):
+        with timed(seconds, name):
             ingest(str(cohort), out / name, cache=cache)
-    return found
+    return seconds
 
 
 WORK: dict[str, Callable[[Path, Path], Any]] = {
@@ -156,29 +161,32 @@ def measure(work: str, cohort: Path, out: Path) -> None:
     import metseg.dataset.ingest  # noqa: F401
 
     cv2.setNumThreads(1)
-    found: dict[str, float] = {}
-    with timed(found):
+    seconds: dict[str, float] = {}
+    with timed(seconds):
         extra = WORK[work](cohort, out)
-    found["peak_mb"] = peak_memory_mb()
-    print(json.dumps({**found, **(extra or {})}))
+    seconds["peak_mb"] = peak_memory_mb()
+    print(json.dumps({**seconds, **(extra or {})}))
 
 
 def measured(work: str, cohort: Path, out: Path, cores: int) -> dict[str, float]:
-    """Figures of one piece of work in a process of its own, on so many cores."""
+    """Return the figures of one piece of work in its own process and cores."""
     if work != "judged":
         shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     chosen = ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))
     environment = {**os.environ, "METSEG_WORKERS": str(cores), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = ["taskset", "-c", chosen, sys.executable, "-m", "benchmarks.data", "--measure", work]
-    answer = subprocess.run(
+    done = subprocess.run(
         [*command, str(cohort), str(out)], env=environment, check=True, capture_output=True, text=True
     )
-    return json.loads(answer.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
 def require_same(plain_out: Path, ours_out: Path) -> None:
-    """Stop where the two sides do not compute the same: canonical volumes, masks, what the networks see, statistics."""
+    """Stop if the two sides do not compute the same.
+
+    Compared are canonical volumes, masks, inputs of the networks, and statistics.
+    """
     import numpy as np
     import pandas as pd
 
@@ -189,19 +197,19 @@ def require_same(plain_out: Path, ours_out: Path) -> None:
         folder = ours_out / "cohort" / "cases" / entry.case
         record = RecordFile(ours_out / "records" / entry.split / f"{entry.case}.npy")
         pairs = [record.read(row) for row in range(len(record))]
-        for name, found in {
+        for name, computed in {
             "image": np.load(folder / "image.npy"),
             "mask": np.load(folder / "mask.npy"),
             "seen": np.stack([image for image, _ in pairs]),
             "lesion": np.stack([mask for _, mask in pairs]),
         }.items():
-            np.testing.assert_array_equal(found, np.load(plain_out / f"{entry.case}-{name}.npy"), err_msg=name)
+            np.testing.assert_array_equal(computed, np.load(plain_out / f"{entry.case}-{name}.npy"), err_msg=name)
     theirs, own = (
         pd.read_parquet(path).sort_values(["case", "slice", "channel"], ignore_index=True)
         for path in (plain_out / "statistics.parquet", ours_out / "cohort" / "statistics.parquet")
     )
-    told = own.columns.difference(["tilt_degrees"])  # the plain loop knows no geometry
-    pd.testing.assert_frame_equal(own[told], theirs[told], check_dtype=False)
+    compared = own.columns.difference(["tilt_degrees"])  # the plain loop knows no geometry
+    pd.testing.assert_frame_equal(own[compared], theirs[compared], check_dtype=False)
 
 
 def multiplied(cohort: Path, target: Path, copies: int) -> Path:
@@ -217,7 +225,10 @@ def multiplied(cohort: Path, target: Path, copies: int) -> Path:
 
 
 def compare(cohort: Path, scratch: Path, rounds: int, cores: int) -> list[dict[str, Any]]:
-    """Ours and the plain loop by turns on so many cores; the plain loop knows one core."""
+    """Measure metseg and the plain loop by turns on so many cores.
+
+    The plain loop knows one core.
+    """
     taken: dict[str, list[dict[str, float]]] = {"plain": [], "ours": [], "unjudged": [], "judged": []}
     for _ in range(rounds):
         taken["plain"].append(measured("plain", cohort, scratch / "plain", 1))
@@ -243,14 +254,20 @@ def compare(cohort: Path, scratch: Path, rounds: int, cores: int) -> list[dict[s
 def row(
     name: str, own: float, other: float, ratio: float | None = None, unit: str = "s", bar: float | None = None
 ) -> dict[str, Any]:
-    """One line of the table, printed: ours, what it is held against, how many times better ours is and must be."""
-    found = {"name": name, "ours": own, "other": other, "unit": unit, "ratio": ratio or other / own, "bar": bar}
-    print(f"{name:<64} {own:9.3f} {other:9.3f} {unit:<3} × {found['ratio']:.2f}", flush=True)
-    return found
+    """Print and return one line of the table.
+
+    It has metseg's value, the other value, the ratio, and the ratio's bar.
+    """
+    line = {"name": name, "ours": own, "other": other, "unit": unit, "ratio": ratio or other / own, "bar": bar}
+    print(f"{name:<64} {own:9.3f} {other:9.3f} {unit:<3} × {line['ratio']:.2f}", flush=True)
+    return line
 
 
 def figure_of(row: dict[str, Any]) -> Figure:
-    """A row of the table as a figure: how many times better ours is, or how many times the memory grew."""
+    """Return a row of the table as a figure.
+
+    Its value is the ratio of speeds, or the growth of memory.
+    """
     note = f"{row['ours']:.3g} {row['unit']} against {row['other']:.3g} {row['unit']}"
     if row["unit"] == "MB":
         return Figure(row["name"], row["ours"] / row["other"], at_most=MOST_GROWTH, note=note)
@@ -279,11 +296,11 @@ def main() -> None:
         if len(os.sched_getaffinity(0)) > 1:
             rows += compare(middle, scratch, given.rounds, 2)
         small, big = (measured("ours", cohort, scratch / "ours", 1)["peak_mb"] for cohort in (scratch / "small", large))
-        rows.append(row(f"peak memory, {COPIES} times the cohort beside one", big, small, unit="MB"))
+        rows.append(row(f"peak memory, {COPIES} times the cohort compared with one", big, small, unit="MB"))
         both = [measured("again", scratch / "small", scratch / "again", 1) for _ in range(given.rounds)]
         for clock in ("cpu", "wall"):
             first, second = (statistics.median(one[f"{name} {clock}"] for one in both) for name in ("first", "second"))
-            rows.append(row(f"second ingest beside the first, {clock}", second, first, bar=SECOND_INGEST))
+            rows.append(row(f"second ingest compared with the first, {clock}", second, first, bar=SECOND_INGEST))
     write_figures(given.out, [figure_of(row) for row in rows], patients=given.patients, rounds=given.rounds, rows=rows)
 
 

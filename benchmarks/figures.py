@@ -1,4 +1,4 @@
-"""What a benchmark found, held against its bar, as a table and as JSON."""
+"""Figures of a benchmark and their bars, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Figure:
 
     Attributes:
         name: what was measured, with the size of it.
-        value: None where it could not be measured; `note` says why.
+        value: None if it could not be measured; `note` states why.
         at_least: smallest value that passes; None: no such bar.
         at_most: largest value that passes; None: no such bar.
         unit: of value and bar; empty for ratios and counts.
@@ -46,7 +46,7 @@ class Figure:
 
     @property
     def bar(self) -> str:
-        """The bar as a person would write it."""
+        """The bar as text, such as `≤ 3`."""
         if self.at_least is not None and self.at_least == self.at_most:
             return f"= {_number(self.at_least)}"
         bounds = [f"≥ {_number(self.at_least)}"] if self.at_least is not None else []
@@ -81,7 +81,7 @@ def write_figures(path: Path, figures: Sequence[Figure], **more: Any) -> None:
 
 
 def read_figures(path: Path) -> list[Figure]:
-    """What `write_figures` wrote."""
+    """Read the figures that `write_figures` wrote."""
     rows = json.loads(path.read_text(encoding="utf-8"))["figures"]
     return [Figure(**{name: value for name, value in row.items() if name != "verdict"}) for row in rows]
 

@@ -1,4 +1,4 @@
-"""How fast a volume is scored, and how often the gate decides right: `python -m benchmarks.judgement`."""
+"""Speed of scoring, and errors of the gate: `python -m benchmarks.judgement`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ HARMFUL = tuple(World(f"Dice +0.05, {loss:.0%} fewer lesions found", 0.05, loss)
 
 @dataclass(frozen=True)
 class Decided:
-    """How many of the pairs of a world were promoted: by the gate, and had non-inferiority to be shown."""
+    """Numbers of promoted pairs of a world.
+
+    One is the gate's, the other that of a rule that requires non-inferiority.
+    """
 
     world: World
     pairs: int
@@ -46,7 +49,10 @@ class Decided:
 
 
 def volume(seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """A truth of 30 balls of 1 to 12 mm radius, some touching; a prediction that moves, misses and invents some."""
+    """Return a truth of 30 balls of 1 to 12 mm radius, and a prediction.
+
+    Some balls touch. The prediction moves, misses and invents some.
+    """
     rng = np.random.default_rng(seed)
     truth, prediction = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     for number in range(LESIONS):
@@ -67,7 +73,10 @@ def _add_ball(mask: NDArray[np.bool_], centre: NDArray[np.float64], radius: floa
 
 
 def measure_scoring() -> None:
-    """Score volumes on one core; print the CPU seconds of each, the peak memory and what was scored, as JSON."""
+    """Score volumes on one core and print the figures as JSON.
+
+    They are the CPU seconds of each, the peak memory and the scores.
+    """
     from metseg.scoring.lesions import sensitivity_by_size
     from metseg.scoring.patient import score_patient
 
@@ -85,13 +94,13 @@ def measure_scoring() -> None:
 
 def scoring_figures() -> list[Figure]:
     """The slowest of the volumes, and the peak memory of the process."""
-    found = answered("benchmarks.judgement", ["--part", "volume"])
-    note = f"{ROUNDS} volumes, {min(found['lesions'])} to {max(found['lesions'])} lesions after merging; CPU seconds"
+    result = answered("benchmarks.judgement", ["--part", "volume"])
+    note = f"{ROUNDS} volumes, {min(result['lesions'])} to {max(result['lesions'])} lesions after merging; CPU seconds"
     size = "240×240×155 voxels, 30 lesions, all scores, one core"
-    slowest = max(found["seconds"])
+    slowest = max(result["seconds"])
     return [
         Figure(f"scoring of {size}", slowest, at_most=MOST_SECONDS, unit="s", note=f"slowest of {note}"),
-        Figure("  peak memory of the process", found["peak"], at_most=MOST_MEMORY_MB, unit="MB"),
+        Figure("  peak memory of the process", result["peak"], at_most=MOST_MEMORY_MB, unit="MB"),
     ]
 
 
@@ -109,7 +118,10 @@ def simulate(world: World, count: int, seed: int, patients: int) -> Decided:
 
 
 def _lesion_scores_shown(candidate: Scored, champion: Scored) -> bool:
-    """Whether both lesion scores are shown to be at most the margin lower, by the 95 % lower limit alone."""
+    """Return True if both lesion scores are at most the margin lower.
+
+    The 95 % lower limit alone decides.
+    """
     return all(
         mean_lower_limit(paired_differences(candidate, champion, score)) >= -Rules().margin
         for score in ("lesion_f1", "lesion_sensitivity")
@@ -117,24 +129,24 @@ def _lesion_scores_shown(candidate: Scored, champion: Scored) -> bool:
 
 
 def gate_figures(count: int, patients: int) -> list[Figure]:
-    """How often the gate promotes in each world; the bars are for 30 patients."""
+    """Return the shares of promoted pairs in each world; the bars are for 30 patients."""
     figures = []
     for seed, world in enumerate((EQUAL, BETTER, *HARMFUL)):
-        found = simulate(world, count, seed, patients)
+        counts = simulate(world, count, seed, patients)
         note = (
-            f"{found.promoted_if_shown:.1%} if non-inferiority had to be shown; "
-            f"SD of lesion F1 differences {found.lesion_f1_sd:.2f}"
+            f"{counts.promoted_if_shown:.1%} if non-inferiority had to be shown; "
+            f"SD of lesion F1 differences {counts.lesion_f1_sd:.2f}"
         )
         figures.append(
             Figure(
                 f"promoted of {count} pairs, {patients} patients: {world.name}",
-                found.promoted,
+                counts.promoted,
                 at_least=LEAST_PROMOTED_BETTER if world is BETTER and patients == PATIENTS else None,
                 at_most=MOST_PROMOTED_EQUAL if world is EQUAL else None,
                 note=note,
             )
         )
-        print(f"  {world.name}: {found.promoted:.1%} promoted; {note}", flush=True)
+        print(f"  {world.name}: {counts.promoted:.1%} promoted; {note}", flush=True)
     return figures
 
 

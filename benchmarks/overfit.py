@@ -1,4 +1,4 @@
-"""Whether each network can learn one batch of 8 by heart with each loss: `python -m benchmarks.overfit`."""
+"""Check that each network can learn one batch of 8 by heart with each loss: `python -m benchmarks.overfit`."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def main() -> None:
     for architecture in arguments.architecture or models.ARCHITECTURES:
         for loss in arguments.loss or LOSSES:
             started = time.perf_counter()
-            found = overfit(architecture, loss)
+            outcome = overfit(architecture, loss)
             seconds = time.perf_counter() - started
             print(
-                f"  {architecture}, {loss}: Dice {found.dice:.4f} after {found.steps} steps, {seconds:.1f} s",
+                f"  {architecture}, {loss}: Dice {outcome.dice:.4f} after {outcome.steps} steps, {seconds:.1f} s",
                 flush=True,
             )
             name = f"Dice of one batch of {BATCH} learnt by heart, {architecture}, {loss}"
-            figures.append(Figure(name, found.dice, at_least=ENOUGH, note=f"{found.steps} steps"))
+            figures.append(Figure(name, outcome.dice, at_least=ENOUGH, note=f"{outcome.steps} steps"))
     print(table(figures))
     write_figures(arguments.out, figures)
 

@@ -1,4 +1,7 @@
-"""What `metseg.dataset.image_statistics` says of a case, as one would write it down with NumPy, SciPy and OpenCV."""
+"""The statistics of `metseg.dataset.image_statistics` in a plain loop.
+
+It uses NumPy, SciPy and OpenCV.
+"""
 
 from __future__ import annotations
 
@@ -99,8 +102,8 @@ def _stripped(image: Any) -> bool:
         emptied.append((thinned <= 0.02 * top).mean())
         layers = []
         for index in np.unique(np.linspace(middle[0], middle[-1], 7).round().astype(int)):
-            labels, found = ndimage.label(ndimage.binary_fill_holes(volume[index] > 0.08 * top))
-            if not found:
+            labels, parts = ndimage.label(ndimage.binary_fill_holes(volume[index] > 0.08 * top))
+            if not parts:
                 continue
             largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
             depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]

@@ -1,4 +1,7 @@
-"""Measurements in processes of their own: what one has loaded or allocated must not count for the next."""
+"""Measurements in processes of their own.
+
+Libraries and memory of one measurement must not count for the next.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from typing import Any
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process; `ru_maxrss` would count that of the process it was started by."""
+    """Return the peak resident memory of this process.
+
+    `ru_maxrss` would count that of the parent process.
+    """
     return Memory(os.getpid()).peak_mb()
 
 
 class Memory:
-    """Resident memory of a process of ours."""
+    """Return the resident memory of a child process."""
 
     def __init__(self, process: int) -> None:
         self._folder = Path(f"/proc/{process}")
@@ -41,21 +47,21 @@ class Memory:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
+    """Return a free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def answered(module: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The JSON object that `python -m module …` prints as its last line.
+    """Return the JSON object that `python -m module …` prints as its last line.
 
     Raises:
-        RuntimeError: the process failed; holds the end of what it said.
+        RuntimeError: the process failed; the message ends with its last lines.
     """
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, text=True)
     if done.returncode:
-        said = "\n".join(done.stderr.splitlines()[-8:])
-        raise RuntimeError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{said}")
+        errors = "\n".join(done.stderr.splitlines()[-8:])
+        raise RuntimeError(f"{' '.join(command[1:])} ended with {done.returncode}:\n{errors}")
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]

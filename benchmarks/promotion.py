@@ -48,7 +48,10 @@ SEED = 2023
 def move_figures(
     laboratory: Laboratory, name: str, moves: int, callers_at_once: int, most_difference: float
 ) -> list[Figure]:
-    """Measure seconds from a moved alias to a response of `stable`, and count failed and mixed responses."""
+    """Measure seconds from a moved alias to a response of `stable`.
+
+    Count failed and mixed responses too.
+    """
     from tests.serving.reconciliation.laboratory import reconciling, request, serving
     from tests.serving.reconciliation.load import Callers
 
@@ -96,8 +99,8 @@ def full_size(folder: Path) -> tuple[dict[float, Path], Answer]:
     loaded = {seed: tf.saved_model.load(str(network)) for seed, network in networks.items()}
 
     def answer(image: NDArray[np.float32], seed: float) -> NDArray[np.float32]:
-        found = loaded[seed].signatures["serving_default"](image=tf.constant(image[np.newaxis]))
-        probability: NDArray[np.float32] = found["probability"].numpy()[0]
+        outputs = loaded[seed].signatures["serving_default"](image=tf.constant(image[np.newaxis]))
+        probability: NDArray[np.float32] = outputs["probability"].numpy()[0]
         return probability
 
     return networks, answer
@@ -152,14 +155,14 @@ def measured(parts: Sequence[str], moves: int, kills: int, folder: Path) -> tupl
         if "moves" in parts:
             figures += move_figures(laboratory.within(folder / "moves"), "small", moves, CALLERS, MOST_DIFFERENCE)
         if "full-size" in parts:
-            networks, answer = full_size(folder)
+            networks, respond = full_size(folder)
             full = replace(
-                laboratory.within(folder / "full-size"), saved_models=networks, answer=answer, channels=len(CHANNELS)
+                laboratory.within(folder / "full-size"), saved_models=networks, answer=respond, channels=len(CHANNELS)
             )
             figures += move_figures(full, "full-size", moves, FULL_SIZE_CALLERS, FULL_SIZE_DIFFERENCE)
         if "kills" in parts:
-            found, counts = kill_figures(laboratory.within(folder / "kills"), kills)
-            figures += found
+            measured, counts = kill_figures(laboratory.within(folder / "kills"), kills)
+            figures += measured
     finally:
         mlflow.stop()
     return figures, counts

@@ -1,4 +1,4 @@
-"""How long the report of a run with 100 test patients takes, and how large it is: `python -m benchmarks.report`."""
+"""Time and size of the report of 100 test patients: `python -m benchmarks.report`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ SHAPE = (24, 240, 240)
 
 
 def write(root: Path) -> dict[str, float]:
-    """Write the report of the run below `root`; seconds from before its imports, size and memory."""
+    """Write the report of the run below `root`; return its figures.
+
+    They are the seconds, with its imports, the size and the memory.
+    """
     wall, cpu = time.perf_counter(), time.process_time()
     from benchmarks.synthetic_run import run_folders
     from metseg.report.run_report import write_run_report

@@ -1,4 +1,7 @@
-"""Simulated pairs of a champion and a challenger on the same test patients, as far apart as one asks for."""
+"""Simulated pairs of a champion and a challenger on the same test patients.
+
+Their true difference is an argument.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class World:
-    """How a challenger truly differs from the champion.
+    """True difference of a challenger from the champion.
 
     Attributes:
         name: for the table.
@@ -51,19 +54,19 @@ def pairs(world: World, count: int, seed: int, patients: int = PATIENTS) -> Iter
     blank = score_patient(*np.zeros((2, 1, 3, 3), bool), (1.0, 1.0, 1.0), True)
     for _ in range(count):
         lesions = rng.geometric(1 / MEAN_LESIONS, patients)
-        found = _found(rng, lesions, world.detection_loss)
+        hits = _found(rng, lesions, world.detection_loss)
         both = rng.poisson(FALSE_POSITIVES / 2, patients)
         false = [both + rng.poisson(FALSE_POSITIVES / 2, patients) for _ in range(2)]
         champion_dice = rng.uniform(0.55, 0.65, patients)
         dices = (np.clip(champion_dice + rng.normal(world.dice_gain, DICE_SD, patients), 0, 1), champion_dice)
         yield (
-            _evaluation(blank, lesions, found[0], false[0], dices[0]),
-            _evaluation(blank, lesions, found[1], false[1], dices[1]),
+            _evaluation(blank, lesions, hits[0], false[0], dices[0]),
+            _evaluation(blank, lesions, hits[1], false[1], dices[1]),
         )
 
 
 def _found(rng: np.random.Generator, lesions: Counts, loss: float) -> tuple[Counts, Counts]:
-    """How many lesions of each patient the challenger and the champion find."""
+    """Return the number of lesions of each patient that both models find."""
     owner = np.repeat(np.arange(lesions.size), lesions)
     shared = rng.standard_normal(owner.size)
     counts = []

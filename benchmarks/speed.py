@@ -1,4 +1,6 @@
-"""Training images a second of our step beside a plain PyTorch loop of the same network, and beside medicai.
+"""Training images per second of metseg, a plain PyTorch loop, and medicai.
+
+The PyTorch loop has the same network.
 
 Each contestant trains on one constant batch in a process of its own; they take turns, and medians of the rounds count.
 Ours is the step of `metseg.training` as `train` runs it: fused normalisation, deterministic kernels, clipped gradients,
@@ -39,7 +41,10 @@ PEER_BAR = 1.0
 
 @dataclass(frozen=True)
 class Size:
-    """What every contestant trains on: slices a step, their side in pixels, filters of the first level, timed steps."""
+    """Size of the task of every contestant.
+
+    It has slices per step, their side in pixels, filters of the first level, and timed steps.
+    """
 
     batch: int = 16
     side: int = 128
@@ -111,7 +116,10 @@ def ours(architecture: str, size: Size, steps: int) -> list[Step]:
 
 
 def medicai(architecture: str, size: Size, steps: int) -> list[Step]:
-    """Steps of medicai's own network of that kind, as its documentation builds it, under our loss."""
+    """Steps of medicai's own network of that kind, under metseg's loss.
+
+    The network is built as in medicai's documentation.
+    """
     import keras
     from medicai.models import AttentionUNet, UNetPlusPlus  # type: ignore[import-not-found]
 
@@ -159,8 +167,8 @@ def measure(contestant: str, architecture: str, size: Size) -> None:
     work = {"ours": ours, "torch": torch, "medicai": medicai}[contestant]
     taken = work(architecture, size, WARM_UP + size.steps)
     wall, cpu = (statistics.median(step[clock] for step in taken[WARM_UP:]) for clock in (0, 1))
-    found = {"images_per_second": size.batch / wall, "images_per_cpu_second": size.batch / cpu}
-    print(json.dumps({**found, "loss": taken[-1][2], "parameters": taken[-1][3]}))
+    rates = {"images_per_second": size.batch / wall, "images_per_cpu_second": size.batch / cpu}
+    print(json.dumps({**rates, "loss": taken[-1][2], "parameters": taken[-1][3]}))
 
 
 def measured(contestant: str, architecture: str, size: Size) -> dict[str, Any]:
@@ -172,7 +180,7 @@ def measured(contestant: str, architecture: str, size: Size) -> dict[str, Any]:
 
 
 def contest(architecture: str, size: Size, rounds: int) -> tuple[list[Figure], dict[str, list[dict[str, Any]]]]:
-    """Rounds of all contestants by turns: the figures, and what each process answered."""
+    """Run rounds of all contestants by turns; return figures and results of each process."""
     difference = measured("same", architecture, size)["difference"]
     if difference > MOST_DIFFERENCE:
         raise RuntimeError(f"{architecture}: the two networks differ by {difference} with the same weights")
@@ -212,12 +220,13 @@ def speed_figures(size: Size, rounds: int) -> tuple[list[Figure], dict[str, Any]
     if not (PEERS / "torch").is_dir() or not (PEERS / "medicai").is_dir():
         why = f"PyTorch or medicai is not in {PEERS.name}/: see docs/benchmarks.md"
         return [
-            Figure(f"training speed beside PyTorch and medicai, {name}", None, note=why) for name in ARCHITECTURES
+            Figure(f"training speed compared with PyTorch and medicai, {name}", None, note=why)
+            for name in ARCHITECTURES
         ], {}
     figures, processes = [], {}
     for architecture in ARCHITECTURES:
-        found, processes[architecture] = contest(architecture, size, rounds)
-        figures += found
+        measured, processes[architecture] = contest(architecture, size, rounds)
+        figures += measured
     return figures, processes
 
 

@@ -1,4 +1,7 @@
-"""The folders of a run with plausible figures: what its steps would leave for the report, without any training."""
+"""The folders of a run with plausible figures, without any training.
+
+They hold the output of the steps for the report.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +59,13 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class MadeUp:
-    """What a made-up run shall be like.
+    """Options of a made-up run.
 
     Attributes:
         patients: test patients.
         shape: voxels of each.
         spacing_known: whether their spacing is.
-        champion: whether there is a reigning champion to compare with.
+        champion: whether there is a current champion to compare with.
         flips: whether test-time flips were tried.
         prefix: what patients' names begin with.
         reference: what the user named.
@@ -87,7 +90,7 @@ class MadeUp:
 
 
 def run_folders(root: Path) -> RunFolders:
-    """Where the steps of a made-up run leave their outputs."""
+    """Folders of the outputs of a made-up run's steps."""
     return RunFolders(
         validation=root / "validation",
         evaluations=[root / f"evaluation-{name}" for name in SKILL],
@@ -121,7 +124,10 @@ def make_run(root: Path, wanted: MadeUp) -> RunFolders:
 
 
 def patient_masks(seed: int, skill: float, shape: tuple[int, int, int] = SHAPE) -> tuple[Mask, Mask]:
-    """Truth with lesions of many sizes, and a prediction that finds the larger ones more often."""
+    """Return a truth with lesions of many sizes, and a prediction.
+
+    The prediction finds larger lesions more often.
+    """
     rng = np.random.default_rng(seed)
     axes = np.ogrid[tuple(slice(0, size) for size in shape)]
     scale = shape[1] / SHAPE[1]

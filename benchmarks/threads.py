@@ -1,4 +1,4 @@
-"""What TensorFlow's thread settings and deterministic kernels cost our training step: `python -m benchmarks.threads`.
+"""Cost of TensorFlow's thread settings and deterministic kernels in training: `python -m benchmarks.threads`.
 
 Every setting is a process of its own on one constant batch; they take turns, and medians over the rounds count. No bar
 hangs on it, so `make bench` leaves it out.
@@ -38,14 +38,14 @@ def thread_figures(architecture: str, size: Size, rounds: int) -> list[Figure]:
         for inside, among, kernels in SETTINGS:
             threads = {"TF_NUM_INTRAOP_THREADS": str(inside), "TF_NUM_INTEROP_THREADS": str(among)}
             sizes = [f"--{name}={value}" for name, value in vars(size).items()]
-            found = answered("benchmarks.threads", ["--measure", architecture, kernels, *sizes], threads)
-            taken[inside, among, kernels].append(found)
+            result = answered("benchmarks.threads", ["--measure", architecture, kernels, *sizes], threads)
+            taken[inside, among, kernels].append(result)
             what = f"{architecture}, {inside} inside, {among} among, {kernels}"
-            print(f"  round {turn + 1}/{rounds}: {what}: {found['wall']:.0f} ms", flush=True)
+            print(f"  round {turn + 1}/{rounds}: {what}: {result['wall']:.0f} ms", flush=True)
     figures = []
-    for (inside, among, kernels), answers in taken.items():
+    for (inside, among, kernels), results in taken.items():
         name = f"step of {architecture}, {inside} threads inside operations, {among} among them, {kernels} kernels"
-        wall, cpu = (statistics.median(one[clock] for one in answers) for clock in ("wall", "cpu"))
+        wall, cpu = (statistics.median(one[clock] for one in results) for clock in ("wall", "cpu"))
         figures.append(Figure(name, wall, unit="ms", note=f"{cpu:.0f} ms of CPU"))
     return figures
 

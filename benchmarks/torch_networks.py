@@ -1,6 +1,8 @@
-"""The Nested U-Net and the Attention U-Net in plain PyTorch, layer by layer those of `models/`, and a training loop.
+"""The Nested U-Net and the Attention U-Net in plain PyTorch, and a training loop.
 
-Layers carry the names that they have in `models/`, so that weights can be brought over and the answers compared.
+Layer by layer they are the networks of `models/`.
+
+Layers carry the names that they have in `models/`, so that weights can be brought over and the outputs compared.
 """
 
 from __future__ import annotations
@@ -136,7 +138,9 @@ def take_weights(twin: Network, network: Any) -> None:
 def train_steps(
     architecture: str, images: NDArray[np.float32], masks: NDArray[np.float32], filters: int, depth: int, threads: int
 ) -> Iterator[tuple[float, float, float, int]]:
-    """Train on one batch for ever; after each step its wall and CPU seconds, the loss, and the parameters.
+    """Train on one batch for ever and yield the figures of each step.
+
+    They are its wall and CPU seconds, the loss, and the parameters.
 
     Args:
         architecture: a name in `TWINS`.

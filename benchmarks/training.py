@@ -1,7 +1,9 @@
-"""Training: speed beside peers, the cost of the input pipeline, memory at ten times the cohort, and the start.
+"""Training: speed, input pipeline, memory and start.
+
+Speed is compared with peers; memory is that at ten times the cohort.
 
 `--part` chooses among them; `speed` is `benchmarks.speed`, which has options of its own. The records are those of the
-phantom cohort, the settings those of a run, unless options say otherwise.
+phantom cohort, the settings those of a run, unless options change them.
 """
 
 from __future__ import annotations
@@ -54,9 +56,11 @@ def multiplied(records: Path, target: Path, copies: int) -> Path:
 
 
 def epoch(records: Path, architecture: str, steps: int) -> dict[str, Any]:
-    """Seconds of steps on batches of the input pipeline and on its first batch, turn and turn about in this process.
+    """Measure steps on batches of the input pipeline and on its first batch.
 
-    The machine changes its pace within seconds, so that whole epochs beside one another say little. Each step takes one
+    They take turns in this process.
+
+    The machine changes its pace within seconds, so that a comparison of whole epochs shows little. Each step takes one
     batch from its queue, in whose place another is drawn while the step runs.
     """
     from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
@@ -73,14 +77,14 @@ def epoch(records: Path, architecture: str, steps: int) -> dict[str, Any]:
     }
     fitted(network, streams["constant"], SKIPPED)
     batches = {name: iter(batches) for name, batches in streams.items()}
-    found: dict[str, Any] = {"pipeline": [], "constant": [], "pipeline_cpu": [], "constant_cpu": []}
+    seconds: dict[str, Any] = {"pipeline": [], "constant": [], "pipeline_cpu": [], "constant_cpu": []}
     for turn in range(SKIPPED + steps):
         for name in batches if turn % 2 else reversed(batches):
             wall, cpu = time.perf_counter(), time.process_time()
             float(network.train_function(batches[name])["loss"])
-            found[name].append(time.perf_counter() - wall)
-            found[f"{name}_cpu"].append(time.process_time() - cpu)
-    return {name: taken[SKIPPED:] for name, taken in found.items()}
+            seconds[name].append(time.perf_counter() - wall)
+            seconds[f"{name}_cpu"].append(time.process_time() - cpu)
+    return {name: taken[SKIPPED:] for name, taken in seconds.items()}
 
 
 def trained(records: Path, architecture: str, steps: int) -> dict[str, Any]:
@@ -113,14 +117,14 @@ def measured(work: str, records: Path, architecture: str, steps: int) -> dict[st
 
 
 def epoch_figures(records: Path, rounds: int, steps: int) -> list[Figure]:
-    """What reading, sampling and augmenting add to an epoch of each network."""
+    """Time that reading, sampling and augmenting add to an epoch of each network."""
     figures = []
     for architecture in ARCHITECTURES:
         ratios: dict[str, list[float]] = {"": [], "_cpu": []}
         for turn in range(rounds):
-            found = measured("epoch", records, architecture, steps)
+            seconds = measured("epoch", records, architecture, steps)
             for clock, into in ratios.items():
-                into.append(sum(found[f"pipeline{clock}"]) / sum(found[f"constant{clock}"]))
+                into.append(sum(seconds[f"pipeline{clock}"]) / sum(seconds[f"constant{clock}"]))
             print(f"  round {turn + 1}/{rounds}: {architecture}, epoch: × {ratios[''][-1]:.3f}", flush=True)
         name = f"epoch through the input pipeline over a constant batch, {architecture}"
         figures.append(Figure(name, statistics.median(ratios[""]), at_most=EPOCH_BAR))
@@ -146,7 +150,7 @@ def memory_figures(records: Path, scratch: Path, rounds: int) -> list[Figure]:
 
 
 def seconds_to_first_step(records: Path, architecture: str) -> float:
-    """From the start of a process that trains to the progress line of its first step."""
+    """Seconds from the start of a training process to its first step."""
     command = [sys.executable, "-m", "benchmarks.training", "--measure", "trained", str(records), architecture]
     started = time.perf_counter()
     with subprocess.Popen(
@@ -166,7 +170,7 @@ def seconds_to_first_step(records: Path, architecture: str) -> float:
 
 
 def start_figures(records: Path, rounds: int) -> list[Figure]:
-    """Seconds to the first step of each network over the seconds of a process that imports TensorFlow."""
+    """Seconds to the first step over the seconds of importing TensorFlow."""
     imports: list[float] = []
     starts: dict[str, list[float]] = {name: [] for name in ARCHITECTURES}
     for turn in range(rounds):
@@ -187,7 +191,7 @@ def start_figures(records: Path, rounds: int) -> list[Figure]:
 
 
 def all_figures(given: argparse.Namespace) -> tuple[list[Figure], dict[str, Any]]:
-    """Figures of the parts that were asked for."""
+    """Figures of the requested parts."""
     figures: list[Figure] = []
     more: dict[str, Any] = {}
     parts = given.part or PARTS

@@ -46,10 +46,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "metseg tune --data ~/scans --search train_learning_rate=5e-4..1e-2:log --search 'train_loss=dice_bce|tversky'",
         "metseg tune --search train_filters=8..24 --search 'data_clahe=true|false' --param train_epochs=10",
     ),
-    compile_pipeline: (
-        "metseg compile",
-        "metseg compile --out training.yaml --architectures attention_unet,unet",
-    ),
+    compile_pipeline: ("metseg compile", "metseg compile --out training.yaml --architectures attention_unet,unet"),
     submit: (
         "metseg submit --host http://localhost:8080 --profile local --param data_reference=s3://scans/2026",
         "metseg submit --host https://kubeflow.example.org/pipeline --namespace imaging --token-file token --param "

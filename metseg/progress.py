@@ -91,6 +91,11 @@ class Progress:
         else:
             logger.info("%s %d/%d %s", self.label, done, self.total, detail)
 
+    def report(self, done: int, total: int) -> None:
+        """Report that `done` of `total` parts are finished, if only the work itself knows the total."""
+        self.total = total
+        self.update(done)
+
 
 def track(items: Sequence[Item] | Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
     """Iterate over `items`, reporting progress after each."""

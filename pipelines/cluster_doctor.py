@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metseg.doctor.cluster import Examination, examine
+from metseg.doctor.cluster import examine
 from metseg.doctor.findings import Finding, broken
 from metseg.doctor.kubectl import Kubectl
 from metseg.doctor.probe import probe
@@ -61,7 +61,7 @@ def diagnose(
             health = _health(access)
         except KubeflowError as error:
             findings.append(broken("Kubeflow's address", str(error), "correct --host, or leave it out"))
-    findings += examine(cluster, Examination(runs, needs, accelerator, health), probed=with_probe)
+    findings += examine(cluster, runs, needs, accelerator, health, probed=with_probe)
     if with_probe:
         findings += probe(cluster, runs, needs)
     return findings

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Copy MLflow's database and bucket of the compose file into a new folder:
 #   infra/compose/backup.sh FOLDER
-# METSEG_COMPOSE names the command where it is not that of docs/containers.md. The database first: artifacts are written
+# METSEG_COMPOSE names the command if it is not that of docs/containers.md. The database first: artifacts are written
 # once, so the bucket that is copied later holds all that the database names.
 set -euo pipefail
 folder=${1:?usage: backup.sh FOLDER, which is made}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write infra/compose/.env (or the named file) from .env.example, with a new password for each line that has none there.
+# Write infra/compose/.env (or the named file) from .env.example, with a new password for each line without a value.
 # A file that exists keeps its lines; variables that it lacks, or that are empty there, are added.
 set -euo pipefail
 file=${1:-$(dirname "$0")/.env}

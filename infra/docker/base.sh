@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Make a base image out of Debian's packages, for a machine that reaches no image registry:
+# Make a base image of Debian's packages, for a machine without access to an image registry:
 #   infra/docker/base.sh [NAME] && make images BASE_IMAGE=NAME
 # It needs root and debootstrap, and trusts the certificates that this machine trusts.
 set -euo pipefail
 name=${1:-metseg-base:bookworm}
-command -v debootstrap > /dev/null || { echo "debootstrap is not here: apt-get install debootstrap" >&2; exit 2; }
+command -v debootstrap > /dev/null || { echo "debootstrap is not installed: apt-get install debootstrap" >&2; exit 2; }
 [[ $(id -u) == 0 ]] || { echo "debootstrap needs root: sudo $0 $*" >&2; exit 2; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,4 +1,4 @@
-"""Build the images and say how large they are: `make images [BASE_IMAGE=…] [CUDA=1]`."""
+"""Build the images and report their sizes: `make images [BASE_IMAGE=…] [CUDA=1]`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INDEX = {
     "PIP_EXTRA_INDEX_URL": "extra-index-url",
     "PIP_TRUSTED_HOST": "trusted-host",
 }
-"""Build arguments, and what pip's configuration calls them."""
+"""Build arguments, and their names in pip's configuration."""
 FOR_UV = {
     "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
     "UV_INDEX": "PIP_EXTRA_INDEX_URL",
@@ -32,27 +32,30 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
 
 
 def name(image: str) -> str:
-    """What an image is called, as the pipeline and the manifests name it."""
+    """Return the image's name in the pipeline and the manifests."""
     return f"{images.PREFIX}{images.NAMES[image]}:{images.TAG}"
 
 
 def package_sources() -> dict[str, str]:
-    """Where pip and uv of this machine take packages from, as build arguments; folders of this machine are left out."""
+    """Return the package sources of pip and uv as build arguments.
+
+    Folders of this machine are left out.
+    """
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     )
     configured = dict(line.partition("=")[::2] for line in listed.stdout.splitlines())
-    found = {}
+    sources = {}
     for variable, option in INDEX.items():
         value = os.environ.get(variable) or configured.get(f"global.{option}", "").strip("'\"")
         reachable = [part for part in value.replace("\\n", " ").split() if not part.startswith(("file:", "/"))]
         if reachable:
-            found[variable] = " ".join(reachable)
+            sources[variable] = " ".join(reachable)
     for variable, pips in FOR_UV.items():
-        value = os.environ.get(variable) or found.get(pips)
+        value = os.environ.get(variable) or sources.get(pips)
         if value:
-            found[variable] = value
-    return found | {name: os.environ[name] for name in PROXIES if name in os.environ}
+            sources[variable] = value
+    return sources | {name: os.environ[name] for name in PROXIES if name in os.environ}
 
 
 def build(image: str, base: str, variant: str) -> None:
@@ -73,18 +76,21 @@ def build(image: str, base: str, variant: str) -> None:
 
 
 def size(image: str) -> int:
-    """Bytes of an image's layers, uncompressed."""
-    answer = subprocess.run(
+    """Return the bytes of an image's layers, uncompressed."""
+    done = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Size}}", name(image)], capture_output=True, text=True, check=True
     )
-    return int(answer.stdout)
+    return int(done.stdout)
 
 
 def main() -> int:
-    """Build what is asked for; 1 where an image could not be built or is larger than it may be."""
+    """Build the named images.
+
+    Returns 1 if an image could not be built or is too large.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images", nargs="*", choices=[*LARGEST, []], help="all three where none is named")
-    parser.add_argument("--base-image", default="", help="the Dockerfile's default where none is given")
+    parser.add_argument("images", nargs="*", choices=[*LARGEST, []], help="images to build (default: all three)")
+    parser.add_argument("--base-image", default="", help="base image (default: that of the Dockerfile)")
     parser.add_argument("--cuda", action="store_true", help="train with NVIDIA's libraries")
     options = parser.parse_args()
     variant, lines, large = "-cuda" if options.cuda else "", [], False
@@ -99,12 +105,12 @@ def main() -> int:
         except subprocess.CalledProcessError as error:
             print(f"{name(image)} could not be built (docker build ended with {error.returncode})", file=sys.stderr)
             return 1
-        found = size(image)
+        layers = size(image)
         bounded = not (variant and image == "train")
-        too_large = bounded and found > LARGEST[image]
+        too_large = bounded and layers > LARGEST[image]
         large |= too_large
         bar = f", at most {LARGEST[image] / 1e9:.1f}" if bounded else ""
-        lines.append(f"{name(image):<28} {found / 1e9:.2f} GB{bar}{': TOO LARGE' if too_large else ''}"
+        lines.append(f"{name(image):<28} {layers / 1e9:.2f} GB{bar}{': TOO LARGE' if too_large else ''}"
                      f"  ({time.monotonic() - started:.0f} s)")  # fmt: skip
     print("\n".join(lines))
     return int(large)

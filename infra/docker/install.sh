@@ -1,8 +1,8 @@
 #!/bin/sh
-# What the stages of the Dockerfile run: install.sh packages | code SOURCE | protocol
+# Steps of the stages of the Dockerfile: install.sh packages | code SOURCE | protocol
 set -eu
 
-compile() { # Hashes instead of times, which layers do not keep on every builder: a start never compiles anew.
+compile() { # By hashes: not every builder keeps the times of files, and a start must not compile again.
   /opt/metseg/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@"
 }
 
@@ -14,7 +14,7 @@ case $1 in
     site=$(/opt/metseg/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     echo /opt/metseg/code > "$site/metseg.pth"
     mkdir /opt/metseg/code
-    # No part of what runs: tests, headers for compilers. numpy.testing reads from NumPy's tests.
+    # Remove files that no program reads: tests and headers. numpy.testing reads from NumPy's tests.
     find "$site" -type d \( -name tests -o -name include \) -not -path '*/numpy/*' -prune -exec rm -rf {} +
     find "$site" -type f \( -name '*.h' -o -name '*.hpp' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.a' \) -delete
     compile "$site"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the secrets that the manifests name. What the cluster holds stays; gaps are filled with new passwords:
+# Make the secrets that the manifests name. Existing values stay; gaps get new passwords:
 #   infra/kubernetes/secrets.sh kubeflow | kubectl apply -f -
 #   DATABASE_URI=… infra/kubernetes/secrets.sh --no-storage-keys kubeflow | kubectl apply -f -
 #   infra/kubernetes/secrets.sh --rotate mlflow

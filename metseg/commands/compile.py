@@ -14,7 +14,10 @@ def compile_pipeline(
     out: Annotated[Path | None, typer.Option(help="File to write (default: the committed files).")] = None,
     architectures: Annotated[str, typer.Option(help="Networks that the pipeline in --out has tasks for.")] = "",
 ) -> None:
-    """Compile the Kubeflow pipeline to YAML: for the default networks, and with the baseline."""
+    """Compile the Kubeflow pipeline to YAML.
+
+    Without options it compiles two files: for the default networks, and with the baseline.
+    """
     from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
     from pipelines import compiling
 

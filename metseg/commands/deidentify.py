@@ -18,7 +18,10 @@ def deidentify(
         str, typer.Option(help="Print the path of the file with this handle in a message; write nothing.")
     ] = "",
 ) -> None:
-    """Write de-identified copies of DICOM images and masks (PS3.15, basic profile)."""
+    """Write de-identified copies of DICOM images and masks.
+
+    They follow PS3.15, basic profile.
+    """
     import logging
 
     from metseg.imaging.dicom.deidentification import deidentify_folder, find_file

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metseg.environment import apply_defaults
+from metseg.errors import UsageError
+from metseg.option_checks import refuse_empty
 
 
 def doctor(
@@ -38,19 +41,23 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Check this machine, or a cluster, before a run; exit code 1 if anything must be fixed."""
-    given = {name: value for name, value in locals().items() if name != "as_json"}
-    from metseg.doctor.findings import exit_code, print_report
-    from metseg.doctor.options import GPU_TYPE, RUNS, Options
+    """Check this machine, or a cluster, before a run.
 
-    Options(**given).check()
+    Exit code 1 if anything must be fixed.
+    """
+    given = {name: value for name, value in locals().items() if value not in (None, False) and name != "as_json"}
+    _refuse_without_effect({f"--{name.replace('_', '-')}": value for name, value in given.items()})
+    from metseg.doctor.findings import exit_code, print_report
+
     apply_defaults()
     if cluster:
         from metseg.doctor.kubectl import Kubectl
+        from metseg.doctor.nodes import NVIDIA
+        from metseg.doctor.remedies import SHIPPED
         from pipelines.cluster_doctor import Access, diagnose
 
         access, kubectl = Access(host or "", token_file, certificate), Kubectl(context or "", kubeconfig)
-        findings = diagnose(kubectl, namespace_of_runs or RUNS, gpu_type or GPU_TYPE, images or "", access, probe)
+        findings = diagnose(kubectl, namespace_of_runs or SHIPPED, gpu_type or NVIDIA, images or "", access, probe)
     else:
         from metseg.doctor import machine
         from metseg.settings import Settings
@@ -59,3 +66,18 @@ def doctor(
     print_report("cluster" if cluster else "this machine", findings, as_json)
     if code := exit_code(findings):
         raise typer.Exit(code)
+
+
+def _refuse_without_effect(given: Mapping[str, object]) -> None:
+    """Refuse options that are empty or would have no effect; raises UsageError."""
+    refuse_empty({option: value for option, value in given.items() if isinstance(value, str)})
+    of_cluster = [option for option in given if option not in ("--cluster", "--docker")]
+    if of_cluster and "--cluster" not in given:
+        raise UsageError(f"{of_cluster[0]} is for a cluster, but this machine would be examined: add --cluster")
+    if "--docker" in given and "--cluster" in given:
+        raise UsageError(
+            "--docker is for this machine, but a cluster would be examined: call metseg doctor --docker by itself"
+        )
+    for option in ("--token-file", "--certificate"):
+        if option in given and "--host" not in given:
+            raise UsageError(f"{option} is for Kubeflow's address, but none is given: add --host ADDRESS")

@@ -12,7 +12,7 @@ from metseg.environment import apply_defaults
 
 def api(
     port: Annotated[int, typer.Option(help="TCP port.", min=1, max=65535)] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on; other machines need API keys.")] = ("127.0.0.1"),
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines need API keys.")] = "127.0.0.1",
     server: Annotated[str, typer.Option(help="HOST:PORT of the model server; METSEG_GATEWAY_SERVER.")] = "",
     model_name: Annotated[str, typer.Option(help="Name of the served model; METSEG_GATEWAY_MODEL.")] = "",
     label: Annotated[
@@ -23,7 +23,10 @@ def api(
     certificate: Annotated[Path | None, typer.Option(help="Certificate (PEM): serve HTTPS.", exists=True)] = None,
     key: Annotated[Path | None, typer.Option(help="Private key of the certificate (PEM).", exists=True)] = None,
 ) -> None:
-    """Serve segmentation over HTTP: files in, masks and lesions out. API keys: METSEG_API_KEYS; see docs/gateway.md."""
+    """Serve segmentation over HTTP: files in, masks out.
+
+    Lesions are listed too. API keys: METSEG_API_KEYS; see docs/gateway.md.
+    """
     import logging
 
     apply_defaults()

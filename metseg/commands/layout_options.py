@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,18 +9,15 @@ import typer
 if TYPE_CHECKING:
     from metseg.imaging.layouts import LayoutOptions
 
-FolderArgument = Annotated[Path, typer.Argument(help="Folder with images and masks.")]
-LayoutOption = Annotated[str, typer.Option(help="Layout of the folder, or auto to recognise it.")]
-ChannelsOption = Annotated[
-    str, typer.Option(help="Comma-separated channels, in order; empty for the layout's default.")
-]
-LabelsOption = Annotated[
+Layout = Annotated[str, typer.Option(help="Layout of the folder, or auto to recognise it.")]
+Channels = Annotated[str, typer.Option(help="Comma-separated channels, in order; empty for the layout's default.")]
+Labels = Annotated[
     str, typer.Option(help="Label values that are lesion: core, whole, enhancing, or comma-separated numbers.")
 ]
-ThresholdOption = Annotated[
+MaskThreshold = Annotated[
     int, typer.Option(help="Grey value above which a mask that is not binary is lesion; -1 refuses such masks.")
 ]
-ResampleOption = Annotated[bool, typer.Option(help="Resample masks with another grid onto the grid of their image.")]
+ResampleMasks = Annotated[bool, typer.Option(help="Resample masks with another grid onto the grid of their image.")]
 
 
 def layout_options(channels: str, labels: str, mask_threshold: int, resample_masks: bool) -> LayoutOptions:

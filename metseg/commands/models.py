@@ -28,7 +28,10 @@ def models(
     name: Annotated[str, typer.Argument(help="Registered model.")] = MODEL_NAME,
     as_json: JsonOption = False,
 ) -> None:
-    """List the versions in the registry, with scores, their 95 % intervals, aliases and state of serving."""
+    """List a model's versions in the registry, with scores.
+
+    The table shows scores with 95 % intervals, aliases and the state of serving.
+    """
     from metseg.settings import Settings
     from metseg.tracking import model_registry, runs
 
@@ -84,9 +87,9 @@ def lineage(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Print a version's lineage, each link verified: served and registered version, run, data, commit, image.
+    """Print a version's lineage, with each link verified.
 
-    Exit code 1 if a link is broken.
+    The links are the served and the registered version, run, data, commit and image. Exit code 1 if one is broken.
     """
     from metseg.serving.served_version import find_served
     from metseg.settings import Settings

@@ -13,16 +13,14 @@ def phantom(
     patients: Annotated[int, typer.Option(help="Number of patients.", min=3)] = 60,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 2023,
 ) -> None:
-    """Make the phantom cohort: heads with metastases, in the BraTS-METS layout."""
+    """Make the phantom cohort: synthetic heads with metastases.
+
+    The images are in the BraTS-METS layout.
+    """
     from metseg.dataset.dvc_pin import record_pinned
     from metseg.phantom import generate_cohort
     from metseg.progress import Progress
 
     with Progress("making phantom heads", patients) as progress:
-
-        def report(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
-
-        generate_cohort(folder, patients, seed, report)
+        generate_cohort(folder, patients, seed, progress.report)
     record_pinned(folder)

@@ -38,7 +38,10 @@ def predict(
         bool, typer.Option(help="Keep the patient's name in a DICOM SEG, instead of a pseudonym.")
     ] = False,
 ) -> None:
-    """Segment images through a model server; masks have each image's own geometry, for DICOM as DICOM SEG."""
+    """Segment images through a model server.
+
+    Each mask has its image's own geometry; for DICOM it is a DICOM SEG.
+    """
     from metseg.malloc import keep_freed_memory
     from metseg.serving.client import Tls
     from metseg.serving.client.batch_predict import predict_files

@@ -70,7 +70,10 @@ def reconcile(
         Path | None, typer.Option(help="File that is rewritten while this process is alive, for a liveness probe.")
     ] = None,
 ) -> None:
-    """Keep a model server in line with the registry's aliases: champion as stable, challenger as canary."""
+    """Keep a model server in line with the registry's aliases.
+
+    The champion is served as stable, the challenger as canary.
+    """
     from metseg.retention import version_days
     from metseg.serving.client import ModelClient
     from metseg.serving.reconciliation.daemon import Health, Loop
@@ -106,7 +109,10 @@ def promote(
     server_base_path: ServedPathOption = None,
     elsewhere: ElsewhereOption = False,
 ) -> None:
-    """Make a version the champion after the pipeline's verification; if it fails, the alias is set back."""
+    """Make a version the champion, after verification.
+
+    The verification is the pipeline's; if it fails, the alias is set back.
+    """
     from metseg.serving.reconciliation import promotion
 
     settings = _settings(server, base_path, server_base_path, elsewhere)
@@ -122,7 +128,10 @@ def rollback(
     server_base_path: ServedPathOption = None,
     elsewhere: ElsewhereOption = False,
 ) -> None:
-    """Make the previous champion the champion again; a second roll-back undoes the first."""
+    """Make the previous champion the champion again.
+
+    A second roll-back undoes the first.
+    """
     from metseg.serving.reconciliation import promotion
 
     settings = _settings(server, base_path, server_base_path, elsewhere)

@@ -27,7 +27,7 @@ def run(
         typer.Option(help="TAG, or PREFIX:TAG, of images to run each step in with Docker (default: no containers)."),
     ] = None,
 ) -> None:
-    """Run the training pipeline on this machine, from images to a served model."""
+    """Run the pipeline on this machine: images to a served model."""
     from components.check.step import check
     from components.configuration.parsing import parse
     from metseg.settings import Settings

@@ -19,7 +19,10 @@ Examples:
 
 
 def serve(context: typer.Context) -> None:
-    """Serve models over gRPC and REST with the flags of tensorflow_model_server."""
+    """Serve models over gRPC and REST, as TF Serving does.
+
+    The flags are those of tensorflow_model_server.
+    """
     if "--help" in context.args:
         from metseg.serving.server.flags import flags_help
 

@@ -14,7 +14,10 @@ def settings(
     group: Annotated[str, typer.Argument(help="One group: data, train, gate, gpu, model, pod or run.")] = "",
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
 ) -> None:
-    """List the settings of a run: names, defaults, fields of Kubeflow's form."""
+    """List the settings of a run, with their defaults.
+
+    The table also names the field of each setting in Kubeflow's form.
+    """
     from rich.table import Table
 
     from components.configuration.setting_names import GROUPS, SETTINGS

@@ -12,8 +12,8 @@ LOG_WIDTH = 120
 """Columns of tables that are not printed to a terminal."""
 
 
-def console() -> Console:
-    """Return a console on standard output, LOG_WIDTH columns wide in a log."""
+def console(log_width: int = LOG_WIDTH) -> Console:
+    """Return a console on standard output, `log_width` columns wide in a log."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else log_width)

@@ -44,7 +44,10 @@ def tune(
         typer.Option(help="Study name. An interrupted study with this name is resumed (default: data and network)."),
     ] = "",
 ) -> None:
-    """Search for the best parameters of a run; prints them as a `metseg run` command."""
+    """Search for the best parameters of a run.
+
+    Prints them as a `metseg run` command.
+    """
     from components.configuration.parsing import parse
     from components.configuration.setting_names import find
     from metseg.settings import Settings

@@ -7,24 +7,17 @@ from typing import Annotated
 
 import typer
 
-from metseg.commands.layout_options import (
-    ChannelsOption,
-    LabelsOption,
-    LayoutOption,
-    ResampleOption,
-    ThresholdOption,
-    layout_options,
-)
+from metseg.commands import layout_options as options
 from metseg.environment import apply_defaults
 
 
 def validate(
     folder: Annotated[Path, typer.Argument(help="Folder with images and masks, or a cohort written by ingest.")],
-    layout: LayoutOption = "auto",
-    channels: ChannelsOption = "",
-    labels: LabelsOption = "core",
-    mask_threshold: ThresholdOption = -1,
-    resample_masks: ResampleOption = False,
+    layout: options.Layout = "auto",
+    channels: options.Channels = "",
+    labels: options.Labels = "core",
+    mask_threshold: options.MaskThreshold = -1,
+    resample_masks: options.ResampleMasks = False,
     reference: Annotated[
         Path | None, typer.Option(help="reference_statistics.json of a registered version, to detect drift.")
     ] = None,
@@ -33,20 +26,18 @@ def validate(
         typer.Option(help="Folder for verdict.json, validation.html and data_docs/ (default: validation/NAME)."),
     ] = None,
 ) -> None:
-    """Validate a folder as the pipeline's validate step does; exit code 1 if it is unfit for training."""
+    """Validate a folder as the pipeline's validate step does.
+
+    Exit code 1 if it is unfit for training.
+    """
     from metseg.progress import Progress
     from metseg.validation.cohort_validation import PAGE, require_passed
     from metseg.validation.folder_validation import validate_folder
 
     apply_defaults()
     with Progress("reading cases", 1) as progress:
-
-        def report(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done)
-
-        options = layout_options(channels, labels, mask_threshold, resample_masks)
-        result, written = validate_folder(folder, out, layout, options, reference, report)
+        chosen = options.layout_options(channels, labels, mask_threshold, resample_masks)
+        result, written = validate_folder(folder, out, layout, chosen, reference, progress.report)
     for warning in result.warnings:
         print(f"warning: {warning}")
     counts = result.counts

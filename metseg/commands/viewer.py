@@ -22,7 +22,10 @@ def viewer(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; the page has no login.")] = "127.0.0.1",
 ) -> None:
-    """Open a page with studies: slices, masks, models side by side, lesions, scores, downloads."""
+    """Open a page with studies and their segmentations.
+
+    It shows slices, masks, models side by side, lesions, scores and downloads.
+    """
     from metseg.serving.viewer.launch import launch
     from metseg.serving.viewer.options import ViewerOptions
 

@@ -1,4 +1,6 @@
-"""Test from inside a pod the connections of a pipeline step; prints one line of JSON.
+"""Test the connections of a pipeline step from inside a pod.
+
+Prints one line of JSON.
 
 Its source is handed to `python -c` in the image of the data steps, of whatever version: it needs the standard library
 alone. A pod that has just started is let through by enforced policies only after some seconds, hence the retries.
@@ -77,7 +79,10 @@ def persist(check: Callable[[], str], patience: float) -> str:
 
 
 def main() -> None:
-    """Run every check for the seconds of the first argument, after a pause of the second."""
+    """Run every check and print the problems.
+
+    The first argument is the number of seconds to keep trying, the second the pause before.
+    """
     patience, pause = (float(value) for value in sys.argv[1:3])
     time.sleep(pause)
     checks = {"mlflow": mlflow, "store": store, "model server": model_server}

@@ -63,6 +63,11 @@ def unknown(what: str, found: str, remedy: str) -> Finding:
     return Finding(what, State.UNKNOWN, found, remedy)
 
 
+def last_line(text: str) -> str:
+    """Return the last line of a program's errors."""
+    return (text.strip().splitlines() or ["no message"])[-1]
+
+
 def exit_code(findings: Sequence[Finding]) -> int:
     """Return 1 if anything must be fixed, else 0."""
     return int(any(finding.state is State.BROKEN for finding in findings))

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from metseg.doctor.findings import last_line
 from metseg.errors import MetsegError
 
 SECONDS = 30
@@ -60,12 +61,15 @@ class Kubectl:
             raise ClusterError(f"`kubectl {' '.join(arguments)}` did not end in {2 * seconds} s") from None
         if done.returncode == 0:
             return done.stdout
-        message = (done.stderr.strip().splitlines() or ["no message"])[-1]
         kind = NotPermitted if "(Forbidden)" in done.stderr else ClusterError
-        raise kind(f"`kubectl {' '.join(arguments)}`: {message}")
+        raise kind(f"`kubectl {' '.join(arguments)}`: {last_line(done.stderr)}")
 
     def _execute(self, command: list[str], text: str | None, seconds: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)
+
+    def server_version(self) -> Object:
+        """Return the version of the API server."""
+        return dict(json.loads(self.run("version", "-o", "json")).get("serverVersion", {}))
 
     def objects(self, kind: str, namespace: str = "", *selectors: str) -> list[Object]:
         """Return the objects of a kind in a namespace; "" means the cluster, `*` all namespaces."""

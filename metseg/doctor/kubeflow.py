@@ -22,11 +22,9 @@ def version(health: Object, deployment: Object | None) -> str:
         health: response of `healthz`, of the API server or through the UI.
         deployment: Deployment `ml-pipeline`, whose image has the version as its tag.
     """
-    images = []
-    if deployment is not None:
-        containers = deployment["spec"].get("template", {}).get("spec", {}).get("containers", [])
-        images = [container["image"].rpartition(":")[2] for container in containers]
-    names = [health.get("tag_name"), health.get("apiServerTagName"), *images]
+    template = (deployment or {"spec": {}})["spec"].get("template", {})
+    tags = [container["image"].rpartition(":")[2] for container in template.get("spec", {}).get("containers", [])]
+    names = [health.get("tag_name"), health.get("apiServerTagName"), *tags]
     matches = (re.search(r"(?<![\d.])\d+\.\d+(\.\d+)?", str(name)) for name in names)
     return next((match[0] for match in matches if match), "")
 
@@ -49,13 +47,8 @@ def examine_version(cluster: Kubectl, health: Object | None) -> list[Finding]:
     what = "Kubeflow Pipelines"
     least = ".".join(map(str, OLDEST))
     if deployment is None and not health:
-        return [
-            broken(
-                what,
-                f"no Deployment ml-pipeline in namespace {NAMESPACE}, and no response",
-                f"install Kubeflow Pipelines {least} or later in namespace {NAMESPACE}, or give its address by --host",
-            )
-        ]
+        remedy = f"install {what} {least} or later in namespace {NAMESPACE}, or give its address by --host"
+        return [broken(what, f"no Deployment ml-pipeline in namespace {NAMESPACE}, and no response", remedy)]
     if not release:
         remedy = f"see the UI's lower left corner: {least} is the oldest that accepts the pipeline"
         return [warning(what, "the API names no version", remedy)]

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from metseg.doctor.findings import Finding, broken, good, warning
+import psutil
+
+from metseg.doctor.findings import Finding, broken, good, last_line, warning
 from metseg.settings import Settings
 
 PACKAGES = {
@@ -67,7 +69,7 @@ def _tensorflow() -> Finding:
     if done.returncode < 0:
         return broken("TensorFlow", f"import ended by signal {-done.returncode}", "a processor with AVX")
     if done.returncode:
-        return broken("TensorFlow", (done.stderr.strip().splitlines() or ["no message"])[-1], "make install")
+        return broken("TensorFlow", last_line(done.stderr), "make install")
     release, accelerators = done.stdout.split()[-2:]
     return good("TensorFlow", f"{release}, sees {accelerators} GPUs")
 
@@ -86,11 +88,7 @@ def _processor() -> Finding:
 
 
 def _memory() -> Finding:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return good("Memory", "not known on this system")
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    free = psutil.virtual_memory().available
     amount = f"{free / 2**30:.1f} GiB available"
     if free < LEAST_MEMORY:
         return warning("Memory", amount, "end other programs: training needs up to 2 GiB")
@@ -150,15 +148,10 @@ def _model_server(settings: Settings) -> Finding:
 def _docker() -> Finding:
     remedy = "start Docker, or name it by DOCKER_HOST; only `metseg run --images` and infra/compose need it"
     try:
-        done = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        command = ["docker", "version", "--format", "{{.Server.Version}}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return broken("Docker", str(error), remedy)
     if done.returncode:
-        return broken("Docker", (done.stderr.strip().splitlines() or ["no message"])[-1], remedy)
+        return broken("Docker", last_line(done.stderr), remedy)
     return good("Docker", done.stdout.strip())

@@ -18,66 +18,61 @@ FOR_A_CHAMPION = ("model-server", "gateway")
 """Services that are ready once a model is served."""
 
 
-def examine_namespaces(cluster: Kubectl, runs: str) -> list[Finding]:
+def examine_namespaces(cluster: Kubectl, runs: str) -> Iterator[Finding]:
     """Report the namespaces of services and of runs, and their labels."""
-    name, value = RUNS_LABEL
-    findings = []
+    label = "=".join(RUNS_LABEL)
     for namespace in dict.fromkeys((SERVICES, runs)):
         what = f"Namespace {namespace}"
         there = cluster.object("namespace", namespace)
-        labels = (there or {}).get("metadata", {}).get("labels", {})
         if there is None:
             # The script sets the labels: pod security for both, and the policies' label for runs.
-            findings.append(broken(what, "absent", remedies.first_call(runs)))
-        elif namespace == runs and labels.get(name) != value:
-            remedy = f"kubectl label namespace {namespace} {name}={value}"
-            findings.append(
-                broken(what, f"no label {name}={value}: policies deny its pods MLflow and model server", remedy)
-            )
+            yield broken(what, "absent", remedies.first_call(runs))
+        elif namespace != runs:
+            yield good(what, "exists")
+        elif RUNS_LABEL in there["metadata"].get("labels", {}).items():
+            yield good(what, f"label {label}")
         else:
-            findings.append(good(what, f"label {name}={value}" if namespace == runs else "exists"))
-    return findings
+            problem = f"no label {label}: policies deny its pods MLflow and model server"
+            yield broken(what, problem, f"kubectl label namespace {namespace} {label}")
 
 
-def examine_settings(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+def examine_settings(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> Iterator[Finding]:
     """Report the ConfigMaps that pods of the pipeline read, key by key."""
-    findings = []
     for name, required, optional in _by_name(needs.config_maps):
         there = cluster.object("configmap", name, runs)
         values = (there or {}).get("data", {})
         missing = [key for key in required if not values.get(key)]
         what = f"ConfigMap {name}"
         if there is None and required:
-            findings.append(broken(what, f"absent in namespace {runs}: runs fail", remedies.overlay(runs)))
+            yield broken(what, f"absent in namespace {runs}: runs fail", remedies.overlay(runs))
         elif there is None:
-            findings.append(good(what, "absent; optional"))
+            yield good(what, "absent; optional")
         elif missing:
             remedy = f"{remedies.overlay(runs)}; or kubectl -n {runs} edit configmap {name}"
-            findings.append(broken(what, f"lacks {', '.join(missing)}: runs fail", remedy))
+            yield broken(what, f"lacks {', '.join(missing)}: runs fail", remedy)
         else:
-            known = ", ".join(key for key in (*required, *optional) if values.get(key))
-            findings.append(good(what, f"has {known}"))
-    return findings
+            yield good(what, f"has {', '.join(key for key in (*required, *optional) if values.get(key))}")
 
 
-def examine_secrets(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+def examine_secrets(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> Iterator[Finding]:
     """Report the Secrets that pods of the pipeline read, by their keys alone."""
     there = cluster.secret_keys(runs)
-    findings = []
     for name, required, optional in _by_name(needs.secrets):
         what = f"Secret {name}"
         keys = there.get(name)
         missing = [key for key in (*required, *optional) if key not in (keys or ())]
         if keys is None and required:
-            findings.append(broken(what, f"absent in namespace {runs}: runs fail", remedies.secrets([name], runs)))
+            yield broken(what, f"absent in namespace {runs}: runs fail", remedies.secrets([name], runs))
+        elif keys is None and name in WITHOUT:
+            remedy = remedies.storage_keys(runs) if name == remedies.STORAGE else remedies.secrets_command(runs)
+            yield warning(what, f"absent: {WITHOUT[name]}", remedy)
         elif keys is None:
-            findings.append(_optional_secret(what, name, runs))
+            yield good(what, "absent; optional")
         elif missing:
-            gap = f"lacks {', '.join(missing)}, which steps read"
-            findings.append(broken(what, gap, f"{remedies.secrets_command(runs)} fills gaps"))
+            problem = f"lacks {', '.join(missing)}, which steps read"
+            yield broken(what, problem, f"{remedies.secrets_command(runs)} fills gaps")
         else:
-            findings.append(good(what, f"has {', '.join(sorted(keys & {*required, *optional}))}"))
-    return findings
+            yield good(what, f"has {', '.join(sorted(keys & {*required, *optional}))}")
 
 
 WITHOUT = {
@@ -86,13 +81,6 @@ WITHOUT = {
     "metseg-pseudonyms": "ingest refuses DICOM",
 }
 """Effect of a missing optional Secret; the others enable extras."""
-
-
-def _optional_secret(what: str, name: str, runs: str) -> Finding:
-    if name not in WITHOUT:
-        return good(what, "absent; optional")
-    remedy = remedies.storage_keys(runs) if name == remedies.STORAGE else remedies.secrets_command(runs)
-    return warning(what, f"absent: {WITHOUT[name]}", remedy)
 
 
 def _by_name(sources: tuple[Source, ...]) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
@@ -104,26 +92,21 @@ def _by_name(sources: tuple[Source, ...]) -> Iterator[tuple[str, tuple[str, ...]
         yield name, tuple(required), tuple(key for key in optional if key not in required)
 
 
-def examine_storage(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+def examine_storage(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> Iterator[Finding]:
     """Report claims, their access modes, and the default StorageClass."""
     classes = cluster.objects("storageclasses")
     nodes = len(cluster.objects("nodes"))
-    claims = cluster.objects("persistentvolumeclaims", runs)
-    by_name = {claim["metadata"]["name"]: claim for claim in claims}
-    findings = [_default_class(classes)]
+    claims = {claim["metadata"]["name"]: claim for claim in cluster.objects("persistentvolumeclaims", runs)}
+    yield _default_class(classes)
     for name in needs.claims:
-        what = f"Claim {name}"
-        if name not in by_name:
-            absence = f"absent in namespace {runs}: training pods do not start"
-            findings.append(broken(what, absence, remedies.overlay(runs)))
+        if name in claims:
+            yield _claim(f"Claim {name}", claims[name], classes, nodes, shared=True)
         else:
-            findings.append(_claim(what, by_name[name], classes, nodes, shared=True))
-    services = [] if runs == SERVICES else cluster.objects("persistentvolumeclaims", SERVICES)
-    findings += [
-        _claim(f"Claim {SERVICES}/{claim['metadata']['name']}", claim, classes, nodes, shared=False)
-        for claim in services
-    ]
-    return findings
+            problem = f"absent in namespace {runs}: training pods do not start"
+            yield broken(f"Claim {name}", problem, remedies.overlay(runs))
+    for claim in cluster.objects("persistentvolumeclaims", SERVICES) if runs != SERVICES else []:
+        what = f"Claim {SERVICES}/{claim['metadata']['name']}"
+        yield _claim(what, claim, classes, nodes, shared=False)
 
 
 def _is_default(storage_class: Object) -> bool:
@@ -147,13 +130,11 @@ def _claim(what: str, claim: Object, classes: list[Object], nodes: int, shared: 
     """Judge one claim; `shared` ones are mounted by pods on any node."""
     phase = claim.get("status", {}).get("phase", "Pending")
     modes = claim.get("status", {}).get("accessModes") or claim["spec"].get("accessModes", [])
+    if phase == "Bound" and shared and nodes > 1 and "ReadWriteMany" not in modes:
+        problem = f"{', '.join(modes)} on {nodes} nodes: all training pods run on one node, or wait for the volume"
+        remedy = "a StorageClass with ReadWriteMany (docs/kubeflow.md); delete and recreate the claim to change it"
+        return warning(what, problem, remedy)
     if phase == "Bound":
-        if shared and nodes > 1 and "ReadWriteMany" not in modes:
-            return warning(
-                what,
-                f"{', '.join(modes)} on {nodes} nodes: all training pods run on one node, or wait for the volume",
-                "a StorageClass with ReadWriteMany (docs/kubeflow.md); delete and recreate the claim to change it",
-            )
         return good(what, f"Bound, {', '.join(modes)}")
     if phase == "Pending" and _binds_with_first_pod(claim, classes):
         return good(what, "Pending until its first pod (WaitForFirstConsumer)")
@@ -170,10 +151,7 @@ def _binds_with_first_pod(claim: Object, classes: list[Object]) -> bool:
 
 def examine_services(cluster: Kubectl, runs: str) -> list[Finding]:
     """Report the services of namespace `metseg` and the Secrets that they read."""
-    workloads = [
-        *cluster.objects("deployments", SERVICES),
-        *cluster.objects("statefulsets", SERVICES),
-    ]
+    workloads = cluster.objects("deployments", SERVICES) + cluster.objects("statefulsets", SERVICES)
     if not workloads:
         remedy = f"{remedies.OVERLAY}; nothing to do if MLflow and the model server run elsewhere"
         return [warning(f"Services in {SERVICES}", "none", remedy)]
@@ -196,30 +174,30 @@ def _service(workload: Object, secrets: dict[str, frozenset[str]], runs: str) ->
     wanted = workload["spec"].get("replicas", 1)
     ready = workload.get("status", {}).get("readyReplicas", 0)
     count = f"{ready} of {wanted} ready"
-    if ready == 0 < wanted and name in FOR_A_CHAMPION:
-        return warning(
-            what, f"{count}: normal until a champion is served", "run the pipeline until it registers a model"
-        )
-    if ready == 0 < wanted:
-        remedy = f"kubectl -n {SERVICES} describe pods -l app.kubernetes.io/name={name}; kubectl -n {SERVICES} logs …"
-        return broken(what, count, remedy)
-    if ready < wanted:
-        return warning(what, count, f"kubectl -n {SERVICES} get pods -l app.kubernetes.io/name={name}")
-    return good(what, count)
+    pods = f"pods -l app.kubernetes.io/name={name}"
+    if ready >= wanted:
+        return good(what, count)
+    if ready:
+        return warning(what, count, f"kubectl -n {SERVICES} get {pods}")
+    if name in FOR_A_CHAMPION:
+        served = f"{count}: normal until a champion is served"
+        return warning(what, served, "run the pipeline until it registers a model")
+    return broken(what, count, f"kubectl -n {SERVICES} describe {pods}; kubectl -n {SERVICES} logs …")
 
 
 def _secrets_read(workload: Object) -> Iterator[tuple[str, str]]:
-    """Yield name and key of each Secret that a workload requires; an empty key means all keys."""
+    """Yield name and key of each Secret that a workload requires.
+
+    An empty key means all keys.
+    """
     pod = workload["spec"].get("template", {}).get("spec", {})
-    for container in [*pod.get("initContainers", []), *pod.get("containers", [])]:
-        for variable in container.get("env", []):
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            if reference and not reference.get("optional"):
-                yield reference["name"], reference["key"]
-        for group in container.get("envFrom", []):
-            reference = group.get("secretRef")
-            if reference and not reference.get("optional"):
-                yield reference["name"], ""
+    containers = [*pod.get("initContainers", []), *pod.get("containers", [])]
+    variables = [variable.get("valueFrom", {}) for container in containers for variable in container.get("env", [])]
+    references = [variable.get("secretKeyRef") for variable in variables]
+    references += [group.get("secretRef") for container in containers for group in container.get("envFrom", [])]
+    for reference in references:
+        if reference and not reference.get("optional"):
+            yield reference["name"], reference.get("key", "")
     for volume in pod.get("volumes", []):
         secret = volume.get("secret")
         if secret and not secret.get("optional"):

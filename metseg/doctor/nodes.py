@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from metseg.doctor import remedies
 from metseg.doctor.findings import Finding, broken, good, unknown, warning
@@ -28,9 +29,12 @@ ENFORCING = {
 """Beginning of the name of a DaemonSet whose pods enforce network policies."""
 KINDNET_SINCE = (1, 31)
 """Kubernetes of the first kind (0.24) whose kindnet enforces policies."""
-NOT_ENFORCING = {"kube-flannel": "Flannel"}
 AWS_AGENT = "aws-eks-nodeagent"
 """Container of the DaemonSet aws-node that enforces policies with `--enable-network-policy=true`."""
+PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+"""Reasons of a container that waits for an image that cannot be pulled."""
+NVIDIA = "nvidia.com/gpu"
+"""Default resource of training pods."""
 PROBE = "metseg doctor --cluster --probe"
 
 
@@ -43,9 +47,8 @@ def examine_accelerators(cluster: Kubectl, kind: str) -> list[Finding]:
     """
     what = f"Accelerators ({kind})"
     nodes = cluster.objects("nodes")
-    have = {
-        node["metadata"]["name"]: count for node in nodes if (count := int(_allocatable(node, kind))) and _ready(node)
-    }
+    ready = [node for node in nodes if _ready(node) and int(node["status"].get("allocatable", {}).get(kind, 0))]
+    have = {node["metadata"]["name"]: int(node["status"]["allocatable"][kind]) for node in ready}
     if not have:
         remedy = (
             "gpu_count=0 trains on processors; else install the device plugin (for NVIDIA: nvidia-device-plugin or "
@@ -57,20 +60,14 @@ def examine_accelerators(cluster: Kubectl, kind: str) -> list[Finding]:
         if pod["status"].get("phase") not in ENDED and pod["spec"].get("nodeName"):
             taken[pod["spec"]["nodeName"]] += _requested(pod, kind)
     free = {name: count - taken[name] for name, count in have.items()}
-    total = (
-        f"{sum(free.values())} of {sum(have.values())} free on {len(have)} nodes, at most {max(free.values())} on one"
-    )
-    if max(free.values()) <= 0:
+    most = max(free.values())
+    total = f"{sum(free.values())} of {sum(have.values())} free on {len(have)} nodes, at most {most} on one"
+    if most <= 0:
         remedy = f"kubectl get pods -A shows which pods use them; or gpu_count=0; {kind} is not shared between pods"
         return [warning(what, f"{total}: a training pod waits until one is free", remedy)]
-    taints = _taints([node for node in nodes if free.get(node["metadata"]["name"], 0) > 0])
-    if taints:
+    if taints := _taints([node for node in ready if free[node["metadata"]["name"]] > 0]):
         return [warning(what, f"{total}; tainted {', '.join(taints)}", "gpu_tolerations must tolerate these taints")]
     return [good(what, total)]
-
-
-def _allocatable(node: Object, kind: str) -> str:
-    return str(node["status"].get("allocatable", {}).get(kind, "0"))
 
 
 def _ready(node: Object) -> bool:
@@ -95,32 +92,32 @@ def _taints(nodes: list[Object]) -> list[str]:
         {
             f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
             for taint in node["spec"].get("taints", [])
-            if taint["effect"] in ("NoSchedule", "NoExecute") and taint["key"] != "nvidia.com/gpu"
+            if taint["effect"] in ("NoSchedule", "NoExecute") and taint["key"] != NVIDIA
         }
         for node in nodes
     ]
     return sorted(set.union(*each)) if each and all(each) else []
 
 
-def examine_policies(cluster: Kubectl, runs: str) -> list[Finding]:
+def examine_policies(cluster: Kubectl, runs: str) -> Iterator[Finding]:
     """Report the network policies, and the plugin that enforces them."""
-    findings = []
     for namespace, expected in ((SERVICES, "default-deny"), (runs, "metseg-pipeline")):
         names = [policy["metadata"]["name"] for policy in cluster.objects("networkpolicies", namespace)]
         what = f"Network policies in {namespace}"
         if expected in names:
-            findings.append(good(what, f"{len(names)}, with {expected}"))
+            yield good(what, f"{len(names)}, with {expected}")
         else:
             remedy = remedies.OVERLAY if namespace == SERVICES else remedies.overlay(runs)
-            findings.append(warning(what, f"no {expected}: its pods may be reached from anywhere", remedy))
+            yield warning(what, f"no {expected}: its pods may be reached from anywhere", remedy)
     enforcing, plugin = _enforcing(cluster.objects("daemonsets", "*"), cluster)
     what = "Policies are enforced"
     if enforcing:
-        return [*findings, good(what, f"by {plugin}")]
-    if plugin:
+        yield good(what, f"by {plugin}")
+    elif plugin:
         remedy = "install a network plugin that enforces policies (Calico, Cilium, …)"
-        return [*findings, warning(what, f"{plugin} does not enforce them", remedy)]
-    return [*findings, unknown(what, "no network plugin was recognised", PROBE)]
+        yield warning(what, f"{plugin} does not enforce them", remedy)
+    else:
+        yield unknown(what, "no network plugin was recognised", PROBE)
 
 
 def _enforcing(daemons: list[Object], cluster: Kubectl) -> tuple[bool, str]:
@@ -137,39 +134,29 @@ def _enforcing(daemons: list[Object], cluster: Kubectl) -> tuple[bool, str]:
         if daemon["metadata"]["name"] == "aws-node":
             switched_on = any("--enable-network-policy=true" in agent.get("args", []) for agent in agents)
             return switched_on, "Amazon VPC CNI" + ("" if switched_on else " without enable-network-policy")
-    known = [plugin for start, plugin in NOT_ENFORCING.items() if any(name.startswith(start) for name in names)]
-    return False, known[0] if known else ""
+    return False, "Flannel" if any(name.startswith("kube-flannel") for name in names) else ""
 
 
 def _server_version(cluster: Kubectl) -> tuple[int, ...]:
-    import json
-
-    server = json.loads(cluster.run("version", "-o", "json"))["serverVersion"]
+    server = cluster.server_version()
     return int(server["major"]), int(re.sub(r"\D.*", "", server["minor"]))
 
 
-def examine_images(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> list[Finding]:
+def examine_images(cluster: Kubectl, runs: str, needs: PipelineNeeds) -> Iterator[Finding]:
     """Report images that nodes hold already, and recent failed pulls."""
     nodes = cluster.objects("nodes")
     held = [{name for image in node["status"].get("images", []) for name in image.get("names") or []} for node in nodes]
-    findings = []
     for image in needs.images:
         what = f"Image {image}"
-        count = sum(any(_same_image(image, name) for name in names) for names in held)
-        if count:
-            findings.append(good(what, f"on {count} of {len(nodes)} nodes"))
+        # A node lists the full name of an image, with its registry.
+        if count := sum(any(name == image or name.endswith(f"/{image}") for name in names) for names in held):
+            yield good(what, f"on {count} of {len(nodes)} nodes")
         else:
-            findings.append(unknown(what, "on no node yet", f"{PROBE}; push it where the cluster pulls from"))
+            yield unknown(what, "on no node yet", f"{PROBE}; push it where the cluster pulls from")
     for namespace in dict.fromkeys((runs, SERVICES)):
         for message in _failed_pulls(cluster.objects("pods", namespace)):
             remedy = "push the image there, name another by --images, or give the namespace imagePullSecrets"
-            findings.append(broken(f"Image of a pod in {namespace}", message, remedy))
-    return findings
-
-
-def _same_image(image: str, name: str) -> bool:
-    """Return whether a node's full name of an image is this image."""
-    return name == image or name.endswith(f"/{image}")
+            yield broken(f"Image of a pod in {namespace}", message, remedy)
 
 
 def _failed_pulls(pods: list[Object]) -> list[str]:
@@ -179,8 +166,7 @@ def _failed_pulls(pods: list[Object]) -> list[str]:
         status = pod.get("status", {})
         for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
             waiting = container.get("state", {}).get("waiting", {})
-            if waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
-                failed[container["image"]] = (
-                    f"{container['image']}: {waiting['reason']} (pod {pod['metadata']['name']})"
-                )
+            if waiting.get("reason") in PULLING:
+                image = container["image"]
+                failed[image] = f"{image}: {waiting['reason']} (pod {pod['metadata']['name']})"
     return list(failed.values())

@@ -75,7 +75,4 @@ class PipelineNeeds:
 
     def image(self, name: str) -> str:
         """Return the image whose name, without registry and tag, is `name`; raises KeyError."""
-        for image in self.images:
-            if image.rpartition("/")[2].partition("@")[0].partition(":")[0] == name:
-                return image
-        raise KeyError(name)
+        return {image.rpartition("/")[2].partition("@")[0].partition(":")[0]: image for image in self.images}[name]

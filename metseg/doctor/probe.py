@@ -5,24 +5,34 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metseg.doctor import connectivity
 from metseg.doctor.findings import Finding, broken, good, unknown, warning
 from metseg.doctor.kubectl import ClusterError, Kubectl, Object
-from metseg.doctor.nodes import PROBE
+from metseg.doctor.nodes import PROBE, PULLING
 from metseg.doctor.pod_requirements import PipelineNeeds
 
 CONNECT_SECONDS = 30
 """Seconds that the pod keeps trying to connect."""
 SETTLED = 20
 """Seconds after which policies apply to a new pod (ten were observed)."""
-PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 REFUSED = ("CreateContainerConfigError", "CreateContainerError")
 ACCOUNTS = ("pipeline-runner", "default-editor")
 """Service accounts of runs, single-user and multi-user. They carry pull secrets."""
-DATA, TRAIN = "metseg-data", "metseg-train"
+CONTAINERS = {"data": "metseg-data", "train": "metseg-train"}
+"""Containers of the pod with a step's labels, and their images."""
+NAMES = {"mlflow": "MLflow", "store": "Store", "model server": "Model server"}
+REMEDIES = {
+    "mlflow": "METSEG_MLFLOW_TRACKING_URI of ConfigMap metseg-settings; kubectl -n metseg get pods,networkpolicies",
+    "store": "METSEG_S3_ENDPOINT_URL of ConfigMap metseg-settings, and the network policies of both namespaces",
+    "model server": "METSEG_MODEL_SERVER of ConfigMap metseg-settings; kubectl -n metseg get pods,networkpolicies",
+}
+GUARDED = ("mlflow", "model server")
+"""Services that the network policies admit only pods of the pipeline to."""
 
 
 def probe(
@@ -42,52 +52,38 @@ def probe(
     suffix = uuid.uuid4().hex[:6]
     inside, outside = f"metseg-doctor-{suffix}", f"metseg-doctor-stranger-{suffix}"
     try:
-        account = _account(cluster, runs)
-        pods = [pod_of(inside, needs, account, seconds), stranger_of(outside, needs, account, seconds)]
+        there = {account["metadata"]["name"] for account in cluster.objects("serviceaccounts", runs)}
+        account = next((name for name in ACCOUNTS if name in there), "default")
+        labels = {**needs.labels, "app.kubernetes.io/component": "doctor"}
+        commands = {"data": _program(CONNECT_SECONDS, 0), "train": ["python", "-c", "print('pulled')"]}
+        # Enforced policies keep a pod without the pipeline's labels from the services.
+        stranger = {"app.kubernetes.io/name": "metseg-doctor-stranger"}
+        pods = [
+            _pod(inside, labels, commands, needs, account, seconds),
+            _pod(outside, stranger, {"data": _program(0, SETTLED)}, needs, account, seconds),
+        ]
         both = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
         cluster.run("create", "--namespace", runs, "-f", "-", text=both)
     except ClusterError as error:
         return [broken("Probe", str(error), f"a user who may create pods in {runs}")]
+    watch = _Watch(cluster, runs, seconds, interval)
     findings: list[Finding] = []
     try:
-        judged, reached = _judge(cluster, runs, inside, needs, seconds, interval)
-        findings += judged
-        findings.append(_judge_stranger(cluster, runs, outside, reached, seconds, interval))
+        status = watch.status(inside)
+        findings += [_image(needs.image(image), _container(status, name), status) for name, image in CONTAINERS.items()]
+        log = watch.log(inside, status)
+        findings += _connections(log, runs)
+        reached = sorted(name for name, problem in _problems(log).items() if not problem and name in GUARDED)
+        findings.append(_enforcement(watch, outside, reached))
     except ClusterError as error:
         findings.append(unknown("Probe", str(error), f"run it again: {PROBE}"))
     finally:  # an interruption too
-        left = _delete(cluster, runs, (inside, outside), seconds)
-    return [*findings, *left]
-
-
-def _delete(cluster: Kubectl, runs: str, pods: tuple[str, ...], seconds: int) -> list[Finding]:
-    try:
-        cluster.run("delete", "pod", *pods, "--namespace", runs, "--wait=false", "--ignore-not-found")
-    except ClusterError as error:
-        remedy = f"kubectl -n {runs} delete pod {' '.join(pods)}; they end by themselves after {seconds} s"
-        return [warning("Pods of the probe", f"not deleted ({error})", remedy)]
-    return []
-
-
-def _account(cluster: Kubectl, runs: str) -> str:
-    there = {account["metadata"]["name"] for account in cluster.objects("serviceaccounts", runs)}
-    return next((name for name in ACCOUNTS if name in there), "default")
-
-
-def pod_of(name: str, needs: PipelineNeeds, account: str, seconds: int) -> Object:
-    """Return a pod with labels, variables and both images of the pipeline's pods."""
-    variables = _variables(needs)
-    containers = [
-        _container("data", needs.image(DATA), [*_program(CONNECT_SECONDS, 0)], variables),
-        _container("train", needs.image(TRAIN), ["python", "-c", "print('pulled')"], []),
-    ]
-    return _pod(name, {**needs.labels, "app.kubernetes.io/component": "doctor"}, containers, needs, account, seconds)
-
-
-def stranger_of(name: str, needs: PipelineNeeds, account: str, seconds: int) -> Object:
-    """Return a pod without the labels, which enforced policies keep from the services."""
-    container = _container("data", needs.image(DATA), [*_program(0, SETTLED)], _variables(needs))
-    return _pod(name, {"app.kubernetes.io/name": "metseg-doctor-stranger"}, [container], needs, account, seconds)
+        try:
+            cluster.run("delete", "pod", inside, outside, "--namespace", runs, "--wait=false", "--ignore-not-found")
+        except ClusterError as error:
+            remedy = f"kubectl -n {runs} delete pod {inside} {outside}; they end by themselves after {seconds} s"
+            findings.append(warning("Pods of the probe", f"not deleted ({error})", remedy))
+    return findings
 
 
 def _program(patience: int, pause: int) -> list[str]:
@@ -105,22 +101,23 @@ def _variables(needs: PipelineNeeds) -> list[dict[str, Any]]:
     return list(variables.values())
 
 
-def _container(name: str, image: str, command: list[str], variables: list[dict[str, Any]]) -> Object:
-    return {
-        "name": name,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": command,
-        "env": variables,
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-
-
 def _pod(
-    name: str, labels: dict[str, str], containers: list[Object], needs: PipelineNeeds, account: str, seconds: int
+    name: str, labels: dict[str, str], commands: dict[str, list[str]], needs: PipelineNeeds, account: str, seconds: int
 ) -> Object:
+    """Return a pod with a container for each command, within the restricted Pod Security profile."""
     numbers = {"runAsUser": needs.user, "runAsGroup": needs.group}
+    containers = [
+        {
+            "name": container,
+            "image": needs.image(CONTAINERS[container]),
+            "imagePullPolicy": "IfNotPresent",
+            "command": command,
+            "env": _variables(needs) if container == "data" else [],
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+        for container, command in commands.items()
+    ]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -140,109 +137,96 @@ def _pod(
     }
 
 
-def _wait(cluster: Kubectl, runs: str, name: str, seconds: int, interval: float) -> Object:
-    """Return a pod once it has ended or cannot start, or after the time limit."""
-    end = time.monotonic() + seconds
-    while True:
-        pod = cluster.object("pod", name, runs) or {}
-        status = pod.get("status", {})
-        stuck = {_waiting(entry) for entry in status.get("containerStatuses", [])} & {*PULLING, *REFUSED}
-        if status.get("phase") in ("Succeeded", "Failed") or stuck or time.monotonic() > end:
-            return pod
-        time.sleep(interval)
+@dataclass(frozen=True)
+class _Watch:
+    """Looks at pods of one namespace until they have ended."""
+
+    cluster: Kubectl
+    runs: str
+    seconds: int
+    interval: float
+
+    def status(self, name: str) -> Object:
+        """Return a pod's status once it has ended or cannot start.
+
+        After the time limit, return the status as it is.
+        """
+        end = time.monotonic() + self.seconds
+        while True:
+            status: Object = (self.cluster.object("pod", name, self.runs) or {}).get("status", {})
+            stuck = {_waiting(entry) for entry in status.get("containerStatuses", [])} & {*PULLING, *REFUSED}
+            if status.get("phase") in ("Succeeded", "Failed") or stuck or time.monotonic() > end:
+                return status
+            time.sleep(self.interval)
+
+    def log(self, name: str, status: Object) -> str | None:
+        """Return the output of a pod's container `data`; None if it has not ended."""
+        if "terminated" not in _container(status, "data").get("state", {}):
+            return None
+        return self.cluster.run("logs", name, "--namespace", self.runs, "--container", "data")
+
+
+def _container(status: Object, name: str) -> Object:
+    return next((entry for entry in status.get("containerStatuses", []) if entry["name"] == name), {})
 
 
 def _waiting(container: Object) -> str:
     return str(container.get("state", {}).get("waiting", {}).get("reason", ""))
 
 
-def _judge(
-    cluster: Kubectl, runs: str, name: str, needs: PipelineNeeds, seconds: int, interval: float
-) -> tuple[list[Finding], set[str]]:
-    """Return findings of the pod with a step's labels, and the services that it reached."""
-    pod = _wait(cluster, runs, name, seconds, interval)
-    statuses = {entry["name"]: entry for entry in pod.get("status", {}).get("containerStatuses", [])}
-    findings = []
-    for container, image in (("data", needs.image(DATA)), ("train", needs.image(TRAIN))):
-        findings.append(_image(image, statuses.get(container, {}), pod))
-    if "terminated" not in statuses.get("data", {}).get("state", {}):
-        what = f"Connections from a pod in {runs}"
-        return [*findings, unknown(what, "the pod did not run", f"fix the above; {PROBE}")], set()
-    log = cluster.run("logs", name, "--namespace", runs, "--container", "data")
-    return [*findings, *_connections(log, runs)], {name for name, problem in _problems(log).items() if not problem}
-
-
-def _image(image: str, container: Object, pod: Object) -> Finding:
+def _image(image: str, container: Object, status: Object) -> Finding:
     what = f"Image {image} (probe)"
     state = container.get("state", {})
     if "terminated" in state or "running" in state:
         return good(what, "pulled")
     reason = _waiting(container)
-    if reason in PULLING:
-        remedy = "push the image there, name another by --images, or give the service account imagePullSecrets"
-        return broken(what, f"{reason}: {state['waiting'].get('message', '')}", remedy)
-    if reason in REFUSED:
-        return broken(
-            what,
-            f"{reason}: {state['waiting'].get('message', '')}",
-            "see docs/kubeflow.md on the objects that pods read",
+    if reason in (*PULLING, *REFUSED):
+        remedy = (
+            "push the image there, name another by --images, or give the service account imagePullSecrets"
+            if reason in PULLING
+            else "see docs/kubeflow.md on the objects that pods read"
         )
-    conditions = pod.get("status", {}).get("conditions", [])
+        return broken(what, f"{reason}: {state['waiting'].get('message', '')}", remedy)
+    conditions = status.get("conditions", [])
     unscheduled = [entry.get("message", "") for entry in conditions if entry.get("reason") == "Unschedulable"]
-    return unknown(
-        what, "; ".join(unscheduled) or "the pod did not start in time", "kubectl describe pod, or allow more time"
-    )
+    problem = "; ".join(unscheduled) or "the pod did not start in time"
+    return unknown(what, problem, "kubectl describe pod, or allow more time")
 
 
-REMEDIES = {
-    "mlflow": "METSEG_MLFLOW_TRACKING_URI of ConfigMap metseg-settings; kubectl -n metseg get pods,networkpolicies",
-    "store": "METSEG_S3_ENDPOINT_URL of ConfigMap metseg-settings, and the network policies of both namespaces",
-    "model server": "METSEG_MODEL_SERVER of ConfigMap metseg-settings; kubectl -n metseg get pods,networkpolicies",
-}
-NAMES = {"mlflow": "MLflow", "store": "Store", "model server": "Model server"}
-
-
-def _connections(log: str, runs: str) -> list[Finding]:
-    """Return findings from the line that `connectivity` printed."""
-    findings = []
-    for name, problem in _problems(log).items():
+def _connections(log: str | None, runs: str) -> Iterator[Finding]:
+    """Yield findings from the line that `connectivity` printed."""
+    problems = _problems(log)
+    if log is None:
+        yield unknown(f"Connections from a pod in {runs}", "the pod did not run", f"fix the above; {PROBE}")
+    elif not problems:
+        yield unknown(f"Connections from a pod in {runs}", f"printed {log[-200:]!r}", "kubectl logs")
+    for name, problem in problems.items():
         what = f"{NAMES[name]} from a pod in {runs}"
         if not problem:
-            findings.append(good(what, "reached"))
+            yield good(what, "reached")
         elif name == "store" and problem == "not set":
-            findings.append(good(what, "AWS's own, by default"))
+            yield good(what, "AWS's own, by default")
         else:
-            findings.append(broken(what, problem, REMEDIES[name]))
-    return findings or [unknown(f"Connections from a pod in {runs}", f"printed {log[-200:]!r}", "kubectl logs")]
+            yield broken(what, problem, REMEDIES[name])
 
 
-def _problems(log: str) -> dict[str, str]:
-    for line in reversed(log.splitlines()):
+def _problems(log: str | None) -> dict[str, str]:
+    for line in reversed((log or "").splitlines()):
         if line.startswith("{"):
             return {name: str(problem) for name, problem in json.loads(line).items() if name in NAMES}
     return {}
 
 
-def _judge_stranger(
-    cluster: Kubectl, runs: str, name: str, reachable: set[str], seconds: int, interval: float
-) -> Finding:
-    """Report enforcement: does a pod without the labels reach the services too?"""
+def _enforcement(watch: _Watch, outside: str, reached: list[str]) -> Finding:
+    """Report whether the pod without the labels reaches the services that the other one reached."""
     what = "Policies are enforced (probe)"
-    reachable = reachable & {"mlflow", "model server"}
-    if not reachable:
+    if not reached:
         return unknown(what, "no service was reached by the other pod either", f"fix the above; {PROBE}")
-    pod = _wait(cluster, runs, name, seconds, interval)
-    states = [entry.get("state", {}) for entry in pod.get("status", {}).get("containerStatuses", [])]
-    problems = {}
-    if any("terminated" in state for state in states):
-        problems = _problems(cluster.run("logs", name, "--namespace", runs))
+    problems = _problems(watch.log(outside, watch.status(outside)))
     if not problems:
         return unknown(what, "the pod did not run", f"fix the above; {PROBE}")
-    reached = " and ".join(NAMES[name] for name in sorted(reachable) if not problems.get(name))
-    if reached:
+    if open_to_all := " and ".join(NAMES[name] for name in reached if not problems.get(name)):
         remedy = "a network plugin that enforces policies (Calico, Cilium, …); without one any pod reaches the services"
-        return warning(what, f"a pod without the pipeline's labels reaches {reached}", remedy)
-    return good(
-        what,
-        f"a pod without the pipeline's labels does not reach {' or '.join(NAMES[name] for name in sorted(reachable))}",
-    )
+        return warning(what, f"a pod without the pipeline's labels reaches {open_to_all}", remedy)
+    services = " or ".join(NAMES[name] for name in reached)
+    return good(what, f"a pod without the pipeline's labels does not reach {services}")

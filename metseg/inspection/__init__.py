@@ -1,1 +1,1 @@
-"""Inspection of a folder of images before a run: content, detected layout, unused and unreadable files."""
+"""Inspection of a folder of images before a run."""

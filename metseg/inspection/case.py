@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +35,9 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Preview:
-    """The slice of a case with most lesion, or the middle slice without lesion, cropped to the head.
+    """The slice of a case with most lesion, cropped to the head.
+
+    Without lesion it is the middle slice.
 
     Attributes:
         image: windowed grey values uint8 `(height, width, channels)`.
@@ -95,7 +98,10 @@ class CaseFacts:
 
     @property
     def diameters(self) -> list[float]:
-        """Diameter of the ball with each lesion's volume, in mm; in voxels if the spacing is unknown."""
+        """Diameter of the ball with each lesion's volume.
+
+        The unit is mm, or voxels if the spacing is unknown.
+        """
         return [(6 * volume / np.pi) ** (1 / 3) for volume in self.volumes]
 
 
@@ -145,41 +151,41 @@ def _intensities(voxels: NDArray[np.generic]) -> tuple[float, ...]:
 
 
 def mask_files(root: Path, sources: tuple[str, ...]) -> list[Path]:
-    """Return the mask files of a case; empty if its sources are no image files, as in DICOM."""
+    """Return the mask files of a case.
+
+    The list is empty if the sources are no image files, as in DICOM.
+    """
     masks = [name for name in sources if MASK_NAME.search(name)]
     return [path for name in masks or sources[-1:] if (path := root / name).is_file() and is_image(path)]
 
 
 def _labels(root: Path, sources: tuple[str, ...]) -> dict[float, int]:
-    """Count the voxels of each value in the mask files; in a coloured mask, of its first colour."""
+    """Count the voxels of each value in the mask files.
+
+    In a coloured mask, the first colour counts.
+    """
     counts: Counter[float] = Counter()
     for path in mask_files(root, sources):
         array = read_image(path)[0]
         values, voxels = np.unique(array[..., 0] if array.ndim == 4 else array, return_counts=True)
-        counts.update(dict(zip(map(float, values.tolist()), map(int, voxels.tolist()), strict=True)))
+        counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
     return dict(sorted(counts.items()))
 
 
 def _orientation(root: Path, sources: tuple[str, ...]) -> str:
-    """Return the axis directions of the first volume on disk, such as `RAS`."""
+    """Return the axis directions in the first volume's header, such as `RAS`."""
+    import nibabel
+
     path = next((root / name for name in sources if not MASK_NAME.search(name)), None)
     if path is None or not path.is_file():
         return UNKNOWN
     if not is_volume(path):
         return "picture"
-    return _axes(path)
-
-
-def _axes(path: Path) -> str:
-    """Return the axis directions in a volume's header, as nibabel names them."""
-    import nibabel
-
+    to_letters: Any = nibabel.aff2axcodes  # it has no types
     try:
-        affine = read_affine(path)
+        return "".join(to_letters(read_affine(path)))
     except (DataError, OSError):
         return UNKNOWN
-    to_letters: Any = nibabel.aff2axcodes  # it has no types
-    return "".join(to_letters(affine))
 
 
 def _preview(loaded: LoadedCase, mask: NDArray[np.bool_]) -> Preview:
@@ -196,10 +202,15 @@ def _preview(loaded: LoadedCase, mask: NDArray[np.bool_]) -> Preview:
 
 
 def _crop(used: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the rows and columns of the used pixels with a margin; all of them if none is used."""
-    sides = []
-    for axis in (0, 1):
-        hits = np.flatnonzero(used.any(axis=1 - axis))
-        first, last = (int(hits[0]), int(hits[-1])) if hits.size else (0, used.shape[axis] - 1)
-        sides.append(slice(max(0, first - MARGIN), last + 1 + MARGIN))
-    return sides[0], sides[1]
+    """Return the rows and columns of the used pixels, with a margin.
+
+    If no pixel is used, return all of them.
+    """
+    left, top, width, height = cv2.boundingRect(used.astype(np.uint8))
+    if not width:
+        return slice(None), slice(None)
+    rows, columns = (
+        slice(max(0, top - MARGIN), top + height + MARGIN),
+        slice(max(0, left - MARGIN), left + width + MARGIN),
+    )
+    return rows, columns

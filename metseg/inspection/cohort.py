@@ -71,18 +71,14 @@ class Inspection:
 
     def to_dict(self) -> dict[str, object]:
         """Return everything but the pictures as types of JSON; NaN and infinity become null."""
+        plain = ("folder", "layout", "why", "channels", "labels", "unit", "unreadable", "unused", "notes")
         return {
-            "folder": self.folder,
-            "layout": self.layout,
-            "why": self.why,
-            "channels": list(self.channels),
-            "labels": list(self.labels),
+            **{name: getattr(self, name) for name in plain},
             "patients": len(self.patients),
             "cases": len(self.cases),
             "timepoints": timepoints(self),
             "slices": sum(case.shape[0] for case in self.cases),
             "label_voxels": _by_text(self.label_voxels()),
-            "unit": self.unit,
             "lesions": {
                 "count": sum(len(case.lesion_voxels) for case in self.cases),
                 "per_patient": summary(lesions_of_patients(self).values()),
@@ -90,9 +86,6 @@ class Inspection:
                 "diameter": summary(diameter for case in self.cases for diameter in case.diameters),
                 "diameter_classes": diameter_classes(self),
             },
-            "unreadable": self.unreadable,
-            "unused": self.unused,
-            "notes": list(self.notes),
             "by_case": [
                 {
                     **{name: value for name, value in asdict(case).items() if name not in ("labels", "intensities")},
@@ -193,21 +186,20 @@ def _cases_with_preview(cohort: SourceCohort) -> set[str]:
 
 def _notes(cases: list[CaseFacts]) -> list[str]:
     """Return remarks on masks that were thresholded or resampled."""
-    cut = [name for case in cases for name in case.thresholded]
-    moved = [name for case in cases for name in case.resampled]
-    notes = []
-    if cut:
-        notes.append(
-            f"{len(cut)} masks are JPEG, which blurs their values; lesion is brighter than {LOSSY_THRESHOLD}: "
-            f"{listed(cut)}"
-        )
-    if moved:
-        notes.append(f"{len(moved)} masks were resampled onto their image's grid: {listed(moved)}")
-    return notes
+    remarks = {
+        f"masks are JPEG, which blurs their values; lesion is brighter than {LOSSY_THRESHOLD}": [
+            name for case in cases for name in case.thresholded
+        ],
+        "masks were resampled onto their image's grid": [name for case in cases for name in case.resampled],
+    }
+    return [f"{len(masks)} {remark}: {listed(masks)}" for remark, masks in remarks.items() if masks]
 
 
 def _unused(folder: Path, cohort: SourceCohort) -> dict[str, str]:
-    """Summarise files that belong to no case; empty if cases do not name their files, as in DICOM."""
+    """Summarise files that belong to no case.
+
+    The summary is empty if cases do not name their files, as in DICOM.
+    """
     used = {name for source in cohort.cases for name in source.sources}
     if pseudonyms_everywhere() or not any((folder / name).is_file() for name in used):
         return {}

@@ -22,19 +22,20 @@ PAPER, INK, MUTED, GROUND = (255, 255, 255), (27, 39, 51), (91, 104, 117), (0, 0
 
 
 def write_sheet(path: Path, inspection: Inspection) -> None:
-    """Write the PNG; each row is the slice with most lesion of a patient, cropped to the head."""
+    """Write the contact sheet as PNG.
+
+    Each row is the slice with most lesion of a patient, cropped to the head.
+    """
     shown = [case for case in inspection.cases if case.case in inspection.previews]
     width = LABEL + len(inspection.channels) * (TILE + GAP) + GAP
     canvas = Image.new("RGB", (max(width, 640), HEAD + TOP + len(shown) * (TILE + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text(
-        (14, 10), _fitting(draw, Path(inspection.folder).name, canvas.width - 28, 20), INK, ImageFont.load_default(20)
-    )
+    _write(draw, (14, 10), Path(inspection.folder).name, canvas.width - 28, 20)
     caption = (
         f"{inspection.layout}, {len(inspection.patients)} patients, {len(inspection.cases)} cases, "
         f"{sum(case.shape[0] for case in inspection.cases)} slices; the slice with most lesion of {len(shown)} patients"
     )
-    draw.text((14, 36), _fitting(draw, caption, canvas.width - 28, 14), MUTED, ImageFont.load_default(14))
+    _write(draw, (14, 36), caption, canvas.width - 28, 14, MUTED)
     for column, channel in enumerate(inspection.channels):
         centre = LABEL + column * (TILE + GAP) + TILE // 2
         draw.text((centre, HEAD + TOP // 2), channel, INK, ImageFont.load_default(15), anchor="mm")
@@ -51,17 +52,11 @@ def write_sheet(path: Path, inspection: Inspection) -> None:
 def _write_label(draw: ImageDraw.ImageDraw, top: int, case: CaseFacts, preview: Preview) -> None:
     """Write name and figures of a case to the left of its pictures."""
     unit = "mm" if case.spacing else "voxels"
-    lines = [f"slice {preview.number} of {preview.slices}"]
-    if case.lesion_voxels:
-        count = len(case.lesion_voxels)
-        lines += [f"{count} lesion{'s' * (count > 1)}, largest {max(case.diameters):.1f} {unit}"]
-    else:
-        lines += ["no lesion"]
-    lines += [_grid(case)]
-    room = LABEL - 28
-    draw.text((14, top + 8), _fitting(draw, case.case, room, 15), INK, ImageFont.load_default(15))
-    for number, line in enumerate(lines):
-        draw.text((14, top + 32 + 20 * number), _fitting(draw, line, room, 13), MUTED, ImageFont.load_default(13))
+    count = len(case.lesion_voxels)
+    lesions = f"{count} lesion{'s' * (count > 1)}, largest {max(case.diameters):.1f} {unit}" if count else "no lesion"
+    _write(draw, (14, top + 8), case.case, LABEL - 28, 15)
+    for number, line in enumerate((f"slice {preview.number} of {preview.slices}", lesions, _grid(case))):
+        _write(draw, (14, top + 32 + 20 * number), line, LABEL - 28, 13, MUTED)
 
 
 def _grid(case: CaseFacts) -> str:
@@ -79,12 +74,22 @@ def _tile(preview: Preview, channel: int) -> NDArray[np.uint8]:
     return tile
 
 
-def _fitting(draw: ImageDraw.ImageDraw, text: str, room: int, size: int) -> str:
-    """Return the text, with its middle replaced by dots if it is wider than `room` pixels."""
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    room: int,
+    size: int,
+    colour: tuple[int, int, int] = INK,
+) -> None:
+    """Write a line of text.
+
+    If it is wider than `room` pixels, dots replace its middle.
+    """
     font = ImageFont.load_default(size)
     shortened = text
     for length in range(len(text) - 1, 2, -1):
         if draw.textlength(shortened, font) <= room:
             break
         shortened = f"{text[: length // 2]}..{text[-(length - length // 2) :]}"
-    return shortened
+    draw.text(place, shortened, colour, font)

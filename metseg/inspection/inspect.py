@@ -14,7 +14,6 @@ from metseg.inspection.terminal_tables import print_inspection
 
 REPORT = "inspection.json"
 SHEET = "contact_sheet.png"
-FOLDER = "inspection"
 
 
 def inspect_folder(
@@ -34,7 +33,7 @@ def inspect_folder(
         DataError: the layout is unknown, files do not pair up, or no case can be read.
     """
     inspection = inspect_cohort(folder, layout, options)
-    target = out or Path(FOLDER) / folder.resolve().name
+    target = out or Path("inspection") / folder.resolve().name
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / REPORT, inspection.to_dict())
     write_sheet(target / SHEET, inspection)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from metseg.imaging.layouts.base import listed
 from metseg.inspection.case import CaseFacts
 from metseg.inspection.cohort import Inspection, diameter_classes, lesions_of_patients, summary, timepoints
 
@@ -94,9 +95,7 @@ def _range(values: Iterable[float], shape: str) -> str:
 def _kinds(values: Iterable[str]) -> str:
     """List the distinct values with their numbers of cases, most frequent first."""
     counted = Counter(values).most_common()
-    shown = [value if len(counted) == 1 else f"{value} ({count})" for value, count in counted[:MAX_KINDS]]
-    rest = len(counted) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
+    return listed((value if len(counted) == 1 else f"{value} ({count})" for value, count in counted), MAX_KINDS)
 
 
 def _size(case: CaseFacts) -> str:

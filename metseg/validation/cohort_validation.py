@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from metseg.dataset.manifest import Manifest
 from metseg.errors import ValidationFailed
 from metseg.files import written_beside
+from metseg.imaging.layouts.base import listed
 from metseg.validation.drift import compare, new_spacings
 from metseg.validation.expectations import drift_expectations, expectations
 from metseg.validation.html_page import render_page
 from metseg.validation.reference_statistics import Reference
-from metseg.validation.result import CRITICAL, DriftRow, Finding, Place, ValidationResult, first_and_rest
+from metseg.validation.result import CRITICAL, DriftRow, Finding, Place, ValidationResult
 from metseg.validation.suites import ExpectationResult, UnexpectedRow, run_suites
 from metseg.validation.tables import make_frames, object_column
-from metseg.validation.thumbnails import CaseThumbnails, no_thumbnails
+from metseg.validation.thumbnails import CaseThumbnails
 
 if TYPE_CHECKING:
     import pandas
@@ -66,11 +67,11 @@ def validate_cohort(
     results = run_suites(expected, tables, out / DATA_DOCS)
     result = ValidationResult.of(
         [finding_of(one) for one in results if not one.success],
-        [one.name for one in results],
+        [one.expected.name for one in results],
         reference.version if reference is not None else "",
         drift,
     )
-    thumbnails = CaseThumbnails(cases, statistics) if cases is not None else no_thumbnails
+    thumbnails = CaseThumbnails(cases, statistics) if cases is not None else None
     with written_beside(out / PAGE) as temporary:
         temporary.write_text(render_page(manifest, result, thumbnails), encoding="utf-8")
     result.write(out / RESULT)
@@ -95,24 +96,26 @@ def require_passed(result: ValidationResult) -> None:
 
 def finding_of(result: ExpectationResult) -> Finding:
     """Return the finding of an expectation that does not hold."""
+    name, severity, remedy = result.expected.name, result.expected.severity, result.expected.remedy
     if result.error:
-        return Finding(result.name, CRITICAL, f"could not be evaluated ({result.error})", (), result.remedy)
+        return Finding(name, CRITICAL, f"could not be evaluated ({result.error})", (), remedy)
     if not result.rows:
-        return Finding(result.name, result.severity, f"found {_text(result.observed)}", (), result.remedy)
+        return Finding(name, severity, f"found {_text(result.observed)}", (), remedy)
     keys = [row.key for row in result.rows if "case" in row.key]
     cases = tuple(dict.fromkeys(key["case"] for key in keys))
     places = dict.fromkeys(Place(key["case"], key.get("channel", ""), key.get("slice_name", "")) for key in keys)
-    return Finding(
-        result.name, result.severity, _observation(result.rows), cases, result.remedy, tuple(places)[:MAX_PLACES]
-    )
+    return Finding(name, severity, _observation(result.rows), cases, remedy, tuple(places)[:MAX_PLACES])
 
 
 def _observation(rows: Sequence[UnexpectedRow]) -> str:
-    """Describe the first rows; if many cases have the same value, the value and their number."""
+    """Describe the first unexpected rows.
+
+    If many cases have the same value, describe that value and their number.
+    """
     texts = {_text(row.value) for row in rows}
     if len(texts) == 1 and len(rows) > MAX_EQUAL_ROWS and all(row.key.keys() == {"case"} for row in rows):
         return f"found {texts.pop()}, {len(rows)} times"
-    return "found " + first_and_rest([_row_text(row) for row in rows], MAX_ROWS_IN_MESSAGE, "; ")
+    return "found " + listed((_row_text(row) for row in rows), MAX_ROWS_IN_MESSAGE, "; ")
 
 
 def _row_text(row: UnexpectedRow) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from metseg.dataset.manifest import Manifest
 from metseg.validation.reference_statistics import Reference, bin_counts, values_by_name
+from metseg.validation.result import DriftRow
 from metseg.validation.tables import Frames, object_column
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class DriftFrames:
 def population_stability_index(
     expected: Sequence[int] | NDArray[np.int64], observed: Sequence[int] | NDArray[np.int64]
 ) -> float:
-    """Return Σ (q − p) ln(q / p) over bins, with shares p of `expected` and q of `observed`, counts per bin.
+    """Return the population stability index Σ (q − p) ln(q / p) over bins.
+
+    The shares p are those of `expected`, q those of `observed`; both are counts per bin.
 
     A bin that is empty on one side counts there as half a case; a bin that is empty on both sides does not count.
     """
@@ -103,41 +106,28 @@ def compare(reference: Reference, manifest: Manifest, frames: Frames) -> DriftFr
             # If the exact p-value is out of reach, scipy takes the asymptotic one, with a warning.
             warnings.simplefilter("ignore", RuntimeWarning)
             test = stats.ks_2samp(before.sample, values)
-        rows.append(
-            {
-                "statistic": name,
-                "reference_median": float(np.median(before.sample)),
-                "median": float(np.median(values)),
-                "psi": psi,
-                "psi_by_chance": chance,
-                "large_psi": psi if psi > max(LARGE, chance) else None,
-                "moderate_psi": psi if LARGE >= psi > max(MODERATE, chance) else None,
-                "ks": float(test.statistic),
-                "ks_p": float(test.pvalue),
-            }
-        )
-    table = pandas.DataFrame(rows, columns=list(_COLUMNS)).astype({"large_psi": object, "moderate_psi": object})
+        medians = float(np.median(before.sample)), float(np.median(values))
+        large = psi if psi > max(LARGE, chance) else None
+        moderate = psi if LARGE >= psi > max(MODERATE, chance) else None
+        row = DriftRow(name, *medians, psi, chance, float(test.statistic), float(test.pvalue))
+        rows.append({**vars(row), "large_psi": large, "moderate_psi": moderate})
+    columns = [*(field.name for field in fields(DriftRow)), "large_psi", "moderate_psi"]
+    table = pandas.DataFrame(rows, columns=columns).astype({"large_psi": object, "moderate_psi": object})
     if rows:
         table["ks_p"] = stats.false_discovery_control(table["ks_p"].to_numpy(float))
     return DriftFrames(table, _aspects(reference, manifest))
 
 
-_COLUMNS = (
-    "statistic", "reference_median", "median", "psi", "psi_by_chance", "large_psi", "moderate_psi", "ks", "ks_p",
-)  # fmt: skip
-
-
 def new_spacings(reference: Reference, manifest: Manifest) -> list[str | None]:
     """Return each case's spacing in words if the reference has none within 5 %, else None."""
     known = np.array(reference.spacings, float).reshape(-1, 3)
-    new: list[str | None] = []
-    for entry in manifest.cases:
-        if entry.spacing is None or not len(known):
-            new.append(None)
-            continue
-        alike = (np.abs(np.array(entry.spacing) / known - 1) <= SAME_SPACING).all(axis=1).any()
-        new.append(None if alike else f"{'×'.join(f'{side:.3g}' for side in entry.spacing)} mm")
-    return new
+
+    def in_words(spacing: tuple[float, float, float] | None) -> str | None:
+        if spacing is None or (np.abs(np.array(spacing) / known - 1) <= SAME_SPACING).all(axis=1).any():
+            return None
+        return f"{'×'.join(f'{side:.3g}' for side in spacing)} mm"
+
+    return [in_words(entry.spacing) if len(known) else None for entry in manifest.cases]
 
 
 def _aspects(reference: Reference, manifest: Manifest) -> pandas.DataFrame:

@@ -28,7 +28,9 @@ _CHUNK = 1 << 20
 
 
 def same_pixels(slices: pandas.DataFrame, varying: NDArray[np.bool_]) -> tuple[pandas.Series, pandas.Series]:
-    """Return for each slice another patient's case with the same pixels, in another and in the same split; else None.
+    """Return for each slice another patient's case with the same pixels.
+
+    The first column has cases of another split, the second cases of the same split; None without one.
 
     Args:
         slices: table with `case`, `patient`, `split` and `digest`.
@@ -36,20 +38,15 @@ def same_pixels(slices: pandas.DataFrame, varying: NDArray[np.bool_]) -> tuple[p
     """
     import pandas
 
-    places = pandas.DataFrame(
-        {"digest": slices["digest"], "patient": slices["patient"], "split": slices["split"], "case": slices["case"]}
-    )[varying]
+    places = slices.loc[varying, ["digest", "patient", "split", "case"]]
     owners = places.drop_duplicates(["digest", "patient"])
     shared = owners[owners["digest"].duplicated(keep=False)]
     across = pandas.Series([None] * len(slices), index=slices.index, dtype=object)
     within = across.copy()
     of_digest: dict[str, list[tuple[str, str, str]]] = {}
-    for digest, *owner in shared[["digest", "patient", "split", "case"]].to_numpy().tolist():
-        of_digest.setdefault(digest, []).append((owner[0], owner[1], owner[2]))
-    copied = places[places["digest"].isin(list(of_digest))]
-    for index, (digest, patient, split) in zip(
-        copied.index.tolist(), copied[["digest", "patient", "split"]].to_numpy().tolist(), strict=True
-    ):
+    for digest, patient, split, case in shared.itertuples(index=False):
+        of_digest.setdefault(digest, []).append((patient, split, case))
+    for index, digest, patient, split, _ in places[places["digest"].isin(list(of_digest))].itertuples():
         others = [(case, other) for owner, other, case in of_digest[digest] if owner != patient]
         across[index] = next((case for case, other in others if other != split), None)
         within[index] = next((case for case, other in others if other == split), None)
@@ -108,7 +105,9 @@ def _neighbours(
 
 
 def near_copies(slices: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]:
-    """Return for each slice the most similar one of another patient, in another and in the same split; else None.
+    """Return for each slice the most similar slice of another patient.
+
+    The first column has slices of another split, the second slices of the same split; None without one.
 
     Args:
         slices: table with `case`, `patient`, `split`, `channel`, `slice_name`, `digest`, `perceptual`,

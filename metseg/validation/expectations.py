@@ -13,7 +13,7 @@ from typing import Any, Literal
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
 from metseg.validation.drift import LARGE, LEVEL, MODERATE
-from metseg.validation.outliers import FAR
+from metseg.validation.outliers import FAR, OUTLYING
 from metseg.validation.result import CRITICAL, WARNING, Severity
 
 Table = Literal["cases", "channels", "slices", "splits", "drift", "champion"]
@@ -87,7 +87,7 @@ class Expected:
         """Return the expectation as an object of Great Expectations."""
         import great_expectations.expectations as gxe
 
-        meta = {"name": self.name, "remedy": self.remedy, "shows": self.shows}
+        meta = {"name": self.name, "remedy": self.remedy}
         return getattr(gxe, self.kind)(**self.arguments, severity=self.severity, meta=meta)
 
 
@@ -324,24 +324,6 @@ def _of_duplicates() -> list[Expected]:
     ]  # fmt: skip
 
 
-_OUTLYING: dict[Table, dict[str, str]] = {
-    "cases": {
-        "slices": "the number of slices",
-        "head_fraction": "the share of head",
-        "lesions": "the number of lesions",
-        "lesion_volume": "the volume of lesions",
-    },
-    "channels": {
-        "mean": "the mean",
-        "std": "the standard deviation",
-        "p50": "the median",
-        "p99": "the 99th percentile",
-        "fraction_zero": "the share of zeros",
-        "window_width": "the width of the window",
-    },
-}
-
-
 def _of_outliers() -> list[Expected]:
     remedy = "Review the case; it may be of another scanner or sequence, or damaged."
     return [
@@ -349,7 +331,7 @@ def _of_outliers() -> list[Expected]:
             f"{words} is no outlier of the cohort", table, WARNING, _BETWEEN,
             _between(f"z_{name}", -FAR, FAR), remedy, shows=f"text_{name}",
         )
-        for table, names in _OUTLYING.items()
+        for table, names in OUTLYING.items()
         for name, words in names.items()
     ]  # fmt: skip
 

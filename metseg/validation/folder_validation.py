@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +13,6 @@ from metseg.imaging.layouts import AUTO, LayoutOptions
 from metseg.validation.cohort_validation import validate_cohort
 from metseg.validation.reference_statistics import Reference
 from metseg.validation.result import ValidationResult
-
-FOLDER = "validation"
 
 
 def validate_folder(
@@ -47,17 +44,17 @@ def validate_folder(
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder. Name a folder with images and masks.")
-    target = out or Path(FOLDER) / folder.resolve().name
+    target = out or Path("validation") / folder.resolve().name
     statistics = Reference.read(reference) if reference is not None else None
     if (folder / MANIFEST).is_file() and (folder / STATISTICS).is_file():
         return _validate(folder, target, statistics), target
     chosen = options or LayoutOptions()
     target.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".cohort.", dir=target))
-    try:
+    with tempfile.TemporaryDirectory(prefix=".cohort.", dir=target, ignore_cleanup_errors=True) as temporary:
+        cohort = Path(temporary) / "cohort"
         ingest(
             str(folder),
-            temporary / "cohort",
+            cohort,
             layout=layout,
             channels=",".join(chosen.channels),
             labels=chosen.labels,
@@ -65,9 +62,7 @@ def validate_folder(
             resample_masks=chosen.resample_masks,
             progress=progress,
         )
-        return _validate(temporary / "cohort", target, statistics), target
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        return _validate(cohort, target, statistics), target
 
 
 def _validate(cohort: Path, out: Path, reference: Reference | None) -> ValidationResult:

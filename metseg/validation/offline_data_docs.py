@@ -1,4 +1,7 @@
-"""Make Data Docs open without a network: Great Expectations' pages load external styles, scripts and pictures."""
+"""Make Data Docs open without a network.
+
+The pages of Great Expectations load external styles, scripts and pictures.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,21 @@ from pathlib import Path
 
 from metseg.html_templates import render
 
-_SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)
-_LINK = re.compile(r"<link\b[^>]*>", re.IGNORECASE)
-_PICTURE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
+_LOADED = re.compile(r"<(script|footer)\b.*?</\1>|<(?:link|img)\b[^>]*>", re.DOTALL | re.IGNORECASE)
 _ADDRESS = re.compile(r"url\(\s*['\"]?(?:https?:)?//[^)]*\)", re.IGNORECASE)
 _ACTIONS = re.compile(
     r'<div class="card mb-3">\s*<div class="card-header p-2">\s*<strong>Actions</strong>.*?</label>(?:\s*</div>){5}',
     re.DOTALL,
 )
-_FOOTER = re.compile(r"<footer\b.*?</footer>", re.DOTALL | re.IGNORECASE)
 _INDEX = "index.html"
 
 TEMPLATES = Path(__file__).parent
 
 
 def make_offline(docs: Path) -> None:
-    """Remove everything that a browser would load or run from the site in `docs`; add styles and an index of our own.
+    """Remove everything that a browser would load or run from the site in `docs`.
+
+    Add metseg's own styles and index.
 
     Pictures, fonts and style sheets are deleted: no page uses them, and one picture's name makes a log look like that
     of a failure.
@@ -38,13 +40,14 @@ def make_offline(docs: Path) -> None:
 
 def offline(page: str, style: str) -> str:
     """Remove scripts, linked styles and pictures from a page and add `style`; its text remains."""
-    for unwanted in (_ACTIONS, _FOOTER, _SCRIPT, _LINK, _PICTURE):
-        page = unwanted.sub("", page)
+    page = _LOADED.sub("", _ACTIONS.sub("", page))
     return _ADDRESS.sub("none", page).replace("</head>", f"{style}</head>", 1)
 
 
 def _index(pages: list[Path]) -> str:
-    """Render the entry of the site, a link to every page; Great Expectations builds its own by a script.
+    """Render the entry of the site, with a link to every page.
+
+    Great Expectations builds its own entry by a script.
 
     A page is `validations/<table>/…` or `expectations/<table>.html`.
     """

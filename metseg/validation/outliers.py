@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,24 @@ MIN_VALUES = 8
 FAR = 6.0
 """Scores beyond this are outliers. Iglewicz and Hoaglin (1993) propose 3.5 for one normal sample; intensities of MRI
 have heavier tails, and a dozen statistics of every case are scored."""
+
+OUTLYING: dict[Literal["cases", "channels"], dict[str, str]] = {
+    "cases": {
+        "slices": "the number of slices",
+        "head_fraction": "the share of head",
+        "lesions": "the number of lesions",
+        "lesion_volume": "the volume of lesions",
+    },
+    "channels": {
+        "mean": "the mean",
+        "std": "the standard deviation",
+        "p50": "the median",
+        "p99": "the 99th percentile",
+        "fraction_zero": "the share of zeros",
+        "window_width": "the width of the window",
+    },
+}
+"""Statistics of each table that are scored, in words."""
 
 MIN_SPREAD = {"fraction_zero": 0.02, "head_fraction": 0.02, "lesions": 1.0}
 """Smallest standard deviation of shares and counts: smaller differences are of no interest."""
@@ -40,7 +60,9 @@ def robust_z(values: NDArray[np.float64], min_spread: float = 0.0) -> NDArray[np
 
 
 def score_of(statistic: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `robust_z` of shares and counts, or of the logarithms of other statistics, which differ by factors.
+    """Return `robust_z` of a statistic's values or of their logarithms.
+
+    Shares and counts are scored as they are; other statistics differ by factors.
 
     Values of 0 and less have no logarithm and score NaN.
     """

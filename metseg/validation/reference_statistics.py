@@ -47,14 +47,15 @@ class Distribution:
 
     @classmethod
     def of(cls, values: NDArray[np.float64]) -> Distribution:
-        """Bin `values` at their quantiles: ten bins of fifty values or more, else five values per bin."""
+        """Bin `values`, one or more, at their quantiles.
+
+        Fifty values or more have ten bins, fewer have five values per bin.
+        """
         ordered = np.sort(values)
         edges = bin_edges(ordered)
-        places = np.unique(np.linspace(0, max(0, ordered.size - 1), MAX_SAMPLE).round().astype(int))
-        sample = ordered if ordered.size <= MAX_SAMPLE else ordered[places]
-        return cls(
-            tuple(map(float, edges)), tuple(map(int, bin_counts(ordered, edges))), tuple(float(one) for one in sample)
-        )
+        places = np.unique(np.linspace(0, ordered.size - 1, MAX_SAMPLE).round().astype(int))
+        counts = bin_counts(ordered, edges)
+        return cls(tuple(edges.tolist()), tuple(counts.tolist()), tuple(ordered[places].tolist()))
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ def describe(manifest: Manifest, statistics: pandas.DataFrame, split: str = "tra
 
 
 def values_by_name(frames: Frames, split: str | None = None) -> dict[str, NDArray[np.float64]]:
-    """Return one finite value per case for each statistic, of one split or of the whole cohort.
+    """Return one finite value per case for each statistic.
+
+    The cases are those of one split, or of the whole cohort.
 
     A case is the unit, not a slice: slices of a patient resemble each other, and would make chance look like drift.
     """
@@ -131,7 +134,10 @@ def values_by_name(frames: Frames, split: str | None = None) -> dict[str, NDArra
 
 
 def bin_edges(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inner edges of quantile bins; each of few distinct values has its own bin."""
+    """Return the inner edges of quantile bins.
+
+    If there are few distinct values, each has its own bin.
+    """
     bins = max(2, min(MAX_BINS, ordered.size // CASES_PER_BIN))
     distinct = np.unique(ordered)
     if distinct.size <= bins:

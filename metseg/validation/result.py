@@ -6,18 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from metseg.imaging.layouts.base import listed
 from metseg.records import Record
 
 Severity = Literal["critical", "warning"]
 CRITICAL: Severity = "critical"
 WARNING: Severity = "warning"
 MAX_CASES_IN_MESSAGE = 8
-
-
-def first_and_rest(values: Sequence[str], most: int, separator: str = ", ") -> str:
-    """Join the first values and add the number of the others: `a, b and 3 more`."""
-    rest = len(values) - most
-    return separator.join(values[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Finding:
     places: tuple[Place, ...] = ()
 
     def __str__(self) -> str:
-        where = f" [{first_and_rest(self.cases, MAX_CASES_IN_MESSAGE)}]" if self.cases else ""
+        where = f" [{listed(self.cases, MAX_CASES_IN_MESSAGE)}]" if self.cases else ""
         return f"expected: {self.expectation}; {self.found}{where}. {self.remedy}"
 
 

@@ -12,7 +12,6 @@ from metseg.environment import apply_defaults
 from metseg.files import folder_written_beside
 from metseg.validation.expectations import Expected
 from metseg.validation.offline_data_docs import make_offline
-from metseg.validation.result import Severity
 
 if TYPE_CHECKING:
     import pandas
@@ -47,16 +46,14 @@ class ExpectationResult:
     """The result of one expectation.
 
     Attributes:
-        name, severity, remedy: those of the expectation.
+        expected: the expectation.
         success: True if it holds.
         observed: value of a whole column, such as a sum; None for an expectation about rows.
         rows: unexpected rows; empty for an expectation about a whole column.
         error: the exception that prevented the evaluation; empty without one.
     """
 
-    name: str
-    severity: Severity
-    remedy: str
+    expected: Expected
     success: bool
     observed: object
     rows: tuple[UnexpectedRow, ...]
@@ -97,12 +94,15 @@ def _run(context: Any, expected: Sequence[Expected], tables: Mapping[str, pandas
     import great_expectations as gx
 
     source = context.data_sources.add_pandas("cohort")
-    names = [name for name in INDEXED if name in tables and any(one.table == name for one in expected)]
-    definitions = [
-        _definition(gx, context, source, name, [one for one in expected if one.table == name]) for name in names
-    ]
     results = []
-    for name, definition in zip(names, definitions, strict=True):
+    for name in INDEXED:
+        by_name = {one.name: one for one in expected if one.table == name}
+        if not by_name or name not in tables:
+            continue
+        built = [one.build() for one in by_name.values()]
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=built))
+        batch = source.add_dataframe_asset(name=name).add_batch_definition_whole_dataframe(name)
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
         checkpoint = context.checkpoints.add(
             gx.Checkpoint(
                 name=f"judge {name}",
@@ -111,8 +111,8 @@ def _run(context: Any, expected: Sequence[Expected], tables: Mapping[str, pandas
             )
         )
         checked = checkpoint.run(batch_parameters={"dataframe": tables[name]})
-        for suite in checked.run_results.values():
-            results += [_expectation_result(one, name, tables[name]) for one in suite.results]
+        for of_suite in checked.run_results.values():
+            results += [_expectation_result(one, by_name, tables[name]) for one in of_suite.results]
     return results
 
 
@@ -135,29 +135,21 @@ def _context(sites: Mapping[str, object]) -> Any:
     return gx.get_context(mode="ephemeral", project_config=configuration)
 
 
-def _definition(gx: Any, context: Any, source: Any, table: str, expected: Sequence[Expected]) -> Any:
-    suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=[one.build() for one in expected]))
-    batch = source.add_dataframe_asset(name=table).add_batch_definition_whole_dataframe(table)
-    return context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
-
-
-def _expectation_result(result: Any, table: str, frame: pandas.DataFrame) -> ExpectationResult:
+def _expectation_result(result: Any, by_name: Mapping[str, Expected], frame: pandas.DataFrame) -> ExpectationResult:
     """Convert one result of Great Expectations on a table."""
-    configuration = result.expectation_config
     content = result.result or {}
-    meta = configuration.meta
-    column = meta["shows"] or configuration.kwargs.get("column", "")
+    expected = by_name[result.expectation_config.meta["name"]]
+    index = INDEXED[expected.table]
+    column = expected.shows or str(expected.arguments.get("column", ""))
     places = [] if result.success else content.get("unexpected_index_list") or []
-    lookup = frame.set_index(INDEXED[table])[column].to_dict() if places and meta["shows"] else {}
+    lookup = frame.set_index(index)[column].to_dict() if places and expected.shows else {}
     rows = []
     for place in places:
-        key = tuple(place[name] for name in INDEXED[table])
+        key = tuple(place[name] for name in index)
         value = lookup.get(key if len(key) > 1 else key[0]) if lookup else place.get(column)
-        rows.append(UnexpectedRow({name: str(place[name]) for name in INDEXED[table]}, value))
+        rows.append(UnexpectedRow({name: str(place[name]) for name in index}, value))
     return ExpectationResult(
-        name=meta["name"],
-        severity=getattr(configuration.severity, "value", configuration.severity),
-        remedy=meta["remedy"],
+        expected=expected,
         success=bool(result.success),
         observed=content.get("observed_value"),
         rows=tuple(rows),

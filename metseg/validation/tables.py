@@ -12,7 +12,7 @@ from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
 from metseg.errors import DataError
 from metseg.validation.duplicates import near_copies, same_pixels
-from metseg.validation.outliers import score_of
+from metseg.validation.outliers import OUTLYING, score_of
 
 if TYPE_CHECKING:
     import pandas
@@ -23,8 +23,6 @@ STATISTICS_COLUMNS = (
     "window_low", "window_high", "tilt_degrees", "skull_stripped", "digest", "perceptual",
 )  # fmt: skip
 
-OUTLYING_CHANNEL = ("mean", "std", "p50", "p99", "fraction_zero", "window_width")
-OUTLYING_CASE = ("slices", "head_fraction", "lesions", "lesion_volume")
 WITH_SKULL = "with skull, or unclear"
 SPECK = 1
 """Largest lesion, in voxels, that is probably noise."""
@@ -78,34 +76,21 @@ def _cases(manifest: Manifest) -> pandas.DataFrame:
     """Return the manifest's facts about each case."""
     import pandas
 
-    splits: dict[str, set[str]] = {}
-    for entry in manifest.cases:
-        splits.setdefault(entry.patient, set()).add(entry.split)
-    return pandas.DataFrame(
-        [
-            {
-                "case": entry.case,
-                "patient": entry.patient,
-                "split": entry.split,
-                "splits_of_patient": len(splits[entry.patient]),
-                "slices": entry.slices,
-                "height": entry.height,
-                "width": entry.width,
-                "spacing_known": entry.spacing is not None,
-                "spacing": entry.spacing,
-                "smallest_spacing": min(entry.spacing) if entry.spacing else float("nan"),
-                "largest_spacing": max(entry.spacing) if entry.spacing else float("nan"),
-                "lesion_voxels": entry.lesion_voxels,
-                "lesion_slices": entry.lesion_slices,
-                "lesion_fraction": entry.lesion_voxels / max(1, entry.slices * entry.height * entry.width),
-            }
-            for entry in manifest.cases
-        ]
-    )
+    columns = ["case", "patient", "split", "slices", "height", "width", "spacing", "lesion_voxels", "lesion_slices"]
+    cases = pandas.DataFrame([[getattr(entry, name) for name in columns] for entry in manifest.cases], columns=columns)
+    cases["splits_of_patient"] = cases.groupby("patient")["split"].transform("nunique")
+    spacings = [entry.spacing or (np.nan,) for entry in manifest.cases]
+    cases["spacing_known"] = cases["spacing"].notna()
+    cases["smallest_spacing"], cases["largest_spacing"] = list(map(min, spacings)), list(map(max, spacings))
+    voxels = (cases["slices"] * cases["height"] * cases["width"]).clip(lower=1)
+    return cases.assign(lesion_fraction=cases["lesion_voxels"] / voxels)
 
 
 def _statistics_of_cases(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Aggregate the statistics of each case; a lesion or a head counts once, not once per channel."""
+    """Aggregate the statistics of each case.
+
+    A lesion or a head counts once, not once per channel.
+    """
     import pandas
 
     once = rows.drop_duplicates(["case", "slice"])
@@ -145,7 +130,7 @@ def _compare_cases(cases: pandas.DataFrame, manifest: Manifest) -> None:
     cases["lesion_volume"] = cases["lesion_voxels"] * np.where(np.isnan(voxel), 1.0, voxel)
     cases["other_slices"] = _factor_from_median(cases["slices"].astype(float))
     cases["other_spacing"] = _factor_from_median(cases["largest_spacing"])
-    for name in OUTLYING_CASE:
+    for name in OUTLYING["cases"]:
         cases[f"z_{name}"] = score_of(name, cases[name].to_numpy(float))
         cases[f"text_{name}"] = _with_median(cases[name])
     for split in SPLITS:
@@ -153,7 +138,10 @@ def _compare_cases(cases: pandas.DataFrame, manifest: Manifest) -> None:
 
 
 def _factor_from_median(values: pandas.Series) -> pandas.Series:
-    """Return the factor between each value and the median, at least 1; NaN for an unknown value."""
+    """Return the factor between each value and the median.
+
+    The factor is at least 1; an unknown value gives NaN.
+    """
     ratio = values / values.median()
     return ratio.where(ratio >= 1, 1 / ratio)
 
@@ -164,7 +152,10 @@ def _with_median(values: pandas.Series) -> pandas.Series:
 
 
 def _channels(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Return one row per case and channel, with `copy_of`: other channels of the case with the same pixels."""
+    """Return one row per case and channel.
+
+    The column `copy_of` names other channels of the case with the same pixels.
+    """
     grouped = rows.groupby(["case", "channel"], sort=False)
     table = grouped.agg(
         patient=("patient", "first"), split=("split", "first"), min=("min", "min"), max=("max", "max"),
@@ -177,7 +168,7 @@ def _channels(rows: pandas.DataFrame) -> pandas.DataFrame:
     table["window_width"] = table["window_high"] - table["window_low"]
     by_channel = table.groupby("channel")
     table["other_window"] = by_channel["window_width"].transform(_factor_from_median)
-    for name in OUTLYING_CHANNEL:
+    for name in OUTLYING["channels"]:
         table[f"z_{name}"] = by_channel[name].transform(
             lambda values: score_of(str(values.name), values.to_numpy(float))
         )
@@ -199,7 +190,9 @@ def _copies(table: pandas.DataFrame) -> pandas.Series:
 
 
 def _slices(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Return one row per case, slice and channel, with another patient's slice of equal or nearly equal pixels.
+    """Return one row per case, slice and channel.
+
+    A row names another patient's slice of equal or nearly equal pixels.
 
     Constant slices, such as those above the head, are equal in all patients and do not count.
     """

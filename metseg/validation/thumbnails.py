@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +27,6 @@ class Thumbnail:
 
     uri: str
     caption: str
-
-
-Thumbnails = Callable[[Sequence[Place]], list[Thumbnail]]
-"""Returns the pictures of a finding's places."""
-
-
-def no_thumbnails(places: Sequence[Place]) -> list[Thumbnail]:
-    """Return no pictures, if the cases are not available."""
-    return []
 
 
 class CaseThumbnails:
@@ -90,7 +81,10 @@ class CaseThumbnails:
 
 
 def _slice_to_show(rows: pandas.DataFrame, slice_name: str) -> pandas.Series:
-    """Return the slice of that name; else the slice with most invalid values or lesion; else the middle slice."""
+    """Return the row of the slice to show.
+
+    It is the slice of that name, else the one with most invalid values or lesion, else the middle slice.
+    """
     named = rows[rows["slice_name"].astype(str) == slice_name]
     if slice_name and not named.empty:
         return named.iloc[0]

@@ -171,6 +171,6 @@ def test_a_tiny_contest_is_done_in_pieces(tmp_path: Path, contest: Callable[...,
     plain = [one for one in results if one["recipe"] == "plain"]
     assert len(plain) == 2 and len({patient for one in plain for patient in one["patients"]}) == 6
     assert plain[0]["settings"]["head_weights"] == "1" and plain[0]["settings"]["lesion_share"] == 0.6
-    assert "Dice of plain" in rest and "over 6 patients, 2 trainings" in rest
+    assert "Dice of plain" in rest and "over 6 patients, 2 training runs" in rest
     with pytest.raises(RuntimeError, match="other settings"):
         contest(tmp_path / "kaggle_3m", tmp_path / "out", "--param=train_epochs=1")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from metseg.doctor.cluster import Examination, examine
+from metseg.doctor.cluster import examine
 from metseg.doctor.findings import Finding
 from metseg.doctor.kubectl import Kubectl
 from metseg.doctor.kubeflow import HEALTH
@@ -117,5 +117,5 @@ def line(findings: list[Finding], what: str) -> Finding:
     return found
 
 
-def findings(cluster: Cluster, **more) -> list[Finding]:
-    return examine(cluster.kubectl(), Examination(**{"runs": "kubeflow", "needs": NEEDS, **more}))
+def findings(cluster: Cluster, runs: str = "kubeflow", **more) -> list[Finding]:
+    return examine(cluster.kubectl(), runs, NEEDS, **more)

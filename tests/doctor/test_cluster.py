@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from metseg.doctor.cluster import Examination, examine
+from metseg.doctor.cluster import examine
 from metseg.doctor.findings import State, exit_code
 from metseg.doctor.kubectl import KEYS, Kubectl
 from metseg.doctor.kubeflow import version
@@ -94,9 +94,8 @@ def test_kindnet_enforces_since_kubernetes_1_31(cluster):
 
 
 def test_a_program_is_asked_as_the_function_is(cluster):
-    program = examine(
-        Kubectl("context", cluster.folder / "kubeconfig", str(cluster.program())), Examination("kubeflow", NEEDS)
-    )
+    kubectl = Kubectl("context", cluster.folder / "kubeconfig", str(cluster.program()))
+    program = examine(kubectl, "kubeflow", NEEDS)
     assert program == findings(cluster)
 
 
@@ -107,7 +106,7 @@ def test_a_cluster_out_of_reach_is_one_line(cluster):
 
 
 def test_no_kubectl_is_one_line(tmp_path):
-    (finding,) = examine(Kubectl(program=str(tmp_path / "kubectl")), Examination("kubeflow", NEEDS))
+    (finding,) = examine(Kubectl(program=str(tmp_path / "kubectl")), "kubeflow", NEEDS)
     assert finding.state is State.BROKEN and "install kubectl" in finding.found
 
 

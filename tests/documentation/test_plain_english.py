@@ -40,7 +40,6 @@ CLEAN: tuple[str, ...] = (
     "metseg/doctor/kubeflow.py",
     "metseg/doctor/machine.py",
     "metseg/doctor/nodes.py",
-    "metseg/doctor/options.py",
     "metseg/doctor/pod_requirements.py",
     "metseg/doctor/probe.py",
     "metseg/doctor/remedies.py",

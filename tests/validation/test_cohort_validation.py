@@ -237,7 +237,7 @@ def drift_of(reference: Reference, moved: Cohort) -> dict[str, Finding]:
     frames.cases["new_spacing"] = pandas.Series(new_spacings(reference, moved[0]), dtype=object)
     tables = {**vars(frames), **vars(compare(reference, moved[0], frames))}
     outcomes = run_suites(drift_expectations(), tables)
-    return {outcome.name.split(" (")[0]: finding_of(outcome) for outcome in outcomes if not outcome.success}
+    return {outcome.expected.name.split(" (")[0]: finding_of(outcome) for outcome in outcomes if not outcome.success}
 
 
 def test_the_same_data_have_not_drifted() -> None:

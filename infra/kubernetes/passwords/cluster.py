@@ -1,4 +1,7 @@
-"""Read and change a cluster by `kubectl`; passwords go through standard input, never through a command line."""
+"""Read and change a cluster by `kubectl`.
+
+Passwords go through standard input, never through a command line.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Held = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 class Failure(Exception):
-    """What failed, and the remedy."""
+    """An error, with its remedy."""
 
 
 def _encoded(value: str) -> str:
@@ -27,7 +30,7 @@ def _encoded(value: str) -> str:
 
 
 def _decoded(value: str) -> str:
-    """Text of a secret; bytes that are no UTF-8 survive the way back."""
+    """Return the text of a secret; bytes that are no UTF-8 survive encoding."""
     return base64.b64decode(value).decode("utf-8", "surrogateescape")
 
 
@@ -41,7 +44,7 @@ class Secret:
     immutable: bool = False
 
     def manifest(self) -> str:
-        """The secret as YAML; the same content gives the same bytes."""
+        """Return the secret as YAML; the same content gives the same bytes."""
         lines = ["---", "apiVersion: v1", "kind: Secret", "metadata:", f"  name: {self.name}"]
         lines += [f"  namespace: {self.namespace}", "type: Opaque"]
         lines += ["immutable: true"] if self.immutable else []
@@ -58,29 +61,29 @@ def kubectl(*arguments: str, stdin: str = "") -> str:
     """
     if not shutil.which("kubectl"):
         raise Failure("kubectl is not installed: install it, and let KUBECONFIG name the cluster")
-    answer = subprocess.run(["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise Failure(f"kubectl {' '.join(arguments)}: {answer.stderr.strip() or f'exit code {answer.returncode}'}")
-    return answer.stdout
+    done = subprocess.run(["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failure(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    return done.stdout
 
 
 def namespaces() -> dict[str, Mapping[str, str]]:
-    """Labels of every namespace that is not being deleted, by its name."""
-    found = json.loads(kubectl("get", "namespaces", "--output=json"))
+    """Return the labels of each namespace that is not being deleted, by its name."""
+    listed = json.loads(kubectl("get", "namespaces", "--output=json"))
     return {
         entry["metadata"]["name"]: entry["metadata"].get("labels") or {}
-        for entry in found["items"]
+        for entry in listed["items"]
         if entry.get("status", {}).get("phase") != "Terminating"
     }
 
 
 def secrets(namespace: str, names: Iterable[str]) -> dict[tuple[str, str], Mapping[str, str]]:
-    """The named secrets of a namespace that exist."""
+    """Return the named secrets of a namespace that exist."""
     text = kubectl("get", "secrets", *names, f"--namespace={namespace}", "--ignore-not-found", "--output=json")
     if not text.strip():
         return {}
-    found = json.loads(text)
-    entries = found["items"] if found["kind"] == "List" else [found]
+    content = json.loads(text)
+    entries = content["items"] if content["kind"] == "List" else [content]
     return {
         (namespace, entry["metadata"]["name"]): {
             key: _decoded(value) for key, value in (entry.get("data") or {}).items()
@@ -90,7 +93,7 @@ def secrets(namespace: str, names: Iterable[str]) -> dict[tuple[str, str], Mappi
 
 
 def running_steps(runs: Iterable[str]) -> list[str]:
-    """Pods of the pipeline that run now, each as NAMESPACE/NAME."""
+    """Return the pods of the pipeline that run now, each as NAMESPACE/NAME."""
     selector = ("--selector=app.kubernetes.io/name=metseg-pipeline", "--field-selector=status.phase=Running")
     return [
         f"{namespace}/{line.removeprefix('pod/')}"
@@ -105,14 +108,16 @@ def apply(wanted: Iterable[Secret]) -> None:
 
 
 def exists(workload: str) -> bool:
-    """Whether a workload of the services exists, such as `deployment/mlflow`."""
+    """Return True if a workload of the services exists, such as `deployment/mlflow`."""
     return bool(kubectl("get", workload, f"--namespace={SERVICES}", "--ignore-not-found", "--output=name").strip())
 
 
 def restart(workload: str, wait: bool = True) -> bool:
-    """Restart a workload of the services, and wait until it is ready; returns False where it does not exist.
+    """Restart a workload of the services, and wait until it is ready.
 
-    Not for what may not be ready for other reasons: model server and gateway are not before the first champion.
+    Returns False if it does not exist.
+
+    Don't wait for model server and gateway, which are not ready before the first champion.
     """
     if not exists(workload):
         return False

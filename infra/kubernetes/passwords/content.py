@@ -1,4 +1,4 @@
-"""What each secret holds: the cluster's own values, and new ones where there are none."""
+"""Content of each secret: the cluster's own values, and new ones for gaps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth"""
 
 
 def normalised(uri: str) -> str:
-    """A database's URI with the driver that is installed; `postgres://` is an old name of `postgresql://`.
+    """Return a database's URI with the driver that is installed.
+
+    `postgres://` is an old name of `postgresql://`.
 
     Raises:
         Failure: it is not one of PostgreSQL.
@@ -43,18 +45,18 @@ def normalised(uri: str) -> str:
 
 
 def in_cluster(uri: str) -> bool:
-    """Whether it is the database of overlay `local`."""
+    """Return True for the database of overlay `local`."""
     return urlsplit(uri).hostname == "postgres"
 
 
 def with_password(uri: str, password: str) -> str:
-    """The same URI with another password, which needs no quoting."""
+    """Return the URI with another password, which needs no quoting."""
     user = urlsplit(uri).username
     return re.sub(r"//[^/]*@", lambda _: f"//{user}:{password}@", uri, count=1)
 
 
 def login_file(uri: str, held: str) -> str:
-    """MLflow's file of logins for a database; other lines of one that exists are kept.
+    """Return MLflow's file of logins for a database; other lines stay.
 
     configparser reads `%` as the start of a placeholder, so it is doubled.
     """
@@ -65,17 +67,23 @@ def login_file(uri: str, held: str) -> str:
 
 
 def hashed(password: str, salt: str = "") -> str:
-    """A password as nginx reads it (MD5 of Apache); it goes to openssl through standard input."""
+    """Return the hash of a password for nginx (MD5 of Apache).
+
+    The password goes to openssl through standard input.
+    """
     command = ["openssl", "passwd", "-apr1", "-stdin", *(["-salt", salt] if salt else [])]
     try:
-        answer = subprocess.run(command, input=password + "\n", capture_output=True, text=True, check=True)
+        done = subprocess.run(command, input=password + "\n", capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Failure(f"openssl passwd does not run ({error}): install openssl") from error
-    return answer.stdout.strip()
+    return done.stdout.strip()
 
 
 def page_login(user: str, password: str, held: str) -> str:
-    """The line that the viewer's Ingress compares logins with; one that fits the password is kept."""
+    """Return the line that the viewer's Ingress compares logins with.
+
+    A line that fits the password stays.
+    """
     name, _, hash_ = held.strip().partition(":")
     parts = hash_.split("$")
     if name == user and len(parts) == 4 and parts[1] == "apr1" and hashed(password, parts[2]) == hash_:
@@ -84,7 +92,10 @@ def page_login(user: str, password: str, held: str) -> str:
 
 
 def storage_keys(held: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Keys of the bucket: those that are held, else the environment's, else new ones for the S3 server of `local`."""
+    """Return the keys of the bucket.
+
+    They are the secret's, else the environment's, else new ones for the S3 server of `local`.
+    """
     if set(KEYS.values()) <= set(held):
         return dict(held)
     given = {key: environment[name] for name, key in KEYS.items() if environment.get(name)}
@@ -96,10 +107,11 @@ def storage_keys(held: Mapping[str, str], environment: Mapping[str, str]) -> dic
 def keeps_role(
     held: Held, runs: Sequence[str], environment: Mapping[str, str], rotating: bool, note: Callable[[str], None]
 ) -> bool:
-    """Whether pods have a role of the cloud since an earlier call: MLflow's secret is there, and no storage keys are.
+    """Return True if pods have a role of the cloud since an earlier call.
 
-    Keys that were made then would win over the role. A rotation takes none from the environment either, where a
-    person's own may stand.
+    The sign of it: MLflow's secret exists, but no storage keys do.
+
+    New keys would win over the role. A rotation takes none from the environment either, which may hold the user's own.
     """
     places = (SERVICES, *runs)
     if (SERVICES, SERVER) not in held or any(held.get((place, STORAGE)) for place in places):
@@ -114,14 +126,14 @@ def keeps_role(
 def content(
     held: Held, runs: Sequence[str], environment: Mapping[str, str], storage: bool, note: Callable[[str], None]
 ) -> list[Secret]:
-    """Every secret of the services and of the namespaces of runs.
+    """Return every secret of the services and of the namespaces of runs.
 
     Args:
         held: what the cluster holds of them.
         runs: namespaces of runs.
         environment: DATABASE_URI, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are read, for gaps alone.
-        storage: whether pods get keys of the bucket; not where they have a role.
-        note: takes a line for a person.
+        storage: whether pods get keys of the bucket; False if they have a role.
+        note: takes a line for the user.
     """
 
     def of(name: str, namespace: str = SERVICES) -> Mapping[str, str]:
@@ -163,7 +175,10 @@ def content(
 
 
 def pseudonym_keys(held: Held, runs: Sequence[str], note: Callable[[str], None]) -> list[Secret]:
-    """One key for all namespaces of runs, which never changes: another would give patients other names and splits."""
+    """Return the one key of pseudonyms for all namespaces of runs.
+
+    It never changes: another would give patients other names and splits.
+    """
     keys = {place: value for place in runs if (value := held.get((place, PSEUDONYMS), {}).get("key"))}
     if len(set(keys.values())) > 1:
         note(f"{', '.join(sorted(keys))} hold different keys of pseudonyms: patients have other names in each")

@@ -19,19 +19,19 @@ Without --rotate: makes missing namespaces, labels those of runs, and prints all
 the cluster holds stays as it is, so a second call prints the same. Namespaces that were named in an earlier call are
 found by their label and need not be named again.
 
-For a gap, DATABASE_URI, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the environment, where they are set.
+For a gap, DATABASE_URI, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the environment if they are set.
 After a call with --no-storage-keys, later calls make no storage keys either, unless these two are set.
 """
 
 
-def tell(line: str) -> None:
-    """Print one line for a person; standard output is for kubectl."""
+def report(line: str) -> None:
+    """Print one line for the user; standard output is for kubectl."""
     print(line, file=sys.stderr)
 
 
 def note(line: str) -> None:
     """Print what is unusual, and stays."""
-    tell(f"note: {line}")
+    report(f"note: {line}")
 
 
 def prepared(named: Sequence[str]) -> list[str]:
@@ -45,14 +45,14 @@ def prepared(named: Sequence[str]) -> list[str]:
         )
     if SERVICES not in existing:
         cluster.kubectl("apply", f"--filename={NAMESPACE_FILE}")
-        tell(f"namespace {SERVICES}: created")
+        report(f"namespace {SERVICES}: created")
     for name in runs:
         if name not in existing:
             cluster.kubectl("create", "namespace", name)
-            tell(f"namespace {name}: created")
+            report(f"namespace {name}: created")
         if name not in labelled:
             cluster.kubectl("label", "namespace", name, f"{RUNS_LABEL}=true", "--overwrite")
-            tell(f"namespace {name}: labelled {RUNS_LABEL}=true")
+            report(f"namespace {name}: labelled {RUNS_LABEL}=true")
     return runs
 
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     # Gaps first: a rotation starts from what the cluster holds.
     cluster.apply(secrets)
-    ROTATED[options.rotate](secrets, os.environ, tell)
+    ROTATED[options.rotate](secrets, os.environ, report)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Change one password everywhere it is used, in an order that a rerun completes where it was interrupted."""
+"""Change one password everywhere it is used.
+
+The order is such that a rerun completes an interrupted change.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ from content import (
 MLFLOW = {"MLflow": "deployment/mlflow"}
 CLIENTS_OF_MLFLOW = {"model server": "deployment/model-server", "viewer": "deployment/viewer"}
 ELSEWHERE = """the database is not in this cluster, so its password is changed there first. In this order:
-  1. as its owner: ALTER ROLE {role} PASSWORD '…'   (psql's \\password asks for it and sends a hash)
+  1. as its owner: ALTER ROLE {role} PASSWORD '…'   (psql's \\password reads it and sends a hash)
   2. DATABASE_URI=postgresql://… infra/kubernetes/secrets.sh --rotate database
-MLflow's open connections go on in between; new ones fail until the second step is done"""
+MLflow's open connections continue in between; new ones fail until the second step is done"""
 
 NO_POSTGRES = """no statefulset postgres is in namespace metseg, so no password was changed: a volume of it may hold the
 one of the secrets. Start it (kubectl apply -k infra/kubernetes/overlays/local), then run this again"""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def _named(secrets: Sequence[Secret], name: str, namespace: str = SERVICES) -> Secret | None:
@@ -42,24 +45,24 @@ def _named(secrets: Sequence[Secret], name: str, namespace: str = SERVICES) -> S
 
 
 def _data(secrets: Sequence[Secret], name: str) -> Mapping[str, str]:
-    found = _named(secrets, name)
-    return found.data if found else {}
+    secret = _named(secrets, name)
+    return secret.data if secret else {}
 
 
-def _restarted(names: Mapping[str, str], tell: Tell, wait: bool = True, then: str = "") -> None:
-    """Restart workloads, by their name for a person, and tell of each whether it was there.
+def _restarted(names: Mapping[str, str], report: Report, wait: bool = True, then: str = "") -> None:
+    """Restart workloads and report each.
 
     Args:
         names: workload of each.
-        tell: takes a line for a person.
+        report: takes a line of the report.
         wait: whether to wait until it is ready.
         then: what the restart has done.
     """
     for name, workload in names.items():
         if cluster.restart(workload, wait=wait):
-            tell(f"{name}: {'restarted' if wait else 'restarting'}{then}")
+            report(f"{name}: {'restarted' if wait else 'restarting'}{then}")
         else:
-            tell(
+            report(
                 f"{name}: not in namespace {SERVICES}, nothing restarted; it takes what the secrets hold when it starts"
             )
 
@@ -73,8 +76,10 @@ def _server_of(secrets: Sequence[Secret], uri: str) -> Secret:
     )
 
 
-def database(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tell) -> None:
-    """In PostgreSQL, then in the secrets, then MLflow is restarted. Interrupted in between, it is run again.
+def database(secrets: Sequence[Secret], environment: Mapping[str, str], report: Report) -> None:
+    """Change the database's password, then restart MLflow.
+
+    PostgreSQL comes first, then the secrets. If it is interrupted, run it again.
 
     psql connects through the server's socket, which needs no password.
     """
@@ -91,29 +96,35 @@ def database(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Te
         psql = ("psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", f"--username={role}", "--dbname=postgres")
         alter = f"ALTER ROLE \"{role}\" PASSWORD '{password}';"
         cluster.kubectl("exec", "--stdin", "statefulset/postgres", f"--namespace={SERVICES}", "--", *psql, stdin=alter)
-        tell("PostgreSQL: password changed")
+        report("PostgreSQL: password changed")
         held = {**_data(secrets, DATABASE), "password": password}
         cluster.apply([Secret(SERVICES, DATABASE, held), _server_of(secrets, with_password(uri, password))])
-    tell("secrets: written")
-    _restarted(MLFLOW, tell)
+    report("secrets: written")
+    _restarted(MLFLOW, report)
 
 
-def mlflow(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tell) -> None:
-    """In the secrets, then MLflow is restarted, whose first container sets it in the database, then its clients."""
+def mlflow(secrets: Sequence[Secret], environment: Mapping[str, str], report: Report) -> None:
+    """Change MLflow's password in the secrets, then restart MLflow and its clients.
+
+    MLflow's first container sets the password in the database.
+    """
     old = {"password": _data(secrets, CLIENT)["password"]}
     new = {"password": token_hex(24)}
     written = changed(secrets, CLIENT, old, new)
     held = _data(secrets, VIEWER).get("auth", "")
     login = page_login(_data(secrets, CLIENT)["username"], new["password"], held)
     cluster.apply([*written, Secret(SERVICES, VIEWER, {**_data(secrets, VIEWER), "auth": login})])
-    tell(f"secrets: written in {', '.join(one.namespace for one in written)}")
-    _restarted(MLFLOW, tell, then=", password changed")
-    _restarted(CLIENTS_OF_MLFLOW, tell, wait=False)
-    tell("Kubeflow's own MLflow plugin has a copy in secret kfp-mlflow-credentials where it is used: change it there")
+    report(f"secrets: written in {', '.join(one.namespace for one in written)}")
+    _restarted(MLFLOW, report, then=", password changed")
+    _restarted(CLIENTS_OF_MLFLOW, report, wait=False)
+    report("Kubeflow's own MLflow plugin has a copy in secret kfp-mlflow-credentials where it is used: change it there")
 
 
-def storage(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tell) -> None:
-    """In the secrets, then the S3 server of `local` and MLflow are restarted; a key of a cloud is made there first."""
+def storage(secrets: Sequence[Secret], environment: Mapping[str, str], report: Report) -> None:
+    """Change the storage keys in the secrets, then restart S3 server and MLflow.
+
+    The S3 server is that of `local`; make a key of a cloud there first.
+    """
     old = _data(secrets, STORAGE)
     if not old:
         raise Failure("no storage keys are in use: pods have a role")
@@ -130,18 +141,21 @@ def storage(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tel
             "AWS_SECRET_ACCESS_KEY=… infra/kubernetes/secrets.sh --rotate storage; 3. remove the first key there"
         )
     cluster.apply(changed(secrets, STORAGE, {key: old[key] for key in KEYS.values()}, new))
-    tell("secrets: written")
-    _restarted({"S3 server": "statefulset/s3"} if here else {}, tell)
-    _restarted(MLFLOW, tell)
+    report("secrets: written")
+    _restarted({"S3 server": "statefulset/s3"} if here else {}, report)
+    _restarted(MLFLOW, report)
 
 
-def gateway(secrets: Sequence[Secret], environment: Mapping[str, str], tell: Tell) -> None:
-    """In the secret, then the gateway is restarted; callers need the new key from then on."""
+def gateway(secrets: Sequence[Secret], environment: Mapping[str, str], report: Report) -> None:
+    """Change the gateway's key in its secret, then restart the gateway.
+
+    Callers need the new key from then on.
+    """
     cluster.apply([Secret(SERVICES, GATEWAY, {**_data(secrets, GATEWAY), "api-keys": token_hex(24)})])
-    _restarted({"gateway": "deployment/gateway"}, tell, wait=False, then=" with a new key; jobs under way end")
+    _restarted({"gateway": "deployment/gateway"}, report, wait=False, then=" with a new key; jobs under way end")
 
 
-ROTATED: dict[str, Callable[[Sequence[Secret], Mapping[str, str], Tell], None]] = {
+ROTATED: dict[str, Callable[[Sequence[Secret], Mapping[str, str], Report], None]] = {
     "database": database,
     "mlflow": mlflow,
     "storage": storage,

@@ -251,15 +251,15 @@ def gaps(numbers: Iterable[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return the first five of `names` and the number of the others.
+def listed(names: Iterable[str], most: int = SHOWN, separator: str = ", ") -> str:
+    """Join the first of `names` and the number of the others.
 
     >>> listed("abcdefg")
     'a, b, c, d, e and 2 more'
     """
     everything = list(names)
-    rest = len(everything) - SHOWN
-    return ", ".join(everything[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(everything) - most
+    return separator.join(everything[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def require_pairs(root: Path, without_mask: Iterable[str], without_image: Iterable[str]) -> None:

@@ -1,4 +1,6 @@
-"""Save MLflow's artifacts to a tar archive on standard output, or load such an archive from standard input.
+"""Save MLflow's artifacts to a tar archive, or load such an archive.
+
+The archive goes to standard output, or comes from standard input.
 
     bucket.py save > artifacts.tar
     bucket.py load < artifacts.tar
@@ -21,7 +23,7 @@ MEMORY = 64 << 20
 
 
 def place() -> tuple[str, str]:
-    """Bucket and prefix, which ends in a slash or is empty."""
+    """Return the bucket and the prefix, which ends in a slash or is empty."""
     destination = urlsplit(os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
     if destination.scheme != "s3":
         sys.exit(f"MLFLOW_ARTIFACTS_DESTINATION is {destination.geturl()}: expected s3://BUCKET/PREFIX")
@@ -38,10 +40,10 @@ def save(client: Any) -> int:
             for entry in page.get("Contents", []):
                 if entry["Key"].endswith("/"):
                     continue
-                answer = client.get_object(Bucket=bucket, Key=entry["Key"])
+                response = client.get_object(Bucket=bucket, Key=entry["Key"])
                 member = tarfile.TarInfo(entry["Key"].removeprefix(prefix))
-                member.size, member.mtime = answer["ContentLength"], int(entry["LastModified"].timestamp())
-                archive.addfile(member, answer["Body"])
+                member.size, member.mtime = response["ContentLength"], int(entry["LastModified"].timestamp())
+                archive.addfile(member, response["Body"])
                 count += 1
     return count
 

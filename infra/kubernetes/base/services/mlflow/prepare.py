@@ -1,4 +1,6 @@
-"""Prepare MLflow's database, login and bucket before its server starts; changes nothing where all is as it should be.
+"""Prepare MLflow's database, login and bucket before its server starts.
+
+Changes nothing if all of them are prepared already.
 
 Reads the server's own variables:
     MLFLOW_BACKEND_STORE_URI      database of runs and models: its tables are made, or migrated (`mlflow db upgrade`)
@@ -45,7 +47,10 @@ def connect(uri: str) -> None:
 
 
 def migrate(uri: str) -> None:
-    """Make or migrate the tables of runs and models, as `mlflow db upgrade` does, without the URI on a command line."""
+    """Make or migrate the tables of runs and models.
+
+    `mlflow db upgrade` does the same, but with the URI on a command line.
+    """
     from mlflow.db import commands
 
     commands.main(["upgrade", uri], standalone_mode=False)
@@ -92,7 +97,7 @@ def main() -> None:
     if bucket := os.environ.get("METSEG_BUCKET"):
         from botocore.exceptions import BotoCoreError, ClientError
 
-        # A server that starts answers 5xx or 403 for a moment.
+        # A server that starts returns 5xx or 403 for a moment.
         wait_for(f"bucket {bucket}", lambda: make_bucket(bucket), (BotoCoreError, ClientError), seconds)
     from sqlalchemy.exc import OperationalError
 
