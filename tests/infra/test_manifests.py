@@ -18,6 +18,7 @@ from metseg.retention import VERSIONS
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.model_config import read_message
 from metseg.serving.server.flags import parse_flags
+from metseg.serving.viewer.options import ViewerOptions
 from metseg.settings import Settings
 from metseg.tensorflow_protos import MonitoringConfig
 from pipelines.placement import (
@@ -417,7 +418,7 @@ def test_variables_of_our_containers_are_read_by_the_program(objects):
     assert own >= {"METSEG_API_KEYS", "METSEG_MODEL_BASE_PATH"}
     fields = {
         str(info.validation_alias or f"{kind.model_config['env_prefix']}{field}".upper())
-        for kind in (Settings, GatewaySettings, ResourceSettings)
+        for kind in (Settings, GatewaySettings, ResourceSettings, ViewerOptions)
         for field, info in kind.model_fields.items()
     }
     for name in own - fields:
