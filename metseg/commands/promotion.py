@@ -164,7 +164,7 @@ def _follower(settings: Settings) -> Iterator[tuple[AliasRegistry, Follower]]:
     from metseg.serving.reconciliation.registry_state import AliasRegistry
 
     registry = AliasRegistry(settings)
-    with following(settings, ReconcileLimits(), registry) as follower:
+    with following(settings, registry) as follower:
         yield registry, follower
 
 

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
@@ -114,18 +113,18 @@ def _tagged_labels(desired: DesiredState | None) -> dict[str, int]:
 
 
 @contextmanager
-def following(settings: Settings, limits: ReconcileLimits, registry: AliasRegistry) -> Iterator[Follower]:
+def following(settings: Settings, registry: AliasRegistry) -> Iterator[Follower]:
     """Give the follower that the settings name.
 
     Raises:
         UsageError: the settings contradict each other.
     """
+    limits = ReconcileLimits(keep_days=version_days())
     if settings.reconciler == "elsewhere":
         yield RemoteFollower(registry, settings.model_server, limits.load_seconds + limits.lock_seconds)
         return
     volume = ServingVolume(settings.model_base_path, settings.served_base_path)
     with _server(settings, volume) as address, ModelClient(address, limits.load_seconds, retry_delays=()) as server:
-        limits = replace(limits, keep_days=version_days())
         yield LocalFollower(Reconciler(registry, volume, server, limits), address)
 
 
