@@ -1,16 +1,16 @@
-"""Model versions to choose from: those that the server has available, with their labels and titles."""
+"""Model versions to choose from: those that the server has available, with labels and titles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from metseg.serving.client import ModelClient
+from metseg.tracking.model_registry import LABELS
 
-STABLE, CANARY = "stable", "canary"
-LABELS = (STABLE, CANARY)
-ALIASES = {STABLE: "champion", CANARY: "challenger"}
+ALIASES = {label: alias for alias, label in LABELS.items()}
 """Aliases of the registry that the labels follow."""
+STABLE, CANARY = ALIASES
 
 STATE_SECONDS = 5.0
 
@@ -52,7 +52,7 @@ class AvailableVersions:
     """Available versions, best first, and a sentence for each missing model or label."""
 
     versions: tuple[ServedVersion, ...] = ()
-    missing: tuple[str, ...] = field(default=())
+    missing: tuple[str, ...] = ()
 
 
 def list_versions(address: str, models: Sequence[str]) -> AvailableVersions:
@@ -73,20 +73,23 @@ def list_versions(address: str, models: Sequence[str]) -> AvailableVersions:
             if not available:
                 missing.append(f"The server at {address} has no version of {model} available.")
                 continue
-            labels = {label: client.labelled_version(model, label) for label in LABELS}
+            labels = {label: client.labelled_version(model, label) for label in ALIASES}
             missing += [
                 f"No version of {model} has the label {label}: the registry has no {ALIASES[label]}, or it is not "
                 "published."
                 for label, version in labels.items()
                 if version is None
             ]
-            listed = [ServedVersion(model, v, tuple(name for name in LABELS if labels[name] == v)) for v in available]
+            listed = [ServedVersion(model, v, tuple(name for name in ALIASES if labels[name] == v)) for v in available]
             versions += sorted(listed, key=_rank)
     return AvailableVersions(tuple(versions), tuple(missing))
 
 
 def pair_to_show(versions: Sequence[ServedVersion]) -> tuple[ServedVersion | None, ServedVersion | None]:
-    """Return the two versions to begin with: `stable` and `canary`, else another architecture, else `stable` alone."""
+    """Return the two versions to begin with.
+
+    They are `stable` and `canary`, else `stable` and another architecture, else `stable` alone.
+    """
     if not versions:
         return None, None
     first = min(versions, key=_rank)
