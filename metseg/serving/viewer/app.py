@@ -12,7 +12,7 @@ import streamlit as st
 from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
 from metseg.imaging.channel_names import DEFAULT_CHANNELS
-from metseg.serving.viewer.model_versions import AvailableVersions, ServedVersion, list_versions
+from metseg.serving.viewer.model_versions import ServedVersion, list_versions
 from metseg.serving.viewer.options import ViewerOptions
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.panels.details import show_details
@@ -43,12 +43,12 @@ def main() -> None:
     except MetsegError as error:
         st.error(str(error))
         return
-    available, failure = _available(options)
+    versions, missing, failure = _available(options)
     with st.sidebar:
         st.markdown("### metseg viewer")
         study_place = st.container()
-        first, second = choose_models(available.versions)
-        for sentence in available.missing:
+        first, second = choose_models(versions)
+        for sentence in missing:
             st.caption(sentence)
         st.caption(f"Model server: {options.server}")
         if st.button("Query the server again", width="stretch"):
@@ -63,21 +63,20 @@ def main() -> None:
     _main_panel(options.server, first, second)
 
 
-def _available(options: ViewerOptions) -> tuple[AvailableVersions, str]:
-    """Return the available versions with architectures, and the reason if there is no server."""
+def _available(options: ViewerOptions) -> tuple[list[ServedVersion], list[str], str]:
+    """Return the versions with architectures, missing models and labels, and a failure of the server."""
     try:
-        listed = list_versions(options.server, options.models)
+        listed, missing = list_versions(options.server, options.models)
     except MetsegError as error:
-        return AvailableVersions(), str(error)
-    versions, missing = [], list(listed.missing)
-    for served in listed.versions:
+        return [], [], str(error)
+    versions = []
+    for served in listed:
         try:
             architecture = session.description(options.server, *served.key).architecture
+            versions.append(replace(served, architecture=architecture))
         except MetsegError as error:
             missing.append(str(error))
-        else:
-            versions.append(replace(served, architecture=architecture))
-    return AvailableVersions(tuple(versions), tuple(missing)), ""
+    return versions, missing, ""
 
 
 def _main_panel(address: str, first: ServedVersion | None, second: ServedVersion | None) -> None:

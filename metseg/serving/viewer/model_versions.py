@@ -47,20 +47,15 @@ class ServedVersion:
         return " · ".join(part for part in (version, self.architecture, self.model * with_model) if part)
 
 
-@dataclass(frozen=True)
-class AvailableVersions:
-    """Available versions, best first, and a sentence for each missing model or label."""
-
-    versions: tuple[ServedVersion, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
-def list_versions(address: str, models: Sequence[str]) -> AvailableVersions:
-    """Return the available versions of some models, and their labels.
+def list_versions(address: str, models: Sequence[str]) -> tuple[list[ServedVersion], list[str]]:
+    """Return the available versions of some models with their labels.
 
     Args:
         address: `host:port` of the model server.
-        models: their names; a model that the server lacks gets a sentence in `missing`.
+        models: their names.
+
+    Returns:
+        The versions, best first, and a sentence for each missing model or label.
 
     Raises:
         ServingError: the server does not respond.
@@ -82,7 +77,7 @@ def list_versions(address: str, models: Sequence[str]) -> AvailableVersions:
             ]
             listed = [ServedVersion(model, v, tuple(name for name in ALIASES if labels[name] == v)) for v in available]
             versions += sorted(listed, key=_rank)
-    return AvailableVersions(tuple(versions), tuple(missing))
+    return versions, missing
 
 
 def pair_to_show(versions: Sequence[ServedVersion]) -> tuple[ServedVersion | None, ServedVersion | None]:

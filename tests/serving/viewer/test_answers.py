@@ -49,16 +49,16 @@ def answers(two_models, study):
 
 
 def test_labels_are_resolved_to_versions(two_models):
-    found = list_versions(two_models.address, [MODEL])
-    assert [(one.version, one.labels) for one in found.versions] == [(1, ("stable",)), (2, ("canary",))]
-    assert found.missing == ()
+    versions, missing = list_versions(two_models.address, [MODEL])
+    assert [(one.version, one.labels) for one in versions] == [(1, ("stable",)), (2, ("canary",))]
+    assert missing == []
 
 
 def test_a_label_and_a_model_that_are_not_there_are_said(one_label):
-    found = list_versions(one_label.address, [MODEL, "other"])
-    assert [one.version for one in found.versions] == [1]
-    assert any("label canary" in sentence for sentence in found.missing)
-    assert any("other" in sentence for sentence in found.missing)
+    versions, missing = list_versions(one_label.address, [MODEL, "other"])
+    assert [one.version for one in versions] == [1]
+    assert any("label canary" in sentence for sentence in missing)
+    assert any("other" in sentence for sentence in missing)
 
 
 def test_a_server_that_is_not_there_is_one_sentence():
