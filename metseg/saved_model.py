@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from metseg.errors import PublishError
 
 SAVED_MODEL_FILE = "saved_model.pb"
-_CHUNK = 1 << 20
 
 
 def saved_model_digest(path: Path) -> str:
@@ -27,8 +25,7 @@ def saved_model_digest(path: Path) -> str:
             name = file.relative_to(path).as_posix().encode()
             digest.update(name + b"\0" + file.stat().st_size.to_bytes(8, "big"))
             with file.open("rb") as stream:
-                while chunk := stream.read(_CHUNK):
-                    digest.update(chunk)
+                hashlib.file_digest(stream, lambda: digest)  # adds to the digest of all files
     except OSError as error:
         raise PublishError(f"{path}: the SavedModel cannot be read: {error}") from error
     return digest.hexdigest()
@@ -38,12 +35,8 @@ def _files(path: Path) -> list[Path]:
     """Return the SavedModel's files in the order of their relative paths."""
     if not (path / SAVED_MODEL_FILE).is_file():
         raise PublishError(f"{path}: not a SavedModel; expected a folder with {SAVED_MODEL_FILE}")
-    files = []
-    for folder, folders, names in os.walk(path):
-        for name in folders:
-            if (Path(folder) / name).is_symlink():
-                raise PublishError(
-                    f"{Path(folder) / name}: a link to a folder; expected a SavedModel without such links"
-                )
-        files += [Path(folder) / name for name in names]
-    return sorted(files, key=lambda file: file.relative_to(path).as_posix())
+    entries = sorted(path.rglob("*"), key=lambda entry: entry.relative_to(path).as_posix())
+    for entry in entries:
+        if entry.is_symlink() and entry.is_dir():
+            raise PublishError(f"{entry}: a link to a folder; expected a SavedModel without such links")
+    return [entry for entry in entries if not entry.is_dir()]

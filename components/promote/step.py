@@ -12,7 +12,6 @@ from metseg.report.run_summary import FIGURES, OVERLAY, REPORT, SUMMARY
 from metseg.retry_deadline import insist
 from metseg.scoring import overlap
 from metseg.scoring.verdict import VERDICT, Verdict
-from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.promotion import challenge, following
 from metseg.serving.reconciliation.promotion import promote as make_champion
 from metseg.serving.reconciliation.registry_state import AliasRegistry
@@ -80,7 +79,7 @@ def promote(
     registered = Registration.read(registration / REGISTRATION).registered
     winner = Verdict.read(registration / VERDICT).winner
     published = None
-    with following(settings, ReconcileLimits(), aliases) as follower:
+    with following(settings, aliases) as follower:
         evaluation = champion
         if registered is not None:
             challenge(aliases, follower, model_name, registered.version)

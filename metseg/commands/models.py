@@ -56,14 +56,8 @@ def _print_versions(name: str, versions: list[Version]) -> None:
     for entry in versions:
         tag = entry.tags.get
         scores = [_score(tag(f"test.{score}"), tag(f"test.{score}.interval")) for score in SCORES]
-        cells = [
-            tag(SERVING_TAG, "–"),
-            tag("architecture", "–"),
-            *scores,
-            tag("gate", "–"),
-            tag("data.version", "–")[:12],
-        ]
-        table.add_row(str(entry.number), ", ".join(entry.aliases), *cells)
+        before = [str(entry.number), ", ".join(entry.aliases), tag(SERVING_TAG, "–"), tag("architecture", "–")]
+        table.add_row(*before, *scores, tag("gate", "–"), tag("data.version", "–")[:12])
     console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH)
     console.print(table)
     for entry in versions:
@@ -99,15 +93,15 @@ def lineage(
     apply_defaults()
     settings = Settings.from_environment()
     tracking = runs.client(settings)
-    found = find_version(tracking, model_name, version)
-    links = trace(tracking, settings, found, lambda: find_served(settings, found, server))
+    entry = find_version(tracking, model_name, version)
+    links = trace(tracking, settings, entry, lambda: find_served(settings, entry, server))
     if as_json:
         print(json.dumps([asdict(link) for link in links], indent=1, ensure_ascii=False))
     else:
         _print_links(links)
     broken = [f"{link.name} ({link.detail})" for link in links if link.state == "broken"]
     if broken:
-        raise MetsegError(f"version {found.number} of {model_name} has broken lineage: {'; '.join(broken)}")
+        raise MetsegError(f"version {entry.number} of {model_name} has broken lineage: {'; '.join(broken)}")
 
 
 def _print_links(links: list[Link]) -> None:

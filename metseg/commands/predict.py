@@ -10,22 +10,17 @@ import typer
 from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.environment import apply_defaults
 
-ServerOption = Annotated[str, typer.Option(help="HOST:PORT of the model server.")]
-ModelOption = Annotated[str, typer.Option(help="Model on the server.")]
-LabelOption = Annotated[str, typer.Option(help="Version label: stable or canary; empty for the latest version.")]
-AuthorityOption = Annotated[
-    Path | None, typer.Option(help="Use TLS; PEM file of the model server's CA certificate.", exists=True)
-]
-
 
 def predict(
     images: Annotated[
         list[Path], typer.Argument(help="Image files of one or more cases, folders of them, or of DICOM files.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlays, lesions.json and lesions.csv.")],
-    server: ServerOption = MODEL_SERVER,
-    model_name: ModelOption = MODEL_NAME,
-    label: LabelOption = "stable",
+    server: Annotated[str, typer.Option(help="HOST:PORT of the model server.")] = MODEL_SERVER,
+    model_name: Annotated[str, typer.Option(help="Model on the server.")] = MODEL_NAME,
+    label: Annotated[
+        str, typer.Option(help="Version label: stable or canary; empty for the latest version.")
+    ] = "stable",
     channels: Annotated[
         str,
         typer.Option(
@@ -33,7 +28,9 @@ def predict(
         ),
     ] = "",
     timeout: Annotated[float, typer.Option(help="Seconds for one request to the model server.", min=0.1)] = 600.0,
-    tls_ca: AuthorityOption = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="Use TLS; PEM file of the model server's CA certificate.", exists=True)
+    ] = None,
     identified: Annotated[
         bool, typer.Option(help="Keep the patient's name in a DICOM SEG, instead of a pseudonym.")
     ] = False,

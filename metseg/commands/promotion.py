@@ -115,8 +115,7 @@ def promote(
     """
     from metseg.serving.reconciliation import promotion
 
-    settings = _settings(server, base_path, server_base_path, elsewhere)
-    with _follower(settings) as (registry, follower):
+    with _follower(server, base_path, server_base_path, elsewhere) as (registry, follower):
         promotion.promote(registry, follower, model_name, version)
     print(f"version {version} of {model_name} is champion and served as stable")
 
@@ -134,8 +133,7 @@ def rollback(
     """
     from metseg.serving.reconciliation import promotion
 
-    settings = _settings(server, base_path, server_base_path, elsewhere)
-    with _follower(settings) as (registry, follower):
+    with _follower(server, base_path, server_base_path, elsewhere) as (registry, follower):
         version = promotion.rollback(registry, follower, model_name)
     print(f"version {version} of {model_name} is champion again and served as stable")
 
@@ -159,12 +157,15 @@ def _settings(server: str, base_path: Path | None, served: Path | None, elsewher
 
 
 @contextmanager
-def _follower(settings: Settings) -> Iterator[tuple[AliasRegistry, Follower]]:
+def _follower(
+    server: str, base_path: Path | None, served: Path | None, elsewhere: bool
+) -> Iterator[tuple[AliasRegistry, Follower]]:
     from metseg.serving.reconciliation.promotion import following
     from metseg.serving.reconciliation.registry_state import AliasRegistry
 
+    settings = _settings(server, base_path, served, elsewhere)
     registry = AliasRegistry(settings)
-    with following(settings, ReconcileLimits(), registry) as follower:
+    with following(settings, registry) as follower:
         yield registry, follower
 
 

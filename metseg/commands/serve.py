@@ -32,15 +32,11 @@ def serve(context: typer.Context) -> None:
 
         print(f"metseg {version('metseg')}\nTensorFlow {version('tensorflow')}")
     else:
-        _serve(context.args)
+        import logging
 
+        apply_defaults()
+        from metseg.serving.server.flags import parse_flags
+        from metseg.serving.server.model_server import serve as serve_until_stopped
 
-def _serve(arguments: list[str]) -> None:
-    import logging
-
-    apply_defaults()
-    from metseg.serving.server.flags import parse_flags
-    from metseg.serving.server.model_server import serve
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    serve(parse_flags(arguments))
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        serve_until_stopped(parse_flags(context.args))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +12,9 @@ import typer
 
 from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.environment import apply_defaults
+from metseg.errors import UsageError
+
+PAGE = Path(__file__).parents[1] / "serving" / "viewer" / "app.py"
 
 
 def viewer(
@@ -26,9 +32,14 @@ def viewer(
 
     It shows slices, masks, models side by side, lesions, scores and downloads.
     """
-    from metseg.serving.viewer.launch import launch
     from metseg.serving.viewer.options import ViewerOptions
 
     apply_defaults()
     options = ViewerOptions(server=server, models=tuple(model_name or [MODEL_NAME]), samples=samples)
-    launch(options, port, host)
+    if find_spec("streamlit") is None:
+        raise UsageError("the viewer needs Streamlit, which is not installed: install the extra `ui`")
+    print(f"viewer: http://{host}:{port} (model server {options.server})", flush=True)
+    # Streamlit replaces this process, so that it gets signals and sets the exit code. Its other options are in
+    # `.streamlit/config.toml` next to the page.
+    command = [sys.executable, "-m", "streamlit", "run", str(PAGE), "--server.port", str(port)]
+    os.execve(sys.executable, [*command, "--server.address", host], {**os.environ, **options.to_environment()})

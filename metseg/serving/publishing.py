@@ -45,7 +45,14 @@ def publish(saved_model: Path, base_path: Path, version: int) -> Path:
     try:
         with _only_publisher(base_path):
             if target.exists():
-                return _already_published(target, digest)
+                published = saved_model_digest(target)
+                if published != digest:
+                    raise PublishError(
+                        f"{target}: this version is published with other contents (sha256 {published}, to be "
+                        f"published {digest}); a version never changes: register the model as a new version"
+                    )
+                LOGGER.info("%s is already published", target)
+                return target
             hidden = _hidden_folder(base_path, version)
             try:
                 _copy(saved_model, hidden)
@@ -104,17 +111,6 @@ def remove_leftovers(base_path: Path) -> None:
 
 def _hidden_folder(base_path: Path, version: int) -> Path:
     return base_path / f"{_HIDDEN}{version}-{uuid.uuid4().hex}"
-
-
-def _already_published(target: Path, digest: str) -> Path:
-    published = saved_model_digest(target)
-    if published != digest:
-        raise PublishError(
-            f"{target}: this version is published with other contents (sha256 {published}, to be published {digest}); "
-            "a version never changes: register the model as a new version"
-        )
-    LOGGER.info("%s is already published", target)
-    return target
 
 
 @contextmanager

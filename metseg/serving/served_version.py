@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from metseg.errors import PublishError
 from metseg.saved_model import SAVED_MODEL_FILE
+from metseg.serving.client import ModelClient
+from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tracking.lineage import Evidence, require_digest
-from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, Version
-
-CONFIG = "models.config"
-SERVED_ALIASES = (CHAMPION, CHALLENGER)
+from metseg.tracking.model_registry import LABELS, Version
 
 
 def find_served(settings: Settings, version: Version, server: str = "") -> Evidence:
@@ -28,8 +27,6 @@ def find_served(settings: Settings, version: Version, server: str = "") -> Evide
 
 def _loaded(version: Version, server: str) -> Evidence:
     """Return the evidence that a server has the version loaded."""
-    from metseg.serving.client import ModelClient
-
     with ModelClient(server) as client:
         states = client.versions(version.name)
     status = states.get(version.number)
@@ -42,7 +39,7 @@ def _loaded(version: Version, server: str) -> Evidence:
 def _published(settings: Settings, version: Version) -> Evidence:
     """Return the evidence that the version lies below the base path with its registered contents."""
     folder = settings.model_base_path / version.name / str(version.number)
-    aliases = [alias for alias in SERVED_ALIASES if alias in version.aliases]
+    aliases = [alias for alias in LABELS if alias in version.aliases]
     if not (folder / SAVED_MODEL_FILE).is_file():
         if not aliases:
             return "unsure", "it is not published, and no alias requires that"
@@ -51,7 +48,8 @@ def _published(settings: Settings, version: Version) -> Evidence:
             "with --server if another machine serves it"
         )
     require_digest(version, folder, "remove the folder and run `metseg reconcile`")
-    labels = _labels(settings, version.name)
+    volume = ServingVolume(settings.model_base_path)
+    labels = volume.served(version.name).labels if volume.config.is_file() else {}
     for alias in aliases:
         label = LABELS[alias]
         if labels.get(label) != version.number:
@@ -60,12 +58,3 @@ def _published(settings: Settings, version: Version) -> Evidence:
     own = [label for label, number in sorted(labels.items()) if number == version.number]
     label = f"label {' and '.join(own)}" if own else "no label"
     return "there", f"{folder}, {label}; the files that were registered"
-
-
-def _labels(settings: Settings, name: str) -> dict[str, int]:
-    """Return the version of each label, by the configuration in the base path."""
-    from metseg.serving.model_config import read_model_config
-
-    config = settings.model_base_path / CONFIG
-    model = read_model_config(config).get(name) if config.is_file() else None
-    return model.labels if model else {}

@@ -1,4 +1,4 @@
-"""Lineage of a model version: registry, run, data, commit and image, each verified at its source."""
+"""Lineage of a model version: registry, run, data, commit and image, each verified."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _Origin:
 
 
 def find_version(tracking: MlflowClient, name: str, which: str) -> model_registry.Version:
-    """Return a model's version by its number, an alias (`champion`) or a label of the server (`stable`).
+    """Return a model's version by its number, alias (`champion`) or label (`stable`).
 
     Raises:
         MetsegError: the model or version does not exist; the message lists the existing ones.
@@ -86,7 +86,7 @@ def find_version(tracking: MlflowClient, name: str, which: str) -> model_registr
 def trace(
     tracking: MlflowClient, settings: Settings, version: model_registry.Version, find_served: Callable[[], Evidence]
 ) -> list[Link]:
-    """Return the links from the served version to the image, in this order; the search goes on after a broken one.
+    """Return the links from served version to image, also those after a broken one.
 
     Args:
         tracking: MLflow client.
@@ -142,20 +142,15 @@ def _registered(origin: _Origin) -> Evidence:
 
 def _runs(origin: _Origin) -> Evidence:
     """Verify that MLflow holds the pipeline's run and its nested training run."""
-    pipeline = _run_of(origin)
-    training = _active(origin, origin.version.run)
+    pipeline, training = _run(origin, origin.tag("pipeline.run_id")), _run(origin, origin.version.run)
     name, status = pipeline.info.run_name, str(pipeline.info.status).lower()
     return "there", f"{name}, {status}; training {training.info.run_id}"
 
 
-def _run_of(origin: _Origin) -> Run:
-    """Return the pipeline's run."""
-    if not origin.tag("pipeline.run_id"):
+def _run(origin: _Origin, run: str) -> Run:
+    """Return a run that was not deleted."""
+    if not run:
         raise MetsegError("the version has no tag pipeline.run_id: it was not registered by a run of the pipeline")
-    return _active(origin, origin.tag("pipeline.run_id"))
-
-
-def _active(origin: _Origin, run: str) -> Run:
     entity = origin.tracking.get_run(run)
     if entity.info.lifecycle_stage != "active":
         raise MetsegError(f"run {run} was deleted: restore it by `mlflow runs restore --run-id {run}`")
@@ -164,7 +159,7 @@ def _active(origin: _Origin, run: str) -> Run:
 
 def _data(origin: _Origin) -> Evidence:
     """Verify that the run recorded its data, and that they are unchanged at their source."""
-    run, version = _run_of(origin), origin.tag("data.version")
+    run, version = _run(origin, origin.tag("pipeline.run_id")), origin.tag("data.version")
     digests = [entry.dataset.digest for entry in run.inputs.dataset_inputs] if run.inputs else []
     if version not in digests:
         raise DataError(f"the run names {', '.join(digests) or 'no data'}: tag or run were changed since")
@@ -192,7 +187,7 @@ def _commit(commit: str) -> Evidence:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return Git's output for the repository of this code; None if Git fails or is not installed."""
+    """Return Git's output for the repository of this code; None if Git fails."""
     command = ["git", "-C", str(ROOT), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()

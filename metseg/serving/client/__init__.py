@@ -1,4 +1,4 @@
-"""Client of a model server, be it TF Serving or the embedded one; it needs no TensorFlow.
+"""Client of TF Serving or the embedded model server; it needs no TensorFlow.
 
 from metseg.serving.client import SegmentationClient
 """

@@ -9,30 +9,11 @@ from pathlib import Path
 from metseg.errors import UsageError
 from metseg.progress import Progress, track
 from metseg.serving.client.channel import Tls
-from metseg.serving.client.inputs import DicomCase, PredictCase, find_cases, read_case
+from metseg.serving.client.inputs import DicomCase, find_cases, read_case
 from metseg.serving.client.outputs import CaseResult, suffix_of, write_lesions, write_outputs
 from metseg.serving.client.segmentation_client import SegmentationClient
 
 LOGGER = logging.getLogger(__name__)
-
-
-def _predict_case(
-    client: SegmentationClient,
-    case: PredictCase | DicomCase,
-    channels: Sequence[str],
-    model_name: str,
-    out: Path,
-    identified: bool,
-) -> CaseResult:
-    """Segment one case and write its mask and overlay."""
-    read = read_case(case, channels)
-    with Progress(case.name, len(read.image)) as progress:
-        segmentation = client.segment(read.image, read.geometry, lambda done, total: progress.update(done))
-    patient = case.patient if isinstance(case, DicomCase) and not identified else None
-    mask, overlay = out / f"{case.name}-mask{suffix_of(read)}", out / f"{case.name}-overlay.png"
-    write_outputs(read, segmentation, model_name, mask, overlay, patient=patient)
-    LOGGER.info("%s: %d lesions, %s", case.name, len(segmentation.lesions), mask)
-    return CaseResult.of(case.name, read, segmentation, files=read.sources, mask=mask.name, overlay=overlay.name)
 
 
 def predict_files(
@@ -79,10 +60,17 @@ def predict_files(
         description = client.describe()
         cases = find_cases(paths, description.channels, channels)
         out.mkdir(parents=True, exist_ok=True)
-        results = [
-            _predict_case(client, case, description.channels, model_name, out, identified)
-            for case in track(cases, "segmenting")
-        ]
+        results = []
+        for case in track(cases, "segmenting"):
+            read = read_case(case, description.channels)
+            with Progress(case.name, len(read.image)) as progress:
+                segmentation = client.segment(read.image, read.geometry, lambda done, total: progress.update(done))
+            patient = case.patient if isinstance(case, DicomCase) and not identified else None
+            mask, overlay = out / f"{case.name}-mask{suffix_of(read)}", out / f"{case.name}-overlay.png"
+            write_outputs(read, segmentation, model_name, mask, overlay, patient=patient)
+            LOGGER.info("%s: %d lesions, %s", case.name, len(segmentation.lesions), mask)
+            files = {"files": read.sources, "mask": mask.name, "overlay": overlay.name}
+            results.append(CaseResult.of(case.name, read, segmentation, **files))
     table, _ = write_lesions(out, model_name, description, results)
     total = sum(len(result.lesions) for result in results)
     print(f"{len(results)} case(s), {total} lesion(s): masks, overlays, lesions.json and lesions.csv in {out}")

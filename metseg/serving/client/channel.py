@@ -1,4 +1,4 @@
-"""gRPC channels to a model server, TLS, and the errors that stand for its status codes."""
+"""gRPC channels to a model server, TLS, and errors for its status codes."""
 
 from __future__ import annotations
 
@@ -35,18 +35,26 @@ _OPTIONS = [
     # Images go to the named server only, never through a proxy that the environment happens to name.
     ("grpc.enable_http_proxy", 0),
 ]
-_ERRORS: dict[grpc.StatusCode, type[ServingError]] = {
-    grpc.StatusCode.UNAVAILABLE: ServerUnavailable,
-    grpc.StatusCode.CANCELLED: ServerUnavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
-    grpc.StatusCode.NOT_FOUND: NotServed,
-    grpc.StatusCode.INVALID_ARGUMENT: RequestRefused,
-    grpc.StatusCode.FAILED_PRECONDITION: RequestRefused,
-    grpc.StatusCode.OUT_OF_RANGE: RequestRefused,
-    grpc.StatusCode.PERMISSION_DENIED: RequestRefused,
-    grpc.StatusCode.UNAUTHENTICATED: RequestRefused,
-    grpc.StatusCode.UNIMPLEMENTED: RequestRefused,
+_ABSENT = "no model server responds at {address}: start one with `metseg serve`, or give the right address ({details})"
+_LATE = (
+    "{target} did not respond within {timeout:g} s: the server is busy or loading, or the volume is large; "
+    "give a longer timeout"
+)
+_BUSY = "{target} had no room for the request: {details}; send smaller chunks, or try again later"
+_NOT_SERVED = "{target}: {details}; request a model and version that the server has loaded"
+_REFUSED = "{target} refused the request ({code}): {details}"
+_ERRORS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
+    grpc.StatusCode.UNAVAILABLE: (ServerUnavailable, _ABSENT),
+    grpc.StatusCode.CANCELLED: (ServerUnavailable, _ABSENT),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineExceeded, _LATE),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (ServerBusy, _BUSY),
+    grpc.StatusCode.NOT_FOUND: (NotServed, _NOT_SERVED),
+    grpc.StatusCode.INVALID_ARGUMENT: (RequestRefused, _REFUSED),
+    grpc.StatusCode.FAILED_PRECONDITION: (RequestRefused, _REFUSED),
+    grpc.StatusCode.OUT_OF_RANGE: (RequestRefused, _REFUSED),
+    grpc.StatusCode.PERMISSION_DENIED: (RequestRefused, _REFUSED),
+    grpc.StatusCode.UNAUTHENTICATED: (RequestRefused, _REFUSED),
+    grpc.StatusCode.UNIMPLEMENTED: (RequestRefused, _REFUSED),
 }
 
 
@@ -125,22 +133,6 @@ def serving_error(error: Any, timeout: float, target: str, address: str) -> Serv
         target: subject of the message, such as `brain-mets-segmentation at 127.0.0.1:8500`.
         address: `host:port`.
     """
-    code, details = error.code(), error.details()
-    match code:
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            text = (
-                f"no model server responds at {address}: start one with `metseg serve`, "
-                f"or give the right address ({details})"
-            )
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            text = (
-                f"{target} did not respond within {timeout:g} s: the server is busy or loading, or the volume "
-                "is large; give a longer timeout"
-            )
-        case grpc.StatusCode.NOT_FOUND:
-            text = f"{target}: {details}; request a model and version that the server has loaded"
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            text = f"{target} had no room for the request: {details}; send smaller chunks, or try again later"
-        case _:
-            text = f"{target} refused the request ({code.name}): {details}"
-    return _ERRORS.get(code, ServingError)(text)
+    kind, text = _ERRORS.get(error.code(), (ServingError, _REFUSED))
+    fields = {"code": error.code().name, "details": error.details(), "timeout": timeout}
+    return kind(text.format(target=target, address=address, **fields))

@@ -1,4 +1,4 @@
-"""The specification that a model exported by metseg states about itself by its signature `describe`."""
+"""The specification that a model states about itself by its signature `describe`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUMMARY_FIELDS = ("architecture", "channels", "threshold", "minimum_volume_mm3")
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Specification of a model version. A required field that the model lacks raises ServingError when it is read.
+    """Specification of a model version; to read a required field that it lacks raises ServingError.
 
     Attributes:
         model: name and address, for messages.
@@ -35,7 +35,7 @@ class ModelDescription:
 
     @classmethod
     def parse(cls, model: str, text: str | bytes) -> ModelDescription:
-        """Parse the JSON text of the signature `describe`; raises ServingError if it is no JSON object."""
+        """Parse the text of the signature `describe`; raises ServingError if it is no JSON object."""
         try:
             fields = json.loads(text)
         except ValueError as error:

@@ -1,8 +1,9 @@
-"""Inputs of prediction: image files grouped into cases by channel, and studies in folders of DICOM files."""
+"""Inputs of prediction: image files by case and channel, and studies of DICOM files."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ GRID_REMEDY = "Files on different grids are not stacked: resample one onto the o
 
 @dataclass(frozen=True)
 class PredictCase:
-    """The files of one case by channel; the channel `""` is one file with all channels."""
+    """Files of one case by channel; the channel `""` is one file with all."""
 
     name: str
     files: dict[str, Path] = field(default_factory=dict)
@@ -72,23 +73,23 @@ class ReadCase:
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the image files among `paths` and inside folders; files named as masks in folders are left out.
+    """Return the image files among `paths` and inside folders, where masks are left out.
 
     Raises:
         UsageError: a path does not exist, or a folder has no image.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             images = [p for p in sorted(path.rglob("*")) if is_image(p) and channel_name(p).channel != MASK]
             if not images:
                 raise UsageError(f"{path}: the folder holds no image ({', '.join(ENDINGS)})")
-            found += images
+            files += images
         elif path.is_file():
-            found.append(path)
+            files.append(path)
         else:
             raise UsageError(f"{path}: there is no such file or folder")
-    return found
+    return files
 
 
 def group_files(files: Sequence[Path], wanted: Sequence[str], given: Sequence[str] = ()) -> list[PredictCase]:
@@ -147,14 +148,17 @@ def find_cases(
         DataError: a DICOM file is broken, or a study lacks a channel.
     """
     studies = [path for path in paths if path.is_dir() and any(is_dicom(file) for file in files_under(path))]
-    found: list[PredictCase | DicomCase] = []
-    for folder in studies:
-        found += dicom_cases(folder, wanted, given)
+    cases: list[PredictCase | DicomCase] = [case for folder in studies for case in dicom_cases(folder, wanted, given)]
     others = [path for path in paths if path not in studies]
     if others:
-        found += group_files(image_files(others), wanted, [] if studies else given)
-    _require_distinct_names(found)
-    return found
+        cases += group_files(image_files(others), wanted, [] if studies else given)
+    for name, count in Counter(case.name for case in cases).items():
+        if count > 1:
+            raise UsageError(
+                f"two cases are called {name}, and would be written to the same files: predict them one after the "
+                "other, each with an --out of its own"
+            )
+    return cases
 
 
 def dicom_cases(folder: Path, wanted: Sequence[str], given: Sequence[str] = ()) -> list[DicomCase]:
@@ -238,15 +242,3 @@ def _read_files(case: PredictCase, wanted: Sequence[str]) -> ReadCase:
         )
     image, geometry, original = stack_files([case.files[channel] for channel in wanted])
     return ReadCase(image, geometry, original, {channel: str(case.files[channel]) for channel in wanted})
-
-
-def _require_distinct_names(cases: Sequence[PredictCase | DicomCase]) -> None:
-    """Raise a `UsageError` for two cases with one name, whose outputs would collide."""
-    seen: set[str] = set()
-    for case in cases:
-        if case.name in seen:
-            raise UsageError(
-                f"two cases are called {case.name}, and would be written to the same files: predict them one after the "
-                "other, each with an --out of its own"
-            )
-        seen.add(case.name)

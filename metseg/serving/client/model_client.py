@@ -1,4 +1,4 @@
-"""The client of a model server: states and labels of versions, reloads and predictions. It needs no TensorFlow."""
+"""The client of a model server: states and labels of versions, reloads and predictions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import grpc
@@ -31,7 +30,7 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 AVAILABLE, END = "AVAILABLE", "END"
 
 STATE_SECONDS = 10.0
-"""Longest wait for a version's state or label: the server answers these without computing."""
+"""Longest wait for a version's state or label: the server returns these without computing."""
 
 _POLL_SECONDS = 0.1
 _SETTLED_SECONDS = 3.0
@@ -41,7 +40,12 @@ _NO_LABEL = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.S
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """State of a version: START, LOADING, AVAILABLE, UNLOADING or END; `error` is empty unless loading failed."""
+    """State of a version.
+
+    Attributes:
+        state: START, LOADING, AVAILABLE, UNLOADING or END.
+        error: reason of a failure to load; else empty.
+    """
 
     state: str
     error: str = ""
@@ -94,13 +98,11 @@ class ModelClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def versions(self, model: str) -> dict[int, VersionStatus]:
-        """Return the state of every version of a model that the server has seen, the highest first.
+        """Return the state of every version known to the server, the highest first.
 
         Raises:
             ServingError: the server does not respond, or refuses the request.
@@ -150,7 +152,7 @@ class ModelClient:
             time.sleep(_POLL_SECONDS)
 
     def labelled_version(self, model: str, label: str) -> int | None:
-        """Return the version under a label; None if the server does not know the label or has not loaded the version.
+        """Return the version under a label; None without the label or with an unloaded version.
 
         No call of TF Serving lists labels, but the metadata of a model under a label name its version.
         """
@@ -161,7 +163,7 @@ class ModelClient:
         return int(response.model_spec.version.value) if response is not None else None
 
     def reload(self, configuration: Any) -> None:
-        """Make the server serve exactly the models of a ModelServerConfig; return when each new one has a version.
+        """Make the server serve exactly the models of a ModelServerConfig, and wait for new ones.
 
         Labels may only point at available versions: load first, then label.
 

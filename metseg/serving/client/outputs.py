@@ -1,9 +1,9 @@
-"""Files of a segmented case: the mask in its image's format, an overlay picture, lesions as JSON and CSV."""
+"""Files of a segmented case: mask, overlay picture, lesions as JSON and CSV."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,14 +78,14 @@ class CaseResult:
 
 
 def suffix_of(read: ReadCase) -> str:
-    """Return the suffix of the case's mask: that of its image, or `.dcm` for the SEG of a DICOM series."""
+    """Return the suffix of the case's mask: its image's, or `.dcm` for a SEG."""
     return ".dcm" if isinstance(read.original, DicomOriginal) else mask_suffix(read.original)
 
 
 def write_outputs(
     read: ReadCase, segmentation: Segmentation, model_name: str, mask: Path, overlay: Path, *, patient: str | None
 ) -> None:
-    """Write the mask on the image's own grid, and a picture of the slices with most lesion.
+    """Write the mask on the image's grid, and a picture of slices with lesions.
 
     Args:
         read: the case.
@@ -135,17 +135,14 @@ def write_lesions(
     with written_beside(sheet) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
-        writer.writerows(_rows(results))
+        for result in results:
+            writer.writerows([_cell(result.case), *_measures(row), result.units] for row in result.lesions)
     return table, sheet
 
 
-def _rows(results: Iterable[CaseResult]) -> Iterator[list[object]]:
-    for result in results:
-        for row in result.lesions:
-            places = [f"{value:.2f}" for value in row.centroid_mm]
-            measures = [f"{row.volume_mm3:.2f}", f"{row.longest_axial_diameter_mm:.2f}", f"{row.mean_probability:.4f}"]
-            slices = [index + 1 for index in row.slices]
-            yield [_cell(result.case), row.id, *places, *measures, *slices, result.units]
+def _measures(row: LesionRow) -> list[object]:
+    places = [f"{value:.2f}" for value in (*row.centroid_mm, row.volume_mm3, row.longest_axial_diameter_mm)]
+    return [row.id, *places, f"{row.mean_probability:.4f}", *(index + 1 for index in row.slices)]
 
 
 def _cell(text: str) -> str:

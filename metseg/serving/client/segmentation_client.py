@@ -1,4 +1,4 @@
-"""The client of one segmentation model of a model server: lesions of a volume. It needs no TensorFlow.
+"""The client of one segmentation model of a model server: lesions of a volume.
 
 A large volume goes in requests of bounded size (chunks), whose outputs together equal those of one request, bit for
 bit. The served graph takes slices through the network in blocks. A chunk begins at a block of the whole volume, so
@@ -83,12 +83,12 @@ class Segmentation:
 
 
 class SegmentationClient(ModelClient):
-    """Client of one model on one server, by default of its latest version; threads may share it.
+    """Client of one model on one server; threads may share it.
 
     Args:
         address: `host:port` of the gRPC API.
         model_name: the model, as the server names it.
-        label: request the version under this label (`stable`, `canary`).
+        label: request the version under this label (`stable`, `canary`); None: the latest version.
         version: request this version; not together with `label`.
         timeout: seconds for one call, retries included.
         tls: certificates for TLS; None: plain HTTP/2.
@@ -132,7 +132,7 @@ class SegmentationClient(ModelClient):
             self._model_spec.version_label = label
 
     def describe(self) -> ModelDescription:
-        """Return the model's specification; raises ServingError if the model has none, or no server responds."""
+        """Return the model's specification; raises ServingError without one, or without a server."""
         return self._describe()[0]
 
     def answering_version(self) -> int:
@@ -140,7 +140,7 @@ class SegmentationClient(ModelClient):
         return self._describe()[1]
 
     def predict(self, image: NDArray[Any]) -> Prediction:
-        """Return the model's raw output for one volume; `segment` drops small lesions and lists the others.
+        """Return the model's raw output for one volume, with lesions of any size.
 
         Args:
             image: raw intensities `(slices, height, width, channels)`, any real dtype, sent as float32; channels in the
@@ -155,15 +155,15 @@ class SegmentationClient(ModelClient):
             return Prediction(arrays["probability"], arrays["mask"], version)
 
         def predicted(spec: Any, description: ModelDescription, version: int) -> Prediction:
-            arrays = self._outputs(spec, description.preprocessing, volume, tuple(OUTPUTS), None)
+            arrays = self._outputs(spec, description.preprocessing, volume, tuple(OUTPUTS))
             return Prediction(arrays["probability"], arrays["mask"], version)
 
         return self._on_one_version(predicted)
 
     def segment(
-        self, image: NDArray[Any], geometry: Geometry | None = None, report: Report | None = None
+        self, image: NDArray[Any], geometry: Geometry | None = None, report: Report = lambda done, total: None
     ) -> Segmentation:
-        """Segment the lesions of one volume. All of its requests use one version, even if the label moves meanwhile.
+        """Segment the lesions of one volume by one version, even if the label moves meanwhile.
 
         Args:
             image: as for `predict`.
@@ -210,7 +210,7 @@ class SegmentationClient(ModelClient):
         return ModelDescription.parse(self._named, text), version
 
     def _on_one_version(self, compute: Callable[[Any, ModelDescription, int], Result]) -> Result:
-        """Return the result of `compute` for the requested version; try again once if it is unloaded meanwhile."""
+        """Return the result of `compute` for the requested version; retry once if it is unloaded."""
         for last in (False, True):
             description, version = self._describe()
             spec = model_pb2.ModelSpec(name=self._model_spec.name)
@@ -228,23 +228,25 @@ class SegmentationClient(ModelClient):
         preprocessing: PreprocessingSpecification,
         volume: NDArray[np.float32],
         outputs: tuple[str, ...],
-        report: Report | None,
+        report: Report = lambda done, total: None,
     ) -> Arrays:
-        """Return the outputs for a whole volume, by one request if it fits, else by overlapping chunks."""
-        self._require_channels(volume, preprocessing)
-        slices = volume.shape[0]
+        """Return the outputs for a whole volume, by one request or by overlapping chunks."""
+        slices, channels = volume.shape[0], preprocessing.channels
+        if volume.shape[-1] != len(channels):
+            raise ServingError(
+                f"the image has {volume.shape[-1]} channel(s); {self._named} takes {len(channels)}, in this order: "
+                f"{', '.join(channels)}"
+            )
         chunks = chunks_of(slices, _slice_bytes(volume), preprocessing.context_slices, self._chunk_bytes)
         if len(chunks) == 1:
             arrays, _ = self._request(spec, PREDICT_SIGNATURE, {"image": volume}, outputs)
-            if report is not None:
-                report(slices, slices)
+            report(slices, slices)
             return arrays
         window = volume_window(volume, preprocessing)
         whole = {name: np.empty(volume.shape[:3], OUTPUTS[name]) for name in outputs}
         for chunk in chunks:
             self._request_chunk(spec, chunk, volume, window, whole)
-            if report is not None:
-                report(chunk.last, slices)
+            report(chunk.last, slices)
         return whole
 
     def _request_chunk(
@@ -273,15 +275,7 @@ class SegmentationClient(ModelClient):
             raise ServingError(
                 f"{self._named} returned {name} as {array.dtype} {array.shape}; expected {dtype} {(1, *shape)}"
             )
-        first: NDArray[Any] = array[0]
-        return first
-
-    def _require_channels(self, volume: NDArray[np.float32], preprocessing: PreprocessingSpecification) -> None:
-        if volume.shape[-1] != len(preprocessing.channels):
-            raise ServingError(
-                f"the image has {volume.shape[-1]} channel(s); {self._named} takes {len(preprocessing.channels)}, in "
-                f"this order: {', '.join(preprocessing.channels)}"
-            )
+        return array.reshape(shape)
 
     @property
     def _named(self) -> str:
@@ -289,7 +283,7 @@ class SegmentationClient(ModelClient):
 
 
 def _volume(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the image as it is sent; raises ServingError if it is no volume with channels."""
+    """Return the image as float32; raises ServingError if it is no volume with channels."""
     if image.ndim != 4 or 0 in image.shape:
         raise ServingError(
             f"the image has shape {image.shape}; expected (slices, height, width, channels), none of them 0: "
@@ -299,7 +293,7 @@ def _volume(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _slice_bytes(volume: NDArray[np.float32]) -> int:
-    """Return the bytes of one slice in a request or in its response, whichever is larger."""
+    """Return the bytes of one slice in a request or its response, if larger."""
     _, height, width, channels = volume.shape
     widest = max(4 * channels, sum(dtype.itemsize for dtype in OUTPUTS.values()))
     return int(height * width * widest)
@@ -307,7 +301,12 @@ def _slice_bytes(volume: NDArray[np.float32]) -> int:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Slices `start` to `stop` are sent, and the outputs of `first` to `last` are used; ends are exclusive."""
+    """Part of a volume in one request; ends are exclusive.
+
+    Attributes:
+        start, stop: slices that are sent.
+        first, last: slices of which the outputs are used.
+    """
 
     start: int
     stop: int
@@ -321,13 +320,13 @@ class Chunk:
 
 
 def chunks_of(slices: int, slice_bytes: int, context: int, limit: int) -> list[Chunk]:
-    """Cut a volume into chunks of at most `limit` bytes of voxels, or of the fewest slices that a chunk can have.
+    """Cut a volume into chunks of at most `limit` bytes, if that is possible.
 
     Args:
         slices: of the volume.
         slice_bytes: bytes of one slice as it is sent.
         context: neighbours on either side of a slice that the network sees with it.
-        limit: most bytes of a chunk.
+        limit: most bytes of a chunk, unless the fewest slices that a chunk can have take more.
 
     Returns:
         Chunks whose used slices are the volume, each once, in order. They overlap by at least twice the context.

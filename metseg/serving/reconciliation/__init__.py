@@ -1,4 +1,6 @@
-"""Reconciliation: serving follows the registry. A version under an alias is published, loaded, verified, then labelled.
+"""Reconciliation: serving follows the registry.
+
+A version under an alias is published, loaded, verified, then labelled.
 
 The desired state are the aliases of the MLflow registry: `champion` decides the label `stable`, `challenger` the label
 `canary`, and `previous` stays loaded. The actual state are the folder that is shared with the model server, and the

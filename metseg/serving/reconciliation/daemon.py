@@ -1,4 +1,4 @@
-"""The reconciliation daemon: turns at an interval, one log line a change, longer pauses during an outage."""
+"""The reconciliation daemon: turns at an interval, with longer pauses during an outage."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,60 +22,61 @@ LONGEST_PAUSE = 15.0
 _REGISTRY = "the list of models"
 
 
+@dataclass
 class Health:
     """A file that is rewritten while this process is alive, for a liveness probe.
 
-    Args:
+    Attributes:
         path: the file; None: nothing is written.
+        state: the last reported state.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._state = "starting"
+    path: Path | None
+    state: str = "starting"
 
     def beat(self) -> None:
         """Write that this process is alive, with the last reported state."""
-        self.report(self._state)
+        self.report(self.state)
 
     def report(self, state: str) -> None:
         """Write that this process is alive, and a new state."""
-        self._state = state
-        if self._path is None:
+        self.state = state
+        if self.path is None:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with written_beside(self._path) as temporary:
+        with written_beside(self.path) as temporary:
             temporary.write_text(json.dumps({"time": now, "state": state}) + "\n", encoding="utf-8")
 
 
+@dataclass
 class Loop:
     """Reconciles the named models, or all that metseg registered.
 
-    Args:
+    Attributes:
         registry: the MLflow registry.
         reconciler: does one turn.
         names: the models; none: all of metseg's.
         health: gets the state after every turn.
     """
 
-    def __init__(self, registry: AliasRegistry, reconciler: Reconciler, names: Sequence[str], health: Health) -> None:
-        self._registry = registry
-        self._reconciler = reconciler
-        self._names = list(names)
-        self._health = health
-        self._reported: dict[str, str] = {}
-        self._waiting: set[str] = set()
+    registry: AliasRegistry
+    reconciler: Reconciler
+    names: Sequence[str]
+    health: Health
+    _reported: dict[str, str] = field(default_factory=dict)
+    _waiting: set[str] = field(default_factory=set)
 
     def turn(self) -> bool:
         """Reconcile every model once; return whether serving is in the desired state."""
         try:
-            desired = self._registry.models(self._names)
+            desired = self.registry.models(self.names)
         except Unreachable as error:
-            self._wait(_REGISTRY, str(error))
+            self._report(_REGISTRY, str(error), outage=True)
             return False
-        names = self._names or sorted(desired)
+        names = self.names or sorted(desired)
         self._report(_REGISTRY, "" if names else "no model is registered yet")
         reached = [self._reconcile(name, desired.get(name)) for name in names]
-        self._health.report("; ".join(self._reported.get(name, "") for name in names) or "nothing to do")
+        self.health.report("; ".join(self._reported.get(name, "") for name in names) or "nothing to do")
         return all(reached) and bool(names)
 
     def run(self, interval: float, pause: Callable[[float], None] = time.sleep) -> None:
@@ -93,26 +95,22 @@ class Loop:
     def _reconcile(self, name: str, desired: DesiredState | None) -> bool:
         """Reconcile a model, unless it is settled; return whether it is in the desired state."""
         try:
-            settled = self._reconciler.settled(name, desired) if desired is not None else None
-            result: ReconcileResult = settled or self._reconciler.reconcile(name)
+            settled = self.reconciler.settled(name, desired) if desired is not None else None
+            result: ReconcileResult = settled or self.reconciler.reconcile(name)
         except (Unreachable, PublishError, ServingError) as error:
-            self._wait(name, f"{name}: {error}")
+            self._report(name, f"{name}: {error}", outage=True)
             return False
         self._report(name, str(result))
         return not result.complaints
 
-    def _wait(self, subject: str, text: str) -> None:
-        """Report an outage."""
-        self._waiting.add(subject)
-        self._log(subject, f"{text}; waiting")
-        self._health.report(f"{text}; waiting")
-
-    def _report(self, subject: str, text: str) -> None:
-        """Report a state without an outage."""
-        self._waiting.discard(subject)
-        self._log(subject, text)
-
-    def _log(self, subject: str, text: str) -> None:
+    def _report(self, subject: str, text: str, *, outage: bool = False) -> None:
+        """Log the state of a model or of the registry, if it changed."""
+        if outage:
+            self._waiting.add(subject)
+            text = f"{text}; waiting"
+            self.health.report(text)
+        else:
+            self._waiting.discard(subject)
         if text != self._reported.get(subject, ""):
             if text:
                 LOGGER.info("%s", text)

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
@@ -18,7 +18,7 @@ from metseg.retention import version_days
 from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
-from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegistry, DesiredState, label_tag
+from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegistry
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, SERVING_TAG
@@ -38,53 +38,54 @@ class Follower(Protocol):
     address: str
 
     def follow(self, name: str) -> dict[str, int]:
-        """Follow all aliases of a model; return the version of each label afterwards."""
+        """Follow all aliases of a model; return the version of each label."""
 
     def await_label(self, name: str, label: str, number: int) -> bool:
-        """Wait for a label to point at a version; return False if the version was refused."""
+        """Wait until a label points at a version; return False if it was refused."""
 
 
+@dataclass
 class LocalFollower:
     """Reconciles in this process.
 
-    Args:
+    Attributes:
         reconciler: does the turn.
         address: its server.
     """
 
-    def __init__(self, reconciler: Reconciler, address: str) -> None:
-        self._reconciler = reconciler
-        self.address = address
+    reconciler: Reconciler
+    address: str
 
     def follow(self, name: str) -> dict[str, int]:
         """Reconcile once."""
-        result = self._reconciler.reconcile(name)
+        result = self.reconciler.reconcile(name)
         for complaint in result.complaints:
             LOGGER.warning("%s: %s", name, complaint)
-        return dict(result.labels)
+        return result.served.labels
 
     def await_label(self, name: str, label: str, number: int) -> bool:
         """Reconcile once; return whether the label points at the version."""
         return self.follow(name).get(label) == number
 
 
+@dataclass
 class RemoteFollower:
-    """Waits for a reconciler next to the model server, which reports by tags in the registry.
+    """Waits for a reconciler next to the model server, which reports by tags.
 
-    Args:
+    Attributes:
         registry: the registry of both.
         address: the server; empty if it is unknown.
         seconds: longest wait.
     """
 
-    def __init__(self, registry: AliasRegistry, address: str, seconds: float) -> None:
-        self._registry = registry
-        self._seconds = seconds
-        self.address = address
+    registry: AliasRegistry
+    address: str
+    seconds: float
 
     def follow(self, name: str) -> dict[str, int]:
         """Return the version of each label, by the registry's tags."""
-        return _tagged_labels(self._registry.desired_state(name))
+        desired = self.registry.desired_state(name)
+        return {label: int(number) for label, number in desired.tagged_labels.items()} if desired is not None else {}
 
     def await_label(self, name: str, label: str, number: int) -> bool:
         """Wait until the label points at the version, or its alias is set back.
@@ -93,45 +94,39 @@ class RemoteFollower:
             PublishError: neither happened in time.
         """
         alias = next(alias for alias, of_alias in LABELS.items() if of_alias == label)
-        ends = time.monotonic() + self._seconds
+        ends = time.monotonic() + self.seconds
         while time.monotonic() < ends:
-            desired = self._registry.desired_state(name)
-            if _tagged_labels(desired).get(label) == number:
+            desired = self.registry.desired_state(name)
+            if desired is not None and desired.tagged_labels.get(label) == str(number):
                 return True
             if desired is None or desired.aliases.get(alias) != number:
                 return False
             time.sleep(_POLL_SECONDS)
         raise PublishError(
-            f"{label} of {name} is not version {number} after {self._seconds:g} s, and no reason is reported: "
+            f"{label} of {name} is not version {number} after {self.seconds:g} s, and no reason is reported: "
             "is `metseg reconcile` running next to the model server?"
         )
 
 
-def _tagged_labels(desired: DesiredState | None) -> dict[str, int]:
-    """Return the version of each label, by the tags that a reconciler wrote to the model."""
-    tags = desired.tags if desired is not None else {}
-    return {label: int(tags[label_tag(label)]) for label in LABELS.values() if label_tag(label) in tags}
-
-
 @contextmanager
-def following(settings: Settings, limits: ReconcileLimits, registry: AliasRegistry) -> Iterator[Follower]:
+def following(settings: Settings, registry: AliasRegistry) -> Iterator[Follower]:
     """Give the follower that the settings name.
 
     Raises:
         UsageError: the settings contradict each other.
     """
+    limits = ReconcileLimits(keep_days=version_days())
     if settings.reconciler == "elsewhere":
         yield RemoteFollower(registry, settings.model_server, limits.load_seconds + limits.lock_seconds)
         return
     volume = ServingVolume(settings.model_base_path, settings.served_base_path)
     with _server(settings, volume) as address, ModelClient(address, limits.load_seconds, retry_delays=()) as server:
-        limits = replace(limits, keep_days=version_days())
         yield LocalFollower(Reconciler(registry, volume, server, limits), address)
 
 
 @contextmanager
 def _server(settings: Settings, volume: ServingVolume) -> Iterator[str]:
-    """Give the address of the settings' server, else of an embedded one that runs until the block ends."""
+    """Give the address of the settings' server, else of an embedded one."""
     if settings.model_server:
         yield settings.model_server
         return
@@ -189,7 +184,7 @@ def challenge(registry: AliasRegistry, follower: Follower, name: str, number: in
 
 
 def rollback(registry: AliasRegistry, follower: Follower, name: str) -> int:
-    """Make the previous champion the champion, and return its number; a second roll-back undoes the first.
+    """Make the previous champion the champion, and return it; a second roll-back undoes this.
 
     Raises:
         MetsegError: there is no previous champion.

@@ -1,4 +1,4 @@
-"""Desired state of serving in the MLflow registry, and the tags that report the actual state there."""
+"""Desired state of serving in the MLflow registry, and tags for the actual state."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from metseg.errors import MetsegError, Unreachable, VersionRefused
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
+from metseg.tracking.model_registry import LABELS, SERVING_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,7 @@ _RECHECK_SECONDS = 60.0
 
 def label_tag(label: str) -> str:
     """Return the tag of the registered model that names the version under a label."""
-    return f"{model_registry.SERVING_TAG}.{label}"
+    return f"{SERVING_TAG}.{label}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class DesiredState:
 
     aliases: Mapping[str, int]
     tags: Mapping[str, str]
+
+    @property
+    def tagged_labels(self) -> dict[str, str]:
+        """Version of each label, by the tags that a reconciler wrote to the model."""
+        return {label: self.tags[label_tag(label)] for label in LABELS.values() if label_tag(label) in self.tags}
 
 
 class AliasRegistry:
@@ -70,8 +76,11 @@ class AliasRegistry:
                 did not register are ignored.
         """
         with self._mlflow() as mlflow:
-            models = list(_pages(mlflow, _name_filter(names)))
-            return {model.name: _desired(model) for model in models if names or self._is_ours(mlflow, model)}
+            return {
+                model.name: DesiredState({alias: int(number) for alias, number in model.aliases.items()}, model.tags)
+                for model in _pages(mlflow, _name_filter(names))
+                if names or self._is_ours(mlflow, model)
+            }
 
     def _is_ours(self, mlflow: MlflowClient, model: RegisteredModel) -> bool:
         """Return whether metseg registered a version of a model; True is remembered."""
@@ -99,8 +108,15 @@ class AliasRegistry:
         with self._mlflow() as mlflow:
             return model_registry.version(mlflow, name, number)
 
+    def registered(self, name: str, number: int) -> model_registry.Version:
+        """Return a version; raises VersionRefused if it is not registered."""
+        version = self.version(name, number)
+        if version is None:
+            raise VersionRefused("it is no longer in the registry")
+        return version
+
     def point(self, name: str, alias: str, number: int | None) -> None:
-        """Point an alias at a version; remove it for None, or if the version is no longer registered."""
+        """Point an alias at a version; remove it for None or for an unregistered version."""
         from mlflow.exceptions import MlflowException
 
         with self._mlflow() as mlflow:
@@ -117,12 +133,12 @@ class AliasRegistry:
         """Tag a version `verified` or `refused`, with the reason."""
         with self._mlflow() as mlflow:
             mlflow.set_model_version_tag(name, str(number), REASON_TAG, reason[:_LONGEST_TAG])
-            mlflow.set_model_version_tag(name, str(number), model_registry.SERVING_TAG, state)
+            mlflow.set_model_version_tag(name, str(number), SERVING_TAG, state)
 
     def tag_labels(self, name: str, tags: Mapping[str, str], labels: Mapping[str, int]) -> None:
         """Tag the model with the version of each label, unless its `tags` already agree."""
         with self._mlflow() as mlflow:
-            for label in model_registry.LABELS.values():
+            for label in LABELS.values():
                 tag, number = label_tag(label), labels.get(label)
                 if number is not None and tags.get(tag) != str(number):
                     mlflow.set_registered_model_tag(name, tag, str(number))
@@ -130,10 +146,10 @@ class AliasRegistry:
                     mlflow.delete_registered_model_tag(name, tag)
 
     def saved_model(self, version: model_registry.Version, folder: Path) -> Path:
-        """Download the registered SavedModel into `folder`; raises VersionRefused if the artifact store holds none."""
+        """Download the registered SavedModel into `folder`; raises VersionRefused if there is none."""
         from mlflow.artifacts import download_artifacts, list_artifacts
 
-        with self._mlflow() as mlflow, _downloading(f"the SavedModel of version {version.number} of {version.name}"):
+        with self._downloading("the SavedModel", version) as mlflow:
             source = mlflow.get_model_version_download_uri(version.name, str(version.number)).rstrip("/")
             names = {Path(entry.path).name for entry in list_artifacts(artifact_uri=source)}
             if SAVED_MODEL not in names:
@@ -142,10 +158,7 @@ class AliasRegistry:
 
     def golden(self, version: model_registry.Version, folder: Path) -> Path:
         """Download the golden requests of a version into `folder`; raises VersionRefused if there are none."""
-        with (
-            self._mlflow() as mlflow,
-            _downloading(f"the golden requests of version {version.number} of {version.name}"),
-        ):
+        with self._downloading("the golden requests", version) as mlflow:
             golden = model_registry.download_from_run(mlflow, version.run, GOLDEN, folder)
         if golden is None:
             raise VersionRefused(f"its run {version.run} holds no {GOLDEN}, so no prediction can be compared")
@@ -156,15 +169,31 @@ class AliasRegistry:
         from mlflow.exceptions import MlflowException
 
         if self._connected is None:
-            self._connected = _connect(self._settings)
+            try:
+                self._connected = runs.client(self._settings)
+            except MetsegError as error:
+                raise Unreachable(str(error)) from error
         try:
             yield self._connected
         except MlflowException as error:
             raise Unreachable(f"MLflow at {self._settings.tracking_uri} refuses: {_first_line(error)}") from error
 
+    @contextmanager
+    def _downloading(self, what: str, version: model_registry.Version) -> Iterator[MlflowClient]:
+        from mlflow.exceptions import MlflowException
+
+        with self._mlflow() as mlflow:
+            try:
+                yield mlflow
+            except (MlflowException, VersionRefused):
+                raise
+            except Exception as error:  # each kind of store (S3, Azure, files …) fails in its own library's way
+                text = f"{what} of version {version.number} of {version.name} cannot be fetched"
+                raise Unreachable(f"{text}: {type(error).__name__}: {_first_line(error)}") from error
+
 
 def _pages(mlflow: MlflowClient, condition: str) -> Iterator[RegisteredModel]:
-    """Yield the registered models of a filter, with aliases, tags and the newest version of each."""
+    """Yield the registered models of a filter, with aliases, tags and newest version."""
     token: str | None = None
     while True:
         page = mlflow.search_registered_models(condition, max_results=_PAGE, page_token=token)
@@ -174,35 +203,12 @@ def _pages(mlflow: MlflowClient, condition: str) -> Iterator[RegisteredModel]:
             return
 
 
-def _desired(model: RegisteredModel) -> DesiredState:
-    return DesiredState({str(alias): int(number) for alias, number in model.aliases.items()}, dict(model.tags))
-
-
 def _name_filter(names: Collection[str]) -> str:
     """Return MLflow's filter for these names; empty for none."""
     quoted = [f'"{name}"' if "'" in name else f"'{name}'" for name in names]
     if len(quoted) == 1:
         return f"name = {quoted[0]}"
     return f"name IN ({', '.join(quoted)})" if quoted else ""
-
-
-def _connect(settings: Settings) -> MlflowClient:
-    try:
-        return runs.client(settings)
-    except MetsegError as error:
-        raise Unreachable(str(error)) from error
-
-
-@contextmanager
-def _downloading(what: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, VersionRefused):
-        raise
-    except Exception as error:  # each kind of store (S3, Azure, files …) fails in its own library's way
-        raise Unreachable(f"{what} cannot be fetched: {type(error).__name__}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

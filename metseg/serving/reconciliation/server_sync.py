@@ -1,4 +1,4 @@
-"""Synchronization of a model server with the configuration file, in the two steps that labels need.
+"""Synchronization of a model server with the configuration file, in two steps for labels.
 
 A reload is refused if a label points at a version that is not loaded (FAILED_PRECONDITION), and a reload loads its
 versions only after it was accepted. So the first reload names the versions and leaves labels where they are, and the
@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from metseg.errors import NotServed, ServerUnavailable, ServingError, Unreachable, VersionRefused
 from metseg.serving.client import ModelClient
-from metseg.serving.model_config import ServedModel, set_model
+from metseg.serving.model_config import ServedModel, read_configuration, set_model
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.tracking.model_registry import LABELS
 
@@ -24,36 +25,34 @@ _POLL_SECONDS = 0.1
 _UNLOAD_SECONDS = 30.0
 
 
+@dataclass
 class ServerSync:
     """Keeps one model server in line with one folder.
 
-    Args:
+    Attributes:
         volume: the shared folder.
         server: the server.
         load_seconds: for loading a version.
         beat: called again and again while waiting, to show that this process is alive.
     """
 
-    def __init__(
-        self, volume: ServingVolume, server: ModelClient, load_seconds: float, beat: Callable[[], None]
-    ) -> None:
-        self._volume = volume
-        self._server = server
-        self._load_seconds = load_seconds
-        self._beat = beat
+    volume: ServingVolume
+    server: ModelClient
+    load_seconds: float
+    beat: Callable[[], None]
 
     def difference(self, served: ServedModel) -> str:
         """Return the difference between server and file for a model; empty if there is none."""
-        available = self._server.available(served.name)
-        missing, surplus = set(served.versions) - available, available - set(served.versions)
-        if missing or surplus:
+        available, wanted = self.server.available(served.name), set(served.versions)
+        differences = {"it lacks": wanted - available, "it still holds": available - wanted}
+        if any(differences.values()):
             return "; ".join(
                 f"{what} version {', '.join(map(str, sorted(versions)))}"
-                for what, versions in (("it lacks", missing), ("it still holds", surplus))
+                for what, versions in differences.items()
                 if versions
             )
         for label in sorted({*LABELS.values(), *served.labels}):
-            labelled, version = self._server.labelled_version(served.name, label), served.labels.get(label)
+            labelled, version = self.server.labelled_version(served.name, label), served.labels.get(label)
             if labelled != version:
                 return f"its {label} is {labelled or 'nothing'}, not {version or 'nothing'}"
         return ""
@@ -70,9 +69,9 @@ class ServerSync:
         failures = []
         for version in served.versions:
             try:
-                self._await_available(served.name, version)
-            except VersionRefused as refusal:
-                failures.append(str(refusal))
+                self.server.wait_until_available(served.name, version, self.load_seconds, self.beat)
+            except NotServed as error:
+                failures.append(str(error))
         if held_back:
             self._reload()
         self._await_unloaded(served)
@@ -80,29 +79,30 @@ class ServerSync:
             raise VersionRefused("; ".join(failures))
         difference = self.difference(served)
         if difference:
-            raise Unreachable(
-                f"the model server at {self._server.address} accepted the configuration, yet {difference}"
-            )
+            raise Unreachable(f"the model server at {self.server.address} accepted the configuration, yet {difference}")
 
     def load(self, served: ServedModel, version: int) -> None:
-        """Load a version in addition to those of the file, without a label; return once it is available.
+        """Load a version in addition to those of the file, and wait for it.
 
         Raises:
             VersionRefused: it cannot be loaded.
             ServingError: the server does not respond.
         """
-        self._reload(ServedModel(served.name, served.base_path, [*served.versions, version], served.labels))
-        self._await_available(served.name, version)
+        self._reload(replace(served, versions=[*served.versions, version]))
+        try:
+            self.server.wait_until_available(served.name, version, self.load_seconds, self.beat)
+        except NotServed as error:
+            raise VersionRefused(str(error)) from error
 
     def _reload(self, served: ServedModel | None = None) -> bool:
-        """Reload the file, with `served` in place of its model; return whether labels were held back."""
-        configuration = self._volume.configuration()
+        """Reload the file, with `served` in it; return True if labels were held back."""
+        configuration = read_configuration(self.volume.config)
         if served is not None:
             set_model(configuration, served)
         held_back = self._hold_back(configuration)
-        self._beat()
+        self.beat()
         try:
-            self._server.reload(configuration)
+            self.server.reload(configuration)
         except ServerUnavailable:
             raise
         except ServingError as error:
@@ -111,15 +111,15 @@ class ServerSync:
         return held_back
 
     def _hold_back(self, configuration: Any) -> bool:
-        """Leave labels of versions that are not loaded where they are, or out; return whether there were any."""
+        """Hold back labels of versions that are not loaded; return True if there were any."""
         held_back = False
         for section in configuration.model_config_list.config:
-            available = self._server.available(section.name)
+            available = self.server.available(section.name)
             for label, version in list(section.version_labels.items()):
                 if version in available:
                     continue
                 held_back = True
-                current = self._server.labelled_version(section.name, label)
+                current = self.server.labelled_version(section.name, label)
                 del section.version_labels[label]
                 if current is not None:
                     section.version_labels[label] = current
@@ -128,15 +128,9 @@ class ServerSync:
                         policy.specific.versions.append(current)
         return held_back
 
-    def _await_available(self, name: str, version: int) -> None:
-        try:
-            self._server.wait_until_available(name, version, self._load_seconds, self._beat)
-        except NotServed as error:
-            raise VersionRefused(str(error)) from error
-
     def _await_unloaded(self, served: ServedModel) -> None:
-        """Wait until the server holds nothing that the file leaves out; a request may keep a version for a while."""
+        """Wait until the server has unloaded other versions, which requests may delay."""
         ends = time.monotonic() + _UNLOAD_SECONDS
-        while self._server.available(served.name) - set(served.versions) and time.monotonic() < ends:
-            self._beat()
+        while self.server.available(served.name) - set(served.versions) and time.monotonic() < ends:
+            self.beat()
             time.sleep(_POLL_SECONDS)

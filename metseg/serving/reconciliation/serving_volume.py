@@ -1,4 +1,4 @@
-"""The folder that reconciler and model server share: `models.config`, and a folder a model with a folder a version."""
+"""The folder that reconciler and model server share: `models.config`, and the published versions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from metseg.errors import PublishError, Unreachable
 from metseg.retention import expired
-from metseg.saved_model import saved_model_digest
 from metseg.serving.model_config import (
     ServedModel,
     empty_configuration,
@@ -25,7 +23,7 @@ from metseg.serving.model_config import (
     set_model,
     write_configuration,
 )
-from metseg.serving.publishing import publish, published_versions, remove_leftovers, unpublish
+from metseg.serving.publishing import published_versions, remove_leftovers
 
 CONFIG = "models.config"
 _LOCK = ".metseg-reconcile.lock"
@@ -51,7 +49,7 @@ class ServingVolume:
         return self.root / CONFIG
 
     def prepare(self) -> None:
-        """Make the folder, and a configuration without models if there is none: a server needs one to start."""
+        """Make the folder, and a configuration without models if there is none."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,7 +59,7 @@ class ServingVolume:
 
     @contextmanager
     def exclusive(self, timeout: float) -> Iterator[None]:
-        """Be the only reconciler of this folder; the lock ends with the process that holds it, however that ends.
+        """Be the only reconciler of this folder; the lock ends with this process.
 
         Args:
             timeout: seconds to wait for another reconciler.
@@ -74,11 +72,7 @@ class ServingVolume:
         lock = self.root / _LOCK
         try:
             held = FileLock(
-                lock,
-                timeout=timeout,
-                poll_interval=_POLL_SECONDS,
-                fallback_to_soft=False,
-                on_acquired=_write_holder,
+                lock, timeout, poll_interval=_POLL_SECONDS, fallback_to_soft=False, on_acquired=_write_holder
             ).acquire()
         except Timeout:
             holder = lock.read_text(encoding="utf-8", errors="replace")[:200].strip() or "its holder is unknown"
@@ -101,7 +95,7 @@ class ServingVolume:
 
     @contextmanager
     def download_folder(self) -> Iterator[Path]:
-        """Give a folder for a download, on this disk so that the next reconciler finds it if this one is killed."""
+        """Give a folder for a download; after a kill, the next reconciler removes it."""
         with tempfile.TemporaryDirectory(prefix=_DOWNLOAD, dir=self.root) as folder:
             yield Path(folder)
 
@@ -113,17 +107,13 @@ class ServingVolume:
         """Return the base path of a model, as the server sees it."""
         return self._served_root / name
 
-    def configuration(self) -> Any:
-        """Return the ModelServerConfig of the file."""
-        return read_configuration(self.config)
-
     def served(self, name: str) -> ServedModel:
-        """Return the verified versions of a model and their labels, by the file; without versions if it has none."""
+        """Return the verified versions of a model and their labels, by the file."""
         return read_model_config(self.config).get(name, ServedModel(name, self.served_base(name)))
 
     def write(self, served: ServedModel) -> None:
-        """Put a model into the file, or take it out if it has no versions; other models stay."""
-        configuration = self.configuration()
+        """Write a model to the file; remove it if it has no versions."""
+        configuration = read_configuration(self.config)
         if served.versions:
             set_model(configuration, served)
         else:
@@ -142,18 +132,6 @@ class ServingVolume:
     def expired(self, name: str, keep_days: float) -> set[int]:
         """Return the versions that were published, or last in use, more than `keep_days` days ago."""
         return {number for number in self.published(name) if expired(self.base(name) / str(number), keep_days)}
-
-    def digest(self, name: str, version: int) -> str:
-        """Return the SHA-256 of a published version."""
-        return saved_model_digest(self.base(name) / str(version))
-
-    def publish(self, saved_model: Path, name: str, version: int) -> None:
-        """Copy a SavedModel to its place, whole or not at all; raises PublishError."""
-        publish(saved_model, self.base(name), version)
-
-    def unpublish(self, name: str, version: int) -> None:
-        """Remove a version in one step; raises PublishError."""
-        unpublish(self.base(name), version)
 
 
 def _write_holder(lock: int) -> None:

@@ -1,4 +1,4 @@
-"""Verification of a version before it gets a label: gate, digest, publication, loading and golden requests.
+"""Verification of a version before it gets a label: gate, digest, loading and golden requests.
 
 Golden requests are volumes with the probabilities that the trained model computed for them. The served version passes
 if it computes the same, within a tolerance.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from metseg.errors import DeadlineExceeded, NotServed, PublishError, ServerUnava
 from metseg.saved_model import saved_model_digest
 from metseg.serving.client import ModelClient, Prediction, SegmentationClient
 from metseg.serving.model_config import ServedModel
+from metseg.serving.publishing import publish, unpublish
 from metseg.serving.reconciliation.registry_state import DIGEST_TAG, GATE_TAG, AliasRegistry
 from metseg.serving.reconciliation.server_sync import ServerSync
 from metseg.serving.reconciliation.serving_volume import ServingVolume
@@ -32,14 +35,12 @@ PASSED = "passed"
 _FATAL_LOSSES = 2
 """Losses of the server, while a version is loaded or verified, for which that version is to blame."""
 
-Predict = Callable[[NDArray[np.float32]], Prediction]
-"""Prediction for a volume `(slices, height, width, channels)`."""
 
-
+@dataclass
 class Verifier:
     """Verifies versions of the registry on a server.
 
-    Args:
+    Attributes:
         registry: source of versions, digests and golden requests.
         volume: folder of published versions.
         server: the server that loads them.
@@ -48,22 +49,13 @@ class Verifier:
         beat: called now and then, to show that this process is alive.
     """
 
-    def __init__(
-        self,
-        registry: AliasRegistry,
-        volume: ServingVolume,
-        server: ModelClient,
-        sync: ServerSync,
-        tolerance: float,
-        beat: Callable[[], None],
-    ) -> None:
-        self._registry = registry
-        self._volume = volume
-        self._server = server
-        self._sync = sync
-        self._tolerance = tolerance
-        self._beat = beat
-        self._losses: dict[tuple[str, int], int] = {}
+    registry: AliasRegistry
+    volume: ServingVolume
+    server: ModelClient
+    sync: ServerSync
+    tolerance: float
+    beat: Callable[[], None]
+    _losses: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def verify(self, served: ServedModel, number: int) -> float:
         """Publish, load and verify a version; afterwards the server holds it without a label.
@@ -81,7 +73,7 @@ class Verifier:
             ServingError: the server does not respond.
             PublishError: the disk refuses.
         """
-        self._beat()
+        self.beat()
         version = self._passed(served.name, number)
         key = (served.name, number)
         if self._losses.get(key, 0) >= _FATAL_LOSSES:
@@ -90,12 +82,12 @@ class Verifier:
                 f"the model server went away {_FATAL_LOSSES} times while this version was loaded or verified"
             )
         self.publish(served, version)
-        self._beat()
-        with self._volume.download_folder() as folder:
-            golden = self._registry.golden(version, folder)
+        self.beat()
+        with self.volume.download_folder() as folder:
+            golden = self.registry.golden(version, folder)
             try:
                 if number not in served.versions:
-                    self._sync.load(served, number)
+                    self.sync.load(served, number)
                 worst = self._compare(served.name, number, golden)
             except (ServerUnavailable, DeadlineExceeded, NotServed):
                 self._losses[key] = self._losses.get(key, 0) + 1
@@ -105,7 +97,7 @@ class Verifier:
         return worst
 
     def publish(self, served: ServedModel, version: Version) -> None:
-        """Publish the registered artifact, if its digest is the registered one and it is not published already.
+        """Publish the artifact of a version, unless that was done, if its digest fits.
 
         Raises:
             VersionRefused: the digest differs, or other contents are served under this number.
@@ -114,19 +106,21 @@ class Verifier:
         expected = version.tags.get(DIGEST_TAG)
         if expected is None:
             raise VersionRefused(f"it has no tag {DIGEST_TAG}, so its registered contents are unknown")
-        if version.number in self._volume.published(version.name):
-            if self._published_digest(version) == expected:
-                return
+        base_path = self.volume.base(version.name)
+        folder = base_path / str(version.number)
+        if folder.exists():
+            with suppress(PublishError):
+                if saved_model_digest(folder) == expected:
+                    return
             if version.number in served.versions:
                 raise VersionRefused(
-                    f"{self._volume.base(version.name) / str(version.number)} is served with other contents than were "
-                    "registered under this number (was the registry made anew?): a version never changes, register "
-                    "the model as a new version"
+                    f"{folder} is served with other contents than were registered under this number (was the registry "
+                    "created again?): a version never changes, register the model as a new version"
                 )
             LOGGER.warning("%s version %d is published with other contents; removing it", version.name, version.number)
-            self._volume.unpublish(version.name, version.number)
-        with self._volume.download_folder() as folder:
-            saved_model = self._registry.saved_model(version, folder)
+            unpublish(base_path, version.number)
+        with self.volume.download_folder() as download:
+            saved_model = self.registry.saved_model(version, download)
             try:
                 digest = saved_model_digest(saved_model)
             except PublishError as error:
@@ -136,20 +130,12 @@ class Verifier:
                     f"its artifact has digest {digest}, but was registered with {expected}: "
                     "the artifact store was changed"
                 )
-            self._beat()
-            self._volume.publish(saved_model, version.name, version.number)
-
-    def _published_digest(self, version: Version) -> str:
-        try:
-            return self._volume.digest(version.name, version.number)
-        except PublishError as error:
-            return str(error)
+            self.beat()
+            publish(saved_model, base_path, version.number)
 
     def _passed(self, name: str, number: int) -> Version:
         """Return the version if it passed the gate."""
-        version = self._registry.version(name, number)
-        if version is None:
-            raise VersionRefused("it is no longer in the registry")
+        version = self.registry.registered(name, number)
         gate = version.tags.get(GATE_TAG)
         if gate != PASSED:
             reason = f"its tag {GATE_TAG} is {gate!r}" if gate else f"it has no tag {GATE_TAG}"
@@ -157,56 +143,48 @@ class Verifier:
         return version
 
     def _compare(self, name: str, number: int, golden: Path) -> float:
-        """Send the golden requests to the version; return the largest difference."""
-        timeout = self._server.timeout
-        with SegmentationClient(self._server.address, name, version=number, timeout=timeout, retry_delays=()) as client:
+        """Send the golden requests to the version, and compare the predictions with the stored ones.
 
-            def predict(image: NDArray[np.float32]) -> Prediction:
-                self._beat()
+        The mask must be the served probability at the threshold, voxel for voxel. So it can only differ from the
+        stored model's mask where the probability lies within the tolerance of the threshold.
+
+        Args:
+            name: the model.
+            number: the version.
+            golden: `.npz` with `threshold`, and with `image_N` and `probability_N` for each request.
+
+        Returns:
+            The largest difference of a probability.
+
+        Raises:
+            VersionRefused: a prediction differs, has another shape, or holds NaN; or the file holds no requests.
+            ServerUnavailable, NotServed: the server went away.
+        """
+        stored = _read(golden)
+        requests = sorted(key for key in stored if key.startswith("image_"))
+        if not requests or "threshold" not in stored:
+            listed = ", ".join(sorted(stored)) or "nothing"
+            raise VersionRefused(f"{golden.name} holds no golden requests, only {listed}")
+        worst, timeout = 0.0, self.server.timeout
+        with SegmentationClient(self.server.address, name, version=number, timeout=timeout, retry_delays=()) as client:
+            for request in requests:
+                expected = stored.get(request.replace("image", "probability"))
+                if expected is None:
+                    raise VersionRefused(f"{golden.name} holds no probability for {request}")
+                self.beat()
                 try:
-                    return client.predict(image)
+                    prediction = client.predict(stored[request])
                 except (ServerUnavailable, NotServed):
                     raise
                 except ServingError as error:
                     raise VersionRefused(f"a golden request failed: {error}") from error
-
-            return compare_golden(predict, golden, self._tolerance)
-
-
-def compare_golden(predict: Predict, golden: Path, tolerance: float) -> float:
-    """Send golden requests and compare the predictions with the stored ones.
-
-    The mask must be the served probability at the threshold, voxel for voxel. So it can only differ from the stored
-    model's mask where the probability lies within the tolerance of the threshold.
-
-    Args:
-        predict: sends one volume to the version.
-        golden: `.npz` with `threshold`, and with `image_N` and `probability_N` for each request.
-        tolerance: largest difference of a probability that passes.
-
-    Returns:
-        The largest difference of a probability.
-
-    Raises:
-        VersionRefused: a prediction differs, has another shape, or holds NaN; or the file holds no requests.
-    """
-    stored = _read(golden)
-    requests = sorted(name for name in stored if name.startswith("image_"))
-    if not requests or "threshold" not in stored:
-        raise VersionRefused(f"{golden.name} holds no golden requests, only {', '.join(sorted(stored)) or 'nothing'}")
-    worst = 0.0
-    for name in requests:
-        expected = stored.get(name.replace("image", "probability"))
-        if expected is None:
-            raise VersionRefused(f"{golden.name} holds no probability for {name}")
-        prediction = predict(stored[name].astype(np.float32, copy=False))
-        # NaN must neither get lost here nor pass below.
-        worst = float(np.maximum(worst, _difference(name, prediction, expected, stored["threshold"])))
-    if not worst <= tolerance:
-        raise VersionRefused(
-            f"the served probabilities differ from the trained model's by up to {worst:.1e} > {tolerance:g}"
-        )
-    return worst
+                # NaN must neither get lost here nor pass below.
+                worst = float(np.maximum(worst, _difference(request, prediction, expected, stored["threshold"])))
+        if not worst <= self.tolerance:
+            raise VersionRefused(
+                f"the served probabilities differ from the trained model's by up to {worst:.1e} > {self.tolerance:g}"
+            )
+        return worst
 
 
 def _read(golden: Path) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -11,15 +11,15 @@ import streamlit as st
 
 from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
-from metseg.serving.viewer.model_versions import AvailableVersions, ServedVersion, list_versions
+from metseg.imaging.channel_names import DEFAULT_CHANNELS
+from metseg.serving.viewer.model_versions import ServedVersion, list_versions
 from metseg.serving.viewer.options import ViewerOptions
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.panels.details import show_details
 from metseg.serving.viewer.panels.sidebar import choose_models, choose_study
-from metseg.serving.viewer.panels.workspace import Scene, show_workspace
+from metseg.serving.viewer.panels.workspace import A, B, Scene, show_workspace
 from metseg.serving.viewer.predictions import StudyPrediction
 
-DEFAULT_CHANNELS = ("t1n", "t2f", "t1c")
 DEFAULT_LABELS = ("1", "3")
 POLL_SECONDS = 0.5
 _STYLE = """
@@ -43,12 +43,12 @@ def main() -> None:
     except MetsegError as error:
         st.error(str(error))
         return
-    available, failure = _available(options)
+    versions, missing, failure = _available(options)
     with st.sidebar:
         st.markdown("### metseg viewer")
         study_place = st.container()
-        first, second = choose_models(available.versions)
-        for sentence in available.missing:
+        first, second = choose_models(versions)
+        for sentence in missing:
             st.caption(sentence)
         st.caption(f"Model server: {options.server}")
         if st.button("Query the server again", width="stretch"):
@@ -63,21 +63,20 @@ def main() -> None:
     _main_panel(options.server, first, second)
 
 
-def _available(options: ViewerOptions) -> tuple[AvailableVersions, str]:
-    """Return the available versions with their architectures, and the reason if the server does not respond."""
+def _available(options: ViewerOptions) -> tuple[list[ServedVersion], list[str], str]:
+    """Return the versions with architectures, missing models and labels, and a failure of the server."""
     try:
-        listed = list_versions(options.server, options.models)
+        listed, missing = list_versions(options.server, options.models)
     except MetsegError as error:
-        return AvailableVersions(), str(error)
-    versions, missing = [], list(listed.missing)
-    for served in listed.versions:
+        return [], [], str(error)
+    versions = []
+    for served in listed:
         try:
             architecture = session.description(options.server, *served.key).architecture
+            versions.append(replace(served, architecture=architecture))
         except MetsegError as error:
             missing.append(str(error))
-        else:
-            versions.append(replace(served, architecture=architecture))
-    return AvailableVersions(tuple(versions), tuple(missing)), ""
+    return versions, missing, ""
 
 
 def _main_panel(address: str, first: ServedVersion | None, second: ServedVersion | None) -> None:
@@ -96,33 +95,31 @@ def _main_panel(address: str, first: ServedVersion | None, second: ServedVersion
     for note in study.notes:
         st.info(note)
     cache = session.predictions()
-    futures = [cache.get(address, served, study) if served else None for served in (first, second)]
-    predictions = [_prediction(name, future) for name, future in zip("AB", futures, strict=True)]
-    under_way = [future for future in futures if future is not None and not future.done()]
+    futures = {name: cache.get(address, served, study) for name, served in ((A, first), (B, second)) if served}
+    under_way = [future for future in futures.values() if not future.done()]
+    scene = Scene(study, _finished(futures))
     if under_way:
         _wait(under_way, time.monotonic())
-    scene = Scene(study, *predictions)
     show_workspace(scene)
-    if scene.first is not None:
+    if A in scene.predictions:
         show_details(scene)
 
 
-def _prediction(name: str, future: Future[StudyPrediction] | None) -> StudyPrediction | None:
-    """Return a finished prediction; show a failure in a sentence."""
-    if future is None or not future.done():
-        return None
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if not isinstance(error, MetsegError):
-        raise error
-    st.error(f"{name} has no result. {error}")
-    return None
+def _finished(futures: Mapping[str, Future[StudyPrediction]]) -> dict[str, StudyPrediction]:
+    """Return the finished predictions; show a failure in a sentence."""
+    predictions = {}
+    for name, future in futures.items():
+        if future.done():
+            try:
+                predictions[name] = future.result()
+            except MetsegError as error:
+                st.error(f"{name} has no result. {error}")
+    return predictions
 
 
 @st.fragment(run_every=POLL_SECONDS)
 def _wait(futures: Sequence[Future[StudyPrediction]], since: float) -> None:
-    """Report that models compute, and redraw the page when they are done; images can be viewed meanwhile."""
+    """Report that models compute, and redraw the page when they are done."""
     if all(future.done() for future in futures):
         st.rerun()
     st.info(

@@ -14,7 +14,6 @@ import streamlit as st
 from metseg.serving.viewer.rendering import Colour
 
 VIEWPORTS_KEY, LESIONS_KEY = "viewports", "lesions"
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Viewport:
         title: above it.
         colour: of its mask, before the title; None for none.
         jpeg: the picture.
-        width, height: in mm; neighbouring pictures have one scale.
+        size: width and height in mm; neighbouring pictures have one scale.
         index, count: slice along the plane, and number of slices.
         cross: cross-hair as fractions of width and height; None for none.
         letters: directions at the left, right, top and bottom edge; empty where unknown.
@@ -38,8 +37,7 @@ class Viewport:
     title: str
     colour: Colour | None
     jpeg: bytes
-    width: float
-    height: float
+    size: tuple[float, float]
     index: int
     count: int
     cross: tuple[float, float] | None
@@ -47,21 +45,16 @@ class Viewport:
 
     def to_data(self) -> dict[str, object]:
         """Return the data for the browser."""
-        x, y = self.cross or (0.0, 0.0)
+        (width, height), (x, y) = self.size, self.cross or (0.0, 0.0)
         return {
-            "key": self.key,
-            "plane": self.plane,
-            "title": self.title,
+            **{name: getattr(self, name) for name in ("key", "plane", "title", "index", "count", "letters")},
             "colour": css(self.colour) if self.colour else None,
             "source": "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode(),
-            "width": self.width,
-            "height": self.height,
-            "index": self.index,
-            "count": self.count,
+            "width": width,
+            "height": height,
             "cross": self.cross is not None,
             "x": x,
             "y": y,
-            "letters": list(self.letters),
         }
 
 
@@ -73,17 +66,21 @@ def css(colour: Colour) -> str:
 def show_viewports(
     views: Sequence[Viewport], legend: Sequence[tuple[Colour, str]], serial: int, moved: Callable[[], None]
 ) -> None:
-    """Show pictures side by side; after a move, `moved` is called before the page runs, and reads `last_move`."""
+    """Show pictures side by side.
+
+    After a move, `moved` is called before the page runs, and reads `last_move`.
+    """
     data = {
         "views": [view.to_data() for view in views],
         "legend": [{"colour": css(colour), "label": label} for colour, label in legend],
         "serial": serial,
     }
-    _viewports()(key=VIEWPORTS_KEY, data=data, on_move_change=moved)
+    html = '<div class="viewports"></div><div class="legend"></div>'
+    _component(VIEWPORTS_KEY, html)(key=VIEWPORTS_KEY, data=data, on_move_change=moved)
 
 
 def last_move() -> Mapping[str, object]:
-    """Return the user's last move in a viewport, as the browser reports it; empty if it is malformed."""
+    """Return the user's last move in a viewport; empty if it is malformed."""
     move = st.session_state[VIEWPORTS_KEY].get("move")
     return move if isinstance(move, Mapping) else {}
 
@@ -91,13 +88,17 @@ def last_move() -> Mapping[str, object]:
 def show_lesions(
     columns: Sequence[str], rows: Mapping[int, Sequence[str]], selected: int | None, picked: Callable[[], None]
 ) -> None:
-    """Show a table; after a click, `picked` is called before the page runs, and reads `last_pick`."""
+    """Show a table.
+
+    After a click, `picked` is called before the page runs, and reads `last_pick`.
+    """
     data = {
         "columns": list(columns),
         "rows": [{"id": number, "cells": list(cells)} for number, cells in rows.items()],
         "selected": selected,
     }
-    _lesions()(key=LESIONS_KEY, data=data, on_pick_change=picked)
+    html = '<div class="scroll"><table><thead></thead><tbody></tbody></table></div>'
+    _component(LESIONS_KEY, html)(key=LESIONS_KEY, data=data, on_pick_change=picked)
 
 
 def last_pick() -> int | None:
@@ -107,18 +108,6 @@ def last_pick() -> int | None:
 
 
 @cache
-def _viewports() -> Any:
-    html = '<div class="viewports"></div><div class="legend"></div>'
-    return st.components.v2.component(
-        "metseg_viewports", html=html, css=_asset("viewports.css"), js=_asset("viewports.js")
-    )
-
-
-@cache
-def _lesions() -> Any:
-    html = '<div class="scroll"><table><thead></thead><tbody></tbody></table></div>'
-    return st.components.v2.component("metseg_lesions", html=html, css=_asset("lesions.css"), js=_asset("lesions.js"))
-
-
-def _asset(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
+def _component(name: str, html: str) -> Any:
+    style, script = (Path(__file__).with_name(f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return st.components.v2.component(f"metseg_{name}", html=html, css=style, js=script)

@@ -1,4 +1,4 @@
-"""Downloads of the viewer: the mask, the lesions as JSON and CSV, pictures of every lesion."""
+"""Downloads of the viewer: mask, lesions as JSON and CSV, pictures of every lesion."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _MARGIN, _TEXT_SIZE, _GREY = 6, 13, (190, 190, 190)
 
 
 def mask_suffix_of(study: Study) -> str:
-    """Return the suffix of `mask_file`: the study's own, or that of NIfTI for DICOM and samples."""
+    """Return the suffix of `mask_file`: the study's, or `.nii.gz` for DICOM and samples."""
     return mask_suffix(study.original) if study.original is not None else ".nii.gz"
 
 
 def mask_file(study: Study, prediction: StudyPrediction) -> bytes:
-    """Return the mask on the study's own grid, as a file of the format of `mask_suffix_of`."""
+    """Return the mask on the study's grid, as a file with the suffix `mask_suffix_of`."""
     mask = prediction.mask.astype(np.uint8)
     with TemporaryDirectory(prefix="metseg-viewer-") as folder:
         path = Path(folder) / f"mask{mask_suffix_of(study)}"
@@ -49,7 +49,7 @@ def mask_file(study: Study, prediction: StudyPrediction) -> bytes:
 def lesions_json(study: Study, prediction: StudyPrediction) -> bytes:
     """Return the lesions and the model, with the fields of `metseg predict`."""
     content = {
-        "model": prediction.description.summary(prediction.served.model),
+        "model": prediction.segmentation.description.summary(prediction.served.model),
         "version": prediction.served.version,
         "units": "mm" if study.geometry.spacing_known else "voxels",
         "lesions": [lesion_record(row) for row in prediction.lesions],
@@ -62,16 +62,34 @@ def lesions_csv(prediction: StudyPrediction) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)
     places = ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "first_slice", "last_slice")
-    writer.writerow(["id", *places, "volume_mm3", "longest_axial_diameter_mm", "mean_probability"])
+    measures = ("volume_mm3", "longest_axial_diameter_mm", "mean_probability")
+    writer.writerow(["id", *places, *measures])
     for row in map(lesion_record, prediction.lesions):
-        measures = [row[name] for name in ("volume_mm3", "longest_axial_diameter_mm", "mean_probability")]
-        writer.writerow([row["id"], *row["centroid_mm"], *row["slices"], *measures])
+        writer.writerow([row["id"], *row["centroid_mm"], *row["slices"], *(row[name] for name in measures)])
     return text.getvalue().encode()
 
 
 def planes_png(study: Study, prediction: StudyPrediction | None, position: Position, appearance: Appearance) -> bytes:
     """Return the three planes through a position side by side, with letters of direction."""
-    return to_png(_three_planes(study, prediction, position, appearance))
+    shown = [AXIAL] if study.flat else list(PLANES.values())
+    pictures = [draw(study, plane, position[plane.axis], appearance, prediction, FIRST) for plane in shown]
+    height = max(picture.shape[0] for picture in pictures) + 2 * (_TEXT_SIZE + _MARGIN)
+    width = sum(picture.shape[1] + _MARGIN for picture in pictures) - _MARGIN
+    sheet = Image.new("RGB", (width, height))
+    pen = ImageDraw.Draw(sheet)
+    pen.font = ImageFont.load_default(_TEXT_SIZE)
+    left = 0
+    for plane, picture in zip(shown, pictures, strict=True):
+        top = (height - picture.shape[0]) // 2
+        sheet.paste(Image.fromarray(picture), (left, top))
+        if study.geometry.spacing_known:
+            _write_letters(pen, plane, left, top, *picture.shape[1::-1])
+        place = f"{plane.name} {position[plane.axis] + 1}/{study.shape[plane.axis]}"
+        pen.text((left + _MARGIN, 0), place, _GREY)
+        left += picture.shape[1] + _MARGIN
+    version = f"{prediction.served.model} version {prediction.served.version} · " if prediction else ""
+    pen.text((_MARGIN, height - _TEXT_SIZE - _MARGIN), version + DISCLAIMER, _GREY)
+    return to_png(np.asarray(sheet))
 
 
 def overlays_zip(study: Study, prediction: StudyPrediction, appearance: Appearance) -> bytes:
@@ -93,39 +111,8 @@ def _nifti(mask: NDArray[np.uint8], geometry: Geometry) -> nibabel.Nifti1Image:
     return image
 
 
-def _three_planes(
-    study: Study, prediction: StudyPrediction | None, position: Position, appearance: Appearance
-) -> NDArray[np.uint8]:
-    shown = [AXIAL] if study.flat else list(PLANES.values())
-    pictures = [draw(study, plane, position[plane.axis], appearance, prediction, FIRST) for plane in shown]
-    height = max(picture.shape[0] for picture in pictures) + 2 * (_TEXT_SIZE + _MARGIN)
-    width = sum(picture.shape[1] + _MARGIN for picture in pictures) - _MARGIN
-    sheet = Image.new("RGB", (width, height))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT_SIZE)
-    left = 0
-    for plane, picture in zip(shown, pictures, strict=True):
-        top = (height - picture.shape[0]) // 2
-        sheet.paste(Image.fromarray(picture), (left, top))
-        _write_letters(pen, font, plane, study.geometry.spacing_known, (left, top, *picture.shape[1::-1]))
-        place = f"{plane.name} {position[plane.axis] + 1}/{study.shape[plane.axis]}"
-        pen.text((left + _MARGIN, 0), place, _GREY, font)
-        left += picture.shape[1] + _MARGIN
-    version = f"{prediction.served.model} version {prediction.served.version} · " if prediction else ""
-    pen.text((_MARGIN, height - _TEXT_SIZE - _MARGIN), version + DISCLAIMER, _GREY, font)
-    return np.asarray(sheet)
-
-
-def _write_letters(
-    pen: ImageDraw.ImageDraw,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-    plane: Plane,
-    known: bool,
-    frame: tuple[int, int, int, int],
-) -> None:
-    """Write directions at the picture's edges; none if the file lacks the patient's orientation."""
-    if not known:
-        return
-    left, top, width, height = frame
+def _write_letters(pen: ImageDraw.ImageDraw, plane: Plane, left: int, top: int, width: int, height: int) -> None:
+    """Write the directions at the edges of a picture."""
     places = [
         (left + _MARGIN, top + height // 2, "lm"),
         (left + width - _MARGIN, top + height // 2, "rm"),
@@ -133,4 +120,4 @@ def _write_letters(
         (left + width // 2, top + height - _MARGIN, "mb"),
     ]
     for letter, (x, y, anchor) in zip(plane.letters, places, strict=True):
-        pen.text((x, y), letter, (255, 255, 255), font, anchor)
+        pen.text((x, y), letter, (255, 255, 255), anchor=anchor)

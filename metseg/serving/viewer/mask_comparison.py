@@ -15,7 +15,7 @@ from metseg.scoring.overlap import as_masks, count_overlap, dice
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of two masks of one volume. Volumes are mm³; voxels if the spacing is unknown.
+    """Agreement of two masks, with volumes in mm³, or voxels without a spacing.
 
     Attributes:
         dice: of the two masks; 1 if both are empty.
@@ -61,7 +61,7 @@ def _components(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int,
 
 
 def also_marked(mask: NDArray[np.generic], other: NDArray[np.generic]) -> list[bool]:
-    """Return, for each lesion of `mask` in the order of its table, whether the other mask has any of its voxels."""
+    """Return True for each lesion of the table that the other mask marks too."""
     one, second = as_masks(mask, other)
     labels = label_components(one)
     voxels = np.bincount(labels.ravel(), minlength=2)[1:]

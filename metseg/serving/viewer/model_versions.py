@@ -1,16 +1,16 @@
-"""Model versions to choose from: those that the server has available, with their labels and titles."""
+"""Model versions to choose from: those that the server has available, with labels and titles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from metseg.serving.client import ModelClient
+from metseg.tracking.model_registry import LABELS
 
-STABLE, CANARY = "stable", "canary"
-LABELS = (STABLE, CANARY)
-ALIASES = {STABLE: "champion", CANARY: "challenger"}
+ALIASES = {label: alias for alias, label in LABELS.items()}
 """Aliases of the registry that the labels follow."""
+STABLE, CANARY = ALIASES
 
 STATE_SECONDS = 5.0
 
@@ -47,20 +47,15 @@ class ServedVersion:
         return " · ".join(part for part in (version, self.architecture, self.model * with_model) if part)
 
 
-@dataclass(frozen=True)
-class AvailableVersions:
-    """Available versions, best first, and a sentence for each missing model or label."""
-
-    versions: tuple[ServedVersion, ...] = ()
-    missing: tuple[str, ...] = field(default=())
-
-
-def list_versions(address: str, models: Sequence[str]) -> AvailableVersions:
-    """Return the available versions of some models, and their labels.
+def list_versions(address: str, models: Sequence[str]) -> tuple[list[ServedVersion], list[str]]:
+    """Return the available versions of some models with their labels.
 
     Args:
         address: `host:port` of the model server.
-        models: their names; a model that the server lacks gets a sentence in `missing`.
+        models: their names.
+
+    Returns:
+        The versions, best first, and a sentence for each missing model or label.
 
     Raises:
         ServingError: the server does not respond.
@@ -73,20 +68,23 @@ def list_versions(address: str, models: Sequence[str]) -> AvailableVersions:
             if not available:
                 missing.append(f"The server at {address} has no version of {model} available.")
                 continue
-            labels = {label: client.labelled_version(model, label) for label in LABELS}
+            labels = {label: client.labelled_version(model, label) for label in ALIASES}
             missing += [
                 f"No version of {model} has the label {label}: the registry has no {ALIASES[label]}, or it is not "
                 "published."
                 for label, version in labels.items()
                 if version is None
             ]
-            listed = [ServedVersion(model, v, tuple(name for name in LABELS if labels[name] == v)) for v in available]
+            listed = [ServedVersion(model, v, tuple(name for name in ALIASES if labels[name] == v)) for v in available]
             versions += sorted(listed, key=_rank)
-    return AvailableVersions(tuple(versions), tuple(missing))
+    return versions, missing
 
 
 def pair_to_show(versions: Sequence[ServedVersion]) -> tuple[ServedVersion | None, ServedVersion | None]:
-    """Return the two versions to begin with: `stable` and `canary`, else another architecture, else `stable` alone."""
+    """Return the two versions to begin with.
+
+    They are `stable` and `canary`, else `stable` and another architecture, else `stable` alone.
+    """
     if not versions:
         return None, None
     first = min(versions, key=_rank)

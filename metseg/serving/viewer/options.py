@@ -10,8 +10,6 @@ from pydantic_settings import SettingsConfigDict
 from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.environment_settings import CommaSeparated, EnvironmentSettings
 
-_PREFIX = "METSEG_VIEWER_"
-
 
 class ViewerOptions(EnvironmentSettings):
     """Sources of segmentations and samples.
@@ -22,7 +20,7 @@ class ViewerOptions(EnvironmentSettings):
         samples: folder of a cohort, or of image files, to pick studies from (`METSEG_VIEWER_SAMPLES`).
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX)
+    model_config = SettingsConfigDict(env_prefix="METSEG_VIEWER_")
 
     server: str = Field(default=MODEL_SERVER, pattern=r"^.+:\d+$", description=f"HOST:PORT, such as {MODEL_SERVER}")
     models: CommaSeparated = (MODEL_NAME,)
@@ -44,9 +42,8 @@ class ViewerOptions(EnvironmentSettings):
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables of these options, for a child process."""
-        samples = str(self.samples.resolve()) if self.samples else ""
         return {
-            f"{_PREFIX}SERVER": self.server,
-            f"{_PREFIX}MODELS": ",".join(self.models),
-            f"{_PREFIX}SAMPLES": samples,
+            "METSEG_VIEWER_SERVER": self.server,
+            "METSEG_VIEWER_MODELS": ",".join(self.models),
+            "METSEG_VIEWER_SAMPLES": str(self.samples.resolve()) if self.samples else "",
         }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.scoring.lesion_table import LesionRow
-from metseg.serving.client import ModelDescription, Segmentation, SegmentationClient
+from metseg.serving.client import Segmentation, SegmentationClient
 from metseg.serving.viewer.model_versions import ServedVersion
 from metseg.serving.viewer.study import Study
 
@@ -23,9 +23,6 @@ CACHED = 8
 """Predictions in the cache; one for a volume of 240×240×155 takes 45 MB."""
 WORKERS = 2
 """Requests at the same time: both models of a comparison."""
-
-Key = tuple[str, str, int, str]
-"""Server, model, version and digest of the study."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,19 +40,9 @@ class StudyPrediction:
     seconds: float
 
     @property
-    def description(self) -> ModelDescription:
-        """Specification of the version."""
-        return self.segmentation.description
-
-    @property
     def lesions(self) -> tuple[LesionRow, ...]:
         """Lesions of the mask, largest first."""
         return self.segmentation.lesions
-
-    @property
-    def probability(self) -> NDArray[np.float32]:
-        """Probability `(slices, height, width)`."""
-        return self.segmentation.probability
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -89,7 +76,7 @@ class PredictionCache:
         """Make a cache of that many predictions."""
         self._size = size
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="predict")
-        self._futures: OrderedDict[Key, Future[StudyPrediction]] = OrderedDict()
+        self._futures: OrderedDict[tuple[str, str, int, str], Future[StudyPrediction]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, address: str, served: ServedVersion, study: Study) -> Future[StudyPrediction]:
@@ -107,10 +94,6 @@ class PredictionCache:
     def forget_failed(self) -> None:
         """Drop failed predictions, so that they are computed again."""
         with self._lock:
-            failed = [key for key, future in self._futures.items() if future.done() and _failed(future)]
-            for key in failed:
-                del self._futures[key]
-
-
-def _failed(future: Future[StudyPrediction]) -> bool:
-    return future.cancelled() or future.exception() is not None
+            for key, future in list(self._futures.items()):
+                if future.done() and (future.cancelled() or future.exception() is not None):
+                    del self._futures[key]

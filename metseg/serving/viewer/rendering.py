@@ -1,11 +1,12 @@
-"""Pictures of slices: the windowed image of a study, with masks, outlines, heat map and true mask over it."""
+"""Pictures of slices: the windowed image with masks, outlines and heat map over it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -26,7 +27,7 @@ FIRST: Colour = (240, 160, 0)
 SECOND: Colour = (86, 180, 233)
 BOTH: Colour = (214, 120, 190)
 TRUTH: Colour = (70, 225, 130)
-"""Colours that colour-blind readers can tell apart: Okabe and Ito's, the last two brightened for dark pictures."""
+"""Colours that colour-blind readers can distinguish: Okabe and Ito's, the last two brightened for dark pictures."""
 
 EDGE = 2
 """Width of an outline in pixels."""
@@ -34,6 +35,7 @@ EDGE = 2
 HEAT_FLOOR = 0.05
 """Probability below which the heat map shows the image alone."""
 
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _HEAT = np.array([(0, 0, 60), (110, 20, 120), (220, 60, 60), (250, 160, 30), (255, 250, 160)], dtype=np.float32)
 
 
@@ -81,13 +83,7 @@ class Heat:
 
 
 def draw(
-    study: Study,
-    plane: Plane,
-    index: int,
-    appearance: Appearance,
-    prediction: StudyPrediction | None,
-    colour: Colour,
-    side: int = SIDE,
+    study: Study, plane: Plane, index: int, appearance: Appearance, prediction: StudyPrediction | None, colour: Colour
 ) -> NDArray[np.uint8]:
     """Return one slice with a prediction over it, RGB uint8 with square pixels.
 
@@ -98,7 +94,6 @@ def draw(
         appearance: of the slice.
         prediction: shown over the image, if any.
         colour: of the prediction's mask.
-        side: pixels of the volume's longest edge.
     """
     fills, outlines, heat = [], [], None
     if prediction is not None:
@@ -108,47 +103,33 @@ def draw(
         if CONTOUR in appearance.overlays:
             outlines.append(Outline(mask, colour))
         if HEAT in appearance.overlays:
-            heat = Heat(slice_of(prediction.probability, plane, index), appearance.opacity)
-    return _composed(study, plane, index, appearance, side, fills, outlines, heat)
+            heat = Heat(slice_of(prediction.segmentation.probability, plane, index), appearance.opacity)
+    if TRUE_MASK in appearance.overlays and study.truth is not None:
+        # Around the region, so that the outline of an equal prediction stays visible inside.
+        outlines.append(Outline(slice_of(study.truth, plane, index), TRUTH, around=True))
+    return compose(*_image(study, plane, index, appearance), fills, outlines, heat)
 
 
 def draw_difference(
-    study: Study,
-    plane: Plane,
-    index: int,
-    appearance: Appearance,
-    first: StudyPrediction,
-    second: StudyPrediction,
-    side: int = SIDE,
+    study: Study, plane: Plane, index: int, appearance: Appearance, first: StudyPrediction, second: StudyPrediction
 ) -> NDArray[np.uint8]:
-    """Return one slice with three regions: marked by both predictions, by the first only, by the second only.
+    """Return one slice with the regions of both predictions and of one alone.
 
     The true mask is left out: its outline would hide thin differences.
     """
     one, other = slice_of(first.mask, plane, index), slice_of(second.mask, plane, index)
     regions = ((one & other, BOTH), (one & ~other, FIRST), (other & ~one, SECOND))
-    opacity = max(appearance.opacity, 0.2)
-    fills = [Fill(mask, colour, opacity) for mask, colour in regions]
+    fills = [Fill(mask, colour, max(appearance.opacity, 0.2)) for mask, colour in regions]
     outlines = [Outline(mask, colour) for mask, colour in regions] if CONTOUR in appearance.overlays else []
-    return _composed(replace(study, truth=None), plane, index, appearance, side, fills, outlines, None)
+    return compose(*_image(study, plane, index, appearance), fills, outlines)
 
 
-def _composed(
-    study: Study,
-    plane: Plane,
-    index: int,
-    appearance: Appearance,
-    side: int,
-    fills: list[Fill],
-    outlines: list[Outline],
-    heat: Heat | None,
-) -> NDArray[np.uint8]:
-    if TRUE_MASK in appearance.overlays and study.truth is not None:
-        # Around the region, so that the outline of an equal prediction stays visible inside.
-        outlines = [*outlines, Outline(slice_of(study.truth, plane, index), TRUTH, around=True)]
-    size = pixels(plane, study.shape, study.geometry.spacing, side)
+def _image(
+    study: Study, plane: Plane, index: int, appearance: Appearance
+) -> tuple[NDArray[np.generic], tuple[float, float], tuple[int, int]]:
+    """Return the slice without overlays: intensities, window, and size of the picture."""
     values = slice_of(study.channel(appearance.channel), plane, index)
-    return compose(values, appearance.window, size, fills, outlines, heat)
+    return values, appearance.window, pixels(plane, study.shape, study.geometry.spacing, SIDE)
 
 
 def compose(
@@ -185,8 +166,10 @@ def compose(
         mixed = picture[inside] * (1.0 - fill.opacity) + colour * fill.opacity
         picture[inside] = np.rint(mixed).astype(np.uint8)
     for outline in outlines:
-        region = _enlarged(outline.mask, size)
-        picture[~region & ~_shrunk(~region) if outline.around else region & ~_shrunk(region)] = outline.colour
+        side = _enlarged(outline.mask, size) != outline.around
+        # By city-block distance; the picture's edge is no border.
+        inside = cv2.erode(side.astype(np.uint8), _CROSS, iterations=EDGE) > 0
+        picture[side & ~inside] = outline.colour
     return picture
 
 
@@ -215,14 +198,6 @@ def to_png(picture: NDArray[np.uint8]) -> bytes:
 def _enlarged(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     image = Image.fromarray(np.ascontiguousarray(mask).astype(np.uint8))
     return np.asarray(image.resize(size, Image.Resampling.NEAREST)).astype(bool)
-
-
-def _shrunk(mask: NDArray[np.bool_], pixels: int = EDGE) -> NDArray[np.bool_]:
-    """Return a region without its outermost pixels, by city-block distance; the picture's edge is no border."""
-    for _ in range(pixels):
-        padded = np.pad(mask, 1, mode="edge")
-        mask = mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask
 
 
 def _add_heat(picture: NDArray[np.uint8], heat: Heat, size: tuple[int, int]) -> None:

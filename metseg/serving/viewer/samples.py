@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from metseg.errors import DataError, UsageError
 from metseg.imaging.geometry import Geometry, to_canonical
 from metseg.imaging.io import bare_stem, is_image
 from metseg.imaging.layouts import LayoutOptions, open_cohort
+from metseg.imaging.layouts.base import CaseSource
 from metseg.phantom import phantom_case
 from metseg.pseudonyms import pseudonyms_everywhere
 from metseg.serving.viewer.study import Study
@@ -21,77 +22,59 @@ from metseg.serving.viewer.uploads import TRUTH, open_images, roles_of, truth_of
 PHANTOM_SEED = 7
 """Seed of another cohort than that of `metseg run`: no model was trained on these heads."""
 PHANTOMS = 8
-_PHANTOM = "Phantom head"
+
+Samples = dict[str, Callable[[], Study]]
+"""Functions that open the sample studies, by title."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Sample study: `name` to show, `key` to open it."""
-
-    name: str
-    key: str
+def phantom_samples(labels: Sequence[str]) -> Samples:
+    """Return phantom heads with true masks; `labels` are the label values that are lesion."""
+    return {f"Phantom head {number}": partial(_open_phantom, number, labels) for number in range(1, PHANTOMS + 1)}
 
 
-def phantom_samples() -> list[Sample]:
-    """Return the samples of `open_phantom`."""
-    return [Sample(f"{_PHANTOM} {number}", f"phantom:{number}") for number in range(1, PHANTOMS + 1)]
+def folder_samples(root: Path, wanted: Sequence[str], labels: Sequence[str]) -> Samples:
+    """Return the cases of a folder: a cohort in a layout, or images without masks.
 
-
-def open_phantom(sample: Sample, labels: Sequence[str]) -> Study:
-    """Generate a phantom head with its true mask.
+    Cases have the names of their folders, or pseudonyms with `METSEG_PSEUDONYMS=on`.
 
     Args:
-        sample: from `phantom_samples`.
+        root: the folder.
+        wanted: channels of the model, in order.
         labels: label values that are lesion.
+
+    Raises:
+        MetsegError: the folder holds no case with the channels.
     """
-    case = phantom_case(PHANTOM_SEED, int(sample.key.rpartition(":")[2]))
+    numbers = [label for label in labels if label.isdecimal()]
+    options = LayoutOptions(channels=tuple(wanted), labels=",".join(numbers) or "core")
+    try:
+        cohort = open_cohort(root, options=options)
+    except (DataError, UsageError):
+        cases = _cases_without_masks(root, wanted)
+        if not cases:
+            raise
+        return {name: partial(open_images, files, wanted, (), name) for name, files in cases.items()}
+    return {case.case: partial(_open_case, case, tuple(wanted)) for case in cohort.cases}
+
+
+def _open_phantom(number: int, labels: Sequence[str]) -> Study:
+    case = phantom_case(PHANTOM_SEED, number)
     channels = {"t1n": case.t1n, "t2f": case.t2f, "t1c": case.t1c}
-    canonical = [to_canonical(voxels, case.affine)[0] for voxels in channels.values()]
+    image = np.stack([to_canonical(voxels, case.affine)[0] for voxels in channels.values()], axis=-1)
     segmentation, affine, _ = to_canonical(case.seg, case.affine)
-    truth = truth_of(segmentation, labels, Path("seg"))
+    geometry = Geometry.of_canonical(affine, 1.0, True)
     return Study(
-        sample.name, np.stack(canonical, axis=-1), tuple(channels), Geometry.of_canonical(affine, 1.0, True), truth
+        f"Phantom head {number}", image, tuple(channels), geometry, truth_of(segmentation, labels, Path("seg"))
     )
 
 
-class SampleFolder:
-    """Cases of a folder: a cohort in one of the layouts, or image files without masks.
-
-    Cases have the names of their folders, or pseudonyms with `METSEG_PSEUDONYMS=on`.
-    """
-
-    def __init__(self, root: Path, wanted: Sequence[str], labels: Sequence[str]) -> None:
-        """Find the cases; raises MetsegError if the folder holds none with the channels."""
-        self._wanted = tuple(wanted)
-        numbers = [label for label in labels if label.isdecimal()]
-        options = LayoutOptions(channels=self._wanted, labels=",".join(numbers) or "core")
-        try:
-            cohort = open_cohort(root, options=options)
-        except (DataError, UsageError) as error:
-            self._files = _cases_without_masks(root, self._wanted)
-            if not self._files:
-                raise error
-            self._sources = {}
-        else:
-            self._files = {}
-            self._sources = {case.case: case for case in cohort.cases}
-
-    def samples(self) -> list[Sample]:
-        """Return the samples."""
-        names = [*self._sources, *self._files]
-        return [Sample(name, f"case:{name}") for name in names]
-
-    def open(self, sample: Sample) -> Study:
-        """Read a case; raises DataError."""
-        name = sample.key.removeprefix("case:")
-        if name in self._sources:
-            loaded = self._sources[name].load()
-            return Study(name, loaded.image, self._wanted, loaded.geometry, loaded.mask > 0)
-        return open_images(self._files[name], self._wanted, (), name)
+def _open_case(case: CaseSource, channels: tuple[str, ...]) -> Study:
+    loaded = case.load()
+    return Study(case.case, loaded.image, channels, loaded.geometry, loaded.mask > 0)
 
 
 def _cases_without_masks(root: Path, wanted: Sequence[str]) -> dict[str, list[tuple[Path, str | None]]]:
-    """Return image files by case, the beginning of their names; none if names must be hidden by pseudonyms."""
+    """Return image files by case, as in their names; none if names are hidden."""
     if pseudonyms_everywhere():
         return {}
     cases: dict[str, list[tuple[Path, str | None]]] = defaultdict(list)

@@ -1,9 +1,9 @@
-"""Three planes through a canonical volume: slices, their size on the screen, and voxels under a point."""
+"""Three planes through a canonical volume: slices, their size, and voxels under a point."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,21 +51,19 @@ def slice_of(volume: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
 
 def extent_mm(plane: Plane, shape: Shape, spacing: tuple[float, float, float]) -> tuple[float, float]:
     """Return width and height of the plane's pictures in mm, edge to edge."""
-    return (
-        shape[plane.column_axis] * spacing[plane.column_axis],
-        shape[plane.row_axis] * spacing[plane.row_axis],
-    )
+    columns, rows = plane.column_axis, plane.row_axis
+    return shape[columns] * spacing[columns], shape[rows] * spacing[rows]
 
 
 def pixels(plane: Plane, shape: Shape, spacing: tuple[float, float, float], side: int) -> tuple[int, int]:
-    """Return width and height of a picture with square pixels; the volume's longest edge has `side` pixels."""
+    """Return the size of a picture in square pixels; the volume's longest edge has `side`."""
     scale = side / max(count * step for count, step in zip(shape, spacing, strict=True))
     width, height = extent_mm(plane, shape, spacing)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def centre_of(plane: Plane, position: Position, shape: Shape) -> tuple[float, float]:
-    """Return a voxel's centre in the picture, as fractions of its width from the left and its height from the top."""
+    """Return a voxel's centre as fractions of the picture's width and height."""
     row = position[plane.row_axis]
     if plane.flipped:
         row = shape[plane.row_axis] - 1 - row
@@ -73,12 +71,12 @@ def centre_of(plane: Plane, position: Position, shape: Shape) -> tuple[float, fl
 
 
 def voxel_at(plane: Plane, position: Position, shape: Shape, x: float, y: float) -> Position:
-    """Return the voxel under a point of the picture, given as fractions of width and height; the slice stays."""
+    """Return the voxel under a point given as fractions of the picture's width and height."""
     place = list(position)
-    place[plane.column_axis] = _within(math.floor(x * shape[plane.column_axis]), shape[plane.column_axis])
-    row = _within(math.floor(y * shape[plane.row_axis]), shape[plane.row_axis])
+    place[plane.column_axis] = math.floor(x * shape[plane.column_axis])
+    row = math.floor(y * shape[plane.row_axis])
     place[plane.row_axis] = shape[plane.row_axis] - 1 - row if plane.flipped else row
-    return place[0], place[1], place[2]
+    return clipped(place, shape)
 
 
 def moved(position: Position, shape: Shape, move: Mapping[str, object]) -> Position:
@@ -95,18 +93,14 @@ def moved(position: Position, shape: Shape, move: Mapping[str, object]) -> Posit
         return position
     if "index" in numbers:
         place = list(position)
-        place[plane.axis] = _within(int(numbers["index"]), shape[plane.axis])
-        return place[0], place[1], place[2]
+        place[plane.axis] = int(numbers["index"])
+        return clipped(place, shape)
     if "x" in numbers and "y" in numbers:
         return voxel_at(plane, position, shape, numbers["x"], numbers["y"])
     return position
 
 
-def clipped(position: tuple[float, float, float], shape: Shape) -> Position:
+def clipped(position: Sequence[float], shape: Shape) -> Position:
     """Return the voxel of the volume nearest to a point given in voxels."""
-    slice_, row, column = (_within(round(value), count) for value, count in zip(position, shape, strict=True))
+    slice_, row, column = (min(max(round(value), 0), count - 1) for value, count in zip(position, shape, strict=True))
     return slice_, row, column
-
-
-def _within(index: int, count: int) -> int:
-    return min(max(index, 0), count - 1)

@@ -56,7 +56,7 @@ class Study:
 
     @property
     def flat(self) -> bool:
-        """Whether the study is a single picture, with one plane."""
+        """True for a single picture, with one plane."""
         return self.shape[0] == 1
 
     def channel(self, name: str) -> NDArray[Any]:

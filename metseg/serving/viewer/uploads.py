@@ -37,8 +37,6 @@ ALL_CHANNELS = "all channels"
 LIMITS = ArchiveLimits(files=20_000, file_bytes=1 << 30, total_bytes=2 << 30)
 """What a dropped archive may hold."""
 
-_DICOM_MARK = slice(128, 132)
-
 
 @dataclass(frozen=True)
 class Upload:
@@ -50,11 +48,11 @@ class Upload:
     @property
     def is_dicom(self) -> bool:
         """True if it begins as DICOM does."""
-        return self.content[_DICOM_MARK] == b"DICM"
+        return self.content[128:132] == b"DICM"
 
 
 def roles_of(names: Sequence[str], wanted: Sequence[str]) -> list[str | None]:
-    """Return the role of each image file by its name: a channel, the true mask, all channels, or None.
+    """Return the role of each image file by its name; None if it is unknown.
 
     Args:
         names: of the files.
@@ -73,14 +71,11 @@ def roles_of(names: Sequence[str], wanted: Sequence[str]) -> list[str | None]:
     return roles
 
 
-def open_uploads(
-    uploads: Sequence[Upload], roles: Sequence[str | None], wanted: Sequence[str], labels: Sequence[str]
-) -> Study:
+def open_uploads(uploads: Sequence[tuple[Upload, str | None]], wanted: Sequence[str], labels: Sequence[str]) -> Study:
     """Read dropped files: images of one study, or one archive of them, or DICOM files.
 
     Args:
-        uploads: the files.
-        roles: of the images, from `roles_of` or the user; archives and DICOM files need none.
+        uploads: the files, images with their roles from `roles_of` or the user.
         wanted: channels of the model, in the order of the planes of a coloured picture.
         labels: label values of lesion, for a mask with several.
 
@@ -89,25 +84,25 @@ def open_uploads(
     """
     with TemporaryDirectory(prefix="metseg-viewer-") as name, _neutral(Path(name)):
         folder = Path(name)
-        archives = [upload for upload in uploads if is_archive(upload.name)]
-        if archives and len(uploads) > 1:
+        archive = next((upload for upload, _ in uploads if is_archive(upload.name)), None)
+        if archive is not None and len(uploads) > 1:
             raise DataError("An archive holds a whole study: drop it alone, or drop its files.")
-        if archives:
-            return _open_archive(archives[0], folder, wanted, labels)
-        if any(upload.is_dicom for upload in uploads):
-            for number, upload in enumerate(uploads):
-                (folder / f"{number:06d}").write_bytes(upload.content)
-            return read_dicom_study(folder, TITLE)
+        if archive is not None:
+            return _open_archive(archive, folder, wanted, labels)
         files = []
-        for number, (upload, role) in enumerate(zip(uploads, roles, strict=True), start=1):
+        for number, (upload, role) in enumerate(uploads, start=1):
             path = folder / f"file-{number}{_suffix(upload.name)}"
             path.write_bytes(upload.content)
             files.append((path, role))
+        if any(upload.is_dicom for upload, _ in uploads):
+            return read_dicom_study(folder)
         return open_images(files, wanted, labels)
 
 
 def truth_of(array: NDArray[np.generic], labels: Sequence[str], path: Path) -> NDArray[np.bool_]:
-    """Return the lesion voxels of a mask: all but 0 if it has 0 and 1 or 0 and 255, else those of the labels.
+    """Return the lesion voxels of a mask.
+
+    These are all but 0 if it has 0 and 1 or 0 and 255, else those of the labels.
 
     Args:
         array: the mask, any shape.
@@ -128,14 +123,10 @@ def truth_of(array: NDArray[np.generic], labels: Sequence[str], path: Path) -> N
     return np.isin(array, numbers)
 
 
-def read_dicom_study(folder: Path, title: str) -> Study:
-    """Read the one study in a folder, whatever the names of its files.
+def read_dicom_study(folder: Path) -> Study:
+    """Read the one study in a folder of DICOM files of any names.
 
     Files and series are named in messages by pseudonyms under a key that is forgotten at once: nothing is recorded.
-
-    Args:
-        folder: of DICOM files, in any arrangement.
-        title: name of the study.
 
     Raises:
         DataError: there is no study or several, no series has a known channel, two have the same, or a file is broken.
@@ -153,7 +144,7 @@ def read_dicom_study(folder: Path, title: str) -> Study:
     channels = tuple(name for name in volumes if name not in apart)
     read = stack_channels([volumes[name] for name in channels])
     truth = _dicom_truth(study.masks, grid, notes)
-    return Study(title, read.image, channels, read.geometry, truth, None, tuple(notes))
+    return Study(TITLE, read.image, channels, read.geometry, truth, None, tuple(notes))
 
 
 def _channels(study: DicomStudy) -> dict[str, Series]:
@@ -161,17 +152,17 @@ def _channels(study: DicomStudy) -> dict[str, Series]:
     candidates = candidates_of(study, {})
     if not candidates:
         raise DataError(
-            f"None of the {len(study.series)} DICOM series is told to be {', '.join(CHANNELS)} by how it was taken; "
+            f"None of the {len(study.series)} DICOM series is {', '.join(CHANNELS)} by its acquisition; "
             "export the T1 and FLAIR series, or drop NIfTI files with the channel in their names."
         )
-    several = next((name for name in CHANNELS if len(candidates.get(name, ())) > 1), None)
-    if several:
-        raise DataError(f"{len(candidates[several])} DICOM series are {several}; drop the one to look at.")
+    for name, series in candidates.items():
+        if len(series) > 1:
+            raise DataError(f"{len(series)} DICOM series are {name}; drop the one to look at.")
     return {name: candidates[name][0] for name in CHANNELS if name in candidates}
 
 
 def _dicom_truth(masks: Sequence[Header], grid: Grid, notes: list[str]) -> NDArray[np.bool_] | None:
-    """Return the one mask of the study on its images' grid, with all of its regions."""
+    """Return the study's one mask, with all regions, on the images' grid."""
     if not masks:
         return None
     if len(masks) > 1:
@@ -193,15 +184,13 @@ def _open_archive(archive: Upload, folder: Path, wanted: Sequence[str], labels: 
         raise DataError(f"The archive cannot be unpacked: {reason}. Pack the study's folder again.") from error
     paths = [path for path in sorted(inside.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     if any(is_dicom(path) for path in paths):
-        return read_dicom_study(inside, TITLE)
+        return read_dicom_study(inside)
     images = [path for path in paths if is_image(path)]
     if not images:
         raise DataError("The archive holds no image: expected DICOM, NIfTI, NRRD, PNG, JPEG or TIFF files.")
     files = []
     for number, (path, role) in enumerate(zip(images, roles_of([p.name for p in images], wanted), strict=True), 1):
-        neutral = folder / f"file-{number}{_suffix(path.name)}"
-        path.replace(neutral)
-        files.append((neutral, role))
+        files.append((path.replace(folder / f"file-{number}{_suffix(path.name)}"), role))
     return open_images(files, wanted, labels)
 
 
@@ -217,7 +206,7 @@ def open_images(
             )
         if role is None:
             raise DataError(
-                f"{path.name} does not say which channel it is: name files like head-{wanted[0]}.nii.gz, or choose the "
+                f"{path.name} does not name its channel: name files like head-{wanted[0]}.nii.gz, or choose the "
                 "channel of each file."
             )
         if role in by_role:
@@ -230,7 +219,13 @@ def open_images(
     image, channels, geometry, original = _stack({role: by_role[role] for role in order}, wanted)
     truth = None
     if truth_path is not None:
-        truth = _read_truth(truth_path, labels, by_role[order[0]], image.shape, geometry)
+        mask, own, _ = read_image(truth_path)
+        first = by_role[order[0]]
+        # A picture has no geometry: it is compared by its size.
+        place = own if is_volume(truth_path) and is_volume(first) else geometry
+        remedy = "Export the mask on the image's grid."
+        require_same_grid(first, image.shape[:3], geometry, truth_path, mask.shape, place, remedy)
+        truth = truth_of(mask, labels, truth_path)
     return Study(title, image, channels, geometry, truth, original)
 
 
@@ -249,20 +244,10 @@ def _stack(
     return image, names, geometry, original
 
 
-def _read_truth(
-    path: Path, labels: Sequence[str], image_path: Path, shape: tuple[int, ...], geometry: Geometry
-) -> NDArray[np.bool_]:
-    array, own, _ = read_image(path)
-    # A picture has no geometry: it is compared by its size.
-    place = own if is_volume(path) and is_volume(image_path) else geometry
-    require_same_grid(image_path, shape[:3], geometry, path, array.shape, place, "Export the mask on the image's grid.")
-    return truth_of(array, labels, path)
-
-
 def _suffix(name: str) -> str:
     """Return the ending of a known format, in lower case; empty for any other."""
-    known = sorted((*ENDINGS, ".zip", ".tar", ".tar.gz", ".tgz"), key=len, reverse=True)
-    return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
+    endings = [ending for ending in (*ENDINGS, ".zip", ".tar", ".tar.gz", ".tgz") if name.lower().endswith(ending)]
+    return max(endings, key=len, default="")
 
 
 @contextmanager

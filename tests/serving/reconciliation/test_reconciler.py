@@ -13,7 +13,7 @@ import pytest
 
 from metseg.saved_model import saved_model_digest
 from metseg.serving.client import ModelClient, SegmentationClient
-from metseg.serving.model_config import read_model_config
+from metseg.serving.model_config import read_configuration, read_model_config
 from metseg.serving.publishing import publish
 from metseg.serving.reconciliation.reconciler import Reconciler, ReconcileResult
 from metseg.serving.reconciliation.serving_volume import ServingVolume
@@ -78,7 +78,7 @@ def test_aliases_become_labels(bench: Bench) -> None:
     bench.point("champion", first)
     bench.point("challenger", second)
     outcome = bench.reconcile()
-    assert outcome.complaints == () and outcome.labels == {"stable": 1, "canary": 2}
+    assert outcome.complaints == () and outcome.served.labels == {"stable": 1, "canary": 2}
     assert bench.answers("stable") == (1, 0.25) and bench.answers("canary") == (2, 0.5)
     assert bench.served() == ([1, 2], {"stable": 1, "canary": 2})
     assert bench.tags(1)["serving"] == bench.tags(2)["serving"] == "verified"
@@ -205,7 +205,7 @@ def test_server_that_was_told_otherwise_is_brought_back(bench: Bench) -> None:
     bench.point("champion", bench.register(0.25))
     bench.point("challenger", bench.register(0.5))
     bench.reconcile()
-    configuration = bench.laboratory.volume.configuration()
+    configuration = read_configuration(bench.laboratory.volume.config)
     for section in configuration.model_config_list.config:
         if section.name == bench.name:
             section.version_labels["stable"] = 2

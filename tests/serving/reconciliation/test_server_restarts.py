@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.promote.step import _reference_answer
+from components.promote.step import _served_response
 from metseg.errors import ServerUnavailable
 from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.promotion import LocalFollower, promote
@@ -47,8 +47,8 @@ def test_the_answer_is_asked_for_until_the_server_is_back(
     with away(server, 4):
         began = time.monotonic()
         with pytest.raises(ServerUnavailable):
-            _reference_answer(server.address, name, tmp_path)
+            _served_response(server.address, name, tmp_path)
         assert time.monotonic() - began < 4, "a person is told at once"
         monkeypatch.setenv("METSEG_PATIENCE_SECONDS", "90")
-        served = _reference_answer(server.address, name, tmp_path)
-    assert served is not None and served["version"] == number and served["dice"] == 1.0
+        served = _served_response(server.address, name, tmp_path)
+    assert served is not None and served.version == number and served.dice == 1.0

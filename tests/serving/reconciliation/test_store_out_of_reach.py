@@ -115,7 +115,7 @@ def test_second_run_reads_the_champions_record(laboratory: Laboratory, caplog: p
 def test_reconciler_serves_what_lies_there_and_promote_moves_on(laboratory: Laboratory) -> None:
     with serving(laboratory.volume) as server, ModelClient(server.address, 60, retry_delays=()) as connection:
         outcome = laboratory.reconciler(connection).reconcile(NAME)
-        assert outcome.complaints == () and outcome.labels == {"stable": 1}
+        assert outcome.complaints == () and outcome.served.labels == {"stable": 1}
         number = laboratory.register(NAME, 0.75)
         done = subprocess.run(
             [METSEG, "promote", str(number), "--model-name", NAME, "--server", server.address],

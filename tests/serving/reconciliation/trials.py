@@ -200,7 +200,7 @@ class KillingTrials:
         volume = self._laboratory.volume
         for number in volume.published(self._name):
             registered = self._digests[self._laboratory.factors[self._name, number]]
-            whole = volume.digest(self._name, number) == registered
+            whole = saved_model_digest(volume.base(self._name) / str(number)) == registered
             self.findings.require(FOLDER, whole, f"version {number} is published broken")
         served = volume.served(self._name)
         self.findings.require(

@@ -26,7 +26,7 @@ from metseg.serving.viewer.model_versions import ServedVersion, list_versions, p
 from metseg.serving.viewer.options import ViewerOptions
 from metseg.serving.viewer.predictions import PredictionCache, StudyPrediction, predict
 from metseg.serving.viewer.rendering import CONTOUR, FILL, FIRST, HEAT, TRUE_MASK, Appearance, draw, to_jpeg
-from metseg.serving.viewer.samples import SampleFolder, open_phantom, phantom_samples
+from metseg.serving.viewer.samples import folder_samples, phantom_samples
 from metseg.serving.viewer.slices import PLANES
 from metseg.serving.viewer.study import Study
 from metseg.serving.viewer.uploads import Upload, open_uploads, roles_of
@@ -39,7 +39,8 @@ NOWHERE = "127.0.0.1:1"
 @pytest.fixture(scope="module")
 def study(study_files):
     uploads = [Upload(path.name, path.read_bytes()) for path in study_files.values()]
-    return open_uploads(uploads, roles_of([upload.name for upload in uploads], CHANNELS), CHANNELS, ("1", "3"))
+    roles = roles_of([upload.name for upload in uploads], CHANNELS)
+    return open_uploads(list(zip(uploads, roles, strict=True)), CHANNELS, ("1", "3"))
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +49,16 @@ def answers(two_models, study):
 
 
 def test_labels_are_resolved_to_versions(two_models):
-    found = list_versions(two_models.address, [MODEL])
-    assert [(one.version, one.labels) for one in found.versions] == [(1, ("stable",)), (2, ("canary",))]
-    assert found.missing == ()
+    versions, missing = list_versions(two_models.address, [MODEL])
+    assert [(one.version, one.labels) for one in versions] == [(1, ("stable",)), (2, ("canary",))]
+    assert missing == []
 
 
 def test_a_label_and_a_model_that_are_not_there_are_said(one_label):
-    found = list_versions(one_label.address, [MODEL, "other"])
-    assert [one.version for one in found.versions] == [1]
-    assert any("label canary" in sentence for sentence in found.missing)
-    assert any("other" in sentence for sentence in found.missing)
+    versions, missing = list_versions(one_label.address, [MODEL, "other"])
+    assert [one.version for one in versions] == [1]
+    assert any("label canary" in sentence for sentence in missing)
+    assert any("other" in sentence for sentence in missing)
 
 
 def test_a_server_that_is_not_there_is_one_sentence():
@@ -133,7 +134,7 @@ def test_a_question_that_failed_can_be_asked_again(two_models, study):
 
 
 def test_a_channel_that_the_study_lacks_is_named(two_models, study_files):
-    study = open_uploads([Upload("a-t1c.nii.gz", study_files["t1c"].read_bytes())], ["t1c"], CHANNELS, ())
+    study = open_uploads([(Upload("a-t1c.nii.gz", study_files["t1c"].read_bytes()), "t1c")], CHANNELS, ())
     with pytest.raises(DataError, match="lacks t1n, t2f"):
         predict(two_models.address, ServedVersion(MODEL, 1), study)
 
@@ -197,7 +198,8 @@ def test_three_planes_of_a_large_volume_are_drawn_at_once():
 
 
 def test_phantoms_are_samples_with_a_truth():
-    study = open_phantom(phantom_samples()[0], ("1", "3"))
+    study = phantom_samples(("1", "3"))["Phantom head 1"]()
+    assert study.title == "Phantom head 1"
     assert study.channels == ("t1n", "t2f", "t1c")
     assert study.truth is not None and study.truth.any()
 
@@ -206,9 +208,9 @@ def test_a_folder_of_images_without_masks_gives_samples(study_files, tmp_path):
     for name in CHANNELS:
         (tmp_path / f"case-{name}.nii.gz").write_bytes(study_files[name].read_bytes())
     (tmp_path / "lonely-t1c.nii.gz").write_bytes(study_files["t1c"].read_bytes())
-    folder = SampleFolder(tmp_path, CHANNELS, ("1", "3"))
-    assert [sample.name for sample in folder.samples()] == ["case"]
-    assert folder.open(folder.samples()[0]).truth is None
+    samples = folder_samples(tmp_path, CHANNELS, ("1", "3"))
+    assert list(samples) == ["case"]
+    assert samples["case"]().truth is None
 
 
 def test_a_folder_in_a_layout_gives_samples_with_their_masks(study_files, tmp_path):
@@ -216,8 +218,8 @@ def test_a_folder_in_a_layout_gives_samples_with_their_masks(study_files, tmp_pa
     (tmp_path / case).mkdir()
     for name, path in study_files.items():
         (tmp_path / case / f"{case}-{name}.nii.gz").write_bytes(path.read_bytes())
-    folder = SampleFolder(tmp_path, CHANNELS, ("1", "3"))
-    study = folder.open(folder.samples()[0])
+    (opener,) = folder_samples(tmp_path, CHANNELS, ("1", "3")).values()
+    study = opener()
     assert study.title == case and int(study.truth.sum()) == 48
 
 

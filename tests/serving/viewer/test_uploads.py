@@ -24,7 +24,8 @@ def dropped(*paths: Path) -> list[Upload]:
 
 
 def opened(uploads: list[Upload], wanted: tuple[str, ...] = CHANNELS):
-    return open_uploads(uploads, roles_of([upload.name for upload in uploads], wanted), wanted, LABELS)
+    roles = roles_of([upload.name for upload in uploads], wanted)
+    return open_uploads(list(zip(uploads, roles, strict=True)), wanted, LABELS)
 
 
 def packed(files: dict[str, bytes]) -> Upload:

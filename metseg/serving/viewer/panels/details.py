@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,12 @@ from metseg.scoring.patient import PatientScores, score_patient
 from metseg.serving.viewer import downloads
 from metseg.serving.viewer.mask_comparison import Agreement, agreement
 from metseg.serving.viewer.panels import session
-from metseg.serving.viewer.panels.workspace import APPEARANCE_KEY, Scene
+from metseg.serving.viewer.panels.workspace import APPEARANCE_KEY, A, B, Scene
 from metseg.serving.viewer.predictions import StudyPrediction
-from metseg.serving.viewer.registry_card import RegistryCard, read_card
+from metseg.serving.viewer.rendering import Appearance
+from metseg.serving.viewer.study import Study
 from metseg.settings import Settings
+from metseg.tracking.model_registry import Version, version
 
 _SCORES = {
     "dice": "Dice",
@@ -42,18 +46,17 @@ def show_details(scene: Scene) -> None:
     with scored:
         _scores(scene)
     with model:
-        for name, prediction in (("A", scene.first), ("B", scene.second)):
-            if prediction is not None:
-                _model(name, prediction)
+        for name, prediction in scene.predictions.items():
+            _model(name, prediction)
     with files:
-        _downloads(scene)
+        _downloads(scene.study, scene.predictions[A], st.session_state[APPEARANCE_KEY])
 
 
 def _comparison(scene: Scene) -> None:
-    if scene.first is None or scene.second is None:
+    if not scene.comparable:
         st.caption("Choose a model for B in the side panel to compare two segmentations.")
         return
-    agreed = _agreement(scene.first, scene.second, scene.study.geometry.spacing, scene.key())
+    agreed = _agreement(scene.predictions[A], scene.predictions[B], scene.study.geometry.spacing, scene.key)
     unit = "mm³" if scene.study.geometry.spacing_known else "voxels"
     cells = st.columns(4)
     cells[0].metric(
@@ -69,16 +72,14 @@ def _comparison(scene: Scene) -> None:
 
 
 def _scores(scene: Scene) -> None:
-    if scene.study.truth is None:
+    study = scene.study
+    if study.truth is None:
         st.caption("No true mask came with the study. Drop one named like head-seg.nii.gz with it to see scores.")
         return
-    predictions = {"A": scene.first, "B": scene.second}
-    columns = {
-        f"{name}: {prediction.served.title()}": _score(scene, prediction, scene.study.digest, prediction.served.key)
-        for name, prediction in predictions.items()
-        if prediction is not None
-    }
-    table = {title: [_number(getattr(scores, field)) for field in _SCORES] for title, scores in columns.items()}
+    table = {}
+    for name, prediction in scene.predictions.items():
+        scores = _score(study, prediction, study.digest, prediction.served.key)
+        table[f"{name}: {prediction.served.title()}"] = [_number(getattr(scores, field)) for field in _SCORES]
     st.table(pd.DataFrame(table, index=list(_SCORES.values())), width="content")
     st.caption("Against the true mask that came with this study. One study is little evidence about a model.")
 
@@ -90,7 +91,7 @@ def _number(value: float | None) -> str:
 
 
 def _model(name: str, prediction: StudyPrediction) -> None:
-    served, described = prediction.served, prediction.description
+    served, described = prediction.served, prediction.segmentation.description
     fields = described.fields
     st.markdown(f"**{name}: {served.model}, version {served.version}**")
     facts = {
@@ -105,65 +106,55 @@ def _model(name: str, prediction: StudyPrediction) -> None:
         "metseg": fields.get("metseg.version"),
         "segmented in": f"{prediction.seconds:.1f} s",
     }
-    frame = pd.DataFrame({"": [str(value) for value in facts.values() if value is not None]})
-    frame.index = [key for key, value in facts.items() if value is not None]
-    st.table(frame, width="content", hide_header=True)
+    known = pd.Series(facts, dtype=object).dropna().astype(str)
+    st.table(known.to_frame(""), width="content", hide_header=True)
     with st.expander("Whole specification"):
         st.code(json.dumps(dict(fields), indent=1), language="json")
     # A toggle: the content of a button disappears with the next event of the page.
     if st.toggle("Registry's model card", key=f"card-{name}"):
         try:
-            _show_card(_card(served.model, served.version))
+            card, entry = _card(served.model, served.version)
         except MetsegError as error:
             st.info(str(error))
+            return
+        if entry.aliases:
+            st.markdown(f"Aliases: {', '.join(entry.aliases)}")
+        st.markdown(card)
+        st.table(pd.DataFrame(entry.tags.items(), columns=["tag", "value"]), hide_index=True, width="content")
 
 
-def _show_card(card: RegistryCard) -> None:
-    if card.aliases:
-        st.markdown(f"Aliases: {', '.join(card.aliases)}")
-    if card.text:
-        st.markdown(card.text)
-    st.table(pd.DataFrame({"tag": card.tags.keys(), "value": card.tags.values()}), hide_index=True, width="content")
-
-
-def _downloads(scene: Scene) -> None:
-    study, appearance, prediction = scene.study, st.session_state[APPEARANCE_KEY], scene.first
-    if prediction is None:
-        return
+def _downloads(study: Study, prediction: StudyPrediction, appearance: Appearance) -> None:
     stem = f"version-{prediction.served.version}"
     st.caption(f"Of A: {prediction.served.title()}. Research use only, not a medical device.")
-    name = f"mask-{stem}{downloads.mask_suffix_of(study)}"
-    # Files are made on download.
-    with st.container(horizontal=True):
-        st.download_button(
-            "Mask", lambda: downloads.mask_file(study, prediction), name, "application/octet-stream", on_click="ignore"
-        )
-        st.download_button(
+
+    # Files are made on download, with the appearance that the user has chosen since.
+    def overlays() -> bytes:
+        return downloads.overlays_zip(study, prediction, st.session_state.get(APPEARANCE_KEY, appearance))
+
+    def view() -> bytes:
+        latest = st.session_state.get(APPEARANCE_KEY, appearance)
+        return downloads.planes_png(study, prediction, session.position(), latest)
+
+    files: list[tuple[str, str, str, Callable[[], bytes]]] = [
+        (
+            "Mask",
+            f"mask-{stem}{downloads.mask_suffix_of(study)}",
+            "application/octet-stream",
+            lambda: downloads.mask_file(study, prediction),
+        ),
+        (
             "lesions.json",
-            lambda: downloads.lesions_json(study, prediction),
             f"lesions-{stem}.json",
             "application/json",
-            on_click="ignore",
-        )
-        st.download_button(
-            "CSV", lambda: downloads.lesions_csv(prediction), f"lesions-{stem}.csv", "text/csv", on_click="ignore"
-        )
-        st.download_button(
-            "Overlays of all lesions (ZIP of PNG)",
-            lambda: downloads.overlays_zip(study, prediction, st.session_state.get(APPEARANCE_KEY, appearance)),
-            f"overlays-{stem}.zip",
-            "application/zip",
-            on_click="ignore",
-        )
-        st.download_button(
-            "This view (PNG)",
-            lambda: downloads.planes_png(
-                study, prediction, session.position(), st.session_state.get(APPEARANCE_KEY, appearance)
-            ),
-            f"view-{stem}.png",
-            "image/png",
-            on_click="ignore",
-        )
+            lambda: downloads.lesions_json(study, prediction),
+        ),
+        ("CSV", f"lesions-{stem}.csv", "text/csv", lambda: downloads.lesions_csv(prediction)),
+        ("Overlays of all lesions (ZIP of PNG)", f"overlays-{stem}.zip", "application/zip", overlays),
+        ("This view (PNG)", f"view-{stem}.png", "image/png", view),
+    ]
+    with st.container(horizontal=True):
+        for title, name, kind, content in files:
+            st.download_button(title, content, name, kind, on_click="ignore")
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
@@ -174,11 +165,29 @@ def _agreement(
 
 
 @st.cache_data(show_spinner="Scoring", max_entries=32)
-def _score(_scene: Scene, _answer: StudyPrediction, digest: str, key: tuple[str, int]) -> PatientScores:
-    study = _scene.study
-    return score_patient(np.asarray(study.truth), _answer.mask, study.geometry.spacing, study.geometry.spacing_known)
+def _score(_study: Study, _prediction: StudyPrediction, digest: str, key: tuple[str, int]) -> PatientScores:
+    geometry = _study.geometry
+    return score_patient(np.asarray(_study.truth), _prediction.mask, geometry.spacing, geometry.spacing_known)
 
 
 @st.cache_data(show_spinner="Querying MLflow", max_entries=16, ttl=60)
-def _card(model: str, version: int) -> RegistryCard:
-    return read_card(model, version, Settings.from_environment())
+def _card(model: str, number: int) -> tuple[str, Version]:
+    """Return the model card of a version in Markdown, and its entry.
+
+    Raises:
+        MetsegError: there is no registry, it does not respond, or it lacks the version.
+    """
+    settings = Settings.from_environment()
+    path = settings.tracking_uri.removeprefix("sqlite:///")
+    if path != settings.tracking_uri and not Path(path).exists():
+        raise MetsegError(
+            "There is no MLflow registry in this workspace: start the viewer where `metseg run` was started, or set "
+            "MLFLOW_TRACKING_URI."
+        )
+    from metseg.tracking import runs
+
+    client = runs.client(settings)
+    entry = version(client, model, number)
+    if entry is None:
+        raise MetsegError(f"The registry has no version {number} of {model}.")
+    return str(client.get_model_version(model, str(number)).description or ""), entry

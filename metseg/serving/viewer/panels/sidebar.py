@@ -13,7 +13,7 @@ from metseg.errors import MetsegError
 from metseg.imaging.dicom.sequences import CHANNELS
 from metseg.serving.viewer.model_versions import ServedVersion, pair_to_show
 from metseg.serving.viewer.panels import session
-from metseg.serving.viewer.samples import Sample, SampleFolder, open_phantom, phantom_samples
+from metseg.serving.viewer.samples import Samples, folder_samples, phantom_samples
 from metseg.serving.viewer.study import Study
 from metseg.serving.viewer.uploads import TRUTH, Upload, open_uploads, roles_of
 
@@ -37,7 +37,7 @@ def choose_study(wanted: Sequence[str], labels: Sequence[str], samples: Path | N
     if source == _UPLOAD:
         _drop(wanted, labels)
     else:
-        _pick(wanted, labels, samples)
+        _pick(tuple(wanted), tuple(labels), samples)
 
 
 def choose_models(versions: Sequence[ServedVersion]) -> tuple[ServedVersion | None, ServedVersion | None]:
@@ -47,16 +47,15 @@ def choose_models(versions: Sequence[ServedVersion]) -> tuple[ServedVersion | No
         st.caption("No model is available; images can be viewed.")
         return None, None
     several = len({one.model for one in versions}) > 1
-    titles = {one.short(several): one for one in versions}
+
+    def title(one: ServedVersion | None) -> str:
+        return one.short(several) if one else NONE
+
     first, second = pair_to_show(versions)
-    names = list(titles)
-    chosen = st.selectbox("A", names, index=names.index(first.short(several)) if first else 0, help=_TITLE_HELP)
-    others = [NONE, *(name for name in names if name != chosen)]
-    preset = second.short(several) if second else NONE
-    other = st.selectbox(
-        "B, to compare with", others, index=others.index(preset) if preset in others else 0, help=_TITLE_HELP
-    )
-    return titles[chosen], titles.get(other)
+    chosen = st.selectbox("A", versions, versions.index(first) if first else 0, title, help=_TITLE_HELP)
+    others = [None, *(one for one in versions if one != chosen)]
+    preset = others.index(second) if second in others else 0
+    return chosen, st.selectbox("B, to compare with", others, preset, title, help=_TITLE_HELP)
 
 
 _TITLE_HELP = (
@@ -65,20 +64,17 @@ _TITLE_HELP = (
 )
 
 
-def _pick(wanted: Sequence[str], labels: Sequence[str], samples: Path | None) -> None:
+def _pick(wanted: tuple[str, ...], labels: tuple[str, ...], root: Path | None) -> None:
     try:
-        cases = [*_folder(samples, tuple(wanted), tuple(labels)).samples(), *phantom_samples()] if samples else None
+        titles = list(_samples(root, wanted, labels))
     except MetsegError as error:
         st.error(f"The samples cannot be read: {error}")
-        cases = None
-    choices = cases or phantom_samples()
-    sample = st.selectbox(
-        "Sample", choices, format_func=lambda one: one.name, index=None, placeholder="Pick a study", key="sample"
-    )
-    if sample is not None and st.session_state.get("opened-sample") != (sample.key, tuple(labels)):
-        st.session_state["opened-sample"] = (sample.key, tuple(labels))
+        root, titles = None, list(phantom_samples(labels))
+    title = st.selectbox("Sample", titles, index=None, placeholder="Pick a study", key="sample")
+    if title is not None and st.session_state.get("opened-sample") != (title, labels):
+        st.session_state["opened-sample"] = (title, labels)
         with st.spinner("Opening the study"), _errors_shown():
-            session.open_study(_open_sample(sample, sample.key, tuple(wanted), tuple(labels), samples))
+            session.open_study(_open_sample(title, root, wanted, labels))
 
 
 def _drop(wanted: Sequence[str], labels: Sequence[str]) -> None:
@@ -91,10 +87,9 @@ def _drop(wanted: Sequence[str], labels: Sequence[str]) -> None:
     uploads = [Upload(file.name, file.getvalue()) for file in files]
     roles = _chosen_roles(uploads, wanted)
     if st.button("Open the study", type="primary", width="stretch"):
-        kept = [(upload, role) for upload, role in zip(uploads, roles, strict=True) if role != LEAVE_OUT]
+        chosen = [(upload, role) for upload, role in zip(uploads, roles, strict=True) if role != LEAVE_OUT]
         with st.spinner("Reading the study"), _errors_shown():
-            opened = open_uploads([upload for upload, _ in kept], [role for _, role in kept], wanted, labels)
-            session.open_study(opened)
+            session.open_study(open_uploads(chosen, wanted, labels))
             # A new widget is empty: neither the files nor their names stay.
             st.session_state[_ROUND] = number + 1
             st.session_state.pop("opened-sample", None)
@@ -127,14 +122,10 @@ def _errors_shown() -> Iterator[None]:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _folder(root: Path, wanted: tuple[str, ...], labels: tuple[str, ...]) -> SampleFolder:
-    return SampleFolder(root, wanted, labels)
+def _samples(root: Path | None, wanted: tuple[str, ...], labels: tuple[str, ...]) -> Samples:
+    return (folder_samples(root, wanted, labels) if root else {}) | phantom_samples(labels)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _open_sample(
-    _sample: Sample, key: str, wanted: tuple[str, ...], labels: tuple[str, ...], root: Path | None
-) -> Study:
-    if root is None or key.startswith("phantom:"):
-        return open_phantom(_sample, labels)
-    return _folder(root, wanted, labels).open(_sample)
+def _open_sample(title: str, root: Path | None, wanted: tuple[str, ...], labels: tuple[str, ...]) -> Study:
+    return _samples(root, wanted, labels)[title]()

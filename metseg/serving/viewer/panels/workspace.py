@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,21 +40,20 @@ APPEARANCE_KEY, CROSS_KEY = "appearance", "cross"
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A study with the finished predictions."""
+    """A study with the finished predictions, by `A` and `B`."""
 
     study: Study
-    first: StudyPrediction | None = None
-    second: StudyPrediction | None = None
+    predictions: Mapping[str, StudyPrediction]
 
     @property
-    def both(self) -> bool:
-        """Whether there are two predictions to compare."""
-        return self.first is not None and self.second is not None
+    def comparable(self) -> bool:
+        """True for two predictions."""
+        return len(self.predictions) == 2
 
+    @property
     def key(self) -> tuple[object, ...]:
-        """Return the cache key of its pictures."""
-        predictions = (prediction.served.key if prediction else None for prediction in (self.first, self.second))
-        return (self.study.digest, *predictions)
+        """Cache key of its pictures."""
+        return (self.study.digest, *((name, prediction.served.key) for name, prediction in self.predictions.items()))
 
 
 @st.fragment
@@ -73,9 +73,8 @@ def show_workspace(scene: Scene) -> None:
             plane=one.name,
             title=_title(scene, name) if view == SIDE_BY_SIDE else one.name.capitalize(),
             colour=_COLOURS.get(name) if view == SIDE_BY_SIDE else None,
-            jpeg=_picture(scene, scene.key(), name, one.name, position[one.axis], appearance),
-            width=extent_mm(one, study.shape, study.geometry.spacing)[0],
-            height=extent_mm(one, study.shape, study.geometry.spacing)[1],
+            jpeg=_picture(scene, scene.key, name, one.name, position[one.axis], appearance),
+            size=extent_mm(one, study.shape, study.geometry.spacing),
             index=position[one.axis],
             count=study.shape[one.axis],
             cross=centre_of(one, position, study.shape) if st.session_state[CROSS_KEY] else None,
@@ -84,8 +83,8 @@ def show_workspace(scene: Scene) -> None:
         for name, one in wanted
     ]
     components.show_viewports(views, _legend(scene, view, shown, appearance), session.next_serial(), _on_move)
-    listed = scene.second if shown == B and view == THREE else scene.first
-    if listed is not None:
+    listed = B if shown == B and view == THREE else A
+    if listed in scene.predictions:
         _lesions(scene, listed)
 
 
@@ -97,7 +96,7 @@ def _controls(scene: Scene) -> tuple[str, str, Plane, Appearance]:
     study = scene.study
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         view, shown, plane = THREE, A, AXIAL
-        if scene.both:
+        if scene.comparable:
             view = st.segmented_control("View", [THREE, SIDE_BY_SIDE], default=THREE, required=True, key="view")
             if view == THREE:
                 shown = st.segmented_control("Show", [A, B, DIFFERENCE], default=A, required=True, key="shown")
@@ -108,7 +107,7 @@ def _controls(scene: Scene) -> tuple[str, str, Plane, Appearance]:
         channel = st.segmented_control(
             "Channel", study.channels, default=preferred, required=True, key=f"channel-{study.digest[:12]}"
         )
-        over = [CONTOUR, FILL, HEAT] if scene.first is not None else []
+        over = [CONTOUR, FILL, HEAT] if A in scene.predictions else []
         over += [TRUE_MASK] if study.truth is not None else []
         preset = [name for name in over if name in (CONTOUR, TRUE_MASK)]
         chosen = st.pills(
@@ -123,7 +122,7 @@ def _controls(scene: Scene) -> tuple[str, str, Plane, Appearance]:
     with left:
         window = _window(study, channel)
     opacity = 0.4
-    if scene.first is not None:
+    if A in scene.predictions:
         with right:
             opacity = st.slider("Opacity", 0, 100, 40, format="%d %%", key="opacity") / 100
     return view, shown, plane, Appearance(channel, window, tuple(name for name in over if name in chosen), opacity)
@@ -156,24 +155,22 @@ def _picture(
 ) -> bytes:
     """Return one picture for the browser, cached while its scene and appearance are the same."""
     plane = PLANES[plane_name]
-    if name == DIFFERENCE and _scene.first is not None and _scene.second is not None:
-        return to_jpeg(draw_difference(_scene.study, plane, index, appearance, _scene.first, _scene.second))
-    prediction, colour = (_scene.second, SECOND) if name == B else (_scene.first, FIRST)
-    return to_jpeg(draw(_scene.study, plane, index, appearance, prediction, colour))
+    if name == DIFFERENCE:
+        first, second = _scene.predictions[A], _scene.predictions[B]
+        return to_jpeg(draw_difference(_scene.study, plane, index, appearance, first, second))
+    return to_jpeg(draw(_scene.study, plane, index, appearance, _scene.predictions.get(name), _COLOURS[name]))
 
 
 def _title(scene: Scene, name: str) -> str:
-    prediction = {A: scene.first, B: scene.second}.get(name)
-    return f"{name}: {prediction.served.title()}" if prediction else name
+    prediction = scene.predictions.get(name)
+    return f"{name}: {prediction.served.title()}" if prediction is not None else name
 
 
 def _legend(scene: Scene, view: str, shown: str, appearance: Appearance) -> list[tuple[Colour, str]]:
     legend: list[tuple[Colour, str]] = []
-    masks = bool({CONTOUR, FILL} & set(appearance.overlays))
-    if view == THREE and scene.first is not None and masks and shown != DIFFERENCE:
-        prediction = scene.second if shown == B else scene.first
-        legend.append((_COLOURS[shown], f"{shown}: {prediction.served.title() if prediction else ''}"))
-    if scene.both and (view == SIDE_BY_SIDE or shown == DIFFERENCE):
+    if view == THREE and shown in scene.predictions and {CONTOUR, FILL} & set(appearance.overlays):
+        legend.append((_COLOURS[shown], _title(scene, shown)))
+    if view == SIDE_BY_SIDE or shown == DIFFERENCE:
         legend += [(BOTH, "both mark it"), (FIRST, "only A"), (SECOND, "only B")]
     if TRUE_MASK in appearance.overlays and (view == SIDE_BY_SIDE or shown != DIFFERENCE):
         legend.append((TRUTH, "true mask"))
@@ -188,19 +185,18 @@ def _on_move() -> None:
         session.place_at(moved(session.position(), study.shape, components.last_move()))
 
 
-def _lesions(scene: Scene, prediction: StudyPrediction) -> None:
+def _lesions(scene: Scene, name: str) -> None:
     """Draw the table; a click lets the planes cross in the lesion's centre."""
-    name = B if prediction is scene.second else A
-    count = len(prediction.lesions)
-    st.markdown(f"**{count} {'lesion' if count == 1 else 'lesions'} marked by {name}**")
-    if not prediction.lesions:
+    lesions = scene.predictions[name].lesions
+    st.markdown(f"**{len(lesions)} {'lesion' if len(lesions) == 1 else 'lesions'} marked by {name}**")
+    if not lesions:
         return
     known = scene.study.geometry.spacing_known
     mm, mm3 = ("mm", "mm³") if known else ("voxels", "voxels")
     columns = ["#", f"volume, {mm3}", f"longest axial diameter, {mm}", "mean probability", f"centre L, P, S, {mm}"]
-    more = _columns_of_others(scene, prediction)
+    more = _columns_of_others(scene, name)
     rows = {}
-    for place, row in enumerate(prediction.lesions):
+    for place, row in enumerate(lesions):
         rows[row.id] = [
             str(row.id),
             f"{row.volume_mm3:.0f}",
@@ -212,30 +208,25 @@ def _lesions(scene: Scene, prediction: StudyPrediction) -> None:
 
     def picked() -> None:
         pick = components.last_pick()
-        chosen = next((row for row in prediction.lesions if row.id == pick), None)
-        if chosen is not None:
-            session.place_at(chosen.centroid_voxel, chosen.id)
+        for row in lesions:
+            if row.id == pick:
+                session.place_at(row.centroid_voxel, row.id)
 
     components.show_lesions([*columns, *more], rows, session.lesion(), picked)
 
 
-def _columns_of_others(scene: Scene, prediction: StudyPrediction) -> dict[str, list[bool]]:
+def _columns_of_others(scene: Scene, name: str) -> dict[str, list[bool]]:
     """Return the columns of lesions that the other prediction, and the true mask, mark too."""
-    others = {}
-    other = scene.first if prediction is scene.second else scene.second
-    if other is not None:
-        others[f"in {A if prediction is scene.second else B} too"] = _marked(
-            prediction.mask, other.mask, scene.key(), prediction.served.key
-        )
+    other = A if name == B else B
+    masks = {f"in {other} too": scene.predictions[other].mask} if other in scene.predictions else {}
     if scene.study.truth is not None:
-        others["in the true mask"] = _marked(
-            prediction.mask, scene.study.truth, scene.key(), (*prediction.served.key, "truth")
-        )
-    return others
+        masks["in the true mask"] = scene.study.truth
+    mask = scene.predictions[name].mask
+    return {title: _marked(mask, one, scene.key, name, title) for title, one in masks.items()}
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _marked(
-    _mask: NDArray[np.bool_], _other: NDArray[np.bool_], scene_key: tuple[object, ...], which: tuple[object, ...]
+    _mask: NDArray[np.bool_], _other: NDArray[np.bool_], scene_key: tuple[object, ...], name: str, column: str
 ) -> list[bool]:
     return also_marked(_mask, _other)
