@@ -45,17 +45,17 @@ def size_figure(networks: Sequence[NetworkContent], unit: str = "mm") -> bytes:
         axes = figure.subplots()
         width = 0.8 / max(len(networks), 1)
         for number, network in enumerate(networks):
-            bins, shift = network.size_bins(), (number - (len(networks) - 1) / 2) * width
-            for place, (entry, interval) in enumerate(zip(bins, network.size_intervals(), strict=True)):
+            shift = (number - (len(networks) - 1) / 2) * width
+            for place, (entry, (low, high)) in enumerate(network.sizes()):
                 if entry.sensitivity is None:
                     continue
-                height, (low, high) = entry.sensitivity, interval
+                height = entry.sensitivity
                 axes.bar(place + shift, height, width * 0.9, color=colour_of(network.key))
                 axes.vlines(place + shift, low, high, color=INK, linewidth=1)
                 axes.text(place + shift, max(height, high) + 0.015, f"{100 * height:.0f}", ha="center", fontsize=8)
-        bins = networks[0].size_bins()
-        axes.set_xticks(range(len(bins)), [f"{entry.name.replace('mm', unit)}\nn = {entry.lesions}" for entry in bins])
-        axes.set_xlim(-0.6, len(bins) - 0.4)
+        names = [f"{entry.name.replace('mm', unit)}\nn = {entry.lesions}" for entry, _ in networks[0].sizes()]
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.6, len(names) - 0.4)
         axes.set_ylim(0, 1.12)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))

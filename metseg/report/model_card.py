@@ -87,7 +87,7 @@ def model_card(
     spacings = [entry.spacing for entry in manifest.cases if entry.spacing is not None]
     templates = environment(Path(__file__).parent)
     templates.filters |= {"in_unit": in_unit, "cell": _cell}
-    text = templates.get_template("model_card.html.j2").render(
+    return templates.get_template("model_card.html.j2").render(
         identity=identity,
         evaluation=evaluation,
         verdict=verdict,
@@ -100,7 +100,6 @@ def model_card(
         sides=[_range(side) for side in zip(*spacings, strict=True)],
         without_spacing=len(manifest.cases) - len(spacings),
     )
-    return f"{text}\n"
 
 
 def _range(values: Sequence[float]) -> str:

@@ -78,17 +78,18 @@ class NetworkContent:
         """Return the mean of one score over the test patients that have it; None if none has."""
         return mean_score(self.patients, score)
 
-    def size_bins(self) -> tuple[SizeBin, ...]:
-        """Return lesions and found lesions of all test patients by size."""
-        return sensitivity_by_size(lesion for scores in self.patients.values() for lesion in scores.lesions)
+    def sizes(self) -> list[tuple[SizeBin, tuple[float, float]]]:
+        """Return lesions by size, with the 95 % interval of the fraction found.
 
-    def size_intervals(self) -> list[tuple[float, float]]:
-        """Return the 95 % interval of the fraction found in each size bin, patients resampled; NaN without lesions."""
+        Patients are resampled. The interval is NaN for a size without lesions.
+        """
+        pooled = sensitivity_by_size(lesion for scores in self.patients.values() for lesion in scores.lesions)
         by_patient = [sensitivity_by_size(self.patients[patient].lesions) for patient in sorted(self.patients)]
-        return [
+        intervals = [
             bootstrap_ratio_interval([entry.found for entry in bins], [entry.lesions for entry in bins])
             for bins in zip(*by_patient, strict=True)
         ]
+        return list(zip(pooled, intervals, strict=True))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ import base64
 from pathlib import Path
 
 from metseg.html_templates import environment
-from metseg.report.number_format import duration, grouped, number, percent, signed, signed_interval
+from metseg.report.number_format import duration, grouped, interval, number, percent, signed, signed_interval
+from metseg.report.style import name_of
+from metseg.report.tables import check_figures, comparison_rows, interval_of_mean
 
 NOTICE = (
     "Not a medical device. This report describes a research model on the patients named here. "
@@ -19,6 +21,10 @@ def render(template: str, **content: object) -> str:
     templates = environment(Path(__file__).parent)
     templates.filters |= {
         "number": number,
+        "interval": interval,
+        "interval_of_mean": interval_of_mean,
+        "check_figures": check_figures,
+        "name_of": name_of,
         "signed": signed,
         "signed_interval": signed_interval,
         "percent": percent,
@@ -26,7 +32,7 @@ def render(template: str, **content: object) -> str:
         "grouped": grouped,
         "uri": data_uri,
     }
-    templates.globals["notice"] = NOTICE
+    templates.globals |= {"notice": NOTICE, "comparison_rows": comparison_rows}
     return templates.get_template(template).render(**content)
 
 
