@@ -16,7 +16,7 @@ from rich.table import Table
 from components.check.step import check
 from components.configuration.parsing import pack, parse
 from components.configuration.profiles import profile
-from metseg.commands.promotion import MLFLOW_PATIENCE
+from metseg.commands.promotion import MLFLOW_RETRIES
 from metseg.environment import apply_defaults
 from metseg.errors import MetsegError, NotKnown, UsageError
 from metseg.option_checks import refuse_empty
@@ -207,7 +207,7 @@ def _set_up() -> None:
         logging.getLogger(ours).setLevel(logging.INFO)
     for noisy in ("urllib3", "kubernetes"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    for variable, limit in MLFLOW_PATIENCE.items():
+    for variable, limit in MLFLOW_RETRIES.items():
         os.environ.setdefault(variable, limit)
 
 
