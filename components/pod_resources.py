@@ -9,7 +9,7 @@ import math
 import os
 from pathlib import Path
 
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from metseg.retry_deadline import IN_POD
 
 THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")

@@ -27,14 +27,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     return found
 
 
-def _json(kind: type) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        value = json.loads(text, object_pairs_hook=_once)
-        if not isinstance(value, kind):
-            raise ValueError(text)
-        return value
-
-    return parse
+def _json(text: str) -> object:
+    """Parse JSON; raise ValueError for malformed JSON, and GivenTwice for a repeated name."""
+    return json.loads(text, object_pairs_hook=_once)
 
 
 KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
@@ -42,8 +37,8 @@ KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     float: ("a number", float),
     bool: ("true or false", lambda text: BOOLEANS[text.lower()]),
     str: ("text", str),
-    list: ("a JSON list", _json(list)),
-    dict: ("a JSON object", _json(dict)),
+    list: ("a JSON list", _json),
+    dict: ("a JSON object", _json),
 }
 """Name and parser of each kind of value."""
 
@@ -55,20 +50,22 @@ def _value(setting: Setting, value: Any, where: str) -> Any:
         UsageError: it is none.
     """
     expected, read = KINDS[setting.kind]
+    parsed = value
     try:
         if isinstance(value, str):
-            return read(value)
-        if setting.kind is float and type(value) is int:
-            return float(value)
-        if setting.kind is int and isinstance(value, float) and value.is_integer():  # all numbers of JSON are floats
-            return int(value)
+            parsed = read(value)
+        elif setting.kind is float and type(value) is int:
+            parsed = float(value)
+        elif setting.kind is int and isinstance(value, float) and value.is_integer():  # all numbers of JSON are floats
+            parsed = int(value)
     except GivenTwice as twice:
         raise UsageError(f"{where}{setting.name}={value}: {twice}") from None
     except (ValueError, KeyError):
-        raise UsageError(f"{where}{setting.name}={value}: {value!r} is not {expected}") from None
-    if type(value) is not setting.kind:
-        raise UsageError(f"{where}{setting.name}={value!r}: expected {expected}")
-    return value
+        parsed = None
+    if type(parsed) is not setting.kind:
+        problem = f"={value}: {value!r} is not" if isinstance(value, str) else f"={value!r}: expected"
+        raise UsageError(f"{where}{setting.name}{problem} {expected}")
+    return parsed
 
 
 def parse(given: Iterable[str], where: str = "--param ") -> dict[str, object]:

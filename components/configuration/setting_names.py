@@ -9,29 +9,9 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
 
-from components.configuration.settings import (
-    DataSettings,
-    GateSettings,
-    GpuSettings,
-    ModelSettings,
-    PodSettings,
-    RunSettings,
-    TrainSettings,
-)
+from components.configuration.settings import GROUPS, NO_SETTINGS
 from metseg.errors import UsageError
-from metseg.training.configuration import TrainingConfiguration
 
-GROUPS: dict[str, tuple[type, ...]] = {
-    "data": (DataSettings,),
-    "train": (TrainSettings, TrainingConfiguration),
-    "gate": (GateSettings,),
-    "gpu": (GpuSettings,),
-    "model": (ModelSettings,),
-    "pod": (PodSettings,),
-    "run": (RunSettings,),
-}
-NO_SETTINGS = ("recipe", "architecture")
-"""Fields of these classes that the run itself fills in."""
 FIELDS = (
     "data_reference",
     "data_labels",
@@ -55,13 +35,6 @@ OPTIONS = {
 }
 """Options fields, and the groups whose settings each takes."""
 RENAMED = {
-    "reference": "data_reference",
-    **{
-        name: f"data_{name}"
-        for name in (
-            "layout", "channels", "labels", "mask_threshold", "resample_masks", "image_size", "clahe", "context_slices",
-        )
-    },
     "test_time_flips": "gate_test_time_flips",
     "floor_dice": "gate_dice",
     "floor_lesion_f1": "gate_lesion_f1",
@@ -72,7 +45,7 @@ RENAMED = {
     "accelerator_tolerations": "gpu_tolerations",
     "accelerator_node_selector": "gpu_node_selector",
 }  # fmt: skip
-"""New names of the settings of version 0.1.0; those of training now have the prefix `train_`."""
+"""New names of the settings of version 0.1.0; those of data and training now have the prefix of their group."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +117,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def renamed(name: str) -> str:
     """Return the new name of a setting of version 0.1.0; empty for any other."""
-    as_training = f"train_{name}"
-    return RENAMED.get(name) or (as_training if as_training in SETTINGS else "")
+    prefixed = (f"{group}_{name}" for group in ("data", "train"))
+    return RENAMED.get(name) or next((new for new in prefixed if new in SETTINGS), "")
 
 
 def find(name: str, groups: Iterable[str] | None = None, where: str = "") -> Setting:

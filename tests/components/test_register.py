@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from components.evaluate.step import evaluate_champion
 from components.register.step import register
 from components.run_record import RUN_RECORD, RunRecord

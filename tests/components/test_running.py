@@ -12,7 +12,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from components.configuration.pod_requests import checked_resources
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from components.run_record import RUN_RECORD, RunRecord
 from metseg.files import read_json
 from metseg.phantom import generate_cohort

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from components.architectures import decline
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from components.pod_resources import variables
 from components.run_record import RUN_RECORD, RunRecord
 from metseg.dataset.ingest import ingest
