@@ -79,8 +79,20 @@ def ingest(
             cache=DataCache.of(settings),
             progress=report,
         )
-    _tell(manifest, earlier)
-    parameters, tags = _on_record(manifest, model_name)
+    _log_size(manifest, earlier)
+    parameters = {
+        "data.reference": manifest.reference,
+        "data.resolved": manifest.resolved,
+        "layout": manifest.layout,
+        "channels": ",".join(manifest.channels),
+    }
+    tags = {
+        runs.DATA_TAG: manifest.version,
+        "data.commit": manifest.commit,
+        "git.commit": git_commit(),
+        KIND_TAG: "pipeline",
+        MODEL_TAG: model_name,
+    }
     run = runs.start_pipeline_run(tracking, settings, run_name, parameters, tags, experiment)
     log_data(tracking, run, manifest, cohort / MANIFEST)
     return run
@@ -105,18 +117,7 @@ def summary(cohort: Path, run: str) -> str:
     return "\n\n".join(lines[:2]) + "\n" + "\n".join(lines[2:]) + "\n"
 
 
-def counts(cohort: Path) -> dict[str, int]:
-    """Return the size of the cohort, as the Kubeflow UI shows it."""
-    manifest = Manifest.read(cohort / MANIFEST)
-    return {
-        "cases": len(manifest.cases),
-        "slices": sum(entry.slices for entry in manifest.cases),
-        "lesion_slices": sum(entry.lesion_slices for entry in manifest.cases),
-        **{f"{split}_patients": len(manifest.patients(split)) for split in SPLITS},
-    }
-
-
-def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
+def _log_size(manifest: Manifest, earlier: Mapping[str, str]) -> None:
     """Log the size of the cohort."""
     patients = {split: len(manifest.patients(split)) for split in SPLITS}
     logger.info(
@@ -131,24 +132,5 @@ def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
     )
     for note in manifest.notes:
         logger.info("note: %s", note)
-    kept = len(earlier.keys() & set(manifest.patients()))
-    if kept:
-        logger.info("%d patients keep the split they had in an earlier run", kept)
-
-
-def _on_record(manifest: Manifest, model_name: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return parameters and tags of the pipeline's run, including the data's version."""
-    parameters = {
-        "data.reference": manifest.reference,
-        "data.resolved": manifest.resolved,
-        "layout": manifest.layout,
-        "channels": ",".join(manifest.channels),
-    }
-    tags = {
-        runs.DATA_TAG: manifest.version,
-        "data.commit": manifest.commit,
-        "git.commit": git_commit(),
-        KIND_TAG: "pipeline",
-        MODEL_TAG: model_name,
-    }
-    return parameters, tags
+    if assigned := len(earlier.keys() & set(manifest.patients())):
+        logger.info("%d patients keep the split they had in an earlier run", assigned)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from metseg.files import written_beside
-from metseg.report import templates
+from metseg.report import tables, templates
 from metseg.report.figures import calibration_figure, cost_figure, size_figure, training_figure
 from metseg.report.overlays import overlay_panels
 from metseg.report.patient_figures import LISTED_PATIENTS, amounts_figure, fractions_figure, patients_figure
 from metseg.report.report_data import NetworkContent, ReportContent
 from metseg.report.style import AGREED, PREDICTION, TRUTH
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure as PNG, and what it shows in words for those who do not see it."""
-
-    png: bytes
-    words: str
+from metseg.report.templates import Drawn
 
 
 def write_report(
@@ -49,6 +41,7 @@ def render(content: ReportContent, drawn: dict[str, Drawn] | None = None) -> str
     return templates.render(
         "report.html.j2",
         content=content,
+        tables=tables,
         patients=sorted(first, key=lambda name: (first[name].dice, name)),
         sizes=list(zip(*(network.sizes() for network in content.networks), strict=True)),
         figures=draw(content) if drawn is None else drawn,

@@ -125,6 +125,6 @@ def _draw_patients(axes: Axes, networks: Sequence[NetworkContent], patients: Seq
     axes.grid(False, axis="y")
 
 
-def _shortened(name: str, length: int = 22) -> str:
-    """Shorten a name for the figure by leaving out its middle."""
-    return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
+def _shortened(name: str) -> str:
+    """Shorten a name to 22 letters by leaving out its middle."""
+    return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"

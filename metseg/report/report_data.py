@@ -204,9 +204,6 @@ def ranked_patients(patients: Mapping[str, PatientScores]) -> list[str]:
 def telling_patients(patients: Mapping[str, PatientScores]) -> dict[str, str]:
     """Return the best, the median and the worst patient by Dice, as `{"best": patient, …}`; each at most once."""
     ranked = ranked_patients(patients)
-    chosen: dict[str, str] = {}
-    if ranked:
-        for title, patient in (("best", ranked[0]), ("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])):
-            if patient not in chosen.values():
-                chosen[title] = patient
-    return {title: chosen[title] for title in ("best", "median", "worst") if title in chosen}
+    titles = ("best", "median", "worst") if len(ranked) > 2 else ("best", "worst")[: len(ranked)]
+    places = {"best": 0, "median": len(ranked) // 2, "worst": -1}
+    return {title: ranked[places[title]] for title in titles}

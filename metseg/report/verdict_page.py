@@ -11,8 +11,7 @@ from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
-from metseg.files import written_beside
-from metseg.report import templates
+from metseg.report import tables, templates
 from metseg.report.evaluation_data import network_content
 from metseg.report.markdown import to_html
 from metseg.report.model_card import FILE as MODEL_CARD
@@ -68,5 +67,4 @@ def verdict_content(validation: Path, evaluations: Sequence[Path], champion: Pat
 
 def write_verdict_page(path: Path, content: ReportContent) -> None:
     """Write the page to `path`, atomically; it refers to nothing outside itself."""
-    with written_beside(path) as temporary:
-        temporary.write_text(templates.render("verdict.html.j2", content=content), encoding="utf-8")
+    templates.write_page(path, "verdict.html.j2", content=content, tables=tables)
