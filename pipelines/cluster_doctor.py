@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,14 @@ from pipelines.cluster_needs import cluster_needs
 from pipelines.submission.pipeline_package import package
 
 
-@dataclass(frozen=True)
-class Access:
-    """Access to Kubeflow's API; without a host, through the cluster's API server.
-
-    Attributes:
-        host: address of Kubeflow Pipelines' UI.
-        token_file: file with the token.
-        certificate: PEM file of the CA.
-    """
-
-    host: str = ""
-    token_file: Path | None = None
-    certificate: Path | None = None
-
-
 def diagnose(
     cluster: Kubectl,
     runs: str,
     accelerator: str,
     images: str = "",
-    access: Access | None = None,
+    host: str = "",
+    token_file: Path | None = None,
+    certificate: Path | None = None,
     with_probe: bool = False,
 ) -> list[Finding]:
     """Return the findings on a cluster.
@@ -46,7 +32,9 @@ def diagnose(
         runs: namespace that Kubeflow runs pipelines in.
         accelerator: resource that training pods request.
         images: `TAG` or `PREFIX:TAG`; those of the committed pipeline by default.
-        access: to Kubeflow's API.
+        host: address of Kubeflow Pipelines' UI; by default its API is reached through the cluster's API server.
+        token_file: file with the token for that address.
+        certificate: PEM file of that address's CA certificate.
         with_probe: whether to start pods that test what cannot be seen from outside.
 
     Raises:
@@ -56,9 +44,9 @@ def diagnose(
     needs = cluster_needs(ready)
     findings: list[Finding] = []
     health = None
-    if access is not None and access.host:
+    if host:
         try:
-            health = _health(access)
+            health = _health(host, token_file, certificate)
         except KubeflowError as error:
             findings.append(broken("Kubeflow's address", str(error), "correct --host, or leave it out"))
     findings += examine(cluster, Examination(runs, needs, accelerator, health), probed=with_probe)
@@ -67,14 +55,14 @@ def diagnose(
     return findings
 
 
-def _health(access: Access) -> dict[str, Any]:
+def _health(host: str, token_file: Path | None, certificate: Path | None) -> dict[str, Any]:
     """Return the response of `healthz` at Kubeflow's address; raises KubeflowError if it is not JSON."""
     from pipelines.submission.kubeflow_client import LOOKING, Kubeflow
     from pipelines.submission.kubeflow_token import TokenSource
 
-    kubeflow = Kubeflow(access.host, TokenSource.find(access.token_file), authority=access.certificate)
+    kubeflow = Kubeflow(host, TokenSource.find(token_file), authority=certificate)
     response = kubeflow.call(LOOKING, kubeflow.health_service.healthz_service_get_healthz, _preload_content=False)
     try:
         return dict(json.loads(response.data))
     except ValueError as error:
-        raise KubeflowError(f"{access.host} is no Kubeflow Pipelines: its healthz gives no JSON ({error})") from error
+        raise KubeflowError(f"{host} is no Kubeflow Pipelines: its healthz gives no JSON ({error})") from error

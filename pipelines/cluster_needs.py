@@ -7,12 +7,12 @@ from typing import Any
 
 from metseg.doctor.pod_requirements import PipelineNeeds, Source, mounted
 from metseg.environment import MOUNTED
-from pipelines.submission.pipeline_package import Package, documents
+from pipelines.submission.pipeline_package import Package
 
 
 def cluster_needs(package: Package) -> PipelineNeeds:
     """Return the ConfigMaps, Secrets, claims and labels of all pods of a pipeline together."""
-    platform = documents(package.text)[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    platform = package.documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     pods = [platform[name] for name in sorted(platform)]
     labels = [pod.get("podMetadata", {}).get("labels", {}).items() for pod in pods]
     shared = dict(set.intersection(*(set(items) for items in labels)))

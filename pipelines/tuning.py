@@ -113,6 +113,7 @@ def _printed(console: Console) -> Iterator[None]:
 
 def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
     """Read the data, once a study, and return the MLflow run that this opened."""
+    from components.configuration.settings import DataSettings
     from components.ingest.step import ingest
 
     identity = {"reference": data.reference, **data.options}
@@ -120,8 +121,10 @@ def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
         raise UsageError(f"the study {name} was begun with the data {study.user_attrs['data']}: give another --study")
     if "run" in study.user_attrs and (folder / "cohort" / "manifest.json").exists():
         return str(study.user_attrs["run"])
-    options = {option.removeprefix("data_"): value for option, value in data.options.items()}
-    parent = ingest(data.reference, folder / "cohort", run_name=f"tune {name}", **options)
+    given = {option: value for option, value in identity.items() if option != "model_name"}
+    settings = DataSettings(**{option.removeprefix("data_"): value for option, value in given.items()})
+    model_name = data.options.get("model_name", "")
+    parent = ingest(settings, folder / "cohort", model_name=model_name, run_name=f"tune {name}")
     tracking = runs.client(Settings.from_environment())
     runs.set_tags(tracking, parent, {"metseg.kind": "tuning"})
     study.set_user_attr("data", identity)

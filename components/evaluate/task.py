@@ -9,9 +9,9 @@ from typing import Any
 from components.architectures import architecture_of, decline, declined
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import RUN_RECORD, RunRecord
 from metseg.files import write_json
 from metseg.quiet_tensorflow import import_tensorflow
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from components.configuration.settings import DataSettings
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import MANIFEST
 from metseg.dataset.ingest import ingest as ingest_cohort
@@ -25,28 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 def ingest(
-    reference: str,
-    cohort: Path,
-    *,
-    layout: str = "auto",
-    channels: str = "",
-    labels: str = "core",
-    mask_threshold: int = -1,
-    resample_masks: bool = False,
-    model_name: str = "",
-    run_name: str = "",
-    experiment: str = runs.EXPERIMENT,
+    data: DataSettings, cohort: Path, *, model_name: str = "", run_name: str = "", experiment: str = runs.EXPERIMENT
 ) -> str:
     """Read the data and open the pipeline's MLflow run.
 
     Args:
-        reference: folder, archive, `s3://` prefix, or Git repository with revision and path under DVC.
+        data: source of the data, and how its cases are read.
         cohort: folder to write `cases/`, `manifest.json` and `statistics.parquet` to.
-        layout: name of the layout, or `auto`.
-        channels: comma-separated channel names to use, in order; empty for the layout's default.
-        labels: which label values are lesion.
-        mask_threshold: grey value above which a mask that is not binary counts as lesion; -1 refuses such masks.
-        resample_masks: bring a mask on another grid than its image onto it instead of refusing it.
         model_name: registered model; patients stay in the split that its champion or its last run had them in.
         run_name: name of the run in MLflow.
         experiment: MLflow experiment of the run.
@@ -68,13 +54,13 @@ def ingest(
             bars[0].update(done)
 
         manifest = ingest_cohort(
-            reference,
+            data.reference,
             cohort,
-            layout=layout,
-            channels=channels,
-            labels=labels,
-            mask_threshold=None if mask_threshold < 0 else mask_threshold,
-            resample_masks=resample_masks,
+            layout=data.layout,
+            channels=data.channels,
+            labels=data.labels,
+            mask_threshold=None if data.mask_threshold < 0 else data.mask_threshold,
+            resample_masks=data.resample_masks,
             earlier=earlier,
             cache=DataCache.of(settings),
             progress=report,

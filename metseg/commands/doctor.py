@@ -47,10 +47,11 @@ def doctor(
     apply_defaults()
     if cluster:
         from metseg.doctor.kubectl import Kubectl
-        from pipelines.cluster_doctor import Access, diagnose
+        from pipelines.cluster_doctor import diagnose
 
-        access, kubectl = Access(host or "", token_file, certificate), Kubectl(context or "", kubeconfig)
-        findings = diagnose(kubectl, namespace_of_runs or RUNS, gpu_type or GPU_TYPE, images or "", access, probe)
+        kubectl, runs = Kubectl(context or "", kubeconfig), namespace_of_runs or RUNS
+        access = host or "", token_file, certificate
+        findings = diagnose(kubectl, runs, gpu_type or GPU_TYPE, images or "", *access, with_probe=probe)
     else:
         from metseg.doctor import machine
         from metseg.settings import Settings

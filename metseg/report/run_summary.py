@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
 from metseg.records import Record
-from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
+from metseg.report.step_record import STEP_RECORD, StepRecord
 from metseg.scoring.verdict import VERDICT, Verdict
 from metseg.tracking.registration import (
     PROMOTION,
@@ -44,11 +44,6 @@ class RunFolders:
     champion: Path
     registration: Path
     promoted: Path
-
-    def costs(self) -> list[StepCost]:
-        """Return the costs of all steps before promote, in their order."""
-        last = StepRecord.read(self.registration / STEP_RECORD)
-        return [*last.before, last]
 
     def records(self) -> dict[Path, EvaluationRecord]:
         """Return the evaluation of each network of the run by its folder."""
@@ -125,7 +120,8 @@ def summarise(folders: RunFolders, seconds: float) -> RunSummary:
     records = list(folders.records().values())
     promotion = Promotion.read(folders.promoted / PROMOTION)
     verdict = Verdict.read(folders.registration / VERDICT)
-    costs = {cost.step: Cost(cost.seconds, cost.peak_memory_mb) for cost in folders.costs()}
+    last = StepRecord.read(folders.registration / STEP_RECORD)
+    costs = {cost.step: Cost(cost.seconds, cost.peak_memory_mb) for cost in (*last.before, last)}
     return RunSummary(
         run_id=Registration.read(folders.registration / REGISTRATION).run,
         data=DataSummary(

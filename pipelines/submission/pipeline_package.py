@@ -35,11 +35,6 @@ class Package:
     images: tuple[str, ...]
     documents: list[dict[str, Any]]
 
-    @property
-    def specification(self) -> dict[str, Any]:
-        """The pipeline specification."""
-        return self.documents[0]
-
 
 def package(images: str = "", compiled: Path = COMPILED) -> Package:
     """Return the committed pipeline, with other images if given.

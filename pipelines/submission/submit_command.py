@@ -294,6 +294,6 @@ def _list(kubeflow: Kubeflow, console: Console) -> None:
     for heading in ("name", "state", "times", "next run", "last run"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(row.name, row.state, row.when, row.next, row.last)
+        table.add_row(*row)
     console.print(table, markup=False, highlight=False)
     print(f"Times: minute, hour, day, month, weekday, in {there.text}")

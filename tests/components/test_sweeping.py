@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from components.configuration.settings import DataSettings
 from components.ingest.step import ingest
 from components.train import step as train_step
 from metseg.errors import MetsegError
@@ -48,7 +49,7 @@ def aged(folder: Path, days: float) -> None:
 def cohort(settings, tmp_path) -> Path:
     """A cohort, and beside it what preprocess says of its records."""
     brats_cohort(tmp_path / "in", 3)
-    ingest(str(tmp_path / "in"), tmp_path / "cohort")
+    ingest(DataSettings(str(tmp_path / "in")), tmp_path / "cohort")
     (tmp_path / "records").mkdir()
     PreprocessingSpecification(("t1n",)).write(tmp_path / "records" / "preprocessing.json")
     return tmp_path / "cohort"
@@ -70,7 +71,7 @@ def attempt(cohort: Path, tmp_path: Path) -> None:
 def test_ingest_on_a_machine_sweeps(settings, tmp_path):
     old, young = abandoned(settings.state, 15), abandoned(settings.state, 13)
     brats_cohort(tmp_path / "in", 3)
-    ingest(str(tmp_path / "in"), tmp_path / "cohort")
+    ingest(DataSettings(str(tmp_path / "in")), tmp_path / "cohort")
     assert not old.exists() and young.exists()
 
 

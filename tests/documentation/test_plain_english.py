@@ -19,7 +19,6 @@ CLEAN: tuple[str, ...] = (
     "components/promote/task.py",
     "components/register/component.py",
     "components/register/task.py",
-    "components/run_record.py",
     "components/train/task.py",
     "components/validate/component.py",
     "components/validate/task.py",
