@@ -1,4 +1,7 @@
-"""`metseg tune`: search for the settings of a run, on the same data, cases and splits as that run."""
+"""`metseg tune`: search for the settings of a run.
+
+Data, cases and splits are those of that run.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
     """Search, resuming an interrupted study of the same name, and print the result.
 
     Returns:
-        The content of `tuning.json`, written to `var/tune/<name>/` beside the study.
+        The content of `tuning.json`, written to `var/tune/<name>/` next to the study.
 
     Raises:
         UsageError: the study was begun with another search or data, or another process uses it.
@@ -82,7 +85,10 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
 
 @contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Keep other processes off the study: they would take the trial under way for an abandoned one."""
+    """Lock the study against other processes.
+
+    They would take the running trial for an abandoned one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):

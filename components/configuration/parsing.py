@@ -19,12 +19,12 @@ class GivenTwice(ValueError):
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     """Return a JSON object; raise GivenTwice for a repeated name."""
-    found: dict[str, object] = {}
+    content: dict[str, object] = {}
     for name, value in pairs:
-        if name in found:
+        if name in content:
             raise GivenTwice(f"{name} is given twice")
-        found[name] = value
-    return found
+        content[name] = value
+    return content
 
 
 def _json(text: str) -> object:
@@ -81,17 +81,17 @@ def parse(given: Iterable[str], where: str = "--param ") -> dict[str, object]:
     Raises:
         UsageError: there is no such setting, or the value is not of its kind.
     """
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for text in given:
         name, separator, value = text.partition("=")
         if not separator:
             raise UsageError(f"{where}{text}: expected NAME=VALUE, such as train_epochs=40")
         if name in OPTIONS:
-            found |= parse_options(name, value)
+            values |= parse_options(name, value)
         else:
             setting = find(name, where=where)
-            found[setting.name] = _value(setting, value, where)
-    return found
+            values[setting.name] = _value(setting, value, where)
+    return values
 
 
 def parse_options(field: str, text: str) -> dict[str, object]:
@@ -127,13 +127,13 @@ def parse_options(field: str, text: str) -> dict[str, object]:
             if not separator:
                 raise UsageError(f"{where}{word!r}: expected NAME=VALUE …, or a JSON object")
             pairs.append((name, value))
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for name, value in pairs:
         setting = find(name, groups, where)
-        if setting.name in found:
+        if setting.name in values:
             raise UsageError(f"{where}{setting.name} is given twice")
-        found[setting.name] = _value(setting, value, where)
-    return found
+        values[setting.name] = _value(setting, value, where)
+    return values
 
 
 def unpack(form: Mapping[str, object]) -> dict[str, object]:
@@ -148,23 +148,24 @@ def unpack(form: Mapping[str, object]) -> dict[str, object]:
     Raises:
         UsageError: an options field is wrong, or contradicts a field that was changed from its default.
     """
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for name, value in form.items():
         if name in OPTIONS:
             continue
         setting = find(name)
-        found[name] = _value(setting, value, "")
+        values[name] = _value(setting, value, "")
     for field in OPTIONS:
         for name, value in parse_options(field, str(form.get(field) or "")).items():
-            if name in found and value != found[name] != SETTINGS[name].default:
-                raise UsageError(f"{field}: {name}={value}, but the field {name} has {found[name]}: give it once")
-            found[name] = value
-    return found
+            if name in values and value != values[name] != SETTINGS[name].default:
+                raise UsageError(f"{field}: {name}={value}, but the field {name} has {values[name]}: give it once")
+            values[name] = value
+    return values
 
 
 def pack(values: Mapping[str, object]) -> dict[str, object]:
-    """Put settings into the fields of Kubeflow's form: those without a field, as JSON, into their options field.
+    """Put settings into the fields of Kubeflow's form.
 
+    Those without a field of their own go into an options field, as JSON.
     >>> pack({"train_epochs": 40, "train_dropout": 0.1, "run_patient_pictures_in_mlflow": False})
     {'train_epochs': 40, 'train_options': '{"dropout": 0.1, "run_patient_pictures_in_mlflow": false}'}
     """

@@ -16,7 +16,10 @@ STEPS, KINDS = ("ingest", "validate", "preprocess", "register", "promote"), ("cp
 
 
 def train_resources(configuration: Configuration, architecture: str) -> dict[str, object]:
-    """Return the requests of a network's training run and its nodes; those of a no-op for an unselected network."""
+    """Return the requests of a network's training run, or those of a no-op.
+
+    An unselected network is a no-op.
+    """
     pods, works = configuration.pod, architecture in configuration.architectures
     return _requests(configuration, works, pods.train_cpu, pods.train_memory, configuration.gpu.count)
 
@@ -33,7 +36,7 @@ def evaluate_resources(configuration: Configuration, works: bool) -> dict[str, o
 
 
 def checked_resources(configuration: Configuration) -> dict[str, object]:
-    """Return all that `check` hands to the tasks of a run, by the name of its output.
+    """Return the outputs of `check` for the tasks of a run, by name.
 
     Requests of evaluations come from the task before them: train knows whether its network is selected, ingest
     whether there is a champion.

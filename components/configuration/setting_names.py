@@ -1,4 +1,4 @@
-"""Names of the settings: `GROUP_NAME`, known by their full name everywhere and by their short one in options fields."""
+"""Names of the settings: `GROUP_NAME`, or `NAME` inside an options field."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Setting:
 
     @property
     def has_field(self) -> bool:
-        """Whether Kubeflow's form has a field for it."""
+        """True if Kubeflow's form has a field for it."""
         return self.name in FIELDS
 
     @property
@@ -93,7 +93,7 @@ def _default(field: Any) -> Any:
 
 
 def _settings() -> dict[str, Setting]:
-    found = {}
+    settings = {}
     for group, owners in GROUPS.items():
         for owner in owners:
             hints, descriptions = get_type_hints(owner), _descriptions(owner)
@@ -102,8 +102,8 @@ def _settings() -> dict[str, Setting]:
                     kind = getattr(hints[field.name], "__origin__", hints[field.name])
                     name = f"{group}_{field.name}"
                     default, text = _default(field), descriptions[field.name]
-                    found[name] = Setting(name, group, field.name, kind, default, text[0].upper() + text[1:])
-    return found
+                    settings[name] = Setting(name, group, field.name, kind, default, text[0].upper() + text[1:])
+    return settings
 
 
 SETTINGS = _settings()
@@ -111,7 +111,7 @@ SETTINGS = _settings()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is most like `name`; empty where none is like it."""
+    """Return the known name that is most similar to `name`; empty without one."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")
 
 

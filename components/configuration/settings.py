@@ -73,7 +73,10 @@ class DataSettings:
     context_slices: int = 0
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a value out of range; layout and labels are the readers' to judge, see `check`."""
+        """Raise UsageError for a value out of range.
+
+        `check` validates layout and labels, whose values the readers define.
+        """
         rules: Rules = {
             "reference": (bool, "a folder, an archive, s3://BUCKET/PREFIX or git+URL@REVISION#PATH"),
             "mask_threshold": (lambda value: -1 <= value < 255, "a grey value of 0 to 254, or -1"),
@@ -157,7 +160,9 @@ class GpuSettings:
 
 @dataclass(frozen=True)
 class PodSettings:
-    """Requests of the steps' pods: CPU cores, and memory that is request and limit at once.
+    """Requests of the steps' pods.
+
+    CPU is in cores. Memory is request and limit at once.
 
     Attributes:
         ingest_cpu: CPU cores that ingest requests.
@@ -269,7 +274,7 @@ class Configuration:
     run: RunSettings
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a number that is none, and where settings of two groups contradict each other."""
+        """Raise UsageError for a number that is not finite, or for contradicting settings."""
         for name, value in self.values().items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"{name}={value}: expected a finite number")
@@ -283,7 +288,9 @@ class Configuration:
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Configuration:
-        """Build the configuration from values by full name; a setting that is not given has its default.
+        """Build the configuration from values by full name.
+
+        A setting that is not given has its default.
 
         Raises:
             UsageError: a value is out of range; the message names the setting and what is expected.

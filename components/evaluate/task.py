@@ -82,8 +82,9 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
 
 
 def _write_figures(*artifacts: Any) -> None:
-    """Write the figures into files too: Kubeflow's UI shows an error for an artifact without one.
+    """Write the figures into files too.
 
+    Kubeflow's UI shows an error for an artifact without a file.
     Its launcher prints each figure on a line of its own, and the UI paints those red that hold `error` or `fail`.
     """
     for artifact in artifacts:

@@ -1,4 +1,4 @@
-"""Ingest: resolve a data reference, write canonical cases and the manifest, open the run in MLflow."""
+"""Ingest: read the data into canonical cases, write the manifest, open the MLflow run."""
 
 from __future__ import annotations
 

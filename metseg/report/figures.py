@@ -39,7 +39,7 @@ def training_figure(networks: Sequence[NetworkContent], key: str, title: str) ->
 
 
 def size_figure(networks: Sequence[NetworkContent], unit: str = "mm") -> bytes:
-    """Draw the fraction of true lesions found in each range of diameters, pooled over test patients."""
+    """Draw the fraction of lesions found by diameter, pooled over test patients."""
     with styled():
         figure = canvas(3.2)
         axes = figure.subplots()
@@ -103,7 +103,7 @@ def cost_figure(networks: Sequence[NetworkContent]) -> bytes:
 
 
 def _draw_reliability(above: Axes, below: Axes, network: NetworkContent, shift: float) -> None:
-    """Draw the curve of one network with the intervals of its points, and its voxels in each bin."""
+    """Draw a network's curve with intervals, and its voxels in each bin."""
     assert network.calibration is not None
     bins = [entry for entry in network.calibration.bins if entry.voxels]
     places = np.array([entry.mean_probability for entry in bins])
@@ -119,7 +119,7 @@ def _draw_reliability(above: Axes, below: Axes, network: NetworkContent, shift: 
 
 
 def _draw_costs(axes: Axes, network: NetworkContent) -> None:
-    """Draw the sub-networks of one network as a line, the average of its heads as a hollow marker."""
+    """Draw a network's sub-networks as a line, their average as a hollow marker."""
     colour, marker = colour_of(network.key), marker_of(network.key)
     levels = [head for head in network.heads if head.inference_head != "average"]
     axes.plot(
@@ -140,7 +140,10 @@ def _draw_costs(axes: Axes, network: NetworkContent) -> None:
 
 
 def _label_head(axes: Axes, head: HeadScores, last: float) -> None:
-    """Write the level above its mark; the average, which costs as much as the last level, to its right."""
+    """Write the level above its mark.
+
+    The average, which costs as much as the last level, stands to its right.
+    """
     average = head.inference_head == "average"
     axes.annotate(
         head.inference_head,

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that opens anywhere, with every picture inside it."""
+"""The report of a run: one HTML file with every picture inside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scores of every test patient: box plots, and a line a patient where they are few."""
+"""Charts of every test patient's scores.
+
+There are box plots, and a line per patient if they are few.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ JITTER = 0.3
 
 
 def fractions_figure(networks: Sequence[NetworkContent], unit: str) -> bytes:
-    """Draw box plots of the scores between 0 and 1: a group a score, a box a network, a dot a patient."""
+    """Draw box plots of the scores between 0 and 1.
+
+    There is a group per score, a box per network and a dot per patient.
+    """
     scores = {
         "dice": "Dice\n",
         "lesion_f1": f"Lesion F1\n≥ 4 {unit}",
@@ -87,7 +93,7 @@ def patients_figure(networks: Sequence[NetworkContent], score: str, title: str) 
 
 
 def _draw_boxes(axes: Axes, networks: Sequence[NetworkContent], score: str, place: float) -> None:
-    """Draw a box and all patients as dots for each network, side by side around `place`."""
+    """Draw a box and a dot per patient for each network, around `place`."""
     generator = np.random.default_rng(0)
     width = 0.84 / len(networks)
     for number, network in enumerate(networks):

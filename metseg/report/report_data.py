@@ -75,7 +75,7 @@ class NetworkContent:
         return [float(value) for value in values if value is not None]
 
     def mean(self, score: str) -> float | None:
-        """Return the mean of one score over the test patients that have it; None if none has."""
+        """Return the mean of one score over the test patients that have it; else None."""
         return mean_score(self.patients, score)
 
     def sizes(self) -> list[tuple[SizeBin, tuple[float, float]]]:
@@ -182,7 +182,7 @@ class ReportContent:
 
     @property
     def spacing_known(self) -> bool:
-        """Whether every test patient came with spacing, so that volumes are mm³."""
+        """True if every test patient came with spacing, so that volumes are mm³."""
         return all(scores.spacing_known for network in self.networks for scores in network.patients.values())
 
     @property
@@ -192,17 +192,20 @@ class ReportContent:
 
     @property
     def test_patients(self) -> int:
-        """How many patients the networks were judged on."""
+        """Number of patients that the networks were judged on."""
         return len(self.networks[0].patients) if self.networks else 0
 
 
 def ranked_patients(patients: Mapping[str, PatientScores]) -> list[str]:
-    """Return the patients from the best Dice to the worst; those of one Dice by name."""
+    """Return the patients from the best Dice to the worst, then by name."""
     return sorted(patients, key=lambda patient: (-patients[patient].dice, patient))
 
 
 def telling_patients(patients: Mapping[str, PatientScores]) -> dict[str, str]:
-    """Return the best, the median and the worst patient by Dice, as `{"best": patient, …}`; each at most once."""
+    """Return the best, the median and the worst patient by Dice, each once.
+
+    The keys are `best`, `median` and `worst`.
+    """
     ranked = ranked_patients(patients)
     titles = ("best", "median", "worst") if len(ranked) > 2 else ("best", "worst")[: len(ranked)]
     places = {"best": 0, "median": len(ranked) // 2, "worst": -1}

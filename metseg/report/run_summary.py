@@ -1,4 +1,4 @@
-"""Summary of a run for programs, `summary.json`, and the names of the files that a run leaves."""
+"""Summary of a run for programs (`summary.json`), and the names of its files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Cost:
-    """Duration in seconds and peak memory in MiB of a step; None if it was not measured."""
+    """Duration in seconds and peak memory in MiB of a step; None if unmeasured."""
 
     seconds: float
     peak_memory_mb: int | None = None
@@ -73,7 +73,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """Mean scores of a network over the test patients, its weights, and the best single threshold's Dice."""
+    """Mean test scores and weights of a network, and the best single threshold's Dice."""
 
     dice: float | None
     iou: float | None

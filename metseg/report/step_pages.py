@@ -1,4 +1,7 @@
-"""Pages of preprocess and train in the Kubeflow UI: one HTML file each, with every picture inside it."""
+"""Pages of preprocess and train in the Kubeflow UI.
+
+Each is one HTML file with every picture inside it.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ from metseg.report.training_batch import SHOWN, batch_sheet
 def write_declined_page(path: Path, architecture: str) -> None:
     """Write the page of an unselected network."""
     name = name_of(architecture)
-    nothing = f"The run was not asked for {name}: train_architectures does not name it."
+    nothing = f"The run does not train {name}: train_architectures does not name it."
     write_page(path, "step.html.j2", title=f"Training of {name}", figures=[], facts={}, nothing=nothing)
 
 
 def write_training_page(path: Path, model: Path) -> None:
-    """Write the page of a training run: curves, cost and scores of its sub-networks, and the chosen operating point.
+    """Write the page of a training run.
+
+    It has curves, cost and scores of its sub-networks, and the chosen operating point.
 
     Args:
         path: file to write, atomically.

@@ -23,7 +23,10 @@ class Cell:
 
 
 def check_figures(check: Check) -> tuple[str, str]:
-    """Return value and limit of a check as text; counts, which have no interval, are whole numbers."""
+    """Return value and limit of a check as text.
+
+    Counts, which have no interval, are whole numbers.
+    """
     if check.value is None:
         return "", ""
     digits = 0 if check.interval is None and float(check.value).is_integer() else 3
@@ -66,7 +69,7 @@ def comparison_rows(content: ReportContent) -> Iterator[tuple[str, list[Cell]]]:
 
 
 def _score_cells(values: Sequence[Sequence[float]], digits: int, lower: bool) -> list[Cell]:
-    """Return mean and interval over each network's patients; the best mean is marked if means differ."""
+    """Return mean and interval over each network's patients, the best mean marked."""
     means = [float(np.mean(scores)) if scores else None for scores in values]
     known = {mean for mean in means if mean is not None}
     best = (min if lower else max)(known) if len(known) > 1 else None

@@ -1,5 +1,6 @@
-"""Page of the verdict: every check, the networks side by side, the model card. Nothing is drawn.
+"""Page of the verdict: checks, comparison of the networks, model card.
 
+Nothing is drawn.
 Register writes it for the Kubeflow UI, in an image that holds no plotting library.
 """
 
@@ -28,7 +29,9 @@ def _card(registration: Path) -> str:
 
 
 def verdict_content(validation: Path, evaluations: Sequence[Path], champion: Path, registration: Path) -> ReportContent:
-    """Return the content that is known after the gate: for the page of register, and the start of the report.
+    """Return the content that is known after the gate.
+
+    It is for the page of register, and the start of the report.
 
     Args:
         validation: output of validate, which holds the manifest.

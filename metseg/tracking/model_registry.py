@@ -68,12 +68,15 @@ def version(registry: MlflowClient, name: str, number: int) -> Version | None:
 
 
 def version_of_alias(registry: MlflowClient, name: str, alias: str) -> Version | None:
-    """Return the version that an alias points at, by one request; None where it points at none."""
+    """Return the version that an alias points at, by one request; else None."""
     return _existing(lambda: registry.get_model_version_by_alias(name, alias), f"alias {alias} not found")
 
 
 def _existing(request: Callable[[], ModelVersion], message: str = _ABSENT) -> Version | None:
-    """Return the version of a response; None for an error with the code for absence or this message."""
+    """Return the version of a response; None if it is absent.
+
+    An error with the code for absence, or with this message, means absent.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -92,8 +95,9 @@ def _version(entry: ModelVersion, aliases: Iterable[str]) -> Version:
 def register(
     registry: MlflowClient, name: str, run: str, artifact: str, tags: Mapping[str, str], description: str
 ) -> int:
-    """Register an artifact of a run; registering the same run again gives the version that is there.
+    """Register an artifact of a run, once.
 
+    Registering the same run again returns the existing version.
     A version appears with all of its tags or not at all. Tags that a version has already stay as they are.
 
     Args:
@@ -125,7 +129,10 @@ def register(
 
 
 def nominate(registry: MlflowClient, name: str, number: int) -> None:
-    """Point `challenger` at a version that passed the gate, unless it was champion since, or serving refused it."""
+    """Point `challenger` at a version that passed the gate.
+
+    A version that was champion since, or that serving refused, is left out.
+    """
     entry = version(registry, name, number)
     if entry is None:
         raise MetsegError(f"version {number} of {name} is not in the registry any more: register it again")
@@ -147,7 +154,7 @@ def download(registry: MlflowClient, name: str, number: int, folder: Path) -> Pa
 
 
 def download_from_run(registry: MlflowClient, run: str, artifact: str, folder: Path) -> Path | None:
-    """Fetch one file among the artifacts of a run into `folder`; None where the run has no such file.
+    """Download one artifact of a run into `folder`; None if it does not exist.
 
     Args:
         registry: MLflow client.

@@ -44,7 +44,7 @@ class Specification:
 
     @classmethod
     def from_response(cls, content: Any) -> Specification | None:
-        """Build from `pipeline_spec` of a run or version, in either of its forms; None if empty."""
+        """Build from `pipeline_spec` of a run or version; None if it is empty."""
         if not isinstance(content, dict):
             return None
         inner = content.get("pipeline_spec", content)

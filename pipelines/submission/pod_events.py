@@ -56,7 +56,10 @@ class Cluster:
             return None
 
     def why_waiting(self, pod: str) -> str:
-        """Return why a pod does not run: reasons of scheduler and containers, else its last warning."""
+        """Return the reason why a pod does not run.
+
+        Reasons of the scheduler and of containers precede the pod's last warning.
+        """
         here = f"/api/v1/namespaces/{self.namespace}"
         record = self._get(f"{here}/pods/{pod}")
         if not record or record.get("status", {}).get("phase") not in (None, "Pending"):

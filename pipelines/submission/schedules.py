@@ -162,7 +162,10 @@ def find(kubeflow: Kubeflow, name: str) -> Any:
 
 
 def listed(kubeflow: Kubeflow, there: Zone) -> list[tuple[str, ...]]:
-    """Return name, state, times, next and last run of every schedule as text, sorted by name."""
+    """Return the texts of every schedule's row, sorted by name.
+
+    A row has name, state, times, next run and last run.
+    """
     return [_row(kubeflow, entry, there) for entry in sorted(_all(kubeflow), key=lambda entry: entry.display_name)]
 
 

@@ -171,7 +171,7 @@ def start(kubeflow: Kubeflow, package: Package, request: RunRequest, again: bool
 
 
 def search(list_entries: Callable[[], list[Any]], matches: Callable[[Any], bool]) -> Any | None:
-    """Return an entry whose creation was not confirmed; None if it does not appear within seconds.
+    """Return an entry whose creation was not confirmed; None if it does not appear.
 
     Args:
         list_entries: returns all entries.
@@ -219,7 +219,7 @@ def default_names(model_name: str) -> re.Pattern[str]:
 
 
 def pipeline_version(kubeflow: Kubeflow, package: Package) -> tuple[str, str]:
-    """Return the ids of the pipeline and of the version with this content; create what is missing."""
+    """Return the ids of the pipeline and of this version; create missing ones."""
     pipeline = _find(
         kubeflow,
         "reading the pipeline",

@@ -172,7 +172,11 @@ def run(options: Options) -> None:
 
 
 def run_of(given: str) -> str:
-    """Return the id of a run from its id or the address of its page; raises UsageError without one."""
+    """Return the id of a run from its id or the address of its page.
+
+    Raises:
+        UsageError: the text has no id.
+    """
     page = RUN_PAGE.search(given)
     identity = page[1] if page else re.split(r"[?#&]", given.strip())[0].rstrip("/")
     if not identity or "/" in identity:

@@ -41,7 +41,7 @@ OUT_OF_RANGE = [
     ("gpu_tolerations", [{"key": "gpu", "operator": "Exists", "value": "x"}], "a value beside operator Exists"),
     ("gpu_tolerations", [{"effect": "NoSchedule"}], "no key; expected one, or operator Exists"),
     ("gpu_tolerations", [{"key": "gpu", "value": 1}], "value is 1; expected a text"),
-    ("gpu_tolerations", [{"key": "gpu", "tolerationSeconds": 60}], "beside effect NoExecute alone"),
+    ("gpu_tolerations", [{"key": "gpu", "tolerationSeconds": 60}], "next to effect NoExecute alone"),
     ("gpu_node_selector", {"pool": 1}, "a JSON object of texts"),
     ("gpu_node_selector", {"not a label!": "x y"}, "no key of a label"),
     ("gpu_node_selector", {"pool": "x y"}, "no value of a label"),
