@@ -40,8 +40,8 @@ def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
         )
     if "too many" in report and "error responses" in report:
         return MetsegError(
-            f"MLflow at {tracking_uri} responds with errors of its own ({_short(report)}): its log names the cause; often "
-            "its bucket is full or its database is away. Mend that, then retry the step"
+            f"MLflow at {tracking_uri} responds with errors of its own ({_short(report)}): its log names the cause; "
+            "often its bucket is full or its database is away. Mend that, then retry the step"
         )
     if "Max retries exceeded" in report or "Connection" in report:
         return MetsegError(

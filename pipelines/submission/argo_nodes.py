@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.submission.pipeline_steps import Step
+from pipelines.submission.pipeline_package import Step
 
 MOST_ATTEMPTS = 20
 """Highest number of attempts of one node."""

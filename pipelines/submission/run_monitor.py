@@ -16,7 +16,7 @@ from metseg.errors import KubeflowError, MetsegError, NotKnown, UsageError
 from pipelines.console import Bars, PodLog
 from pipelines.submission.argo_nodes import ENDED, FAILED, RUNNING, Nodes, StepStatus
 from pipelines.submission.kubeflow_client import Kubeflow, NotThere, Unreachable
-from pipelines.submission.pipeline_steps import Specification, Step
+from pipelines.submission.pipeline_package import Specification, Step
 from pipelines.submission.pod_events import Cluster, describe, node_message
 from pipelines.submission.submit import RUN_ENDED
 

@@ -25,8 +25,7 @@ from pipelines.submission import run_verdict, schedules
 from pipelines.submission.cron import Cron
 from pipelines.submission.kubeflow_client import PORT_FORWARD, Kubeflow
 from pipelines.submission.kubeflow_token import TokenSource
-from pipelines.submission.pipeline_package import Package, package
-from pipelines.submission.pipeline_steps import Specification
+from pipelines.submission.pipeline_package import Package, Specification, package
 from pipelines.submission.run_monitor import Follower, RunFailed, unknown_state
 from pipelines.submission.submit import (
     REFERENCE,

@@ -38,7 +38,7 @@ OUT_OF_RANGE = [
     ("gpu_tolerations", [{"key": "gpu", "effect": "noschedule"}], "expected NoSchedule, PreferNoSchedule, NoExecute"),
     ("gpu_tolerations", [{"key": "not a key", "operator": "Exists"}], "no key of a taint"),
     ("gpu_tolerations", [{"key": "gpu", "value": "x y"}], "no value of a taint"),
-    ("gpu_tolerations", [{"key": "gpu", "operator": "Exists", "value": "x"}], "a value beside operator Exists"),
+    ("gpu_tolerations", [{"key": "gpu", "operator": "Exists", "value": "x"}], "a value next to operator Exists"),
     ("gpu_tolerations", [{"effect": "NoSchedule"}], "no key; expected one, or operator Exists"),
     ("gpu_tolerations", [{"key": "gpu", "value": 1}], "value is 1; expected a text"),
     ("gpu_tolerations", [{"key": "gpu", "tolerationSeconds": 60}], "next to effect NoExecute alone"),

@@ -79,9 +79,9 @@ def test_train_sweeps_before_it_begins_and_keeps_what_it_goes_on_with(settings, 
     old, young = abandoned(settings.state, 15), abandoned(settings.state, 13)
     states = []
 
-    def fit(attempt):
+    def fit(run, data, configuration, state):
         assert not old.exists() and young.exists()
-        states.append(attempt.state)
+        states.append(state)
         raise Reached("here")
 
     monkeypatch.setattr(train_step, "_fit", fit)
@@ -102,7 +102,7 @@ def test_a_volume_full_of_abandoned_checkpoints_fails_no_training(cohort, small_
     with pytest.raises(OSError, match="No space"):
         (old / "best.npz").write_bytes(bytes(2**20))
     aged(old, 15)
-    monkeypatch.setattr(train_step, "_fit", lambda attempt: (_ for _ in ()).throw(Reached("here")))
+    monkeypatch.setattr(train_step, "_fit", lambda *arguments: (_ for _ in ()).throw(Reached("here")))
     with pytest.raises(Reached):
         attempt(cohort, tmp_path)
     assert not old.exists()

@@ -72,7 +72,6 @@ CLEAN: tuple[str, ...] = (
     "models/nested_unet.py",
     "models/unet.py",
     "pipelines/cluster_doctor.py",
-    "pipelines/cluster_needs.py",
     "pipelines/submission/kubeflow_client.py",
     "pipelines/submission/pipeline_package.py",
     "pipelines/submission/schedules.py",
