@@ -168,8 +168,7 @@ def _open_run(
         "git.commit": git_commit(),
         DIGEST_TAG: digest,
     }
-    image = container_image()
-    if image is not None:
+    if (image := container_image()) is not None:
         tags["container.image"] = image
     parameters = {
         **asdict(configuration),

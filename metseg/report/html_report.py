@@ -7,9 +7,17 @@ from pathlib import Path
 
 from metseg.files import written_beside
 from metseg.report import tables, templates
-from metseg.report.figures import calibration_figure, cost_figure, size_figure, training_figure
+from metseg.report.figures import (
+    LISTED_PATIENTS,
+    amounts_figure,
+    calibration_figure,
+    cost_figure,
+    fractions_figure,
+    patients_figure,
+    size_figure,
+    training_figure,
+)
 from metseg.report.overlays import overlay_panels
-from metseg.report.patient_figures import LISTED_PATIENTS, amounts_figure, fractions_figure, patients_figure
 from metseg.report.report_data import NetworkContent, ReportContent
 from metseg.report.style import AGREED, PREDICTION, TRUTH
 from metseg.report.templates import Drawn
