@@ -25,7 +25,10 @@ def function_of(name: str) -> Callable[..., Any]:
 
 
 def _import_for_running() -> None:
-    """Import kfp as it does inside a task: without its client, which images do not hold, and without its decorators."""
+    """Import kfp as it does inside a task: without its client and its decorators.
+
+    Images do not hold the client.
+    """
     os.environ["_KFP_RUNTIME"] = "true"
     from kfp import dsl
 

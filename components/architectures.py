@@ -1,4 +1,7 @@
-"""Networks of a run. Each has tasks of its own; those of unselected networks are no-ops."""
+"""Networks of a run: each has tasks of its own.
+
+Those of unselected networks are no-ops.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ class Declined(Record):
 
 def decline(folder: Path, architecture: str) -> None:
     """Mark `folder`, a task's output, as that of an unselected network."""
-    logger.info("%s was not asked for by train_architectures", architecture)
+    logger.info("%s is not selected by train_architectures", architecture)
     folder.mkdir(parents=True, exist_ok=True)
     Declined(architecture).write(folder / DECLINED)
 
 
 def declines(folder: Path, architecture: str, architectures: Sequence[str]) -> bool:
-    """Return whether the run does not train a network; if so, mark `folder`, its task's output."""
+    """Return True, and mark `folder`, if the run does not train the network."""
     if architecture in architectures:
         return False
     decline(folder, architecture)

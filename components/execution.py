@@ -73,7 +73,7 @@ def executing(step: str, folder: str, after: Sequence[str] = ()) -> Iterator[Pat
 
 
 def _costs_before(outputs: Sequence[str]) -> tuple[StepCost, ...]:
-    """Return the costs of the steps that left these outputs and of those before them, each once and in their order."""
+    """Return the costs of these steps and of those before them, each once."""
     costs: dict[str, StepCost] = {}
     for output in outputs:
         record = StepRecord.read(Path(output) / STEP_RECORD)

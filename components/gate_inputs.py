@@ -1,4 +1,7 @@
-"""Copies of the gate's inputs in the output of register, so that promote needs neither images nor models."""
+"""Copies of the gate's inputs in the output of register.
+
+With them, promote needs neither images nor models.
+"""
 
 from __future__ import annotations
 

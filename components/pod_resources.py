@@ -1,4 +1,4 @@
-"""Limit workers and threads to the CPU and memory that a step's pod requests, however large the node.
+"""Limit workers and threads to the CPU and memory of the step's pod.
 
 Pods have no limit of CPU, so that what is idle can be used; affinity and cgroup then show every core of the node.
 """
@@ -9,7 +9,7 @@ import math
 import os
 from pathlib import Path
 
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from metseg.retry_deadline import IN_POD
 
 THREADS = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -21,7 +21,7 @@ _BYTES = {"Mi": 2**20, "Gi": 2**30, "M": 10**6, "G": 10**9}
 
 
 def read_configuration(step: str, folder: Path) -> Configuration:
-    """Read the configuration of a run, and limit this process to the requests of the step's pod.
+    """Read the configuration of a run, and apply the limits of the step's pod.
 
     Call it before NumPy, OpenCV or TensorFlow is imported. A variable that is set already wins; outside of a pod,
     nothing is changed.
@@ -39,7 +39,10 @@ def read_configuration(step: str, folder: Path) -> Configuration:
 
 
 def variables(cpu: str, memory: str) -> dict[str, str]:
-    """Return the variables that limit a process to a request of CPU and memory, in Kubernetes's notation."""
+    """Return the variables that limit a process to a request of CPU and memory.
+
+    Both are in Kubernetes's notation.
+    """
     cores = math.ceil(float(cpu.removesuffix("m")) / 1000 if cpu.endswith("m") else float(cpu))
     unit = memory.lstrip("0123456789")
     room = int(memory.removesuffix(unit)) * _BYTES[unit] // WORKER_MEMORY

@@ -1,4 +1,7 @@
-"""Compile the committed YAML of the pipeline, without parts that Argo would store many times in vain."""
+"""Compile the committed YAML of the pipeline.
+
+Parts that Argo would store many times without need are left out.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ def compile_pipeline(path: Path = COMPILED, networks: Sequence[str] = NETWORKS[C
 
 
 def compiled_for(networks: Sequence[str]) -> Path:
-    """Return the committed file with tasks for all these networks, and for as few besides as can be."""
+    """Return the smallest committed file that has tasks for all these networks."""
     return next(path for path, known in NETWORKS.items() if set(networks) <= set(known))
 
 
@@ -68,7 +71,7 @@ def _graphs(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _call_tasks_by_network(pipeline: dict[str, Any], requests: dict[str, Any]) -> None:
     """Name each nested pipeline of a network, and the tasks in it, after the network.
 
-    Kubeflow's UI finds an artifact by the names of its task and of itself alone: of two tasks called `train`, in
+    Kubeflow's UI finds an artifact by the names of its task and of itself alone: of two tasks named `train`, in
     whatever pipelines, it shows the pages of one for both.
 
     Args:
@@ -96,7 +99,7 @@ def _renamed(tasks: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 
 def _refer_to(names: dict[str, str], node: Any) -> None:
-    """Put new names of tasks wherever a node, or one inside it, refers to a task."""
+    """Replace the names of tasks in every reference inside a node."""
     if isinstance(node, dict):
         for key in {"producerTask", "producerSubtask"} & node.keys():
             node[key] = names.get(node[key], node[key])
@@ -123,10 +126,10 @@ def _shorten_placeholders(task: dict[str, Any], resources: dict[str, Any]) -> No
         (accelerator, "resourceType", "gpu_type"),
     )
     for holder, key, name in places:
-        found = PLACEHOLDER.fullmatch(holder.get(key, ""))
-        if found:
+        match = PLACEHOLDER.fullmatch(holder.get(key, ""))
+        if match:
             inputs = task["inputs"]["parameters"]
-            inputs[name] = inputs.pop(found[1])
+            inputs[name] = inputs.pop(match[1])
             holder[key] = f"{{{{$.inputs.parameters['{name}']}}}}"
 
 
@@ -140,8 +143,9 @@ def _drop_unread_outputs(pipeline: dict[str, Any]) -> None:
 
 
 def _drop_declarations(component: dict[str, Any]) -> None:
-    """Drop a container's declared inputs, which the task names too, and the version of artifact types.
+    """Drop a container's declared inputs and the version of artifact types.
 
+    The task names the inputs too.
     The backend gives a container what its task names; by the declarations it checks kinds, which check does itself.
     """
     if "executorLabel" in component:
@@ -152,14 +156,16 @@ def _drop_declarations(component: dict[str, Any]) -> None:
 
 
 def _call_code_of_image(container: dict[str, Any]) -> None:
-    """Call the component's function in the image in place of the source that the SDK puts into the command."""
+    """Run the component's function of the image, not the source that the SDK embeds."""
     function = container["args"][container["args"].index("--function_to_execute") + 1]
     container["command"] = ["python3", "-m", "components", function]
     container["args"] = ["{{$}}"]
 
 
 def share_equals(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
-    """Have tasks share what the SDK writes once for each of them: the same executor, component and nested pipeline.
+    """Let tasks share equal executors, components and nested pipelines.
+
+    The SDK writes one of each for every task.
 
     Args:
         pipeline: the compiled pipeline, which is changed.
@@ -187,11 +193,11 @@ def share_equals(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
 def _same(named: dict[str, Any]) -> dict[str, str]:
     """Return the names of duplicates, each with the first name of the same content."""
     first: dict[str, str] = {}
-    found = {}
+    duplicates = {}
     for name in sorted(named, key=lambda name: (len(name), name)):
         content = json.dumps(named[name], sort_keys=True)
         if content in first:
-            found[name] = first[content]
+            duplicates[name] = first[content]
         else:
             first[content] = name
-    return found
+    return duplicates

@@ -1,4 +1,7 @@
-"""Output of the steps for the terminal: tagged lines become bars and text, and the rest stays in a log."""
+"""Output of the steps for the terminal.
+
+Tagged lines become bars and text; the rest stays in a log.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Bars:
-    """Progress of pieces of work that may go on at once: bars on a terminal, a line now and then in a log.
+    """Progress of concurrent pieces of work: bars on a terminal, lines in a log.
 
     Args:
         console: for bars and lines.
@@ -72,7 +75,7 @@ class Bars:
         return live
 
     def remove(self, key: str) -> None:
-        """Leave a piece's last bar as it stands, above those that move; a piece without one is none."""
+        """Stop updating a piece's bar, and leave it above those that move."""
         row, _ = self._rows.pop(key, (None, ""))
         if self._live is None or row is None:
             return
@@ -91,7 +94,7 @@ class Bars:
 
 
 class StepConsole(io.TextIOBase):
-    """Filters the output of kfp and the steps for the terminal; the full log goes to a file.
+    """Filter of the steps' output for the terminal; a file gets all of it.
 
     Args:
         console: for bars and lines.
@@ -143,7 +146,9 @@ class StepConsole(io.TextIOBase):
 
 
 class PodLog:
-    """The log of one pod, which is read anew from its beginning each time; every line is shown once.
+    """The log of one pod; every line is shown once.
+
+    The whole log is read each time.
 
     Args:
         title: of the step.

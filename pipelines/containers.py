@@ -33,7 +33,11 @@ OWN = (
 
 
 def split(images: str) -> tuple[str, str]:
-    """Return prefix (with a final slash) and tag of `TAG` or `PREFIX:TAG`; raise UsageError for anything else."""
+    """Return prefix (with a final slash) and tag of `TAG` or `PREFIX:TAG`.
+
+    Raises:
+        UsageError: the text is neither.
+    """
     prefix, _, tag = images.rpartition(":")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag) or prefix != prefix.strip("/"):
         raise UsageError(f"--images {images}: expected TAG, or PREFIX:TAG such as registry.example.org/imaging:0.2.0")
@@ -71,7 +75,7 @@ def require_images() -> None:
         client = docker.from_env()
     except docker.errors.DockerException as error:
         raise MetsegError(
-            f"no Docker answers ({error}): start it, or name it by DOCKER_HOST; without --images no Docker is needed"
+            f"Docker does not respond ({error}): start it, or name it by DOCKER_HOST; a run without --images needs none"
         ) from error
     try:
         missing = [name for name in (DATA_IMAGE, TRAIN_IMAGE) if not client.images.list(name=name)]
@@ -90,7 +94,10 @@ def owner(user: str) -> tuple[int, int]:
 
 
 def step_user() -> str:
-    """Return the user that the steps run as: the caller, who then owns their files; but never root."""
+    """Return the user that the steps run as: the caller, but never root.
+
+    The caller then owns the steps' files.
+    """
     return os.environ.get("METSEG_STEP_USER") or (f"{os.getuid()}:{os.getgid()}" if os.getuid() else USER)
 
 
@@ -104,17 +111,17 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def credentials() -> dict[Path, str]:
-    """Return the files of this machine that a step needs as a pod does: Git's credentials, own CA certificates.
+    """Return the credentials and CA certificates of this machine that a step needs.
 
     Raises:
         UsageError: a variable names a missing file.
     """
-    found: dict[Path, str] = {}
+    files: dict[Path, str] = {}
     if (git := git_credentials()).is_dir():
-        found[git.resolve()] = FOLDER
+        files[git.resolve()] = FOLDER
     if (authorities := own_authorities()) is not None:
-        found[authorities.resolve()] = f"{BUNDLE}/{FILE}"
-    return found
+        files[authorities.resolve()] = f"{BUNDLE}/{FILE}"
+    return files
 
 
 def runner(settings: Settings, reference: str, steps: Path) -> Any:

@@ -109,7 +109,7 @@ def _collect(run: Path) -> RunSummary:
 
 
 def print_summary(summary: RunSummary, run: Path, settings: Settings, console: Console) -> None:
-    """Print the table at the end of a run, the paths of its files and the next commands."""
+    """Print the results of a run, the paths of its files and the next commands."""
     table = Table(title="Test patients: " + ", ".join(summary.data.test_patients), title_justify="left")
     for heading in ("network", "parameters", "Dice", "IoU", "sensitivity", "precision", "lesion F1"):
         table.add_column(heading, justify="left" if heading == "network" else "right")

@@ -113,8 +113,9 @@ def place(
 
 
 def _mount(task: dsl.PipelineTask, needs: Needs) -> None:
-    """Mount the settings and secrets of the namespace of the runs; the pipeline holds none of them.
+    """Mount the settings and secrets of the namespace of the runs.
 
+    The pipeline itself holds none of them.
     All are optional: a cluster may give its pods a role instead of keys, and a step reports a missing one.
     """
 
@@ -138,7 +139,10 @@ def _mount(task: dsl.PipelineTask, needs: Needs) -> None:
 
 
 def on_accelerators(task: dsl.PipelineTask, kind: Any, count: Any, tolerations: Any, node_selector: Any) -> None:
-    """Place a task on nodes with its accelerators; kind and count are texts, as the backend expects."""
+    """Place a task on nodes with its accelerators.
+
+    Kind and count are texts, as the backend expects.
+    """
     task.set_accelerator_type(kind).set_accelerator_limit(count)
     kubernetes.add_toleration_json(task, tolerations)
     kubernetes.add_node_selector_json(task, node_selector)
@@ -160,6 +164,6 @@ def place_evaluation(task: dsl.PipelineTask, name: str, gpu_type: Any, outputs: 
 
 
 def keep_state(task: dsl.PipelineTask) -> None:
-    """Mount the volume of checkpoints, so that a training run resumes after its pod is gone."""
+    """Mount the volume of checkpoints, from which a training run resumes in another pod."""
     kubernetes.mount_pvc(task, pvc_name=STATE_CLAIM, mount_path=STATE_FOLDER)
     task.set_env_variable("METSEG_STATE", f"{STATE_FOLDER}/trainings")

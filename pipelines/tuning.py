@@ -1,4 +1,7 @@
-"""`metseg tune`: search for the settings of a run, on the same data, cases and splits as that run."""
+"""`metseg tune`: search for the settings of a run.
+
+Data, cases and splits are those of that run.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
     """Search, resuming an interrupted study of the same name, and print the result.
 
     Returns:
-        The content of `tuning.json`, written to `var/tune/<name>/` beside the study.
+        The content of `tuning.json`, written to `var/tune/<name>/` next to the study.
 
     Raises:
         UsageError: the study was begun with another search or data, or another process uses it.
@@ -82,7 +85,10 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
 
 @contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Keep other processes off the study: they would take the trial under way for an abandoned one."""
+    """Lock the study against other processes.
+
+    They would take the running trial for an abandoned one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
@@ -113,6 +119,7 @@ def _printed(console: Console) -> Iterator[None]:
 
 def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
     """Read the data, once a study, and return the MLflow run that this opened."""
+    from components.configuration.settings import DataSettings
     from components.ingest.step import ingest
 
     identity = {"reference": data.reference, **data.options}
@@ -120,8 +127,10 @@ def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
         raise UsageError(f"the study {name} was begun with the data {study.user_attrs['data']}: give another --study")
     if "run" in study.user_attrs and (folder / "cohort" / "manifest.json").exists():
         return str(study.user_attrs["run"])
-    options = {option.removeprefix("data_"): value for option, value in data.options.items()}
-    parent = ingest(data.reference, folder / "cohort", run_name=f"tune {name}", **options)
+    given = {option: value for option, value in identity.items() if option != "model_name"}
+    settings = DataSettings(**{option.removeprefix("data_"): value for option, value in given.items()})
+    model_name = data.options.get("model_name", "")
+    parent = ingest(settings, folder / "cohort", model_name=model_name, run_name=f"tune {name}")
     tracking = runs.client(Settings.from_environment())
     runs.set_tags(tracking, parent, {"metseg.kind": "tuning"})
     study.set_user_attr("data", identity)

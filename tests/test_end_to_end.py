@@ -15,6 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from components.configuration.settings import DataSettings
 from components.ingest.step import ingest
 from metseg.errors import MetsegError
 from metseg.saved_model import saved_model_digest
@@ -385,5 +386,5 @@ def test_a_bad_cohort_is_refused_by_name(kind, tmp_path, monkeypatch, phantom_co
     named = damage(kind, tmp_path / "scans")
     monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
     with pytest.raises(MetsegError, match=re.escape(named)):
-        ingest(str(tmp_path / "scans"), tmp_path / "cohort", layout="auto", model_name="m", run_name="r")
+        ingest(DataSettings(str(tmp_path / "scans")), tmp_path / "cohort", model_name="m", run_name="r")
     assert not (tmp_path / "cohort" / "manifest.json").exists()

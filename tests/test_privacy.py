@@ -71,6 +71,7 @@ def export(root: Path) -> list[str]:
 STEPS = textwrap.dedent("""
     import sys
     from pathlib import Path
+    from components.configuration.settings import DataSettings
     from components.execution import executing
     from components.ingest.step import ingest
     from components.preprocess.step import preprocess
@@ -84,7 +85,7 @@ STEPS = textwrap.dedent("""
     cohort, broken = map(Path, sys.argv[1:])
     app(["inspect", str(cohort)], standalone_mode=False)
     with executing("ingest", "steps/cohort") as folder:
-        whole = ingest(str(cohort), folder, layout="auto", model_name="m", run_name="r")
+        whole = ingest(DataSettings(str(cohort)), folder, model_name="m", run_name="r")
     with executing("preprocess", "steps/records") as folder:
         preprocess(Path("steps/cohort"), folder, image_size=32)
     settings = Settings.from_environment()
@@ -135,7 +136,7 @@ STEPS = textwrap.dedent("""
     for one in sorted(broken.iterdir()):
         try:
             with executing("ingest", f"steps/{one.name}") as folder:
-                ingest(str(one), folder, layout="dicom")
+                ingest(DataSettings(str(one), layout="dicom"), folder)
         except SystemExit:
             print("refused", one.name)
 """)

@@ -30,31 +30,16 @@ def check(
 ) -> NamedTuple(
     "Outputs",
     [
-        ("ingest_cpu", str),
-        ("ingest_memory", str),
-        ("validate_cpu", str),
-        ("validate_memory", str),
-        ("preprocess_cpu", str),
-        ("preprocess_memory", str),
-        ("register_cpu", str),
-        ("register_memory", str),
-        ("promote_cpu", str),
-        ("promote_memory", str),
-        ("nested_unet_cpu", str),
-        ("nested_unet_memory", str),
-        ("nested_unet_gpu", str),
-        ("nested_unet_tolerations", list),
-        ("nested_unet_selector", dict),
-        ("attention_unet_cpu", str),
-        ("attention_unet_memory", str),
-        ("attention_unet_gpu", str),
-        ("attention_unet_tolerations", list),
-        ("attention_unet_selector", dict),
-        ("unet_cpu", str),
-        ("unet_memory", str),
-        ("unet_gpu", str),
-        ("unet_tolerations", list),
-        ("unet_selector", dict),
+        *(
+            (f"{step}_{name}", str)
+            for step in ("ingest", "validate", "preprocess", "register", "promote")
+            for name in ("cpu", "memory")
+        ),
+        *(
+            (f"{architecture}_{name}", kind)
+            for architecture in ("nested_unet", "attention_unet", "unet")
+            for name, kind in {"cpu": str, "memory": str, "gpu": str, "tolerations": list, "selector": dict}.items()
+        ),
         ("gpu_type", str),
     ],
 ):

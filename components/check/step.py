@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from components.configuration.record import Configuration
 from components.configuration.setting_names import SETTINGS, find, renamed
-from components.configuration.settings import DataSettings
+from components.configuration.settings import Configuration, DataSettings
 from metseg.errors import UsageError
 
 

@@ -1,4 +1,7 @@
-"""Validate tolerations and node selectors by the rules of Kubernetes, which rejects a pod with invalid ones."""
+"""Validate tolerations and node selectors by the rules of Kubernetes.
+
+Kubernetes rejects a pod with invalid ones.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def is_domain(text: str) -> bool:
 
 
 def is_key(text: str) -> bool:
-    """Return whether `text` is a label's key: a name, with a domain before a slash or without."""
+    """Return whether `text` is a label's key: a name, or `DOMAIN/NAME`."""
     domain, slash, name = text.rpartition("/")
     return NAME.fullmatch(name) is not None and (not slash or is_domain(domain))
 
@@ -36,7 +39,7 @@ def is_resource(text: str) -> bool:
 
 
 def selector_problem(selector: Mapping[str, object]) -> str:
-    """Return the first error that Kubernetes would report in a node selector; empty if it is valid."""
+    """Return the first error in a node selector; empty if it is valid."""
     for key, value in selector.items():
         if not is_key(key):
             return f'{key!r} is no key of a label; expected one such as "pool" or "cloud.google.com/gke-accelerator"'
@@ -46,7 +49,7 @@ def selector_problem(selector: Mapping[str, object]) -> str:
 
 
 def tolerations_problem(tolerations: list[Any]) -> str:
-    """Return the first error that Kubernetes would report in a list of tolerations; empty if it is valid."""
+    """Return the first error in a list of tolerations; empty if it is valid."""
     for entry in tolerations:
         if not isinstance(entry, dict):
             return f"expected a list of JSON objects, got {entry!r}"
@@ -69,11 +72,11 @@ def _toleration_problem(entry: Mapping[str, Any]) -> str:
         (not effect or effect in EFFECTS, f"effect {effect!r}; expected {', '.join(EFFECTS)}, or none for all"),
         (not key or is_key(key), f"{key!r} is no key of a taint"),
         (key or operator == "Exists", "no key; expected one, or operator Exists, which tolerates every taint"),
-        (operator == "Equal" or not value, "a value beside operator Exists; expected none"),
+        (operator == "Equal" or not value, "a value next to operator Exists; expected none"),
         (is_value(value), f"{value!r} is no value of a taint"),
         (
             "tolerationSeconds" not in entry or effect == "NoExecute",
-            "tolerationSeconds; expected it beside effect NoExecute alone",
+            "tolerationSeconds; expected it next to effect NoExecute alone",
         ),
     )
     return next((problem for holds, problem in rules if not holds), "")

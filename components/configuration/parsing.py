@@ -19,22 +19,17 @@ class GivenTwice(ValueError):
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     """Return a JSON object; raise GivenTwice for a repeated name."""
-    found: dict[str, object] = {}
+    content: dict[str, object] = {}
     for name, value in pairs:
-        if name in found:
+        if name in content:
             raise GivenTwice(f"{name} is given twice")
-        found[name] = value
-    return found
+        content[name] = value
+    return content
 
 
-def _json(kind: type) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        value = json.loads(text, object_pairs_hook=_once)
-        if not isinstance(value, kind):
-            raise ValueError(text)
-        return value
-
-    return parse
+def _json(text: str) -> object:
+    """Parse JSON; raise ValueError for malformed JSON, and GivenTwice for a repeated name."""
+    return json.loads(text, object_pairs_hook=_once)
 
 
 KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
@@ -42,8 +37,8 @@ KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     float: ("a number", float),
     bool: ("true or false", lambda text: BOOLEANS[text.lower()]),
     str: ("text", str),
-    list: ("a JSON list", _json(list)),
-    dict: ("a JSON object", _json(dict)),
+    list: ("a JSON list", _json),
+    dict: ("a JSON object", _json),
 }
 """Name and parser of each kind of value."""
 
@@ -55,20 +50,22 @@ def _value(setting: Setting, value: Any, where: str) -> Any:
         UsageError: it is none.
     """
     expected, read = KINDS[setting.kind]
+    parsed = value
     try:
         if isinstance(value, str):
-            return read(value)
-        if setting.kind is float and type(value) is int:
-            return float(value)
-        if setting.kind is int and isinstance(value, float) and value.is_integer():  # all numbers of JSON are floats
-            return int(value)
+            parsed = read(value)
+        elif setting.kind is float and type(value) is int:
+            parsed = float(value)
+        elif setting.kind is int and isinstance(value, float) and value.is_integer():  # all numbers of JSON are floats
+            parsed = int(value)
     except GivenTwice as twice:
         raise UsageError(f"{where}{setting.name}={value}: {twice}") from None
     except (ValueError, KeyError):
-        raise UsageError(f"{where}{setting.name}={value}: {value!r} is not {expected}") from None
-    if type(value) is not setting.kind:
-        raise UsageError(f"{where}{setting.name}={value!r}: expected {expected}")
-    return value
+        parsed = None
+    if type(parsed) is not setting.kind:
+        problem = f"={value}: {value!r} is not" if isinstance(value, str) else f"={value!r}: expected"
+        raise UsageError(f"{where}{setting.name}{problem} {expected}")
+    return parsed
 
 
 def parse(given: Iterable[str], where: str = "--param ") -> dict[str, object]:
@@ -84,17 +81,17 @@ def parse(given: Iterable[str], where: str = "--param ") -> dict[str, object]:
     Raises:
         UsageError: there is no such setting, or the value is not of its kind.
     """
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for text in given:
         name, separator, value = text.partition("=")
         if not separator:
             raise UsageError(f"{where}{text}: expected NAME=VALUE, such as train_epochs=40")
         if name in OPTIONS:
-            found |= parse_options(name, value)
+            values |= parse_options(name, value)
         else:
             setting = find(name, where=where)
-            found[setting.name] = _value(setting, value, where)
-    return found
+            values[setting.name] = _value(setting, value, where)
+    return values
 
 
 def parse_options(field: str, text: str) -> dict[str, object]:
@@ -130,13 +127,13 @@ def parse_options(field: str, text: str) -> dict[str, object]:
             if not separator:
                 raise UsageError(f"{where}{word!r}: expected NAME=VALUE …, or a JSON object")
             pairs.append((name, value))
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for name, value in pairs:
         setting = find(name, groups, where)
-        if setting.name in found:
+        if setting.name in values:
             raise UsageError(f"{where}{setting.name} is given twice")
-        found[setting.name] = _value(setting, value, where)
-    return found
+        values[setting.name] = _value(setting, value, where)
+    return values
 
 
 def unpack(form: Mapping[str, object]) -> dict[str, object]:
@@ -151,23 +148,24 @@ def unpack(form: Mapping[str, object]) -> dict[str, object]:
     Raises:
         UsageError: an options field is wrong, or contradicts a field that was changed from its default.
     """
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for name, value in form.items():
         if name in OPTIONS:
             continue
         setting = find(name)
-        found[name] = _value(setting, value, "")
+        values[name] = _value(setting, value, "")
     for field in OPTIONS:
         for name, value in parse_options(field, str(form.get(field) or "")).items():
-            if name in found and value != found[name] != SETTINGS[name].default:
-                raise UsageError(f"{field}: {name}={value}, but the field {name} has {found[name]}: give it once")
-            found[name] = value
-    return found
+            if name in values and value != values[name] != SETTINGS[name].default:
+                raise UsageError(f"{field}: {name}={value}, but the field {name} has {values[name]}: give it once")
+            values[name] = value
+    return values
 
 
 def pack(values: Mapping[str, object]) -> dict[str, object]:
-    """Put settings into the fields of Kubeflow's form: those without a field, as JSON, into their options field.
+    """Put settings into the fields of Kubeflow's form.
 
+    Those without a field of their own go into an options field, as JSON.
     >>> pack({"train_epochs": 40, "train_dropout": 0.1, "run_patient_pictures_in_mlflow": False})
     {'train_epochs': 40, 'train_options': '{"dropout": 0.1, "run_patient_pictures_in_mlflow": false}'}
     """

@@ -1,4 +1,4 @@
-"""Names of the settings: `GROUP_NAME`, known by their full name everywhere and by their short one in options fields."""
+"""Names of the settings: `GROUP_NAME`, or `NAME` inside an options field."""
 
 from __future__ import annotations
 
@@ -9,29 +9,9 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
 
-from components.configuration.settings import (
-    DataSettings,
-    GateSettings,
-    GpuSettings,
-    ModelSettings,
-    PodSettings,
-    RunSettings,
-    TrainSettings,
-)
+from components.configuration.settings import GROUPS, NO_SETTINGS
 from metseg.errors import UsageError
-from metseg.training.configuration import TrainingConfiguration
 
-GROUPS: dict[str, tuple[type, ...]] = {
-    "data": (DataSettings,),
-    "train": (TrainSettings, TrainingConfiguration),
-    "gate": (GateSettings,),
-    "gpu": (GpuSettings,),
-    "model": (ModelSettings,),
-    "pod": (PodSettings,),
-    "run": (RunSettings,),
-}
-NO_SETTINGS = ("recipe", "architecture")
-"""Fields of these classes that the run itself fills in."""
 FIELDS = (
     "data_reference",
     "data_labels",
@@ -55,13 +35,6 @@ OPTIONS = {
 }
 """Options fields, and the groups whose settings each takes."""
 RENAMED = {
-    "reference": "data_reference",
-    **{
-        name: f"data_{name}"
-        for name in (
-            "layout", "channels", "labels", "mask_threshold", "resample_masks", "image_size", "clahe", "context_slices",
-        )
-    },
     "test_time_flips": "gate_test_time_flips",
     "floor_dice": "gate_dice",
     "floor_lesion_f1": "gate_lesion_f1",
@@ -72,7 +45,7 @@ RENAMED = {
     "accelerator_tolerations": "gpu_tolerations",
     "accelerator_node_selector": "gpu_node_selector",
 }  # fmt: skip
-"""New names of the settings of version 0.1.0; those of training now have the prefix `train_`."""
+"""New names of the settings of version 0.1.0; those of data and training now have the prefix of their group."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +70,7 @@ class Setting:
 
     @property
     def has_field(self) -> bool:
-        """Whether Kubeflow's form has a field for it."""
+        """True if Kubeflow's form has a field for it."""
         return self.name in FIELDS
 
     @property
@@ -120,7 +93,7 @@ def _default(field: Any) -> Any:
 
 
 def _settings() -> dict[str, Setting]:
-    found = {}
+    settings = {}
     for group, owners in GROUPS.items():
         for owner in owners:
             hints, descriptions = get_type_hints(owner), _descriptions(owner)
@@ -129,8 +102,8 @@ def _settings() -> dict[str, Setting]:
                     kind = getattr(hints[field.name], "__origin__", hints[field.name])
                     name = f"{group}_{field.name}"
                     default, text = _default(field), descriptions[field.name]
-                    found[name] = Setting(name, group, field.name, kind, default, text[0].upper() + text[1:])
-    return found
+                    settings[name] = Setting(name, group, field.name, kind, default, text[0].upper() + text[1:])
+    return settings
 
 
 SETTINGS = _settings()
@@ -138,14 +111,14 @@ SETTINGS = _settings()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is most like `name`; empty where none is like it."""
+    """Return the known name that is most similar to `name`; empty without one."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")
 
 
 def renamed(name: str) -> str:
     """Return the new name of a setting of version 0.1.0; empty for any other."""
-    as_training = f"train_{name}"
-    return RENAMED.get(name) or (as_training if as_training in SETTINGS else "")
+    prefixed = (f"{group}_{name}" for group in ("data", "train"))
+    return RENAMED.get(name) or next((new for new in prefixed if new in SETTINGS), "")
 
 
 def find(name: str, groups: Iterable[str] | None = None, where: str = "") -> Setting:

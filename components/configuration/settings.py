@@ -1,20 +1,26 @@
-"""The settings of a run by group, each with its default, its rule and its description in this one place.
+"""The settings of a run by group, and the configuration that holds them all.
 
-Settings of the group `train` are those of `metseg.training.configuration`, which owns them.
+Each setting has its default, its rule and its description here; those of the group `train` are in
+`metseg.training.configuration`, which owns them. The configuration is one artifact of check. Ingest writes it into the
+cohort, and each step into its output, so that a task takes only the artifacts it works on: Argo keeps every input of a
+task six times over.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from components.configuration.node_selectors import is_resource, selector_problem, tolerations_problem
 from metseg.defaults import MODEL_NAME
-from metseg.errors import UsageError
+from metseg.errors import DataError, UsageError
+from metseg.files import read_json, write_json
 from metseg.tracking.runs import EXPERIMENT
-from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, architectures_of
+from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, architectures_of, check_replicas
 
 LARGEST_IMAGE, MOST_CONTEXT, MOST_ACCELERATORS = 1024, 8, 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -67,7 +73,10 @@ class DataSettings:
     context_slices: int = 0
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a value out of range; layout and labels are the readers' to judge, see `check`."""
+        """Raise UsageError for a value out of range.
+
+        `check` validates layout and labels, whose values the readers define.
+        """
         rules: Rules = {
             "reference": (bool, "a folder, an archive, s3://BUCKET/PREFIX or git+URL@REVISION#PATH"),
             "mask_threshold": (lambda value: -1 <= value < 255, "a grey value of 0 to 254, or -1"),
@@ -151,7 +160,9 @@ class GpuSettings:
 
 @dataclass(frozen=True)
 class PodSettings:
-    """Requests of the steps' pods: CPU cores, and memory that is request and limit at once.
+    """Requests of the steps' pods.
+
+    CPU is in cores. Memory is request and limit at once.
 
     Attributes:
         ingest_cpu: CPU cores that ingest requests.
@@ -232,3 +243,103 @@ class RunSettings:
         """Raise UsageError for a name that MLflow cannot take, or with invisible characters."""
         expected = f"1 to {LONGEST_EXPERIMENT} characters that can be seen, with no blank around them"
         _require("run", self, {"experiment": (_is_title, expected)})
+
+
+GROUPS: dict[str, tuple[type, ...]] = {
+    "data": (DataSettings,),
+    "train": (TrainSettings, TrainingConfiguration),
+    "gate": (GateSettings,),
+    "gpu": (GpuSettings,),
+    "model": (ModelSettings,),
+    "pod": (PodSettings,),
+    "run": (RunSettings,),
+}
+NO_SETTINGS = ("recipe", "architecture")
+"""Fields of these classes that the run itself fills in."""
+FILE = "configuration.json"
+FORMAT = 1
+"""Of that file."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Every setting of a run, by group."""
+
+    data: DataSettings
+    train: TrainSettings
+    gate: GateSettings
+    gpu: GpuSettings
+    model: ModelSettings
+    pod: PodSettings
+    run: RunSettings
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a number that is not finite, or for contradicting settings."""
+        for name, value in self.values().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{name}={value}: expected a finite number")
+        smallest = 2**self.train.recipe.depth
+        if self.data.image_size < smallest:
+            raise UsageError(
+                f"data_image_size={self.data.image_size}: expected {smallest} or more (2 to the power of train_depth)"
+            )
+        if self.gpu.count:  # with 0, training uses the devices of its machine
+            check_replicas(self.gpu.count, self.train.recipe.batch_size, self.train.recipe.xla)
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Configuration:
+        """Build the configuration from values by full name.
+
+        A setting that is not given has its default.
+
+        Raises:
+            UsageError: a value is out of range; the message names the setting and what is expected.
+        """
+
+        def group(name: str) -> dict[str, Any]:
+            return {key.removeprefix(f"{name}_"): value for key, value in values.items() if key.startswith(f"{name}_")}
+
+        train = group("train")
+        architectures = train.pop("architectures", TrainSettings.architectures)
+        first = architectures_of(architectures)[0]
+        return cls(
+            data=DataSettings(**{"reference": "", **group("data")}),
+            train=TrainSettings(architectures, TrainingConfiguration(architecture=first, **train)),
+            **{name: owners[0](**group(name)) for name, owners in GROUPS.items() if name not in ("data", "train")},
+        )
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The networks that the run trains."""
+        return architectures_of(self.train.architectures)
+
+    def training(self, architecture: str) -> TrainingConfiguration:
+        """Return the settings of one network's training."""
+        return replace(self.train.recipe, architecture=architecture)
+
+    def values(self) -> dict[str, object]:
+        """Return every setting by its full name."""
+        groups = {field.name: asdict(getattr(self, field.name)) for field in fields(self)}
+        groups["train"] |= groups["train"].pop("recipe")
+        return {
+            f"{group}_{name}": value
+            for group, settings in groups.items()
+            for name, value in settings.items()
+            if name not in NO_SETTINGS
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write the configuration into an artifact's folder."""
+        write_json(folder / FILE, {"format": FORMAT, **self.values()})
+
+    @classmethod
+    def read(cls, folder: Path) -> Configuration:
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: the file is of another version of metseg.
+        """
+        values = read_json(folder / FILE)
+        if values.pop("format", None) != FORMAT:
+            raise DataError(f"{folder / FILE} was written by another version of metseg: start a new run")
+        return cls.of(values)

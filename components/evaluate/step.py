@@ -1,4 +1,4 @@
-"""Evaluate: score a model on test patients in original geometry, check its served graph, store golden requests."""
+"""Evaluate a model on test patients, check its served graph, store golden requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluate(
         model: output of train.
         evaluation: folder to write `evaluation.json`, `golden.npz`, `reference.npz`, `overlays/`, `calibration.png`
             and `worst_cases/` to.
-        gpu_count: accelerators that the run requested; 0 evaluates on what there is.
+        gpu_count: accelerators that the run requested; 0 evaluates on the available devices.
         test_time_flips: whether averaging over flipped slices is tried too; the plain prediction alone is gated and
             served.
         patient_pictures_in_mlflow: whether MLflow keeps `worst_cases/` too, which shows slices of patients.
@@ -62,7 +62,10 @@ def evaluate(
 
 
 def shown_metrics(record: EvaluationRecord) -> dict[str, float]:
-    """Return the figures that MLflow and the Kubeflow UI show; those without a value are left out."""
+    """Return the figures that MLflow and the Kubeflow UI show.
+
+    Figures without a value are left out.
+    """
     calibration, flips = record.voxels_in_head.calibration, record.test_time_flips
     figures = {
         **record.mean_scores,
@@ -76,14 +79,14 @@ def shown_metrics(record: EvaluationRecord) -> dict[str, float]:
 def evaluate_champion(
     cohort: Path, run: str, model_name: str, evaluation: Path, *, gpu_count: int = 0
 ) -> EvaluationRecord | Absent | Incomparable:
-    """Score the current champion on the same test patients, if there is one that can be compared.
+    """Score the current champion on the same test patients, if it is comparable.
 
     Args:
         cohort: output of ingest.
         run: MLflow run of the pipeline, which notes the champion it competes with.
         model_name: registered model.
         evaluation: folder to write, as `evaluate` does.
-        gpu_count: accelerators that the run requested; 0 evaluates on what there is.
+        gpu_count: accelerators that the run requested; 0 evaluates on the available devices.
 
     Returns:
         The record in `evaluation.json`: `Incomparable` for a champion of other channels or labels.

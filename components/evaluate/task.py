@@ -9,9 +9,9 @@ from typing import Any
 from components.architectures import architecture_of, decline, declined
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import RUN_RECORD, RunRecord
 from metseg.files import write_json
 from metseg.quiet_tensorflow import import_tensorflow
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +82,9 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
 
 
 def _write_figures(*artifacts: Any) -> None:
-    """Write the figures into files too: Kubeflow's UI shows an error for an artifact without one.
+    """Write the figures into files too.
 
+    Kubeflow's UI shows an error for an artifact without a file.
     Its launcher prints each figure on a line of its own, and the UI paints those red that hold `error` or `fail`.
     """
     for artifact in artifacts:

@@ -1,4 +1,4 @@
-"""Ingest: resolve a data reference, write canonical cases and the manifest, open the run in MLflow."""
+"""Ingest: read the data into canonical cases, write the manifest, open the MLflow run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from components.configuration.settings import DataSettings
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import MANIFEST
 from metseg.dataset.ingest import ingest as ingest_cohort
@@ -25,28 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 def ingest(
-    reference: str,
-    cohort: Path,
-    *,
-    layout: str = "auto",
-    channels: str = "",
-    labels: str = "core",
-    mask_threshold: int = -1,
-    resample_masks: bool = False,
-    model_name: str = "",
-    run_name: str = "",
-    experiment: str = runs.EXPERIMENT,
+    data: DataSettings, cohort: Path, *, model_name: str = "", run_name: str = "", experiment: str = runs.EXPERIMENT
 ) -> str:
     """Read the data and open the pipeline's MLflow run.
 
     Args:
-        reference: folder, archive, `s3://` prefix, or Git repository with revision and path under DVC.
+        data: source of the data, and how its cases are read.
         cohort: folder to write `cases/`, `manifest.json` and `statistics.parquet` to.
-        layout: name of the layout, or `auto`.
-        channels: comma-separated channel names to use, in order; empty for the layout's default.
-        labels: which label values are lesion.
-        mask_threshold: grey value above which a mask that is not binary counts as lesion; -1 refuses such masks.
-        resample_masks: bring a mask on another grid than its image onto it instead of refusing it.
         model_name: registered model; patients stay in the split that its champion or its last run had them in.
         run_name: name of the run in MLflow.
         experiment: MLflow experiment of the run.
@@ -68,19 +54,31 @@ def ingest(
             bars[0].update(done)
 
         manifest = ingest_cohort(
-            reference,
+            data.reference,
             cohort,
-            layout=layout,
-            channels=channels,
-            labels=labels,
-            mask_threshold=None if mask_threshold < 0 else mask_threshold,
-            resample_masks=resample_masks,
+            layout=data.layout,
+            channels=data.channels,
+            labels=data.labels,
+            mask_threshold=None if data.mask_threshold < 0 else data.mask_threshold,
+            resample_masks=data.resample_masks,
             earlier=earlier,
             cache=DataCache.of(settings),
             progress=report,
         )
-    _tell(manifest, earlier)
-    parameters, tags = _on_record(manifest, model_name)
+    _log_size(manifest, earlier)
+    parameters = {
+        "data.reference": manifest.reference,
+        "data.resolved": manifest.resolved,
+        "layout": manifest.layout,
+        "channels": ",".join(manifest.channels),
+    }
+    tags = {
+        runs.DATA_TAG: manifest.version,
+        "data.commit": manifest.commit,
+        "git.commit": git_commit(),
+        KIND_TAG: "pipeline",
+        MODEL_TAG: model_name,
+    }
     run = runs.start_pipeline_run(tracking, settings, run_name, parameters, tags, experiment)
     log_data(tracking, run, manifest, cohort / MANIFEST)
     return run
@@ -105,18 +103,7 @@ def summary(cohort: Path, run: str) -> str:
     return "\n\n".join(lines[:2]) + "\n" + "\n".join(lines[2:]) + "\n"
 
 
-def counts(cohort: Path) -> dict[str, int]:
-    """Return the size of the cohort, as the Kubeflow UI shows it."""
-    manifest = Manifest.read(cohort / MANIFEST)
-    return {
-        "cases": len(manifest.cases),
-        "slices": sum(entry.slices for entry in manifest.cases),
-        "lesion_slices": sum(entry.lesion_slices for entry in manifest.cases),
-        **{f"{split}_patients": len(manifest.patients(split)) for split in SPLITS},
-    }
-
-
-def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
+def _log_size(manifest: Manifest, earlier: Mapping[str, str]) -> None:
     """Log the size of the cohort."""
     patients = {split: len(manifest.patients(split)) for split in SPLITS}
     logger.info(
@@ -131,24 +118,5 @@ def _tell(manifest: Manifest, earlier: Mapping[str, str]) -> None:
     )
     for note in manifest.notes:
         logger.info("note: %s", note)
-    kept = len(earlier.keys() & set(manifest.patients()))
-    if kept:
-        logger.info("%d patients keep the split they had in an earlier run", kept)
-
-
-def _on_record(manifest: Manifest, model_name: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return parameters and tags of the pipeline's run, including the data's version."""
-    parameters = {
-        "data.reference": manifest.reference,
-        "data.resolved": manifest.resolved,
-        "layout": manifest.layout,
-        "channels": ",".join(manifest.channels),
-    }
-    tags = {
-        runs.DATA_TAG: manifest.version,
-        "data.commit": manifest.commit,
-        "git.commit": git_commit(),
-        KIND_TAG: "pipeline",
-        MODEL_TAG: model_name,
-    }
-    return parameters, tags
+    if assigned := len(earlier.keys() & set(manifest.patients())):
+        logger.info("%d patients keep the split they had in an earlier run", assigned)

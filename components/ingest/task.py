@@ -8,7 +8,7 @@ from typing import Any
 from components.configuration.pod_requests import evaluate_resources
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import RUN_RECORD, RunRecord
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 
 def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
@@ -29,13 +29,8 @@ def ingest(configuration: Any, cohort: Any, page: Any) -> tuple[Any, ...]:
         from metseg.tracking.champion import opponent_of
 
         run = step(
-            settings.data.reference,
+            settings.data,
             folder,
-            layout=settings.data.layout,
-            channels=settings.data.channels,
-            labels=settings.data.labels,
-            mask_threshold=settings.data.mask_threshold,
-            resample_masks=settings.data.resample_masks,
             model_name=settings.model.name,
             run_name=settings.run.name,
             experiment=settings.run.experiment,

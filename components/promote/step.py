@@ -1,4 +1,7 @@
-"""Promote: the only way to serving. Publish, load, compare golden requests, label, move the alias; then report."""
+"""Promote a registered version: publish, verify, label, move the alias, report.
+
+This is the only way to serving.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,9 @@ REFERENCE = "reference.npz"
 
 
 def _served_response(address: str, name: str, evaluation: Path) -> ServedResponse | None:
-    """Compare the prediction of `stable` for a test patient with the independent path and with the truth.
+    """Compare the served prediction for a test patient with reference and truth.
 
+    The prediction is that of `stable`; the reference is the independent path.
     None if no server is known, or the evaluated model has no such patient.
     """
     from metseg.serving.client import SegmentationClient
@@ -96,8 +100,9 @@ def promote(
 
 
 def conclude(registration: Path, promoted: Path, patient_pictures_in_mlflow: bool) -> None:
-    """Log summary and charts to MLflow, with `patient_pictures_in_mlflow` report and overlays too; then close the run.
+    """Log summary, charts and report to MLflow, then close the run.
 
+    Report and overlays are logged only with `patient_pictures_in_mlflow`.
     So a finished run always has its report.
 
     Args:

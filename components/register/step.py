@@ -1,4 +1,4 @@
-"""Register: pick the winner on validation, gate it on test patients, put it into the registry where it passes."""
+"""Register: pick the winner, gate it on test patients, register it if it passes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 def _champion_check(tracking: MlflowClient, run: str, model_name: str, opponent: int | None) -> Check:
-    """Check that the opponent of the candidates is still champion, or that this run's own model is already."""
+    """Check that the candidates' opponent is still champion.
+
+    This run's own model may be champion already.
+    """
     champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
     number = champion.number if champion else None
     own = champion is not None and champion.tags.get("pipeline.run_id") == run
@@ -48,7 +51,7 @@ def _champion_check(tracking: MlflowClient, run: str, model_name: str, opponent:
 
 
 def _earlier_verdict(tracking: MlflowClient, run: str, judged: Judged) -> Verdict | None:
-    """Return the verdict of this run on the same models, of an attempt before the step was retried."""
+    """Return the verdict of an earlier attempt on the same models."""
     with tempfile.TemporaryDirectory() as folder:
         path = model_registry.download_from_run(tracking, run, VERDICT, Path(folder))
         try:
@@ -67,7 +70,10 @@ def _judge(
     rules: Rules,
     critical: Sequence[str],
 ) -> Verdict:
-    """Return the verdict of the gate with the models it is about; a retry keeps the first verdict."""
+    """Return the verdict of the gate with the judged models.
+
+    A retry returns the first verdict.
+    """
     opponent = None if isinstance(champion, Absent) else champion.version
     models = {name: JudgedModel(one.training.run, one.savedmodel_sha256) for name, one in candidates.items()}
     judged = Judged(models, opponent, rules)
@@ -80,7 +86,7 @@ def _judge(
 
 
 def keep_reference(tracking: MlflowClient, run: str, validation: Path, manifest: Manifest, folder: Path) -> None:
-    """Store the statistics of the training data with the model, so that a later run detects drift."""
+    """Store the statistics of the training data with the model, to detect drift."""
     import pandas
 
     from metseg.validation.reference_statistics import describe
@@ -91,9 +97,9 @@ def keep_reference(tracking: MlflowClient, run: str, validation: Path, manifest:
 
 
 def _worst_pictures(tracking: MlflowClient, run: str, evaluation: Path, folder: Path) -> list[model_card.CardPicture]:
-    """Copy the pictures of the worst cases next to the card and into the version's files, if MLflow may keep them.
+    """Copy the pictures of the worst cases next to the card and to MLflow.
 
-    It may if evaluate left them in the training run.
+    They go there only if evaluate left them in the training run, so that MLflow may store them.
     """
     allowed = {entry.path for entry in tracking.list_artifacts(run, "evaluation")}
     if f"evaluation/{WORST_CASES}" not in allowed:
@@ -143,8 +149,9 @@ def register(
     floor_lesion_f1: float,
     registration: Path,
 ) -> Verdict:
-    """Decide and register; a rejected candidate is not registered, and the step succeeds all the same.
+    """Decide on the candidates, and register the winner if it passes.
 
+    A rejected candidate is no failure of the step.
     A retry of the step comes to the same verdict and the same version.
 
     Args:

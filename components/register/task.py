@@ -9,7 +9,7 @@ from components import gate_inputs
 from components.architectures import candidates
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import RUN_RECORD, RunRecord
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 
 def register(validation: Any, champion: Any, registration: Any, page: Any, **networks: Any) -> None:

@@ -1,4 +1,4 @@
-"""Train: fit one network, choose its operating point on validation patients, export it once, log everything."""
+"""Train one network, choose its operating point, export it, log everything."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ class Cohort:
         return cls(folder, records, manifest, PreprocessingSpecification.read(records / "preprocessing.json"))
 
     def digest(self, configuration: TrainingConfiguration) -> str:
-        """Return the SHA-256 of all that a training run depends on: settings, data, preprocessing and code."""
+        """Return the SHA-256 of settings, data, preprocessing and code.
+
+        A training run depends on nothing else.
+        """
         data = self.manifest.version, self.manifest.digest(), self.specification.digest()
         return configuration.digest(*data, training_code_digest())
 
@@ -100,7 +103,7 @@ def train(
         run: MLflow run of the pipeline; the training run is nested in it.
         model: folder to write: `mlflow_model/` (the SavedModel in `tf2model/`, `model.keras`) and `training.json`.
         configuration: settings of the training run.
-        gpu_count: accelerators that the run requested; 0 trains on what there is.
+        gpu_count: accelerators that the run requested; 0 trains on the available devices.
         patient_pictures_in_mlflow: whether MLflow keeps `batches/first.png`, which shows augmented slices of patients.
 
     Raises:
@@ -165,8 +168,7 @@ def _open_run(
         "git.commit": git_commit(),
         DIGEST_TAG: digest,
     }
-    image = container_image()
-    if image is not None:
+    if (image := container_image()) is not None:
         tags["container.image"] = image
     parameters = {
         **asdict(configuration),
@@ -181,7 +183,10 @@ def _open_run(
 
 @contextmanager
 def _closed_on_failure(run: TrainingRun, configuration: TrainingConfiguration) -> Iterator[None]:
-    """Close the run as failed if the body raises anything; translate failures of memory and disk."""
+    """Close the run as failed if the body raises anything.
+
+    Failures of memory and disk are translated.
+    """
     from metseg.training.resource_errors import explained
 
     try:
@@ -208,7 +213,7 @@ def _make_room(state: Path, settings: Settings) -> None:
 
 
 def _take_over(run: TrainingRun, state: Path, parent: str, digest: str) -> None:
-    """Close the MLflow runs of earlier attempts that were killed, and record that of this one."""
+    """Close the MLflow runs of killed attempts, and record that of this one."""
     from mlflow.exceptions import MlflowException
 
     tracking, path = run.tracking, state / RUN
@@ -245,7 +250,10 @@ def _log_first_batch(run: TrainingRun, data: Cohort, configuration: TrainingConf
 def _fit(
     run: TrainingRun, data: Cohort, configuration: TrainingConfiguration, state: Path
 ) -> tuple[keras.Model, list[dict[str, float]]]:
-    """Return the trained network with its heads stacked, and its history; MLflow then has every epoch."""
+    """Return the trained network with stacked heads, and its history.
+
+    MLflow then has every epoch.
+    """
     from metseg.training.loop import train_heads
 
     # An earlier attempt logged to the same run if Kubeflow opened it.

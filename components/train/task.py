@@ -9,8 +9,8 @@ from components.architectures import declines
 from components.configuration.pod_requests import evaluate_resources
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import RUN_RECORD, RunRecord
 from metseg.quiet_tensorflow import import_tensorflow
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 
 def train(cohort: Any, records: Any, architecture: str, model: Any, page: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.execution import executing
 from components.pod_resources import read_configuration
-from components.run_record import RUN_RECORD, RunRecord
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 
 def validate(cohort: Any, validation: Any, page: Any) -> None:

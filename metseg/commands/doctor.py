@@ -54,10 +54,11 @@ def doctor(
         from metseg.doctor.kubectl import Kubectl
         from metseg.doctor.nodes import NVIDIA
         from metseg.doctor.remedies import SHIPPED
-        from pipelines.cluster_doctor import Access, diagnose
+        from pipelines.cluster_doctor import diagnose
 
-        access, kubectl = Access(host or "", token_file, certificate), Kubectl(context or "", kubeconfig)
-        findings = diagnose(kubectl, namespace_of_runs or SHIPPED, gpu_type or NVIDIA, images or "", access, probe)
+        kubectl, runs = Kubectl(context or "", kubeconfig), namespace_of_runs or SHIPPED
+        access = host or "", token_file, certificate
+        findings = diagnose(kubectl, runs, gpu_type or NVIDIA, images or "", *access, with_probe=probe)
     else:
         from metseg.doctor import machine
         from metseg.settings import Settings

@@ -20,7 +20,8 @@ def settings(
     """
     from rich.table import Table
 
-    from components.configuration.setting_names import GROUPS, SETTINGS
+    from components.configuration.setting_names import SETTINGS
+    from components.configuration.settings import GROUPS
     from components.configuration.settings_table import markdown, place, shown
 
     if group and group not in GROUPS:

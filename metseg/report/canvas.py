@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -31,11 +31,13 @@ def styled(grid: bool = True) -> AbstractContextManager[None]:
     return mpl.rc_context(settings)
 
 
-def canvas(height: float) -> Figure:
-    """Return an empty figure, `WIDTH` inches wide and `height` inches high."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+@contextmanager
+def drawing(height: float) -> Iterator[Figure]:
+    """Yield an empty figure in the house style, `WIDTH` inches wide and `height` inches high."""
+    with styled():
+        figure = Figure(figsize=(WIDTH, height), dpi=DOTS_PER_INCH, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
 
 
 def png(figure: Figure, legend: Sequence[Artist]) -> bytes:

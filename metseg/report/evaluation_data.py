@@ -22,7 +22,10 @@ REASONS = ("most lesion", "most error")
 
 
 def network_content(record: EvaluationRecord) -> NetworkContent:
-    """Return the content of a report for one network; curves and heads of the current champion are left out."""
+    """Return the content of a report for one network.
+
+    Curves and heads of the current champion are left out.
+    """
     training, own = record.training, record.version is None
     return NetworkContent(
         architecture=record.architecture,
@@ -41,7 +44,9 @@ def network_content(record: EvaluationRecord) -> NetworkContent:
 def overlay_case(
     evaluation: Path, record: EvaluationRecord, manifest: Manifest, title: str, patient: str, view: int
 ) -> OverlayCase:
-    """Return one slice of a test patient, on the channel whose single threshold segments lesions best.
+    """Return one slice of a test patient.
+
+    Its channel is the one whose single threshold segments lesions best.
 
     Args:
         evaluation: output of evaluate.
@@ -75,7 +80,10 @@ def overlay_case(
 
 
 def telling_overlays(evaluation: Path, record: EvaluationRecord, manifest: Manifest) -> list[OverlayCase]:
-    """Return slices of the best, the median and the worst test patient; of the worst the slice with most error."""
+    """Return slices of the best, the median and the worst test patient.
+
+    That of the worst has most error.
+    """
     return [
         overlay_case(evaluation, record, manifest, title, patient, MOST_ERROR if title == "worst" else MOST_LESION)
         for title, patient in telling_patients(record.patients).items()
@@ -91,7 +99,7 @@ def write_calibration(network: NetworkContent, path: Path) -> None:
 
 
 def write_worst_cases(evaluation: Path, record: EvaluationRecord, manifest: Manifest) -> None:
-    """Write a picture of each of the patients with the lowest Dice, and `worst_cases.json` that lists them.
+    """Write a picture of each patient with the lowest Dice, and their list.
 
     `worst_cases/worst_cases.json` is a list, the worst first, of `{"picture", "patient", "dice", "caption"}`;
     `picture` is the name of a PNG next to it. A patient of Dice 1 is not among them.

@@ -1,26 +1,26 @@
-"""The report of a run: one HTML file that opens anywhere, with every picture inside it."""
+"""The report of a run: one HTML file with every picture inside it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from metseg.files import written_beside
 from metseg.report import tables, templates
-from metseg.report.figures import calibration_figure, cost_figure, size_figure, training_figure
+from metseg.report.figures import (
+    LISTED_PATIENTS,
+    amounts_figure,
+    calibration_figure,
+    cost_figure,
+    fractions_figure,
+    patients_figure,
+    size_figure,
+    training_figure,
+)
 from metseg.report.overlays import overlay_panels
-from metseg.report.patient_figures import LISTED_PATIENTS, amounts_figure, fractions_figure, patients_figure
 from metseg.report.report_data import NetworkContent, ReportContent
 from metseg.report.style import AGREED, PREDICTION, TRUTH
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure as PNG, and what it shows in words for those who do not see it."""
-
-    png: bytes
-    words: str
+from metseg.report.templates import Drawn
 
 
 def write_report(
@@ -45,21 +45,16 @@ def write_report(
 
 def render(content: ReportContent, drawn: dict[str, Drawn] | None = None) -> str:
     """Return the report as HTML; all data are escaped."""
-    unit, networks = content.unit, content.networks
-    first = networks[0].patients if networks else {}
+    first = content.networks[0].patients if content.networks else {}
     return templates.render(
         "report.html.j2",
         content=content,
-        verdict=tables.verdict_view(content.verdict, networks, unit),
-        networks=networks,
-        rows=tables.comparison_rows(content, unit),
+        tables=tables,
         patients=sorted(first, key=lambda name: (first[name].dice, name)),
-        sizes=tables.size_rows(networks, unit),
-        flip_scores=tables.FLIP_SCORES,
+        sizes=list(zip(*(network.sizes() for network in content.networks), strict=True)),
         figures=draw(content) if drawn is None else drawn,
         overlays=[{"case": case, "panels": overlay_panels(case)} for case in content.overlays],
         colours={"truth": TRUTH, "prediction": PREDICTION, "agreed": AGREED},
-        unit=unit,
     )
 
 

@@ -1,4 +1,7 @@
-"""Markdown, such as a model card, as HTML that can do nothing: no markup of its own, nothing loaded from elsewhere."""
+"""Convert Markdown, such as a model card, to harmless HTML.
+
+The HTML has no markup of the text's own, and loads nothing.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def to_html(text: str, folder: Path, top: int = 2) -> str:
 
 def _harmless(children: list[Token], folder: Path) -> list[Token]:
     """Return the inline tokens with embedded pictures, or their descriptions, and with web links only."""
-    kept: list[Token] = []
+    harmless: list[Token] = []
     opened: list[bool] = []
     for token in children:
         if token.type == "image":
@@ -55,12 +58,12 @@ def _harmless(children: list[Token], folder: Path) -> list[Token]:
             token.attrSet("rel", "noopener noreferrer")
         elif token.type == "link_close" and not opened.pop():
             continue
-        kept.append(token)
-    return kept
+        harmless.append(token)
+    return harmless
 
 
 def _picture(source: str, folder: Path) -> str | None:
-    """Return the picture as a data URI; None if it is not below the folder, or no picture."""
+    """Return a picture below the folder as a data URI; None for anything else."""
     path = (folder / source).resolve()
     kind = PICTURES.get(path.suffix.lower())
     if kind is None or not path.is_relative_to(folder.resolve()) or not path.is_file():

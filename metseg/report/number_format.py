@@ -9,7 +9,10 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Format a score: a fixed number of digits, a power of ten below a thousandth, a dash for None and NaN."""
+    """Format a score with a fixed number of digits.
+
+    Below a thousandth it is a power of ten. None and NaN are a dash.
+    """
     if value is None or not math.isfinite(value):
         return "–"
     shown = f"{value:.1e}" if value and abs(value) < 10 ** -max(digits, 3) else f"{value:.{digits}f}"
@@ -24,7 +27,10 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def interval(ends: Sequence[float] | None, shown: Callable[[float], str] = number) -> str:
-    """Format both ends, separated by a dash unless a minus could be mistaken for it; empty for None."""
+    """Format both ends, separated by a dash; empty for None.
+
+    A word separates them if a minus could be mistaken for the dash.
+    """
     if ends is None:
         return ""
     return (" to " if min(ends) < 0 or shown is signed else "–").join(shown(end) for end in ends)

@@ -27,7 +27,7 @@ Picture = NDArray[np.uint8]
 
 
 def overlay_panels(case: OverlayCase) -> dict[str, bytes]:
-    """Return PNGs of the image, the contour of truth, the contour of the prediction, and where they differ.
+    """Return PNGs of the image, both contours and the difference.
 
     The panels show the head alone, magnified in whole steps and without interpolation.
     """
@@ -68,7 +68,7 @@ def overlay_figure(cases: Sequence[OverlayCase], path: Path) -> None:
 
 
 def _head_window(case: OverlayCase) -> tuple[slice, slice]:
-    """Return the rows and columns that hold the head and both masks, as a square if the image allows."""
+    """Return rows and columns of the head and both masks, as a square if possible."""
     used = (case.image > 12) | case.truth | case.prediction
     window = []
     for axis in (0, 1):
@@ -90,7 +90,7 @@ def _magnified(plane: NDArray[Any], scale: int) -> NDArray[Any]:
 
 
 def _with_contour(grey: Picture, mask: NDArray[np.bool_], colour: str) -> Picture:
-    """Return the picture with the inner edge of the mask, two pixels wide, in a colour."""
+    """Return the picture with the mask's inner edge, two pixels wide, in a colour."""
     padded = np.pad(mask, 2, mode="edge")
     height, width = mask.shape
     inner = mask.copy()

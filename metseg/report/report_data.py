@@ -75,20 +75,21 @@ class NetworkContent:
         return [float(value) for value in values if value is not None]
 
     def mean(self, score: str) -> float | None:
-        """Return the mean of one score over the test patients that have it; None if none has."""
+        """Return the mean of one score over the test patients that have it; else None."""
         return mean_score(self.patients, score)
 
-    def size_bins(self) -> tuple[SizeBin, ...]:
-        """Return lesions and found lesions of all test patients by size."""
-        return sensitivity_by_size(lesion for scores in self.patients.values() for lesion in scores.lesions)
+    def sizes(self) -> list[tuple[SizeBin, tuple[float, float]]]:
+        """Return lesions by size, with the 95 % interval of the fraction found.
 
-    def size_intervals(self) -> list[tuple[float, float]]:
-        """Return the 95 % interval of the fraction found in each size bin, patients resampled; NaN without lesions."""
+        Patients are resampled. The interval is NaN for a size without lesions.
+        """
+        pooled = sensitivity_by_size(lesion for scores in self.patients.values() for lesion in scores.lesions)
         by_patient = [sensitivity_by_size(self.patients[patient].lesions) for patient in sorted(self.patients)]
-        return [
+        intervals = [
             bootstrap_ratio_interval([entry.found for entry in bins], [entry.lesions for entry in bins])
             for bins in zip(*by_patient, strict=True)
         ]
+        return list(zip(pooled, intervals, strict=True))
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class ReportContent:
 
     @property
     def spacing_known(self) -> bool:
-        """Whether every test patient came with spacing, so that volumes are mm³."""
+        """True if every test patient came with spacing, so that volumes are mm³."""
         return all(scores.spacing_known for network in self.networks for scores in network.patients.values())
 
     @property
@@ -191,21 +192,21 @@ class ReportContent:
 
     @property
     def test_patients(self) -> int:
-        """How many patients the networks were judged on."""
+        """Number of patients that the networks were judged on."""
         return len(self.networks[0].patients) if self.networks else 0
 
 
 def ranked_patients(patients: Mapping[str, PatientScores]) -> list[str]:
-    """Return the patients from the best Dice to the worst; those of one Dice by name."""
+    """Return the patients from the best Dice to the worst, then by name."""
     return sorted(patients, key=lambda patient: (-patients[patient].dice, patient))
 
 
 def telling_patients(patients: Mapping[str, PatientScores]) -> dict[str, str]:
-    """Return the best, the median and the worst patient by Dice, as `{"best": patient, …}`; each at most once."""
+    """Return the best, the median and the worst patient by Dice, each once.
+
+    The keys are `best`, `median` and `worst`.
+    """
     ranked = ranked_patients(patients)
-    chosen: dict[str, str] = {}
-    if ranked:
-        for title, patient in (("best", ranked[0]), ("worst", ranked[-1]), ("median", ranked[len(ranked) // 2])):
-            if patient not in chosen.values():
-                chosen[title] = patient
-    return {title: chosen[title] for title in ("best", "median", "worst") if title in chosen}
+    titles = ("best", "median", "worst") if len(ranked) > 2 else ("best", "worst")[: len(ranked)]
+    places = {"best": 0, "median": len(ranked) // 2, "worst": -1}
+    return {title: ranked[places[title]] for title in titles}

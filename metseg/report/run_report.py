@@ -21,7 +21,7 @@ DATA_SETTINGS = ("clahe", "context_slices", "image_size")
 
 
 def run_content(folders: RunFolders, summary: RunSummary) -> ReportContent:
-    """Return the content of the report: that of the verdict's page, and all that later steps added."""
+    """Return the content of the report: the verdict's, and that of later steps."""
     start = verdict_content(folders.validation, folders.evaluations, folders.champion, folders.registration)
     manifest = Manifest.read(folders.validation / "manifest.json")
     folder, winner = next(
@@ -32,7 +32,7 @@ def run_content(folders: RunFolders, summary: RunSummary) -> ReportContent:
         facts["aliases"] = ", ".join(summary.registered.aliases)
     if summary.served:
         facts["served as stable"] = f"version {summary.served.version}"
-        facts["served answer differs by"] = f"{summary.served.max_abs_difference:.1e}"
+        facts["served response differs by"] = f"{summary.served.max_abs_difference:.1e}"
     facts |= {f"note {number}": note for number, note in enumerate(manifest.notes, 1)}
     validation = ValidationResult.read(folders.validation / "verdict.json")
     preprocessing = asdict(winner.training.description.preprocessing).items()

@@ -1,4 +1,4 @@
-"""Summary of a run for programs, `summary.json`, and the names of the files that a run leaves."""
+"""Summary of a run for programs (`summary.json`), and the names of its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
 from metseg.records import Record
-from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
+from metseg.report.step_record import STEP_RECORD, StepRecord
 from metseg.scoring.verdict import VERDICT, Verdict
 from metseg.tracking.registration import (
     PROMOTION,
@@ -45,11 +45,6 @@ class RunFolders:
     registration: Path
     promoted: Path
 
-    def costs(self) -> list[StepCost]:
-        """Return the costs of all steps before promote, in their order."""
-        last = StepRecord.read(self.registration / STEP_RECORD)
-        return [*last.before, last]
-
     def records(self) -> dict[Path, EvaluationRecord]:
         """Return the evaluation of each network of the run by its folder."""
         return {folder: EvaluationRecord.read(folder / EVALUATION) for folder in self.evaluations}
@@ -70,7 +65,7 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Cost:
-    """Duration in seconds and peak memory in MiB of a step; None if it was not measured."""
+    """Duration in seconds and peak memory in MiB of a step; None if unmeasured."""
 
     seconds: float
     peak_memory_mb: int | None = None
@@ -78,7 +73,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """Mean scores of a network over the test patients, its weights, and the best single threshold's Dice."""
+    """Mean test scores and weights of a network, and the best single threshold's Dice."""
 
     dice: float | None
     iou: float | None
@@ -125,7 +120,8 @@ def summarise(folders: RunFolders, seconds: float) -> RunSummary:
     records = list(folders.records().values())
     promotion = Promotion.read(folders.promoted / PROMOTION)
     verdict = Verdict.read(folders.registration / VERDICT)
-    costs = {cost.step: Cost(cost.seconds, cost.peak_memory_mb) for cost in folders.costs()}
+    last = StepRecord.read(folders.registration / STEP_RECORD)
+    costs = {cost.step: Cost(cost.seconds, cost.peak_memory_mb) for cost in (*last.before, last)}
     return RunSummary(
         run_id=Registration.read(folders.registration / REGISTRATION).run,
         data=DataSummary(

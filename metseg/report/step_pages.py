@@ -1,38 +1,33 @@
-"""Pages of preprocess and train in the Kubeflow UI: one HTML file each, with every picture inside it."""
+"""Pages of preprocess and train in the Kubeflow UI.
+
+Each is one HTML file with every picture inside it.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from metseg.dataset.record_files import RecordFile
-from metseg.files import written_beside
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
-from metseg.report import templates
 from metseg.report.style import name_of
+from metseg.report.templates import Drawn, write_page
 from metseg.report.training_batch import SHOWN, batch_sheet
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture as PNG, and what it shows in words."""
-
-    png: bytes
-    words: str
 
 
 def write_declined_page(path: Path, architecture: str) -> None:
     """Write the page of an unselected network."""
-    nothing = f"The run was not asked for {name_of(architecture)}: train_architectures does not name it."
-    _write(path, f"Training of {name_of(architecture)}", [], {}, nothing)
+    name = name_of(architecture)
+    nothing = f"The run does not train {name}: train_architectures does not name it."
+    write_page(path, "step.html.j2", title=f"Training of {name}", figures=[], facts={}, nothing=nothing)
 
 
 def write_training_page(path: Path, model: Path) -> None:
-    """Write the page of a training run: curves, cost and scores of its sub-networks, and the chosen operating point.
+    """Write the page of a training run.
+
+    It has curves, cost and scores of its sub-networks, and the chosen operating point.
 
     Args:
         path: file to write, atomically.
@@ -54,11 +49,11 @@ def write_training_page(path: Path, model: Path) -> None:
         heads=training.heads,
     )
     figures = [
-        Figure(training_figure([network], "loss", "Training loss"), "Training loss by epoch"),
-        Figure(
+        Drawn(training_figure([network], "loss", "Training loss"), "Training loss by epoch"),
+        Drawn(
             training_figure([network], "val_dice", "Dice on validation slices"), "Dice on validation slices by epoch"
         ),
-        Figure(cost_figure([network]), "Validation Dice of each sub-network against its multiply-adds"),
+        Drawn(cost_figure([network]), "Validation Dice of each sub-network against its multiply-adds"),
     ]
     facts = {
         "MLflow run": training.run,
@@ -71,7 +66,7 @@ def write_training_page(path: Path, model: Path) -> None:
         "minimum lesion volume chosen there": f"{point.minimum_volume_mm3:g} mm³",
         "validation patients": len(training.validation_patients),
     }
-    _write(path, f"Training of {network.name}", figures, facts)
+    write_page(path, "step.html.j2", title=f"Training of {network.name}", figures=figures, facts=facts)
 
 
 def write_records_page(path: Path, records: Path) -> None:
@@ -95,7 +90,7 @@ def write_records_page(path: Path, records: Path) -> None:
             images = np.stack([image for image, _ in slices])
             masks = np.stack([mask for _, mask in slices])[..., None].astype(np.float32)
             batch_sheet(sheet, images, masks, specification.channels, "Training cases after preprocessing")
-            figures = [Figure(sheet.read_bytes(), "The slice with most lesion of some training cases")]
+            figures = [Drawn(sheet.read_bytes(), "The slice with most lesion of some training cases")]
     counts = {split: len(list((records / split).glob("*.npy"))) for split in ("train", "validation", "test")}
     facts: dict[str, object] = {f"{split} cases": count for split, count in counts.items()}
     facts |= {
@@ -105,10 +100,5 @@ def write_records_page(path: Path, records: Path) -> None:
         "CLAHE": "on" if specification.clahe else "off",
         "context slices": specification.context_slices,
     }
-    _write(path, "What the networks see", figures, facts, "There are no training cases.")
-
-
-def _write(path: Path, title: str, figures: Sequence[Figure], facts: Mapping[str, object], nothing: str = "") -> None:
-    page = templates.render("step.html.j2", title=title, figures=figures, facts=facts, nothing=nothing)
-    with written_beside(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    nothing = "There are no training cases."
+    write_page(path, "step.html.j2", title="What the networks see", figures=figures, facts=facts, nothing=nothing)

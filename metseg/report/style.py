@@ -1,4 +1,7 @@
-"""Names and colours that figures and page share; the colours are Okabe and Ito's, safe for colour-blind readers."""
+"""Names and colours that figures and page share.
+
+The colours are Okabe and Ito's, safe for colour-blind readers.
+"""
 
 from __future__ import annotations
 
@@ -52,5 +55,8 @@ def colour_of(key: str) -> str:
 
 
 def marker_of(key: str) -> str:
-    """Return the marker of an architecture, or of the champion: colour is never the only difference."""
+    """Return the marker of an architecture, or of the champion.
+
+    So colour is never the only difference.
+    """
     return MARKERS.get(key, OTHER_MARKER)

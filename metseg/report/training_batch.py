@@ -27,9 +27,10 @@ def batch_sheet(
     masks: NDArray[np.float32],
     channels: Sequence[str],
     title: str,
-    count: int = SHOWN,
 ) -> None:
-    """Write a PNG: a column for each of up to `count` slices spread over the batch, a row for each channel.
+    """Write a PNG: a column for each of some slices, a row for each channel.
+
+    Up to `SHOWN` slices are spread over the batch.
 
     Args:
         path: file to write.
@@ -38,7 +39,6 @@ def batch_sheet(
         masks: `(batch, height, width, 1)`, lesion above 0.
         channels: names of the image channels, in order.
         title: heading.
-        count: most slices to show.
 
     Raises:
         ValueError: the network channels are no odd multiple of the channels.
@@ -49,7 +49,7 @@ def batch_sheet(
     own = (stacked // 2) * len(channels)
     planes = np.rint(np.clip(images[..., own : own + len(channels)], 0.0, 1.0) * 255.0).astype(np.uint8)
     lesion = masks[..., 0] > 0
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(SHOWN, len(images))).round().astype(int))
     width = LABEL + len(chosen) * (TILE + GAP) + GAP
     canvas = Image.new("RGB", (max(width, 560), HEAD + len(channels) * (TILE + GAP) + FOOT), PAPER)
     draw = ImageDraw.Draw(canvas)

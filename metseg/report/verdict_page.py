@@ -1,5 +1,6 @@
-"""Page of the verdict: every check, the networks side by side, the model card. Nothing is drawn.
+"""Page of the verdict: checks, comparison of the networks, model card.
 
+Nothing is drawn.
 Register writes it for the Kubeflow UI, in an image that holds no plotting library.
 """
 
@@ -11,7 +12,6 @@ from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
-from metseg.files import written_beside
 from metseg.report import tables, templates
 from metseg.report.evaluation_data import network_content
 from metseg.report.markdown import to_html
@@ -29,7 +29,9 @@ def _card(registration: Path) -> str:
 
 
 def verdict_content(validation: Path, evaluations: Sequence[Path], champion: Path, registration: Path) -> ReportContent:
-    """Return the content that is known after the gate: for the page of register, and the start of the report.
+    """Return the content that is known after the gate.
+
+    It is for the page of register, and the start of the report.
 
     Args:
         validation: output of validate, which holds the manifest.
@@ -68,14 +70,4 @@ def verdict_content(validation: Path, evaluations: Sequence[Path], champion: Pat
 
 def write_verdict_page(path: Path, content: ReportContent) -> None:
     """Write the page to `path`, atomically; it refers to nothing outside itself."""
-    unit, networks = content.unit, content.networks
-    page = templates.render(
-        "verdict.html.j2",
-        content=content,
-        verdict=tables.verdict_view(content.verdict, networks, unit),
-        networks=networks,
-        rows=tables.comparison_rows(content, unit),
-        unit=unit,
-    )
-    with written_beside(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    templates.write_page(path, "verdict.html.j2", content=content, tables=tables)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENDED = {"FAILED": "FAILED", "CANCELED": "KILLED"}
-"""Status in MLflow for the states of Kubeflow in which nothing of a run goes on, and its last step did not end it."""
+"""Status in MLflow for the states of Kubeflow in which a run has ended without its last step."""
 PATIENCE = 10.0
 """Seconds after which no further run is looked up; the next ingest does the rest."""
 
 
 def left_running(tracking: MlflowClient) -> list[str]:
-    """Return the Kubeflow runs, other than this step's own, whose pipeline's run is RUNNING in MLflow."""
+    """Return other Kubeflow runs whose pipeline's run is RUNNING in MLflow."""
     places = experiments(tracking)
     query = "attributes.status = 'RUNNING' and tags.`metseg.kind` = 'pipeline'"
     matches = tracking.search_runs(places, query, max_results=200) if places else []
@@ -30,8 +30,9 @@ def left_running(tracking: MlflowClient) -> list[str]:
 
 
 def close_abandoned(tracking: MlflowClient, patience: float = PATIENCE) -> list[str]:
-    """Mark runs that failed or were terminated in Kubeflow; those unknown to it, or not reported in time, stay open.
+    """Mark runs that failed or were terminated in Kubeflow.
 
+    Runs that Kubeflow does not know, or does not report in time, stay open.
     It never fails: how earlier runs ended does not decide over this one.
 
     Returns:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from metseg.errors import MetsegError
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 OPPONENT_TAG = "gate.champion"
 NO_OPPONENT = "none"
@@ -27,10 +22,7 @@ def opponent_of(run: str, model_name: str) -> model_registry.Version | None:
     Raises:
         MetsegError: the version is gone from the registry.
     """
-    return _opponent(runs.client(Settings.from_environment()), run, model_name)
-
-
-def _opponent(tracking: MlflowClient, run: str, model_name: str) -> model_registry.Version | None:
+    tracking = runs.client(Settings.from_environment())
     noted = tracking.get_run(run).data.tags.get(OPPONENT_TAG)
     if noted is None:
         champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
@@ -38,10 +30,10 @@ def _opponent(tracking: MlflowClient, run: str, model_name: str) -> model_regist
         return champion
     if noted == NO_OPPONENT:
         return None
-    for version in model_registry.versions(tracking, model_name):
-        if version.number == int(noted):
-            return version
-    raise MetsegError(
-        f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "
-        "start a new run"
-    )
+    version = model_registry.version(tracking, model_name, int(noted))
+    if version is None:
+        raise MetsegError(
+            f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "
+            "start a new run"
+        )
+    return version

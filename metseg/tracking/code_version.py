@@ -1,4 +1,4 @@
-"""Which code is running: the Git commit, or what the image was built from."""
+"""Version of the running code: its Git commit and package version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 def git_commit() -> str:
-    """Return the commit of this code, `-dirty` if the tree has changes; `METSEG_GIT_COMMIT` inside an image."""
+    """Return the Git commit of this code, with `-dirty` for changes.
+
+    Inside an image it is `METSEG_GIT_COMMIT`.
+    """
     given = os.environ.get("METSEG_GIT_COMMIT")
     if given:
         return given
@@ -24,7 +27,7 @@ def git_commit() -> str:
 
 
 def container_image() -> str | None:
-    """Name or digest of the container image that this process runs in (`METSEG_IMAGE`); None where none is named."""
+    """Return the container image of this process (`METSEG_IMAGE`); None outside one."""
     return os.environ.get("METSEG_IMAGE") or None
 
 

@@ -85,8 +85,8 @@ def _head(url: str, token: str | None) -> tuple[int, str]:
     """Return status and challenge of the response; 0 without one."""
     headers = {"Accept": MANIFESTS, **({"Authorization": f"Bearer {token}"} if token else {})}
     try:
-        with urlopen(Request(url, headers=headers, method="HEAD"), timeout=SECONDS) as answer:
-            return int(answer.status), ""
+        with urlopen(Request(url, headers=headers, method="HEAD"), timeout=SECONDS) as response:
+            return int(response.status), ""
     except HTTPError as error:
         return error.code, error.headers.get("WWW-Authenticate", "")
     except (URLError, HTTPException, OSError):
@@ -99,8 +99,8 @@ def _token(challenge: dict[str, str]) -> str | None:
     if not realm.startswith(("https://", "http://")):
         return None
     try:
-        with urlopen(f"{realm}?{urlencode(challenge)}", timeout=SECONDS) as answer:
-            content: dict[str, object] = json.load(answer)
+        with urlopen(f"{realm}?{urlencode(challenge)}", timeout=SECONDS) as response:
+            content: dict[str, object] = json.load(response)
     except (URLError, HTTPException, OSError, ValueError):
         return None
     token = content.get("token") or content.get("access_token")

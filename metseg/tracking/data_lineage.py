@@ -1,4 +1,4 @@
-"""Record of a run's data in MLflow: the version as a dataset, and the manifest with the split of each patient."""
+"""Record of a run's data in MLflow: version, manifest and splits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME_LENGTH = 500
 
 
 def log_data(tracking: MlflowClient, run: str, manifest: Manifest, path: Path) -> None:
-    """Log a cohort: the run's dataset input, whose digest is the data version, and its manifest.
+    """Log a cohort: the run's dataset, with the data version, and its manifest.
 
     Args:
         tracking: MLflow client.
@@ -54,7 +54,9 @@ def log_data(tracking: MlflowClient, run: str, manifest: Manifest, path: Path) -
 
 
 def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
-    """Return the split of every patient that the current champion, or else the last finished run, of a model knew.
+    """Return the split of each patient of the champion's or last finished run.
+
+    The champion's splits win.
 
     Args:
         tracking: MLflow client.
@@ -74,7 +76,7 @@ def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
 def patients_seen(
     tracking: MlflowClient, version: model_registry.Version, training: TrainingRecord
 ) -> tuple[set[str], str]:
-    """Return every patient that a registered version was trained or validated on, and the source of that.
+    """Return the training and validation patients of a version, and their source.
 
     Args:
         tracking: MLflow client.
@@ -90,7 +92,7 @@ def patients_seen(
 
 
 def _last_run(tracking: MlflowClient, model_name: str) -> str:
-    """Return the id of the last finished pipeline run for a model name; empty if there is none."""
+    """Return the id of a model's last finished pipeline run; empty without one."""
     places = experiments(tracking)
     if not places:
         return ""

@@ -1,7 +1,7 @@
-"""The Kubeflow run of a step, and the MLflow run that Kubeflow opened for it; each names the other.
+"""The Kubeflow run of a step, and its MLflow run; each names the other.
 
 Kubeflow Pipelines from 2.17 on can open a run in MLflow for the pipeline, and one nested in it for each task, which it
-hands to the task as `MLFLOW_RUN_ID`. Its tags are used here too, so that runs are found alike whoever opened them.
+hands to the task as `MLFLOW_RUN_ID`. Its tags are used here too, so that a search finds all runs alike.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ def kubeflow_run() -> str:
 
 
 def kubeflow_tags() -> dict[str, str]:
-    """Return the tags that link an MLflow run to its Kubeflow run, with the run's page if its address is known."""
+    """Return the tags that link an MLflow run to its Kubeflow run.
+
+    The run's page is among them if its address is known.
+    """
     run = kubeflow_run()
     if not run:
         return {}
@@ -44,7 +47,7 @@ def kubeflow_tags() -> dict[str, str]:
 
 
 def run_state(identity: str) -> str:
-    """Return the state of a Kubeflow run, such as `FAILED`; empty if Kubeflow does not know it or does not respond.
+    """Return the state of a Kubeflow run, such as `FAILED`; empty if unknown.
 
     The API is that of `METSEG_KUBEFLOW_API`, on Kubeflow `http://ml-pipeline.kubeflow:8888` by default.
     """
@@ -117,13 +120,16 @@ def pipeline_run(tracking: MlflowClient, experiment: str) -> str | None:
 
 
 def mlflow_page(experiment: str, run: str) -> str:
-    """Return the address of a run in the MLflow UI (`METSEG_MLFLOW_URL`); empty if that is not set."""
+    """Return the address of a run in the MLflow UI.
+
+    It begins with `METSEG_MLFLOW_URL`, and is empty without that.
+    """
     address = os.environ.get("METSEG_MLFLOW_URL", "").rstrip("/")
     return f"{address}/#/experiments/{experiment}/runs/{run}" if address else ""
 
 
 def fail_run_of(tracking: MlflowClient, kubeflow_run: str, status: str = "FAILED") -> int:
-    """Mark what a Kubeflow run left open in MLflow as failed: its run there, and what is nested in it.
+    """Mark a Kubeflow run's open runs in MLflow as failed, nested ones too.
 
     Args:
         tracking: MLflow client.

@@ -20,7 +20,7 @@ FULL = (
 
 
 def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
-    """Return an actionable error for one of MLflow or the storage behind it; None for any other.
+    """Return an actionable error for one of MLflow or its storage; else None.
 
     Args:
         error: what was raised.
@@ -40,8 +40,8 @@ def explained(error: BaseException, tracking_uri: str) -> MetsegError | None:
         )
     if "too many" in report and "error responses" in report:
         return MetsegError(
-            f"MLflow at {tracking_uri} responds with errors of its own ({_short(report)}): its log says why; often its "
-            "bucket is full or its database is away. Mend that, then retry the step"
+            f"MLflow at {tracking_uri} responds with errors of its own ({_short(report)}): its log names the cause; "
+            "often its bucket is full or its database is away. Mend that, then retry the step"
         )
     if "Max retries exceeded" in report or "Connection" in report:
         return MetsegError(
@@ -61,7 +61,7 @@ REFUSALS = {
 
 
 def no_answer(tracking_uri: str, report: str) -> str:
-    """Return the message for an MLflow that does not respond at the start of a step or command.
+    """Return the message for an MLflow that does not respond at the start.
 
     Args:
         tracking_uri: its address.

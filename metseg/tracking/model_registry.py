@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,53 +57,47 @@ def versions(registry: MlflowClient, name: str) -> list[Version]:
     by_version: dict[int, list[str]] = {}
     for alias, number in model.aliases.items():
         by_version.setdefault(int(number), []).append(alias)
-    found = [
-        Version(
-            name,
-            int(entry.version),
-            str(entry.run_id),
-            dict(entry.tags),
-            tuple(sorted(by_version.get(int(entry.version), []))),
-        )
-        for entry in registry.search_model_versions(f"name = '{name}'")
-    ]
-    return sorted(found, key=lambda entry: entry.number)
+    entries = registry.search_model_versions(f"name = '{name}'")
+    known = [_version(entry, by_version.get(int(entry.version), ())) for entry in entries]
+    return sorted(known, key=lambda entry: entry.number)
 
 
 def version(registry: MlflowClient, name: str, number: int) -> Version | None:
     """Return one version of a model, by one request; None where it is not registered."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _version(registry.get_model_version(name, str(number)))
-    except MlflowException as error:
-        if error.error_code == _ABSENT:
-            return None
-        raise
+    return _existing(lambda: registry.get_model_version(name, str(number)))
 
 
 def version_of_alias(registry: MlflowClient, name: str, alias: str) -> Version | None:
-    """Return the version that an alias points at, by one request; None where it points at none."""
+    """Return the version that an alias points at, by one request; else None."""
+    return _existing(lambda: registry.get_model_version_by_alias(name, alias), f"alias {alias} not found")
+
+
+def _existing(request: Callable[[], ModelVersion], message: str = _ABSENT) -> Version | None:
+    """Return the version of a response; None if it is absent.
+
+    An error with the code for absence, or with this message, means absent.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
-        return _version(registry.get_model_version_by_alias(name, alias))
+        entry = request()
     except MlflowException as error:
-        if error.error_code == _ABSENT or f"alias {alias} not found" in str(error):
+        if error.error_code == _ABSENT or message in str(error):
             return None
         raise
+    return _version(entry, entry.aliases)
 
 
-def _version(entry: ModelVersion) -> Version:
-    run, aliases = str(entry.run_id), tuple(sorted(entry.aliases))
-    return Version(entry.name, int(entry.version), run, dict(entry.tags), aliases)
+def _version(entry: ModelVersion, aliases: Iterable[str]) -> Version:
+    return Version(entry.name, int(entry.version), str(entry.run_id), dict(entry.tags), tuple(sorted(aliases)))
 
 
 def register(
     registry: MlflowClient, name: str, run: str, artifact: str, tags: Mapping[str, str], description: str
 ) -> int:
-    """Register an artifact of a run; registering the same run again gives the version that is there.
+    """Register an artifact of a run, once.
 
+    Registering the same run again returns the existing version.
     A version appears with all of its tags or not at all. Tags that a version has already stay as they are.
 
     Args:
@@ -135,7 +129,10 @@ def register(
 
 
 def nominate(registry: MlflowClient, name: str, number: int) -> None:
-    """Point `challenger` at a version that passed the gate, unless it was champion since, or serving refused it."""
+    """Point `challenger` at a version that passed the gate.
+
+    A version that was champion since, or that serving refused, is left out.
+    """
     entry = version(registry, name, number)
     if entry is None:
         raise MetsegError(f"version {number} of {name} is not in the registry any more: register it again")
@@ -157,7 +154,7 @@ def download(registry: MlflowClient, name: str, number: int, folder: Path) -> Pa
 
 
 def download_from_run(registry: MlflowClient, run: str, artifact: str, folder: Path) -> Path | None:
-    """Fetch one file among the artifacts of a run into `folder`; None where the run has no such file.
+    """Download one artifact of a run into `folder`; None if it does not exist.
 
     Args:
         registry: MLflow client.

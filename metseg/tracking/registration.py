@@ -1,4 +1,4 @@
-"""Records of what a run brought into the registry and into serving."""
+"""Records of a run: its MLflow run, its registered version and its served version."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from dataclasses import dataclass
 
 from metseg.records import Record
 
+RUN_RECORD = "run.json"
 REGISTRATION = "registration.json"
 PROMOTION = "promotion.json"
+
+
+@dataclass(frozen=True)
+class RunRecord(Record):
+    """Run of the pipeline, as ingest leaves it for later steps: `run.json`.
+
+    Attributes:
+        run: its id in MLflow.
+        champion: version that the run competes with; None if there was no champion when it began.
+    """
+
+    run: str
+    champion: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Runs in MLflow: one for the pipeline, one nested in it for each training."""
+"""Runs in MLflow: one for the pipeline, one nested in it for each training run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "metseg"
 """Where the runs of a pipeline are unless its settings name another (`run_experiment`)."""
 EXPERIMENT_TAG = "metseg.runs"
-"""Tag of another experiment that runs of ours are in."""
+"""Tag of another experiment that has runs of metseg."""
 PARAMETER_LENGTH = 6000
 DATA_TAG = "data.version"
 """Tag of a run: the version of the data that it reads."""
@@ -62,7 +62,9 @@ def client(settings: Settings) -> MlflowClient:
 
 
 def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERIMENT) -> str:
-    """Return the experiment's id; it is created on first use, and marked so that later runs look into it too.
+    """Return the id of an experiment, which is created on first use.
+
+    It is marked so that later runs search it too.
 
     Raises:
         MetsegError: it was deleted.
@@ -81,11 +83,14 @@ def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERI
 
 
 def experiments(tracking: MlflowClient) -> list[str]:
-    """Return the ids of all experiments with runs of metseg: its own, those named in runs, and Kubeflow's."""
+    """Return the ids of all experiments with runs of metseg.
+
+    They are its own, those named in runs, and Kubeflow's.
+    """
     own = tracking.get_experiment_by_name(EXPERIMENT)
     named = tracking.search_experiments(filter_string=f"tags.`{EXPERIMENT_TAG}` = 'true'")
-    found = [str(one.experiment_id) for one in (own, *named) if one is not None]
-    return list(dict.fromkeys([*found, *filter(None, [os.environ.get("MLFLOW_EXPERIMENT_ID")])]))
+    known = [str(one.experiment_id) for one in (own, *named) if one is not None]
+    return list(dict.fromkeys([*known, *filter(None, [os.environ.get("MLFLOW_EXPERIMENT_ID")])]))
 
 
 def start_run(
@@ -120,8 +125,9 @@ def start_pipeline_run(
     tags: Mapping[str, str],
     experiment: str = EXPERIMENT,
 ) -> str:
-    """Open the run of the whole pipeline, or take the one that Kubeflow or an earlier attempt opened; return its id.
+    """Open or join the run of the whole pipeline, and return its id.
 
+    Kubeflow or an earlier attempt may have opened it.
     Where the data changed since an earlier attempt, that attempt's run stays as it is, superseded by a new one: what a
     run read is on record once.
 
@@ -150,7 +156,7 @@ def start_pipeline_run(
 
 
 def _differences(run: Run, parameters: Mapping[str, object], tags: Mapping[str, str]) -> list[str]:
-    """Return the names of parameters and tags that a run has with another value, and cannot have twice."""
+    """Return the names of parameters and tags that have another value in a run."""
     logged = run.data.params
     names = [key for key, value in parameters.items() if logged.get(key, _kept(value)) != _kept(value)]
     version = tags.get(DATA_TAG, "")
@@ -160,7 +166,7 @@ def _differences(run: Run, parameters: Mapping[str, object], tags: Mapping[str, 
 def _supersede(tracking: MlflowClient, run: Run, tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     """Leave an earlier attempt's run behind; where the new one belongs, and its tags.
 
-    One that Kubeflow opened goes on, for Kubeflow ends it: the new one is nested in it, and our tags go over.
+    One that Kubeflow opened continues, because Kubeflow ends it: the new one is nested in it and takes its tags.
     """
     identity, experiment = str(run.info.run_id), str(run.info.experiment_id)
     handed = kubeflows_run(tracking)
@@ -203,7 +209,7 @@ def log_metrics(tracking: MlflowClient, run: str, metrics: Mapping[str, float], 
 
 
 def log_results(tracking: MlflowClient, run: str, metrics: Mapping[str, float]) -> None:
-    """Log figures that a run has once; what an earlier attempt at the step logged is not logged again."""
+    """Log figures that a run has once; skip those an earlier attempt logged."""
     logged = tracking.get_run(run).data.metrics
     log_metrics(tracking, run, {name: value for name, value in metrics.items() if logged.get(name) != float(value)})
 
@@ -215,7 +221,7 @@ def set_tags(tracking: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
 
 
 def fail_unfinished(tracking: MlflowClient, name: str) -> None:
-    """Mark the pipeline's run of that name, and what is nested in it, failed where they were left running."""
+    """Mark the pipeline's unfinished run of that name as failed, nested runs too."""
     places = experiments(tracking)
     if not places:
         return

@@ -1,4 +1,7 @@
-"""Load of the machine while a run lasts: processor, memory, disk, network and accelerators, as MLflow measures them."""
+"""Load of the machine during a run, as MLflow measures it.
+
+It has processor, memory, disk, network and accelerators.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def system_metrics(tracking: MlflowClient, run: str) -> Iterator[None]:
-    """Log `system/…` metrics of a run for as long as the body lasts; the run must not be closed before.
+    """Log `system/…` metrics of a run during the body.
 
+    The run must not be closed before the body ends.
     MLflow's own monitor samples every 10 seconds, or every `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL`; accelerators are
     among the figures where NVIDIA's library for it (`nvidia-ml-py`) is installed. A tracking server that does not
-    answer a sample ends the sampling, never the body.
+    respond to a sample ends the sampling, never the body.
 
     Args:
         tracking: MLflow client.

@@ -66,7 +66,10 @@ def version_tags(
 
 
 def version_description(winner: EvaluationRecord, verdict: Verdict, manifest: Manifest, run: str) -> str:
-    """Return the description of a version as Markdown; the model card among its files has the details."""
+    """Return the description of a version as Markdown.
+
+    The model card among its files has the details.
+    """
     summaries = summarise_scores(winner.patients)
     rows = [f"| {name} | {summaries[name].mean:.3f} | {_interval(summaries[name], 3)} |" for name in DESCRIBED]
     patients = ", ".join(f"{len(manifest.patients(split))} {split}" for split in SPLITS)
@@ -82,7 +85,7 @@ def version_description(winner: EvaluationRecord, verdict: Verdict, manifest: Ma
             "",
             f"{origin} Pipeline run `{run}`, training run `{winner.training.run}`.",
             "",
-            "Not a medical device. `model_card.md` among this version's files says what it is for and where it fails.",
+            "Not a medical device. `model_card.md` among this version's files describes its use and its failures.",
         ]
     )
     return text[:DESCRIPTION_LENGTH]

@@ -1,1 +1,1 @@
-"""`metseg submit`: the pipeline as a version on Kubeflow, a run or schedule of it, and the run's verdict."""
+"""`metseg submit`: upload the pipeline to Kubeflow, run or schedule it, read its verdict."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.submission.pipeline_steps import Step
+from pipelines.submission.pipeline_package import Step
 
 MOST_ATTEMPTS = 20
 """Highest number of attempts of one node."""
@@ -68,7 +68,7 @@ class StepStatus:
 
     @property
     def cached(self) -> bool:
-        """Whether the result was taken from an earlier run."""
+        """True if the result was taken from an earlier run."""
         return self.state in (SUCCEEDED, SKIPPED) and not self.pod
 
 
@@ -102,7 +102,11 @@ class Nodes:
         return [status for status in statuses if status.state]
 
     def _enumerate(self, step: Step) -> str:
-        """Record possible children of each node on the path to a step; return the step's node."""
+        """Record possible children of the nodes on the path to a step.
+
+        Returns:
+            The step's node.
+        """
         node = self._inside(self.workflow)
         for name in ("root", *step.path[:-1]):
             base = self._task(node, name)
@@ -158,7 +162,7 @@ class Nodes:
         )
 
     def _driver(self, name: str, template: str) -> StepStatus:
-        """Return the status of a driver that waits for its pod or failed; else an empty status."""
+        """Return the status of a driver that waits or failed; else an empty status."""
         if not self._is_known(name):
             return StepStatus()
         pod = (self._attempts(name) or [name])[-1]
@@ -191,7 +195,7 @@ class Nodes:
         return None
 
     def _state(self, name: str) -> str:
-        """Return the state of a node; empty if it has not started or the entries do not show it."""
+        """Return the state of a node; empty if it is unknown or not started."""
         own = self._identified.get(name)
         states = {entry.state for entry in ([own] if own else self._candidates(name, None))}
         return (states.pop() or NOT_STARTED) if len(states) == 1 and (own or self._is_known(name)) else NOT_STARTED

@@ -58,7 +58,7 @@ class Cron:
         return cls(" ".join(fields), allowed, both)
 
     def next(self, after: datetime) -> datetime | None:
-        """Return the first time after another, in its zone; None if there is none within five years."""
+        """Return the next time after `after`, in its zone; None beyond five years."""
         seconds, minutes, hours, days, months, weekdays = self.allowed
         moment = after.replace(microsecond=0) + timedelta(seconds=1)
         midnight = moment.replace(hour=0, minute=0, second=0)
@@ -75,7 +75,7 @@ class Cron:
 
 
 def _values(part: str, name: str, least: int, most: int, names: tuple[str, ...], text: str) -> frozenset[int]:
-    """Return the values of one part of a field, such as `*`, `3`, `1-5`, `*/15` or `mon`."""
+    """Return the values of one part of a field, such as `1-5` or `*/15`."""
 
     def number(word: str) -> int:
         if word.lower() in names:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,26 +25,14 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PORT_FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, then --host http://localhost:8080"
 
 
-@dataclass(frozen=True)
-class LogPlace:
-    """A path that serves logs of pods.
+LOG_PATHS: Mapping[str, Mapping[str, str]] = {
+    "/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log": {},
+    "/k8s/pod/logs": {"podname": "pod", "runid": "run_id", "podnamespace": "namespace"},
+}
+"""Paths that serve logs of pods, each with the fields of its query.
 
-    Attributes:
-        path: of the address.
-        query: parameters, each with the field that it takes.
-    """
-
-    path: str
-    query: tuple[tuple[str, str], ...] = ()
-
-
-LOG_PLACES = (
-    LogPlace("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log"),
-    LogPlace("/k8s/pod/logs", (("podname", "pod"), ("runid", "run_id"), ("podnamespace", "namespace"))),
-)
-"""Of the API server, and of the UI, which may not forward the first."""
-
-
+The first is of the API server. The second is of the UI, which may not forward the first.
+"""
 NO_LOG = ('{"error_message":', "unable to retrieve container logs for ")
 """Texts in place of a missing log, which come with status 200."""
 
@@ -99,7 +86,7 @@ class Kubeflow:
         api = kfp_server_api.ApiClient(configuration)
         self.models = kfp_server_api
         self._api = api
-        self._log_place: LogPlace | None = None
+        self._log_path = ""
         self.health_service = kfp_server_api.HealthzServiceApi(api)
         self.pipelines = kfp_server_api.PipelineServiceApi(api)
         self.uploads = kfp_server_api.PipelineUploadServiceApi(api)
@@ -194,21 +181,20 @@ class Kubeflow:
 
     def log(self, run: str, pod: str) -> str:
         """Return the log of a pod up to now; empty if there is none."""
-        for place in [self._log_place] if self._log_place else LOG_PLACES:
-            text = self._log_at(place, {"run_id": run, "pod": pod, "namespace": self.pod_namespace})
+        for path in [self._log_path] if self._log_path else LOG_PATHS:
+            text = self._log_at(path, {"run_id": run, "pod": pod, "namespace": self.pod_namespace})
             if text is not None:
-                self._log_place = place
+                self._log_path = path
                 return "" if text.startswith(NO_LOG) else text
         return ""
 
-    def _log_at(self, place: LogPlace, given: dict[str, str]) -> str | None:
+    def _log_at(self, path: str, given: dict[str, str]) -> str | None:
         """Return the log at one path, or None if the path serves none."""
         options = {"auth_settings": ["Bearer"], "_preload_content": False, "_return_http_data_only": True}
-        path = {name: given[name] for name in ("run_id", "pod")}
-        query = [(name, given[field]) for name, field in place.query]
+        query = [(name, given[field]) for name, field in LOG_PATHS[path].items()]
 
         def request(**named: Any) -> str:
-            response = self._api.call_api(place.path, "GET", path, query, **options, **named)
+            response = self._api.call_api(path, "GET", given, query, **options, **named)
             return str(response.data.decode(errors="replace"))
 
         try:

@@ -22,14 +22,19 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class TokenSource:
-    """The token, or its file, which is read at each use because tokens are renewed in place."""
+    """The token, or its file.
+
+    The file is read at each use, because tokens are renewed in place.
+    """
 
     file: Path | None = None
     text: str = ""
 
     @classmethod
     def find(cls, given: Path | None) -> TokenSource:
-        """Return the first source: given file, file or token of a variable, file in a pod, none.
+        """Return the first source of a token.
+
+        The order is: given file, file or token of a variable, file in a pod, none.
 
         Raises:
             UsageError: the file is missing or empty.

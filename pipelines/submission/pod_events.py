@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -39,11 +40,26 @@ class Cluster:
     """
 
     namespace: str
-    _client: Any = None
-    _connected: bool = False
+
+    @cached_property
+    def _client(self) -> Any:
+        """A client from the user's kubeconfig; None without one."""
+        try:
+            from kubernetes import client, config
+
+            configuration = client.Configuration()
+            config.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)
+            configuration.retries = False
+            return client.ApiClient(configuration)
+        except Exception as error:
+            logger.debug("no kubeconfig: %s", error)
+            return None
 
     def why_waiting(self, pod: str) -> str:
-        """Return why a pod does not run: reasons of scheduler and containers, else its last warning."""
+        """Return the reason why a pod does not run.
+
+        Reasons of the scheduler and of containers precede the pod's last warning.
+        """
         here = f"/api/v1/namespaces/{self.namespace}"
         record = self._get(f"{here}/pods/{pod}")
         if not record or record.get("status", {}).get("phase") not in (None, "Pending"):
@@ -63,8 +79,6 @@ class Cluster:
         return str(((record or {}).get("data") or {}).get(key) or "")
 
     def _get(self, path: str, query: list[tuple[str, str]] | None = None) -> dict[str, Any] | None:
-        if not self._connected:
-            self._connected, self._client = True, _connect()
         if self._client is None:
             return None
         try:
@@ -85,20 +99,6 @@ class Cluster:
                 self._client = None
             return None
         return content if isinstance(content, dict) else None
-
-
-def _connect() -> Any:
-    """Return a client from the user's kubeconfig; None without one."""
-    try:
-        from kubernetes import client, config
-
-        configuration = client.Configuration()
-        config.load_kube_config(os.environ.get("KUBECONFIG") or None, client_configuration=configuration)
-        configuration.retries = False
-        return client.ApiClient(configuration)
-    except Exception as error:
-        logger.debug("no kubeconfig: %s", error)
-        return None
 
 
 def waiting_reason(pod: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Monitor a run on Kubeflow to its end; the API may be away for a while."""
+"""Monitor a run on Kubeflow to its end, through outages of the API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metseg.errors import KubeflowError, MetsegError, NotKnown, UsageError
 from pipelines.console import Bars, PodLog
 from pipelines.submission.argo_nodes import ENDED, FAILED, RUNNING, Nodes, StepStatus
 from pipelines.submission.kubeflow_client import Kubeflow, NotThere, Unreachable
-from pipelines.submission.pipeline_steps import Specification, Step
+from pipelines.submission.pipeline_package import Specification, Step
 from pipelines.submission.pod_events import Cluster, describe, node_message
 from pipelines.submission.submit import RUN_ENDED
 
@@ -41,7 +41,10 @@ EXIT = re.compile(r"failed to execute component: (.+)|Component failed to execut
 
 
 def specification_of(kubeflow: Kubeflow, run: Any, submitted: Specification | None = None) -> Specification | None:
-    """Return the pipeline of a run: from the run, its version, or the submission; else None."""
+    """Return the pipeline of a run; None if it is not known.
+
+    Its sources are the run, its version and the submission.
+    """
     if specification := Specification.from_response(run.pipeline_spec):
         return specification
     reference = run.pipeline_version_reference
@@ -263,7 +266,7 @@ class Follower:
             self._print_once(status.pod, FAILED, f"{step.title}: {line}")
 
     def _own_message(self, status: StepStatus) -> tuple[str, str]:
-        """Return the step's own error message, if any, and its log, if that was read for it."""
+        """Return the step's own error message, and the log if it was read."""
         log = self._logs.get(status.pod)
         if log is not None and log.error:
             return log.error, ""
@@ -273,7 +276,10 @@ class Follower:
         return own.error, text
 
     def _why_failed(self, workflow: str, status: StepStatus) -> str:
-        """Return why a pod failed: the step's own message, else end of its log and Argo's message."""
+        """Return the reason why a pod failed.
+
+        The step's own message precedes the end of its log and Argo's message.
+        """
         own, text = self._own_message(status)
         if own:
             return own

@@ -17,7 +17,7 @@ TRACKING_VARIABLES = ("METSEG_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
 
 
 def mlflow_page(run: Any) -> str:
-    """Return the page of the MLflow run that Kubeflow itself opened; empty if there is none."""
+    """Return the page of Kubeflow's own MLflow run; empty if there is none."""
     output = (run.plugins_output or {}).get("mlflow")
     entry = (output.entries or {}).get("run_url") if output else None
     return str(entry.value) if entry and entry.value else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -162,23 +161,15 @@ def find(kubeflow: Kubeflow, name: str) -> Any:
     return matches[0]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the list of schedules; every field is text."""
+def listed(kubeflow: Kubeflow, there: Zone) -> list[tuple[str, ...]]:
+    """Return the texts of every schedule's row, sorted by name.
 
-    name: str
-    state: str
-    when: str
-    next: str
-    last: str
-
-
-def listed(kubeflow: Kubeflow, there: Zone) -> list[Row]:
-    """Return every schedule, sorted by name."""
+    A row has name, state, times, next run and last run.
+    """
     return [_row(kubeflow, entry, there) for entry in sorted(_all(kubeflow), key=lambda entry: entry.display_name)]
 
 
-def _row(kubeflow: Kubeflow, entry: Any, there: Zone) -> Row:
+def _row(kubeflow: Kubeflow, entry: Any, there: Zone) -> tuple[str, ...]:
     predicate = {"operation": "EQUALS", "key": "recurring_run_id", "string_value": entry.recurring_run_id}
     response = kubeflow.call(
         "reading the runs of a schedule",
@@ -191,12 +182,12 @@ def _row(kubeflow: Kubeflow, entry: Any, there: Zone) -> Row:
     last = (response.runs or [None])[0]
     enabled = entry.status == "ENABLED"
     following = next_time(entry, last, there) if enabled else None
-    return Row(
-        name=str(entry.display_name),
-        state="enabled" if enabled else "paused" if entry.status == "DISABLED" else str(entry.status).lower(),
-        when=_when(entry),
-        next=moment(following, there) if following else "–",
-        last=f"{moment(last.created_at, there)} {str(last.state).lower()}" if last else "–",
+    return (
+        str(entry.display_name),
+        "enabled" if enabled else "paused" if entry.status == "DISABLED" else str(entry.status).lower(),
+        _when(entry),
+        moment(following, there) if following else "–",
+        f"{moment(last.created_at, there)} {str(last.state).lower()}" if last else "–",
     )
 
 
@@ -235,20 +226,13 @@ def _delete(kubeflow: Kubeflow, identity: str) -> None:
 
 
 def _all(kubeflow: Kubeflow) -> list[Any]:
-    return list(_pages(kubeflow))
-
-
-def _pages(kubeflow: Kubeflow) -> Iterator[Any]:
-    token = ""
+    """Return every schedule, page after page."""
+    entries: list[Any] = []
+    options = {"namespace": kubeflow.namespace} if kubeflow.namespace else {}
+    list_page = kubeflow.schedules.recurring_run_service_list_recurring_runs
     while True:
-        response = kubeflow.call(
-            "reading schedules",
-            kubeflow.schedules.recurring_run_service_list_recurring_runs,
-            page_size=PAGE,
-            **({"namespace": kubeflow.namespace} if kubeflow.namespace else {}),
-            **({"page_token": token} if token else {}),
-        )
-        yield from response.recurring_runs or ()
-        token = response.next_page_token or ""
-        if not token:
-            return
+        response = kubeflow.call("reading schedules", list_page, page_size=PAGE, **options)
+        entries += response.recurring_runs or ()
+        if not response.next_page_token:
+            return entries
+        options["page_token"] = response.next_page_token

@@ -20,9 +20,6 @@ from pipelines.submission.pipeline_package import Package
 
 logger = logging.getLogger(__name__)
 
-Entries = Callable[[Any], list[Any] | None]
-"""Function that returns the entries of a response."""
-
 EXPERIMENT = "metseg"
 EVERYWHERE = ("s3://", "git+")
 REFERENCE, RUN_NAME = "data_reference", "run_name"
@@ -171,7 +168,7 @@ def start(kubeflow: Kubeflow, package: Package, request: RunRequest, again: bool
 
 
 def search(list_entries: Callable[[], list[Any]], matches: Callable[[Any], bool]) -> Any | None:
-    """Return an entry whose creation was not confirmed; None if it does not appear within seconds.
+    """Return an entry whose creation was not confirmed; None if it does not appear.
 
     Args:
         list_entries: returns all entries.
@@ -219,13 +216,13 @@ def default_names(model_name: str) -> re.Pattern[str]:
 
 
 def pipeline_version(kubeflow: Kubeflow, package: Package) -> tuple[str, str]:
-    """Return the ids of the pipeline and of the version with this content; create what is missing."""
+    """Return the ids of the pipeline and of this version; create missing ones."""
     pipeline = _find(
         kubeflow,
         "reading the pipeline",
         kubeflow.pipelines.pipeline_service_list_pipelines,
         package.name,
-        lambda response: response.pipelines,
+        "pipelines",
         namespace=kubeflow.namespace,
     )
     if pipeline is None:
@@ -238,7 +235,7 @@ def pipeline_version(kubeflow: Kubeflow, package: Package) -> tuple[str, str]:
         "reading the version",
         lambda **named: kubeflow.pipelines.pipeline_service_list_pipeline_versions(identity, **named),
         package.version,
-        lambda response: response.pipeline_versions,
+        "pipeline_versions",
     )
     if version is None:
         version = _upload(kubeflow, package, identity)
@@ -271,7 +268,7 @@ def experiment(kubeflow: Kubeflow) -> str:
         "reading the experiment",
         kubeflow.experiments.experiment_service_list_experiments,
         EXPERIMENT,
-        lambda response: response.experiments,
+        "experiments",
         namespace=kubeflow.namespace,
     )
     if existing is None:
@@ -282,9 +279,9 @@ def experiment(kubeflow: Kubeflow) -> str:
     return str(existing.experiment_id)
 
 
-def _find(kubeflow: Kubeflow, doing: str, method: Callable[..., Any], name: str, entries: Entries, **named: str) -> Any:
-    """Return the entry with a display name, or None."""
+def _find(kubeflow: Kubeflow, doing: str, method: Callable[..., Any], name: str, field: str, **named: str) -> Any:
+    """Return the entry with a display name in a field of the response, or None."""
     predicate = {"operation": "EQUALS", "key": "display_name", "string_value": name}
     given = {key: value for key, value in named.items() if value}
     response = kubeflow.call(doing, method, filter=json.dumps({"predicates": [predicate]}), page_size=100, **given)
-    return next((entry for entry in entries(response) or [] if entry.display_name == name), None)
+    return next((entry for entry in getattr(response, field) or [] if entry.display_name == name), None)

@@ -25,8 +25,7 @@ from pipelines.submission import run_verdict, schedules
 from pipelines.submission.cron import Cron
 from pipelines.submission.kubeflow_client import PORT_FORWARD, Kubeflow
 from pipelines.submission.kubeflow_token import TokenSource
-from pipelines.submission.pipeline_package import Package, package
-from pipelines.submission.pipeline_steps import Specification
+from pipelines.submission.pipeline_package import Package, Specification, package
 from pipelines.submission.run_monitor import Follower, RunFailed, unknown_state
 from pipelines.submission.submit import (
     REFERENCE,
@@ -172,7 +171,11 @@ def run(options: Options) -> None:
 
 
 def run_of(given: str) -> str:
-    """Return the id of a run from its id or the address of its page; raises UsageError without one."""
+    """Return the id of a run from its id or the address of its page.
+
+    Raises:
+        UsageError: the text has no id.
+    """
     page = RUN_PAGE.search(given)
     identity = page[1] if page else re.split(r"[?#&]", given.strip())[0].rstrip("/")
     if not identity or "/" in identity:
@@ -294,6 +297,6 @@ def _list(kubeflow: Kubeflow, console: Console) -> None:
     for heading in ("name", "state", "times", "next run", "last run"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(row.name, row.state, row.when, row.next, row.last)
+        table.add_row(*row)
     console.print(table, markup=False, highlight=False)
     print(f"Times: minute, hour, day, month, weekday, in {there.text}")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from components.configuration.settings import DataSettings
 from components.evaluate.step import evaluate_champion
 from components.ingest.step import ingest
 from components.register.step import register
@@ -185,7 +186,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> Contest:
     workspace = unpack(folder / "own")
     with pytest.MonkeyPatch.context() as patch:
         in_workspace(patch, workspace)
-        run = ingest(str(workspace / "heads"), folder / "cohort", model_name=MODEL, run_name="today")
+        run = ingest(DataSettings(str(workspace / "heads")), folder / "cohort", model_name=MODEL, run_name="today")
         validate(folder / "cohort", run, MODEL, folder / "validation", folder / "page.html")
         judged(folder / "validation", folder / "cohort")
         assert evaluate_champion(folder / "cohort", run, MODEL, folder / "champion")
@@ -236,7 +237,9 @@ def test_who_is_better_is_registered_beside_the_old_versions(contest: Contest, m
     tracking.log_artifacts(candidate["run"], str(files), "model")
     (contest.folder / "better").mkdir()
     (contest.folder / "better/evaluation.json").write_text(json.dumps(candidate))
-    run = ingest(str(contest.workspace / "heads"), contest.folder / "cohort-2", model_name=MODEL, run_name="better")
+    run = ingest(
+        DataSettings(str(contest.workspace / "heads")), contest.folder / "cohort-2", model_name=MODEL, run_name="better"
+    )
     verdict, record = contest.gate(run, contest.folder / "better", "won")
     assert verdict["outcome"] == "promote" and record["registered"]["version"] == 3
     assert check(verdict, "dice_above_champion")["value"] == pytest.approx(MORE_DICE)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from components.configuration.parsing import pack, parse, parse_options, unpack
 from components.configuration.pod_requests import checked_resources, evaluate_resources, train_resources
 from components.configuration.profiles import profile
-from components.configuration.record import Configuration
 from components.configuration.setting_names import FIELDS, GROUPS, OPTIONS, SETTINGS, find
+from components.configuration.settings import Configuration
 from components.configuration.settings_table import markdown
 from metseg.errors import UsageError
 from metseg.files import read_json, write_json

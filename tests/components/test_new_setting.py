@@ -24,7 +24,7 @@ from types import SimpleNamespace
 
 from components.check import task
 from components.configuration.parsing import pack, parse
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.records import TrainingRecord
 from metseg.tuning.search_space import parse_search

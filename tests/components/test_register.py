@@ -13,10 +13,9 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from components.evaluate.step import evaluate_champion
 from components.register.step import register
-from components.run_record import RUN_RECORD, RunRecord
 from metseg.errors import MetsegError
 from metseg.files import read_json, write_json
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
@@ -26,6 +25,7 @@ from metseg.settings import Settings
 from metseg.tracking import model_registry
 from metseg.tracking.champion import OPPONENT_TAG
 from metseg.tracking.data_lineage import patients_seen
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 from metseg.training.records import EvaluationRecord
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
 from tests.mlflow_store import crown, fresh_store

@@ -12,11 +12,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from components.configuration.pod_requests import checked_resources
-from components.configuration.record import Configuration
-from components.run_record import RUN_RECORD, RunRecord
+from components.configuration.settings import Configuration
 from metseg.files import read_json
 from metseg.phantom import generate_cohort
 from metseg.report.step_record import STEP_RECORD, StepRecord
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 from pipelines.compiling import COMPILED
 from tests.conftest import ROOT
 from tests.pipelines.argo_size import Compiled

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from components.architectures import decline
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from components.pod_resources import variables
-from components.run_record import RUN_RECORD, RunRecord
 from metseg.dataset.ingest import ingest
 from metseg.files import read_json
 from metseg.report.step_record import STEP_RECORD, StepRecord
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 from tests.conftest import ROOT
 from tests.dataset.cohorts import brats_cohort
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from components.configuration.settings import DataSettings
 from components.ingest.step import ingest
 from components.train import step as train_step
 from metseg.errors import MetsegError
@@ -48,7 +49,7 @@ def aged(folder: Path, days: float) -> None:
 def cohort(settings, tmp_path) -> Path:
     """A cohort, and beside it what preprocess says of its records."""
     brats_cohort(tmp_path / "in", 3)
-    ingest(str(tmp_path / "in"), tmp_path / "cohort")
+    ingest(DataSettings(str(tmp_path / "in")), tmp_path / "cohort")
     (tmp_path / "records").mkdir()
     PreprocessingSpecification(("t1n",)).write(tmp_path / "records" / "preprocessing.json")
     return tmp_path / "cohort"
@@ -70,7 +71,7 @@ def attempt(cohort: Path, tmp_path: Path) -> None:
 def test_ingest_on_a_machine_sweeps(settings, tmp_path):
     old, young = abandoned(settings.state, 15), abandoned(settings.state, 13)
     brats_cohort(tmp_path / "in", 3)
-    ingest(str(tmp_path / "in"), tmp_path / "cohort")
+    ingest(DataSettings(str(tmp_path / "in")), tmp_path / "cohort")
     assert not old.exists() and young.exists()
 
 
@@ -78,9 +79,9 @@ def test_train_sweeps_before_it_begins_and_keeps_what_it_goes_on_with(settings, 
     old, young = abandoned(settings.state, 15), abandoned(settings.state, 13)
     states = []
 
-    def fit(attempt):
+    def fit(run, data, configuration, state):
         assert not old.exists() and young.exists()
-        states.append(attempt.state)
+        states.append(state)
         raise Reached("here")
 
     monkeypatch.setattr(train_step, "_fit", fit)
@@ -101,7 +102,7 @@ def test_a_volume_full_of_abandoned_checkpoints_fails_no_training(cohort, small_
     with pytest.raises(OSError, match="No space"):
         (old / "best.npz").write_bytes(bytes(2**20))
     aged(old, 15)
-    monkeypatch.setattr(train_step, "_fit", lambda attempt: (_ for _ in ()).throw(Reached("here")))
+    monkeypatch.setattr(train_step, "_fit", lambda *arguments: (_ for _ in ()).throw(Reached("here")))
     with pytest.raises(Reached):
         attempt(cohort, tmp_path)
     assert not old.exists()

@@ -7,7 +7,7 @@ import yaml
 
 from metseg.doctor.pod_requirements import Source
 from pipelines import placement
-from pipelines.cluster_needs import cluster_needs
+from pipelines.cluster_doctor import cluster_needs
 from pipelines.compiling import COMPILED
 from pipelines.submission.pipeline_package import documents, package
 from tests.conftest import ROOT

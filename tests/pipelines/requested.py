@@ -9,7 +9,7 @@ from typing import Any
 
 from components.__main__ import function_of
 from components.configuration.pod_requests import checked_resources, evaluate_resources
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from tests.pipelines.argo_size import Compiled
 
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+)'\]\}\}")

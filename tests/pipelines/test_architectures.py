@@ -59,7 +59,7 @@ def test_a_run_of_the_baseline_alone_is_judged_registered_and_served(baseline):
 
 def test_a_run_on_one_machine_has_tasks_for_the_networks_alone_that_are_asked_for(baseline):
     _, console = baseline
-    assert "train unet" in console and "not asked for" not in console
+    assert "train unet" in console and "is not selected" not in console
 
 
 def test_an_unknown_network_is_refused_before_anything_is_read(tmp_path):

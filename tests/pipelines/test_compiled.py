@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from components.configuration.pod_requests import checked_resources
-from components.configuration.record import Configuration
 from components.configuration.setting_names import FIELDS, OPTIONS
+from components.configuration.settings import Configuration
 from metseg.training.configuration import ARCHITECTURES
 from pipelines.compiling import NETWORKS, WITH_BASELINE, compile_pipeline
 from pipelines.placement import NEEDS

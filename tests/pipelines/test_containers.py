@@ -51,7 +51,7 @@ def test_an_empty_value_is_refused_and_starts_no_run_without_containers(tmp_path
 
 def test_a_docker_that_does_not_answer_is_said(tmp_path):
     answer = run(tmp_path, "0.1.0", **SERVICES, DOCKER_HOST=f"unix://{tmp_path}/none.sock")
-    assert answer.returncode == 1 and "no Docker answers" in answer.stderr and "Traceback" not in answer.stderr
+    assert answer.returncode == 1 and "Docker does not respond" in answer.stderr and "Traceback" not in answer.stderr
     assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.configuration.profiles import profile
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from pipelines.compiling import COMPILED
 from tests.infra.rendering import overlay
 from tests.infra.test_manifests import quantity, requested

@@ -76,4 +76,4 @@ def test_records_page_shows_the_slice_with_most_lesion_of_each_case(tmp_path):
 def test_network_that_was_not_asked_for_says_so(tmp_path):
     write_declined_page(tmp_path / "page.html", "unet")
     page = (tmp_path / "page.html").read_text()
-    assert loads_nothing(page) and not pictures(page) and "not asked for" in page
+    assert loads_nothing(page) and not pictures(page) and "does not train" in page

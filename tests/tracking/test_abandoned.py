@@ -119,6 +119,7 @@ def test_outside_kubeflow_nobody_is_asked(tracking, settings, monkeypatch):
 
 
 def test_next_ingest_closes_what_failed_before(tracking, settings, monkeypatch, api, tmp_path: Path):
+    from components.configuration.settings import DataSettings
     from components.ingest.step import ingest
     from tests.dataset.cohorts import brats_cohort
 
@@ -126,5 +127,5 @@ def test_next_ingest_closes_what_failed_before(tracking, settings, monkeypatch, 
     run, training = pipeline(tracking, settings, monkeypatch, "f")
     api.states = {"f": "FAILED"}
     monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "next")
-    opened = ingest(str(tmp_path / "in"), tmp_path / "cohort")
+    opened = ingest(DataSettings(str(tmp_path / "in")), tmp_path / "cohort")
     assert states(tracking, run, training, opened) == ["FAILED", "FAILED", "RUNNING"]

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
-from components.configuration.record import Configuration
+from components.configuration.settings import Configuration
 from metseg.errors import DataError, UsageError
 from metseg.training import accelerators
 from metseg.training.accelerators import AcceleratorMissing, obstacle, require_accelerators

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import models
+from components.configuration.settings import DataSettings
 from components.execution import executing
 from components.ingest.step import ingest
 from components.preprocess.step import preprocess
@@ -55,7 +56,7 @@ def workspace(tmp_path_factory, phantom_cohort) -> Path:
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2",
     }
     phantom_cohort(folder / "heads", 5)
-    ingest(str(folder / "heads"), folder / "cohort", layout="auto", model_name="m", run_name="r")
+    ingest(DataSettings(str(folder / "heads")), folder / "cohort", model_name="m", run_name="r")
     preprocess(folder / "cohort", folder / "records", image_size=32)
     yield folder
     os.environ.clear()

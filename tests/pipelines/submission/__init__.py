@@ -1,8 +1,7 @@
 """`metseg submit` and what it speaks to."""
 
 from pipelines.compiling import COMPILED
-from pipelines.submission.pipeline_package import documents
-from pipelines.submission.pipeline_steps import Specification
+from pipelines.submission.pipeline_package import Specification, documents
 from pipelines.submission.submit import REFERENCE
 
 DATA = ("--param", f"{REFERENCE}=s3://scans/2026")

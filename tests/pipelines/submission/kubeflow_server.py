@@ -22,7 +22,7 @@ import yaml
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from pipelines.submission.pipeline_steps import Specification
+from pipelines.submission.pipeline_package import Specification
 from tests.pipelines.submission.argo import CACHED, Tree, identity
 from tests.pipelines.submission.schema import (
     INVALID,

@@ -9,8 +9,7 @@ from typing import Any
 
 import kfp_server_api
 
-from pipelines.submission.pipeline_package import documents
-from pipelines.submission.pipeline_steps import Specification
+from pipelines.submission.pipeline_package import Specification, documents
 from tests.pipelines.submission.kubeflow_server import Kubeflow
 
 FOLDER = Path(__file__).parent / "recordings"

@@ -9,8 +9,7 @@ import pytest
 
 from pipelines.compiling import COMPILED
 from pipelines.submission.argo_nodes import Nodes, StepStatus, fnv1a
-from pipelines.submission.pipeline_package import documents
-from pipelines.submission.pipeline_steps import Specification, Step
+from pipelines.submission.pipeline_package import Specification, Step, documents
 from tests.pipelines.submission import recorded
 from tests.pipelines.submission.argo import CACHED, Tree
 

@@ -14,8 +14,8 @@ import typer
 import yaml
 
 from components.configuration.parsing import parse_options
-from components.configuration.record import Configuration
 from components.configuration.setting_names import FIELDS, OPTIONS
+from components.configuration.settings import Configuration
 from metseg import cli
 from pipelines.placement import CHECK_CPU, CHECK_MEMORY, NEEDS
 from tests.conftest import ROOT

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from metseg.errors import KubeflowError, UsageError
+from metseg.tracking.code_version import package_version
 from pipelines.compiling import COMPILED
 from pipelines.submission.kubeflow_client import Kubeflow as Client
 from pipelines.submission.kubeflow_token import TokenSource
@@ -67,15 +68,18 @@ def test_unchanged_pipeline_is_not_uploaded_again_and_a_changed_one_is_a_new_ver
 
 
 def test_images_of_one_build_are_put_into_every_task():
-    plain, built = package(), package("registry.example.org:5000/imaging:0.2.0")
-    assert built.images == tuple(f"registry.example.org:5000/imaging/metseg-{name}:0.2.0" for name in ("data", "train"))
+    plain, built = package(), package("registry.example.org:5000/imaging:7.0.0")
+    assert built.images == tuple(f"registry.example.org:5000/imaging/metseg-{name}:7.0.0" for name in ("data", "train"))
     assert built.version != plain.version
     documents = list(yaml.safe_load_all(built.text))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         named = {entry["name"]: entry["value"] for entry in executor["container"].get("env", [])}
         assert named.get("METSEG_IMAGE", built.images[1]) == built.images[1]
     # Nothing but the names of images differs.
-    assert built.text.replace("registry.example.org:5000/imaging/", "").replace(":0.2.0", ":0.1.0") == plain.text
+    assert (
+        built.text.replace("registry.example.org:5000/imaging/", "").replace(":7.0.0", f":{package_version()}")
+        == plain.text
+    )
 
 
 @pytest.mark.parametrize("images", ["registry.example.org:5000/imaging", "registry/imaging/:1", "a b", ":1:"])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from components.configuration.settings import DataSettings
 from components.ingest.step import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.serving.client import ModelClient
@@ -75,7 +76,7 @@ def laboratory(
         environment.setenv(name, value)
     found = Laboratory(settings, factor_models)
     brats_cohort(settings.data, 3)
-    run = ingest(str(settings.data), settings.workspace / "first", model_name=NAME)
+    run = ingest(DataSettings(str(settings.data)), settings.workspace / "first", model_name=NAME)
     runs.finish(found.mlflow, run)
     manifest = Manifest.read(settings.workspace / "first" / "manifest.json")
     number = found.register(NAME, 0.5)
@@ -106,7 +107,7 @@ def test_second_run_reads_the_champions_record(laboratory: Laboratory, caplog: p
     first = Manifest.read(settings.workspace / "first" / "manifest.json").assignments()
     brats_case(settings.data, "PHANTOM-MET-00009-000", seed=9)
     caplog.set_level(logging.INFO, "components")
-    ingest(str(settings.data), settings.workspace / "second", model_name=NAME)
+    ingest(DataSettings(str(settings.data)), settings.workspace / "second", model_name=NAME)
     second = Manifest.read(settings.workspace / "second" / "manifest.json").assignments()
     assert first.items() <= second.items() and len(second) == len(first) + 1
     assert f"{len(first)} patients keep the split" in caplog.text
