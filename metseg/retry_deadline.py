@@ -11,7 +11,6 @@ import http.client
 import os
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -39,7 +38,7 @@ def patience() -> float:
     Raises:
         UsageError: the variable is not a number of seconds.
     """
-    from metseg.resource_settings import ResourceSettings
+    from metseg.environment_settings import ResourceSettings
 
     given = ResourceSettings.from_environment().patience_seconds
     if given is None:
@@ -84,11 +83,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def insist(request: Callable[[], Result], on: tuple[type[Exception], ...], seconds: float | None = None) -> Result:
     """Return the result of `request`, repeated after errors of these types."""
-    ends = time.monotonic() + (patience() if seconds is None else seconds)
-    while True:
-        try:
-            return request()
-        except on:
-            if time.monotonic() + LOOK_SECONDS > ends:
-                raise
-        time.sleep(LOOK_SECONDS)
+    from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_fixed
+
+    stop = stop_before_delay(patience() if seconds is None else seconds)
+    wait = wait_fixed(LOOK_SECONDS)
+    return Retrying(retry=retry_if_exception_type(on), stop=stop, wait=wait, reraise=True)(request)

@@ -9,12 +9,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from metseg.files import data_files, unreadable_entry
 
-_BLOCK = 1 << 20
 _SETTLED_SECONDS = 2.0
 _Stat = tuple[int, int, int]
 
@@ -36,9 +35,7 @@ class HashTable:
     def __enter__(self) -> HashTable:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.save()
 
     def load(self, root: Path) -> None:
@@ -107,11 +104,8 @@ def _stat(path: Path) -> _Stat:
 
 def file_md5(path: Path) -> str:
     """Return the MD5 of a file, in hexadecimal."""
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def listing_version(files: Iterable[tuple[str, str]]) -> str:

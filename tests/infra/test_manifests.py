@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from metseg.resource_settings import ResourceSettings
+from metseg.environment_settings import ResourceSettings
 from metseg.retention import VERSIONS
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.model_config import read_message
