@@ -17,7 +17,6 @@ TO_BE_WRITTEN = (
     "metseg/scoring/comparison",
     "metseg/scoring/gate",
     "metseg/scoring/operating_point",
-    "metseg/scoring/summary",
     "metseg/scoring/test_time_augmentation",
     "metseg/imaging/",
     "metseg/serving/client/",

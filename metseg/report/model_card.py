@@ -9,8 +9,7 @@ from pathlib import Path
 from metseg.dataset.manifest import Manifest
 from metseg.files import written_beside
 from metseg.scoring.lesions import sensitivity_by_size
-from metseg.scoring.patient import PatientScores
-from metseg.scoring.summary import summarise_scores
+from metseg.scoring.patient import PatientScores, summarise_scores
 from metseg.scoring.verdict import Verdict
 from metseg.training.records import EvaluationRecord
 
