@@ -1,4 +1,4 @@
-"""Settings that depend on the place: folders and addresses, from the environment."""
+"""Settings that depend on the place, from the environment: folders and addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring a trained model on test patients by two paths that share no code: OpenCV + Keras, and the served graph."""
+"""Score a trained model on test patients by two independent paths: OpenCV with Keras, and the served graph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metseg.saved_model import saved_model_digest
 from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import ServedCheck, ValidationScores
 from metseg.scoring.operating_point import OperatingPoint, apply
-from metseg.scoring.patient import PatientScores, mean_score, per_patient, score_patient
+from metseg.scoring.patient import HEADLINE, PatientScores, mean_score, per_patient, score_patient
 from metseg.scoring.test_time_augmentation import FlipTrial
 from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
 from metseg.training.export import saved_model_of
@@ -40,22 +40,7 @@ Volume = NDArray[np.float32]
 SERVED_CASES = 2
 """Test cases for which the served graph is compared, in addition to the golden requests."""
 
-MEAN_SCORES = (
-    "dice",
-    "iou",
-    "sensitivity",
-    "precision",
-    "lesion_f1",
-    "lesion_f1_all",
-    "lesion_sensitivity",
-    "small_lesion_sensitivity",
-    "lesion_wise_dice",
-    "false_positives",
-    "hd95_mm",
-    "surface_dice",
-    "lesion_wise_hd95_mm",
-    "volume_error_mm3",
-)
+MEAN_SCORES = (*HEADLINE, "lesion_f1_all", "small_lesion_sensitivity")
 """Scores whose mean over test patients is reported."""
 
 

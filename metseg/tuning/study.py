@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import optuna
     from mlflow import MlflowClient
 
-    from metseg.training.operating_point import JudgedHead
+    from metseg.training.operating_point import JudgedHeads
 
 logger = logging.getLogger(__name__)
 
@@ -243,12 +243,16 @@ class _Trial:
         status = "FAILED"
         try:
             started = time.monotonic()
-            head = self._train()
-            figures = {"validation_dice": head.point.dice, "validation_lesion_f1": head.point.lesion_f1}
-            more = {"parameters": head.parameters, "training_seconds": time.monotonic() - started}
-            runs.log_metrics(self.tracking, self.run, figures | more, step=self.configuration.epochs)
+            judged = self._train()
+            figures = {
+                "validation_dice": judged.point.dice,
+                "validation_lesion_f1": judged.point.lesion_f1,
+                "parameters": judged.exported.parameters,
+                "training_seconds": time.monotonic() - started,
+            }
+            runs.log_metrics(self.tracking, self.run, figures, step=self.configuration.epochs)
             status = "FINISHED"
-            return float(getattr(head.point, self.search.objective))
+            return float(getattr(judged.point, self.search.objective))
         except optuna.TrialPruned:
             # As in Optuna's own integrations.
             status = "KILLED"
@@ -256,26 +260,25 @@ class _Trial:
         finally:
             self.tracking.set_terminated(self.run, status)
 
-    def _train(self) -> JudgedHead:
+    def _train(self) -> JudgedHeads:
         import optuna
 
         from metseg.training.loop import forget, train_heads
         from metseg.training.network import clear_networks
-        from metseg.training.operating_point import exported_head, judge_heads
+        from metseg.training.operating_point import judge_heads
 
         clear_networks()
         decisive = (self.manifest.digest(), self.specification.digest(), training_code_digest())
         state = self.settings.state / self.configuration.digest("tune", *decisive)
+        context, head = self.specification.context_slices, self.configuration.inference_head
         try:
-            stacked, _ = train_heads(
-                self.records, self.specification.context_slices, self.configuration, state, self._report
-            )
-            heads = judge_heads(stacked, self.cohort, self.records, self.manifest, self.specification)
+            stacked, _ = train_heads(self.records, context, self.configuration, state, self._report)
+            judged = judge_heads(stacked, self.cohort, self.records, self.manifest, self.specification, head)
         except (MetsegError, optuna.TrialPruned):
             forget(state)
             raise
         forget(state)
-        return exported_head(heads, self.configuration.inference_head)
+        return judged
 
     def _report(self, epoch: int, figures: dict[str, float]) -> None:
         """Log an epoch; prune a trial whose Dice is below the median of earlier trials at this epoch.
