@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from metseg.errors import PublishError
@@ -39,11 +38,9 @@ def _files(path: Path) -> list[Path]:
     if not (path / SAVED_MODEL_FILE).is_file():
         raise PublishError(f"{path}: not a SavedModel; expected a folder with {SAVED_MODEL_FILE}")
     files = []
-    for folder, folders, names in os.walk(path):
-        for name in folders:
-            if (Path(folder) / name).is_symlink():
-                raise PublishError(
-                    f"{Path(folder) / name}: a link to a folder; expected a SavedModel without such links"
-                )
-        files += [Path(folder) / name for name in names]
+    for entry in path.rglob("*"):
+        if not entry.is_dir():
+            files.append(entry)
+        elif entry.is_symlink():
+            raise PublishError(f"{entry}: a link to a folder; expected a SavedModel without such links")
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())

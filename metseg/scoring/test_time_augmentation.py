@@ -59,9 +59,7 @@ class FlipTrial:
     """Gathers the cases of a trial."""
 
     def __init__(self) -> None:
-        self._scored: list[tuple[str, PatientScores, PatientScores]] = []
-        self._plain_seconds = 0.0
-        self._flipped_seconds = 0.0
+        self._cases: list[tuple[str, PatientScores, PatientScores, Sequence[float]]] = []
 
     def add(self, patient: str, plain: PatientScores, flipped: PatientScores, seconds: Sequence[float]) -> None:
         """Count one case.
@@ -72,19 +70,18 @@ class FlipTrial:
             flipped: scores of the averaged prediction.
             seconds: of the network for each view, the plain one first.
         """
-        self._scored.append((patient, plain, flipped))
-        self._plain_seconds += seconds[0]
-        self._flipped_seconds += sum(seconds)
+        self._cases.append((patient, plain, flipped, seconds))
 
     def comparison(self) -> FlipComparison:
         """Return means, gains with their 95 % interval over patients, and seconds."""
-        plain = per_patient((patient, before) for patient, before, _ in self._scored)
-        flipped = per_patient((patient, after) for patient, _, after in self._scored)
+        plain = per_patient((patient, before) for patient, before, _, _ in self._cases)
+        flipped = per_patient((patient, after) for patient, _, after, _ in self._cases)
+        seconds = [(taken[0], sum(taken)) for _, _, _, taken in self._cases]
         return FlipComparison(
             patients=len(plain),
-            cases=len(self._scored),
+            cases=len(self._cases),
             scores={score: _gain(plain, flipped, score) for score in SCORES},
-            seconds=FlipSeconds(round(self._plain_seconds, 3), round(self._flipped_seconds, 3)),
+            seconds=FlipSeconds(*(round(sum(views), 3) for views in zip(*seconds, strict=True))),
         )
 
 

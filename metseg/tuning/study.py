@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import optuna
     from mlflow import MlflowClient
 
+    from metseg.training.monitor import EpochReport
     from metseg.training.operating_point import JudgedHeads
 
 logger = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ def tune(
         shown = ", ".join(f"{name}={value}" for name, value in chosen.items())
         logger.info("trial %d (%d of %d): %s", trial.number, done + 1, search.trials, shown)
         try:
-            score = _Trial(search, trial, chosen, cohort, prepare, tracking, parent).score()
+            score = _score(search, trial, chosen, cohort, prepare, tracking, parent)
         except optuna.TrialPruned as pruned:
             logger.info("pruned: %s", pruned)
             study.tell(trial, state=TrialState.PRUNED)
@@ -203,95 +204,86 @@ def tune(
             logger.info("%s %.4f; best %.4f of trial %d", search.objective, score, study.best_value, best.number)
 
 
-class _Trial:
-    """One training run of a search, with a run in MLflow."""
+def _score(
+    search: Search,
+    trial: optuna.Trial,
+    chosen: Mapping[str, object],
+    cohort: Path,
+    prepare: Prepare,
+    tracking: MlflowClient,
+    parent: str,
+) -> float:
+    """Train with the chosen settings and score on validation patients, in a run of MLflow that is closed in any case.
 
-    def __init__(
-        self,
-        search: Search,
-        trial: optuna.Trial,
-        chosen: Mapping[str, object],
-        cohort: Path,
-        prepare: Prepare,
-        tracking: MlflowClient,
-        parent: str,
-    ) -> None:
-        self.search = search
-        self.trial = trial
-        self.cohort = cohort
-        self.tracking = tracking
-        self.settings = Settings.from_environment()
-        self.configuration = search.configuration(chosen)
-        self.manifest = Manifest.read(cohort / "manifest.json")
-        self.records = prepare(search.preprocessing(chosen))
-        self.specification = PreprocessingSpecification.read(self.records / "preprocessing.json")
-        tags = {
-            "architecture": search.architecture,
-            "data.version": self.manifest.version,
-            "git.commit": git_commit(),
-            "metseg.kind": "trial",
+    Raises:
+        optuna.TrialPruned: the validation Dice lies below the median of earlier trials at the same epoch.
+    """
+    import optuna
+
+    settings, configuration = Settings.from_environment(), search.configuration(chosen)
+    manifest, records = Manifest.read(cohort / "manifest.json"), prepare(search.preprocessing(chosen))
+    specification = PreprocessingSpecification.read(records / "preprocessing.json")
+    tags = {
+        "architecture": search.architecture,
+        "data.version": manifest.version,
+        "git.commit": git_commit(),
+        "metseg.kind": "trial",
+    }
+    parameters = {**asdict(configuration), "preprocessing": specification.to_json()}
+    run = runs.start_run(tracking, settings, f"trial {trial.number}", parameters, tags, parent=parent)
+    trial.set_user_attr("run", run)
+
+    def report(epoch: int, figures: dict[str, float]) -> None:
+        runs.log_metrics(tracking, run, figures, step=epoch + 1)
+        trial.report(figures["val_dice"], epoch)
+        if epoch + 1 < configuration.epochs and trial.should_prune():
+            dice = f"{figures['val_dice']:.3f} after epoch {epoch + 1}"
+            raise optuna.TrialPruned(f"validation Dice {dice} lies below the median of the others")
+
+    status, started = "FAILED", time.monotonic()
+    decisive = (manifest.digest(), specification.digest(), training_code_digest())
+    state = settings.state / configuration.digest("tune", *decisive)
+    try:
+        judged = _train(cohort, records, manifest, specification, configuration, state, report)
+        figures = {
+            "validation_dice": judged.point.dice,
+            "validation_lesion_f1": judged.point.lesion_f1,
+            "parameters": judged.exported.parameters,
+            "training_seconds": time.monotonic() - started,
         }
-        parameters = {**asdict(self.configuration), "preprocessing": self.specification.to_json()}
-        name = f"trial {trial.number}"
-        self.run = runs.start_run(tracking, self.settings, name, parameters, tags, parent=parent)
-        trial.set_user_attr("run", self.run)
+        runs.log_metrics(tracking, run, figures, step=configuration.epochs)
+        status = "FINISHED"
+        return float(getattr(judged.point, search.objective))
+    except optuna.TrialPruned:
+        # As in Optuna's own integrations.
+        status = "KILLED"
+        raise
+    finally:
+        tracking.set_terminated(run, status)
 
-    def score(self) -> float:
-        """Train and score on validation patients; the run in MLflow is closed in any case."""
-        import optuna
 
-        status = "FAILED"
-        try:
-            started = time.monotonic()
-            judged = self._train()
-            figures = {
-                "validation_dice": judged.point.dice,
-                "validation_lesion_f1": judged.point.lesion_f1,
-                "parameters": judged.exported.parameters,
-                "training_seconds": time.monotonic() - started,
-            }
-            runs.log_metrics(self.tracking, self.run, figures, step=self.configuration.epochs)
-            status = "FINISHED"
-            return float(getattr(judged.point, self.search.objective))
-        except optuna.TrialPruned:
-            # As in Optuna's own integrations.
-            status = "KILLED"
-            raise
-        finally:
-            self.tracking.set_terminated(self.run, status)
+def _train(
+    cohort: Path,
+    records: Path,
+    manifest: Manifest,
+    specification: PreprocessingSpecification,
+    configuration: TrainingConfiguration,
+    state: Path,
+    report: EpochReport,
+) -> JudgedHeads:
+    """Train and judge one network; its checkpoints in `state` stay only if the process is killed."""
+    import optuna
 
-    def _train(self) -> JudgedHeads:
-        import optuna
+    from metseg.training.loop import forget, train_heads
+    from metseg.training.network import clear_networks
+    from metseg.training.operating_point import judge_heads
 
-        from metseg.training.loop import forget, train_heads
-        from metseg.training.network import clear_networks
-        from metseg.training.operating_point import judge_heads
-
-        clear_networks()
-        decisive = (self.manifest.digest(), self.specification.digest(), training_code_digest())
-        state = self.settings.state / self.configuration.digest("tune", *decisive)
-        context, head = self.specification.context_slices, self.configuration.inference_head
-        try:
-            stacked, _ = train_heads(self.records, context, self.configuration, state, self._report)
-            judged = judge_heads(stacked, self.cohort, self.records, self.manifest, self.specification, head)
-        except (MetsegError, optuna.TrialPruned):
-            forget(state)
-            raise
+    clear_networks()
+    try:
+        stacked, _ = train_heads(records, specification.context_slices, configuration, state, report)
+        judged = judge_heads(stacked, cohort, records, manifest, specification, configuration.inference_head)
+    except (MetsegError, optuna.TrialPruned):
         forget(state)
-        return judged
-
-    def _report(self, epoch: int, figures: dict[str, float]) -> None:
-        """Log an epoch; prune a trial whose Dice is below the median of earlier trials at this epoch.
-
-        Raises:
-            optuna.TrialPruned: it is.
-        """
-        import optuna
-
-        runs.log_metrics(self.tracking, self.run, figures, step=epoch + 1)
-        self.trial.report(figures["val_dice"], epoch)
-        last = epoch + 1 == self.configuration.epochs
-        if not last and self.trial.should_prune():
-            raise optuna.TrialPruned(
-                f"validation Dice {figures['val_dice']:.3f} after epoch {epoch + 1} lies below the median of the others"
-            )
+        raise
+    forget(state)
+    return judged

@@ -174,7 +174,7 @@ import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from metseg.training.replicated_dropout import ReplicatedSpatialDropout
+from metseg.training.fused_normalization import ReplicatedSpatialDropout
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     layer = ReplicatedSpatialDropout(0.25, seed=3)

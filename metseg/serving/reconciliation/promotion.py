@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
-from metseg.retention import version_days
+from metseg.retention import Retention
 from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
@@ -125,7 +125,7 @@ def following(settings: Settings, limits: ReconcileLimits, registry: AliasRegist
         return
     volume = ServingVolume(settings.model_base_path, settings.served_base_path)
     with _server(settings, volume) as address, ModelClient(address, limits.load_seconds, retry_delays=()) as server:
-        limits = replace(limits, keep_days=version_days())
+        limits = replace(limits, keep_days=Retention.from_environment().versions)
         yield LocalFollower(Reconciler(registry, volume, server, limits), address)
 
 
