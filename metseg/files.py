@@ -19,7 +19,7 @@ VERSION_CONTROL = (".dvc", ".git", ".hg")
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `path` to write to; rename it on success, remove it on failure."""
+    """Yield a temporary path, which is renamed to `path` on success and removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{os.getpid()}{''.join(path.suffixes[-2:])}")
     try:
@@ -31,7 +31,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty folder next to `path` to fill; rename it on success, remove it on failure.
+    """Yield an empty folder, which is renamed to `path` on success and removed on failure.
 
     An empty folder at `path` is replaced.
 
@@ -79,7 +79,7 @@ def data_files(root: Path) -> list[Path]:
         DataError: an entry is neither a file nor a folder, or is not readable. The message omits its name, which may be
             a patient's.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     waiting = [(root, frozenset([os.path.realpath(root)]))]
     while waiting:
         folder, above = waiting.pop()
@@ -89,16 +89,16 @@ def data_files(root: Path) -> list[Path]:
             raise unreadable_entry(root, error.strerror) from error
         for entry in entries:
             if entry.is_file():
-                found.append(Path(entry.path))
+                files.append(Path(entry.path))
             elif not entry.is_dir():
                 raise unreadable_entry(root, "a link whose target is gone, or no file at all")
             elif (real := os.path.realpath(entry.path)) not in above:
                 waiting.append((Path(entry.path), above | {real}))
-    return sorted(found)
+    return sorted(files)
 
 
 def unreadable_entry(root: Path, reason: str | None) -> DataError:
-    """Return the error for an unreadable entry under `root`, with the command that lists such entries."""
+    """Return the error for an unreadable entry under `root`, with a command that lists it."""
     return DataError(
         f"{root}: something in it cannot be read ({reason}). "
         f"`find -L {root} ! -readable -o -type l -o ! -type f ! -type d` lists it: mend or remove it."

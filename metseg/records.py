@@ -1,4 +1,4 @@
-"""Versioned JSON records: frozen dataclasses, each with one way to be read and one way to be written."""
+"""Versioned JSON records: frozen dataclasses with one reader and one writer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Record:
 
     @classmethod
     def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
-        """Return the content of a file of an earlier format as the current format has it.
+        """Return the content of a file of an earlier format in the current format.
 
         Args:
             values: content of the file, without its format.
@@ -67,7 +67,7 @@ class Record:
         return values
 
     def to_dict(self) -> dict[str, object]:
-        """Return the content of the file, without its format; a number that is not finite becomes null."""
+        """Return the content of the file without its format; NaN and infinity become null."""
         content: dict[str, object] = json.loads(_adapter(type(self)).dump_json(self))
         return content
 

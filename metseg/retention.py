@@ -28,7 +28,7 @@ def _days(value: object) -> object:
     return math.inf if isinstance(value, str) and value.strip().lower() == "forever" else value
 
 
-Days = Annotated[float, BeforeValidator(_days), AllowInfNan()]
+Days = Annotated[float, AllowInfNan(), BeforeValidator(_days)]
 
 
 class Retention(EnvironmentSettings):

@@ -1,4 +1,4 @@
-"""Cache of downloaded data and canonical cases between runs, bounded in size, and its disk space."""
+"""Cache of downloaded data and canonical cases between runs, bounded in size and disk space."""
 
 from __future__ import annotations
 

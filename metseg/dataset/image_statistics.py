@@ -205,7 +205,9 @@ def _plane_statistics(plane: NDArray[np.generic]) -> dict[str, float | int]:
 
 
 class StatisticsFile:
-    """Write rows to a Parquet file in batches, in constant memory; use as a context manager.
+    """Write rows to a Parquet file in batches, in constant memory.
+
+    Use it as a context manager.
 
     Args:
         path: file to write.

@@ -185,7 +185,7 @@ def _sizes(patients: Iterable[PatientScores], unit: str) -> list[str]:
     ]
     for entry in sensitivity_by_size(lesion for scores in patients for lesion in scores.lesions):
         share = "–" if entry.sensitivity is None else f"{entry.sensitivity:.2f}"
-        lines.append(f"| {_unit(entry.name, unit)} | {entry.lesions} | {entry.found} | {share} |")
+        lines.append(f"| {_unit(entry.name, unit)} | {entry.lesions} | {entry.detected} | {share} |")
     return lines
 
 

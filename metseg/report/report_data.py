@@ -85,7 +85,7 @@ class NetworkContent:
         """Return the 95 % interval of the fraction found in each size bin, patients resampled; NaN without lesions."""
         by_patient = [sensitivity_by_size(self.patients[patient].lesions) for patient in sorted(self.patients)]
         return [
-            bootstrap_ratio_interval([entry.found for entry in bins], [entry.lesions for entry in bins])
+            bootstrap_ratio_interval([entry.detected for entry in bins], [entry.lesions for entry in bins])
             for bins in zip(*by_patient, strict=True)
         ]
 

@@ -202,7 +202,7 @@ def size_rows(networks: Sequence[NetworkContent], unit: str) -> list[SizeRow]:
     for cells in zip(*columns, strict=True):
         found = tuple(
             SizeCell(
-                found=entry.found,
+                found=entry.detected,
                 fraction="–" if entry.sensitivity is None else f"{entry.sensitivity:.0%}",
                 interval=f"{100 * low:.0f}–{high:.0%}" if low < high else "",
             )

@@ -99,12 +99,12 @@ class SizeBin:
 
     name: str
     lesions: int
-    found: int
+    detected: int
 
     @property
     def sensitivity(self) -> float | None:
         """Fraction detected; None without lesions of this size."""
-        return self.found / self.lesions if self.lesions else None
+        return self.detected / self.lesions if self.lesions else None
 
 
 def equivalent_diameter(volume_mm3: float) -> float:

@@ -1,4 +1,4 @@
-"""Scores of one case, of a patient as the mean over cases, and their summary over patients."""
+"""Scores of a case, of a patient (mean over cases), and their summary over patients."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, Patient
 
 
 def mean_score(patients: Mapping[str, PatientScores], score: str) -> float | None:
-    """Return the mean of one score over the patients that have it; None if none has.
+    """Return the mean of a score over the patients that have it, else None.
 
     Example:
         >>> mask = np.ones((2, 4, 4), bool)

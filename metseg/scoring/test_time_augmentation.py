@@ -1,4 +1,4 @@
-"""The trial of test-time flips: scores of the averaged prediction next to the plain one, with gain and cost."""
+"""Trial of test-time flips: scores with and without them, gain and cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score a trained model on test patients by two independent paths: OpenCV with Keras, and the served graph."""
+"""Score a model on test patients by OpenCV with Keras, and check the served graph."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MEAN_SCORES = (*HEADLINE, "lesion_f1_all", "small_lesion_sensitivity")
 
 
 def load_network(model: Path) -> keras.Model:
-    """Load the trained network of an exported model; nothing is unpickled and no code is loaded from the file."""
+    """Load the trained network of an exported model, without unpickling or loading code."""
     import models.blocks  # noqa: F401  registers the layers that the file names
 
     network = keras.saving.load_model(model / "model.keras", compile=False, safe_mode=True)
@@ -82,7 +82,7 @@ class _ServedCheck:
 
 
 def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
-    """Store two slices for the report: the one with most lesion, true or predicted, and the one with most error."""
+    """Store the slices with most lesion, true or predicted, and with most error."""
     most_lesion = int(np.argmax(truth.sum(axis=(1, 2)) * 2 + predicted.sum(axis=(1, 2))))
     wrong = (truth ^ predicted).sum(axis=(1, 2))
     places = [most_lesion, int(np.argmax(wrong)) if wrong.any() else most_lesion]
@@ -126,13 +126,13 @@ def _score_case(
     def judge(square: NDArray[np.float32]) -> tuple[Volume, NDArray[np.bool_], PatientScores]:
         """Return probability in the original geometry, mask and scores of a prediction."""
         probability = unfit_slices(square, raw.shape[1], raw.shape[2])
-        kept = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
-        return probability, kept, score_patient(truth, kept, geometry.spacing, geometry.spacing_known)
+        mask = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
+        return probability, mask, score_patient(truth, mask, geometry.spacing, geometry.spacing_known)
 
-    probability, kept, scores = judge(predict(network, slices))
+    probability, predicted, scores = judge(predict(network, slices))
     windowed = apply_window(raw, volume_window(raw, specification))
-    _overlay(out / "overlays" / f"{entry.case}.npz", windowed, truth, kept)
-    tallies.voxels.add(entry.patient, probability, kept, truth, head_hulls(raw))
+    _overlay(out / "overlays" / f"{entry.case}.npz", windowed, truth, predicted)
+    tallies.voxels.add(entry.patient, probability, predicted, truth, head_hulls(raw))
     tallies.thresholded.append(threshold_dice(windowed, truth))
     if tallies.flips is not None:
         average, seconds = flipped_average(network, slices)
@@ -162,7 +162,7 @@ def evaluate_model(
     version: int | None = None,
     training_record: str = "",
 ) -> EvaluationRecord:
-    """Score a model on the test patients of a cohort; write the inputs of gate, report and promotion.
+    """Score a model on test patients; write the inputs of gate, report and promotion.
 
     Args:
         cohort: output of ingest.

@@ -1,4 +1,4 @@
-"""Scores of a trained network on validation patients in original geometry, head by head, with its cost."""
+"""Scores and cost of a network's heads on validation patients, in original geometry."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def judge_heads(
     specification: PreprocessingSpecification,
     inference_head: str,
 ) -> JudgedHeads:
-    """Judge each network that can be exported from a trained one at its best operating point.
+    """Judge each exportable network of a trained one at its best operating point.
 
     Validation patients go through the network once for all heads; test patients are not touched.
 

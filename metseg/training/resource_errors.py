@@ -12,10 +12,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def explained(error: BaseException, configuration: TrainingConfiguration) -> MetsegError | None:
-    """Return an actionable error for one that ended a training run; None for a defect or a clear error.
+    """Return an actionable error for one that ended a training run.
+
+    None for a defect, and for an error that is clear by itself.
 
     Args:
-        error: what was raised, by TensorFlow, NumPy or the file system.
+        error: of TensorFlow, NumPy or the file system.
         configuration: of the training.
     """
     from tensorflow.errors import ResourceExhaustedError
@@ -25,7 +27,7 @@ def explained(error: BaseException, configuration: TrainingConfiguration) -> Met
     if full or (isinstance(error, ResourceExhaustedError) and os.strerror(errno.ENOSPC) in str(error)):
         return MetsegError(
             f"the disk is full ({first_line(error)}): free some of it, or set METSEG_STATE, METSEG_RUNS and "
-            "METSEG_ARTIFACT_ROOT to a larger one; the same call goes on from the last epoch"
+            "METSEG_ARTIFACT_ROOT to a larger one; the same call resumes from the last epoch"
         )
     if isinstance(error, ResourceExhaustedError | MemoryError):
         return MetsegError(

@@ -1,4 +1,4 @@
-"""Search for the settings of a training run: an Optuna study on disk, each trial a nested run in MLflow."""
+"""Search for the settings of a training run: an Optuna study, its trials in MLflow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Prepare = Callable[[Mapping[str, object]], Path]
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished trial: its number, its score, the varied settings by full name, and its MLflow run."""
+    """A finished trial: number, score, varied settings by full name, and MLflow run."""
 
     trial: int
     score: float
@@ -125,7 +125,9 @@ class Search:
 
 
 def open_study(path: Path, name: str, search: Search) -> optuna.Study:
-    """Open the study in the SQLite file `path`; trials that a killed process left unfinished are queued again.
+    """Open the study in the SQLite file `path`.
+
+    Trials that a killed process left unfinished are queued again.
 
     Raises:
         UsageError: the study was begun with another search.
@@ -156,7 +158,7 @@ def open_study(path: Path, name: str, search: Search) -> optuna.Study:
 
 
 def finished(study: optuna.Study) -> int:
-    """Return the number of trials that were trained, pruned or refused; not those that a killed process left."""
+    """Return the number of trials that were trained, pruned or refused, not killed."""
     from optuna.trial import TrialState
 
     ended = [TrialState.COMPLETE, TrialState.PRUNED]
@@ -169,7 +171,7 @@ def tune(
     """Train trial after trial until the study has the requested number.
 
     A trial whose settings contradict each other, whose loss becomes NaN or that does not fit into memory counts as
-    refused, and the search goes on.
+    refused, and the search continues.
 
     Args:
         search: space and length.
@@ -213,7 +215,9 @@ def _score(
     tracking: MlflowClient,
     parent: str,
 ) -> float:
-    """Train with the chosen settings and score on validation patients, in a run of MLflow that is closed in any case.
+    """Train with the chosen settings and return the score on validation patients.
+
+    The trial has a run in MLflow, which is closed in any case.
 
     Raises:
         optuna.TrialPruned: the validation Dice lies below the median of earlier trials at the same epoch.
@@ -271,7 +275,7 @@ def _train(
     state: Path,
     report: EpochReport,
 ) -> JudgedHeads:
-    """Train and judge one network; its checkpoints in `state` stay only if the process is killed."""
+    """Train and judge one network; only a killed process leaves checkpoints in `state`."""
     import optuna
 
     from metseg.training.loop import forget, train_heads

@@ -1,4 +1,4 @@
-"""Resolve data references to local data at one pinned version, and check that they are unchanged."""
+"""Resolve data references to local data at a pinned version; check that they are unchanged."""
 
 from __future__ import annotations
 

@@ -67,7 +67,11 @@ def fetch_objects(reference: S3Prefix | S3Archive, cache: DataCache, table: Hash
 
 
 def current_pin(reference: S3Prefix | S3Archive, version: str = "") -> str:
-    """Return the current pin of a reference, as `fetch_objects` has it, or that of an older version of an archive.
+    """Return the pin of a reference as `fetch_objects` has it.
+
+    Args:
+        reference: prefix or archive.
+        version: older version of an archive; empty for the current one.
 
     Raises:
         DataError: the bucket cannot be listed or read, or holds nothing there.
@@ -107,7 +111,7 @@ def _head(client: Any, reference: S3Archive, version: str) -> tuple[list[_Object
 
 
 def _list(client: Any, reference: S3Prefix) -> tuple[list[_Object], str]:
-    """Return the objects below a prefix, by key in rising order, and the SHA-256 of the listing."""
+    """Return the objects below a prefix, sorted by key, and the SHA-256 of the listing."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=reference.bucket, Prefix=reference.folder)
     objects = sorted(
         (
