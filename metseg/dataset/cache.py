@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,20 +61,19 @@ class DataCache:
         """Mark an entry as used now."""
         os.utime(entry)
 
-    @contextmanager
-    def only_one(self, entry: Path) -> Iterator[None]:
-        """Lock an entry for writing; other processes wait."""
+    def only_one(self, entry: Path) -> FileLock:
+        """Return the lock for writing an entry, a context manager; other processes wait."""
         entry.parent.mkdir(parents=True, exist_ok=True)
         # Without `flock` there is no fallback to a lock that outlives a killed process.
-        with FileLock(entry.parent / f".{entry.name}.lock", fallback_to_soft=False):
-            yield
+        return FileLock(entry.parent / f".{entry.name}.lock", fallback_to_soft=False)
 
     def prune(self) -> list[Path]:
         """Remove the least recently used entries until the rest fits, and return them.
 
         Entries used within the last hour stay.
         """
-        entries = [path for kind in (self.fetched, self.cases) if kind.is_dir() for path in _entries(kind)]
+        paths = [*self.fetched.glob("*"), *self.cases.glob("*")]
+        entries = [path for path in paths if path.is_dir() and not path.name.startswith(".")]
         sizes = {path: folder_bytes(path) for path in entries}
         total = sum(sizes.values())
         removed = []
@@ -94,10 +91,6 @@ class DataCache:
 def folder_bytes(folder: Path) -> int:
     """Return the size of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _entries(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

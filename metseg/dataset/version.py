@@ -35,9 +35,6 @@ class HashTable:
     def __enter__(self) -> HashTable:
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        self.save()
-
     def load(self, root: Path) -> None:
         """Load the known hashes of the files below `root`."""
         if self._path is None or not self._path.exists():
@@ -74,7 +71,7 @@ class HashTable:
         name = _hidden_name(path)
         self._known[name] = self._learnt[name] = (_stat(path), md5)
 
-    def save(self) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Write new hashes to the table."""
         if self._path is None or not self._learnt:
             return
@@ -88,7 +85,6 @@ class HashTable:
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
                 [(name, *stat, digest) for name, (stat, digest) in self._learnt.items()],
             )
-        self._learnt.clear()
 
 
 def _hidden_name(path: Path) -> bytes:

@@ -43,13 +43,9 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(Setting):
     """The chosen setting, its mean scores on validation patients, and all settings tried."""
 
-    threshold: float
-    minimum_volume_mm3: float
-    lesion_f1: float
-    dice: float
     patients: int
     curve: tuple[Setting, ...]
 
@@ -92,10 +88,7 @@ def choose(
         for row, threshold in enumerate(thresholds)
         for column, volume in enumerate(minimum_volumes_mm3)
     )
-    best = _best(curve)
-    return OperatingPoint(
-        best.threshold, best.minimum_volume_mm3, best.lesion_f1, best.dice, patients=len(grids), curve=curve
-    )
+    return OperatingPoint(**vars(_best(curve)), patients=len(grids), curve=curve)
 
 
 def score_settings(

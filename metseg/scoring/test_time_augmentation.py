@@ -11,6 +11,8 @@ from metseg.scoring.patient import PatientScores, mean_score, per_patient
 from metseg.scoring.significance import bootstrap_interval
 
 SCORES = ("dice", "lesion_f1", "lesion_sensitivity", "false_positives")
+FlippedCase = tuple[str, PatientScores, PatientScores, Sequence[float]]
+"""Patient, scores of the plain and of the averaged prediction, seconds of each view, the plain one first."""
 
 
 @dataclass(frozen=True)
@@ -55,34 +57,19 @@ class FlipComparison:
     seconds: FlipSeconds
 
 
-class FlipTrial:
-    """Gathers the cases of a trial."""
-
-    def __init__(self) -> None:
-        self._cases: list[tuple[str, PatientScores, PatientScores, Sequence[float]]] = []
-
-    def add(self, patient: str, plain: PatientScores, flipped: PatientScores, seconds: Sequence[float]) -> None:
-        """Count one case.
-
-        Args:
-            patient: of the case.
-            plain: scores of the plain prediction.
-            flipped: scores of the averaged prediction.
-            seconds: of the network for each view, the plain one first.
-        """
-        self._cases.append((patient, plain, flipped, seconds))
-
-    def comparison(self) -> FlipComparison:
-        """Return means, gains with their 95 % interval over patients, and seconds."""
-        plain = per_patient((patient, before) for patient, before, _, _ in self._cases)
-        flipped = per_patient((patient, after) for patient, _, after, _ in self._cases)
-        seconds = [(taken[0], sum(taken)) for _, _, _, taken in self._cases]
-        return FlipComparison(
-            patients=len(plain),
-            cases=len(self._cases),
-            scores={score: _gain(plain, flipped, score) for score in SCORES},
-            seconds=FlipSeconds(*(round(sum(views), 3) for views in zip(*seconds, strict=True))),
-        )
+def compare_flips(cases: Sequence[FlippedCase]) -> FlipComparison:
+    """Return means, gains with their 95 % interval over patients, and seconds."""
+    plain = per_patient((patient, before) for patient, before, _, _ in cases)
+    flipped = per_patient((patient, after) for patient, _, after, _ in cases)
+    return FlipComparison(
+        patients=len(plain),
+        cases=len(cases),
+        scores={score: _gain(plain, flipped, score) for score in SCORES},
+        seconds=FlipSeconds(
+            plain=round(sum(seconds[0] for _, _, _, seconds in cases), 3),
+            flipped=round(sum(sum(seconds) for _, _, _, seconds in cases), 3),
+        ),
+    )
 
 
 def _gain(plain: dict[str, PatientScores], flipped: dict[str, PatientScores], score: str) -> FlipGain:

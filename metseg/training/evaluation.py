@@ -25,7 +25,7 @@ from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import ServedCheck, ValidationScores
 from metseg.scoring.operating_point import OperatingPoint, apply
 from metseg.scoring.patient import HEADLINE, PatientScores, mean_score, per_patient, score_patient
-from metseg.scoring.test_time_augmentation import FlipTrial
+from metseg.scoring.test_time_augmentation import FlippedCase, compare_flips
 from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
 from metseg.training.export import saved_model_of
 from metseg.training.golden_requests import golden_requests
@@ -61,24 +61,24 @@ def independent_probability(
     return unfit_slices(predict(network, slices), image.shape[1], image.shape[2])
 
 
-class _ServedCheck:
-    """The largest disagreement between the served graph and the independent path so far."""
+class _ServedGraph:
+    """The served graph of a model, and its agreement with the independent path on each volume so far."""
 
     def __init__(self, model: Path, threshold: float) -> None:
         self._loaded = tf.saved_model.load(str(saved_model_of(model)))
-        self._signature = self._loaded.signatures["serving_default"]
         self.threshold = np.asarray(threshold, dtype=np.float32)
-        self.max_abs_difference = 0.0
-        self.masks_identical = True
-        self.volumes = 0
+        self.checks: list[ServedCheck] = []
 
     def compare(self, image: Volume, probability: Volume) -> None:
-        response = self._signature(image=tf.constant(image[None]))
-        difference = np.abs(response["probability"].numpy()[0] - probability).max()
+        response = self._loaded.signatures["serving_default"](image=tf.constant(image[None]))
+        difference = float(np.abs(response["probability"].numpy()[0] - probability).max())
         same = np.array_equal(response["mask"].numpy()[0], (probability >= self.threshold).astype(np.uint8))
-        self.max_abs_difference = max(self.max_abs_difference, float(difference))
-        self.masks_identical = self.masks_identical and same
-        self.volumes += 1
+        self.checks.append(ServedCheck(difference, same))
+
+    def agreement(self) -> ServedCheck:
+        """Return the largest difference, and whether all masks are identical."""
+        largest = max(check.max_abs_difference for check in self.checks)
+        return ServedCheck(largest, all(check.masks_identical for check in self.checks))
 
 
 def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
@@ -99,12 +99,12 @@ class _Tallies:
     Attributes:
         voxels: probabilities inside the head.
         thresholded: Dice of every single intensity threshold on each case.
-        flips: the trial of test-time flips, if requested.
+        flips: scores of each case without and with test-time flips, if requested.
     """
 
     voxels: VoxelTally = field(default_factory=VoxelTally)
     thresholded: list[NDArray[np.float64]] = field(default_factory=list)
-    flips: FlipTrial | None = None
+    flips: list[FlippedCase] | None = None
 
 
 def _score_case(
@@ -136,12 +136,12 @@ def _score_case(
     tallies.thresholded.append(threshold_dice(windowed, truth))
     if tallies.flips is not None:
         average, seconds = flipped_average(network, slices)
-        tallies.flips.add(entry.patient, scores, judge(average)[2], seconds)
+        tallies.flips.append((entry.patient, scores, judge(average)[2], seconds))
     return scores, raw, probability, truth
 
 
 def _store_golden(
-    network: keras.Model, specification: PreprocessingSpecification, served: _ServedCheck, path: Path
+    network: keras.Model, specification: PreprocessingSpecification, served: _ServedGraph, path: Path
 ) -> None:
     """Store requests made from phantoms with the independent path's predictions; compare the served graph's."""
     golden: dict[str, NDArray[Any]] = {"threshold": served.threshold}
@@ -181,12 +181,12 @@ def evaluate_model(
     specification = PreprocessingSpecification.read(model / "preprocessing.json")
     network = load_network(model)
     point, architecture = training.operating_point, training.configuration.architecture
-    served = _ServedCheck(model, point.threshold)
+    served = _ServedGraph(model, point.threshold)
     out.mkdir(parents=True, exist_ok=True)
 
     _store_golden(network, specification, served, out / "golden.npz")
     scored: list[tuple[str, PatientScores]] = []
-    tallies = _Tallies(flips=FlipTrial() if test_time_flips else None)
+    tallies = _Tallies(flips=[] if test_time_flips else None)
     for entry in track(manifest.cases_in("test"), f"scoring test patients, {architecture}"):
         scores, raw, probability, truth = _score_case(cohort, entry, network, specification, point, out, tallies)
         if len(scored) < SERVED_CASES:
@@ -194,7 +194,7 @@ def evaluate_model(
         if not scored:
             np.savez_compressed(out / "reference.npz", case=entry.case, image=raw, probability=probability, truth=truth)
         scored.append((entry.patient, scores))
-    patients = per_patient(scored)
+    patients, agreement = per_patient(scored), served.agreement()
     record = EvaluationRecord(
         architecture=architecture,
         channels=specification.channels,
@@ -202,16 +202,16 @@ def evaluate_model(
         validation=ValidationScores(point.dice, point.lesion_f1),
         patients=patients,
         training_patients=(*training.training_patients, *training.validation_patients),
-        served_check=ServedCheck(served.max_abs_difference, served.masks_identical),
+        served_check=agreement,
         training_record=training_record,
         training=training,
         version=version,
         mean_scores={name: mean_score(patients, name) for name in MEAN_SCORES},
         savedmodel_sha256=saved_model_digest(saved_model_of(model)),
-        served_volumes_compared=served.volumes,
+        served_volumes_compared=len(served.checks),
         threshold_baseline=best_threshold(tallies.thresholded, specification.channels),
         voxels_in_head=tallies.voxels.scores(),
-        test_time_flips=tallies.flips.comparison() if tallies.flips is not None else None,
+        test_time_flips=compare_flips(tallies.flips) if tallies.flips is not None else None,
     )
     record.write(out / EVALUATION)
     logger.info(
@@ -220,6 +220,6 @@ def evaluate_model(
         len(patients),
         record.mean_scores["dice"],
         record.mean_scores["lesion_f1"],
-        served.max_abs_difference,
+        agreement.max_abs_difference,
     )
     return record

@@ -62,15 +62,15 @@ def resolve(reference: str, cache: DataCache | None, table: HashTable) -> Pinned
         return Pinned(root, version, resolved)
     from metseg.dataset.references.dvc_revision import fetch_revision
 
-    folder, pinned = fetch_revision(parsed, cache, table)
+    folder, commit, expected = fetch_revision(parsed, cache, table)
     cache.use(folder)
     version = data_version(folder, table=table)
-    if version != pinned.version:
+    if version != expected:
         raise DataError(
-            f"{folder}: holds version {version} of the data; commit {pinned.commit} pins {pinned.version}. "
+            f"{folder}: holds version {version} of the data; commit {commit} pins {expected}. "
             "Remove the folder and run again."
         )
-    return Pinned(folder, version, str(replace(parsed, revision=pinned.commit)), pinned.commit)
+    return Pinned(folder, version, str(replace(parsed, revision=commit)), commit)
 
 
 def look_again(manifest: Manifest, cache: DataCache) -> str:
@@ -91,9 +91,9 @@ def look_again(manifest: Manifest, cache: DataCache) -> str:
     where, _, pin = (pinned, "", "") if pinned.startswith("git+") else pinned.partition("?")
     parsed = parse(where)
     if isinstance(parsed, GitRevision):
-        from metseg.dataset.references.dvc_revision import look_up
+        from metseg.dataset.references.dvc_revision import current_version
 
-        _compare(where, look_up(parsed).version, manifest.version)
+        _compare(where, current_version(parsed), manifest.version)
     elif isinstance(parsed, Folder):
         with HashTable(cache.hashes) as table:
             version = data_version(parsed.path, table=table)

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -23,50 +22,37 @@ from metseg.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Pinned:
-    """A resolved Git revision.
-
-    Attributes:
-        commit: full SHA-1.
-        version: the `.dir` md5 that the `.dvc` file has at that commit.
-    """
-
-    commit: str
-    version: str
-
-
-def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -> tuple[Path, Pinned]:
+def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -> tuple[Path, str, str]:
     """Download a folder at one commit, every file verified by its md5.
 
     Returns:
-        The folder, and the resolved revision.
+        The folder, the full SHA-1 of the commit, and the `.dir` md5 that the `.dvc` file has at that commit.
 
     Raises:
         DataError: repository, revision, path or the DVC remote cannot be read, or hold something else than recorded.
     """
-    with _opened(reference) as (repository, pinned):
-        logger.info("%s is commit %s", reference, pinned.commit)
-        files = _listing(repository, reference, pinned)
-        folder = cache.fetched / f"dvc-{pinned.version.removesuffix('.dir')}"
+    with _opened(reference) as (repository, commit, version):
+        logger.info("%s is commit %s", reference, commit)
+        files = _listing(repository, reference, commit, version)
+        folder = cache.fetched / f"dvc-{version.removesuffix('.dir')}"
         with cache.only_one(folder):
             fetch(files, lambda file, path: repository.get_file(file.source, str(path)), folder, table, transient)
-    return folder, pinned
+    return folder, commit, version
 
 
-def look_up(reference: GitRevision) -> Pinned:
-    """Resolve a revision without downloading data.
+def current_version(reference: GitRevision) -> str:
+    """Return the `.dir` md5 of a revision without downloading data.
 
     Raises:
         DataError: repository, revision or path cannot be read.
     """
-    with _opened(reference) as (_, pinned):
-        return pinned
+    with _opened(reference) as (_, _, version):
+        return version
 
 
 @contextmanager
-def _opened(reference: GitRevision) -> Iterator[tuple[Any, Pinned]]:
-    """Open DVC's file system of the repository at the revision; its errors become a `DataError`."""
+def _opened(reference: GitRevision) -> Iterator[tuple[Any, str, str]]:
+    """Open DVC's file system at the revision, with its commit and version; errors become `DataError`."""
     from botocore.exceptions import BotoCoreError, ClientError
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -86,7 +72,7 @@ def _opened(reference: GitRevision) -> Iterator[tuple[Any, Pinned]]:
                 with attempt:
                     repository = DVCFileSystem(url, rev=reference.revision)
                     commit = str(repository.repo.scm.resolve_rev(reference.revision))
-            yield repository, Pinned(commit, _version(repository.info(reference.path), reference))
+            yield repository, commit, _version(repository.info(reference.path), reference)
     except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, DataIndexError, OSError) as error:
         raise DataError(
             f"{reference}: {_reason(error)}. Check the repository's URL, the revision, the path and the DVC remote "
@@ -120,17 +106,17 @@ def _version(info: dict[str, Any], reference: GitRevision) -> str:
     return str(version)
 
 
-def _listing(repository: Any, reference: GitRevision, pinned: Pinned) -> list[RemoteFile]:
+def _listing(repository: Any, reference: GitRevision, commit: str, version: str) -> list[RemoteFile]:
     """Return the files of the folder; raises `DataError` if the commit pins others."""
     entries = attempts(f"listing {reference}", transient)(repository.find, reference.path, detail=True)
     start = len(reference.path) + 1
     files = [RemoteFile(name[start:], name, entry.get("size"), entry["md5"]) for name, entry in entries.items()]
-    version = listing_version((file.path, str(file.md5)) for file in files)
+    listed = listing_version((file.path, str(file.md5)) for file in files)
     expected = repository.info(reference.path)["dvc_info"]["entry"].meta.nfiles
-    if version != pinned.version or expected not in (None, len(files)):
+    if listed != version or expected not in (None, len(files)):
         raise DataError(
-            f"{reference}: commit {pinned.commit} pins {pinned.version} with {expected} files, the DVC remote lists "
-            f"{version} with {len(files)}. Push the data again from a complete copy (`dvc push`)."
+            f"{reference}: commit {commit} pins {version} with {expected} files, the DVC remote lists "
+            f"{listed} with {len(files)}. Push the data again from a complete copy (`dvc push`)."
         )
     return files
 
