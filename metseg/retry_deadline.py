@@ -11,6 +11,7 @@ import http.client
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -83,8 +84,11 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def insist(request: Callable[[], Result], on: tuple[type[Exception], ...], seconds: float | None = None) -> Result:
     """Return the result of `request`, repeated after errors of these types."""
-    from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_fixed
-
-    stop = stop_before_delay(patience() if seconds is None else seconds)
-    wait = wait_fixed(LOOK_SECONDS)
-    return Retrying(retry=retry_if_exception_type(on), stop=stop, wait=wait, reraise=True)(request)
+    ends = time.monotonic() + (patience() if seconds is None else seconds)
+    while True:
+        try:
+            return request()
+        except on:
+            if time.monotonic() + LOOK_SECONDS > ends:
+                raise
+        time.sleep(LOOK_SECONDS)
