@@ -249,7 +249,7 @@ def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state:
 
     from metseg.training.loop import forget, train_heads
     from metseg.training.network import inference_network
-    from metseg.training.operating_point import exported_head, judge_heads
+    from metseg.training.operating_point import judge_heads
 
     def report(epoch: int, figures: dict[str, float]) -> None:
         shown = f"loss {figures['loss']:.4f}, validation Dice {figures['val_dice']:.4f}"
@@ -258,8 +258,8 @@ def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state:
     keras.utils.clear_session()
     wall, cpu = time.perf_counter(), time.process_time()
     stacked, history = train_heads(data.records, 0, configuration, state, report)
-    heads = judge_heads(stacked, data.cohort, data.records, data.manifest, data.specification)
-    point = exported_head(heads, configuration.inference_head).point
+    head = configuration.inference_head
+    point = judge_heads(stacked, data.cohort, data.records, data.manifest, data.specification, head).point
     network = inference_network(stacked, configuration.inference_head)
     result = {
         **dataclasses.asdict(job),

@@ -21,7 +21,7 @@ from metseg.scoring.evaluation import ServedCheck, ValidationScores
 from metseg.scoring.gate import decide
 from metseg.scoring.operating_point import OperatingPoint
 from metseg.scoring.patient import PatientScores, mean_score, score_patient
-from metseg.scoring.test_time_augmentation import FlipComparison, FlipTrial
+from metseg.scoring.test_time_augmentation import FlipComparison, compare_flips
 from metseg.scoring.threshold_baseline import ThresholdBaseline
 from metseg.scoring.unscored import Absent
 from metseg.scoring.verdict import VERDICT
@@ -243,10 +243,7 @@ def _evaluate(
 
 def _flips(plain: dict[str, PatientScores], flipped: dict[str, PatientScores]) -> FlipComparison:
     """Return a trial of test-time flips."""
-    trial = FlipTrial()
-    for name in plain:
-        trial.add(name, plain[name], flipped[name], [1.4, 1.5, 1.4, 1.4])
-    return trial.comparison()
+    return compare_flips([(name, plain[name], flipped[name], [1.4, 1.5, 1.4, 1.4]) for name in plain])
 
 
 def _keep_slices(path: Path, image: NDArray[np.uint8], truth: Mask, prediction: Mask) -> None:

@@ -8,6 +8,7 @@ six times over.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +17,9 @@ from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
 from metseg.retry_deadline import have_mlflow_wait
+
+logger = logging.getLogger(__name__)
+"""For warnings alone: when the environment is prepared, no other log is set up."""
 
 QUIET: Mapping[str, str] = {
     "GX_ANALYTICS_ENABLED": "false",
@@ -143,10 +147,7 @@ def _read_mounted(folder: Path) -> dict[str, str]:
 def _warn_of_ignored(part: str, names: tuple[str, ...]) -> None:
     """Warn, once, of keys of a mounted ConfigMap that have no effect."""
     if names:
-        import logging
-
-        # A warning: at this point of a step no other log is set up.
-        logging.getLogger(__name__).warning(
+        logger.warning(
             "metseg-%s: %s has no effect; read are METSEG_… and %s", part, ", ".join(names), ", ".join(PROXIES)
         )
 
@@ -167,13 +168,5 @@ def _leave_foreign_mlflow() -> None:
         for name in FOREIGN_LOGIN:
             os.environ.pop(name, None)
     if run := dropped.get("MLFLOW_RUN_ID"):
-        import logging
-
-        # A warning: at this point of a step no other log is set up.
-        logging.getLogger(__name__).warning(
-            "the MLflow run %s is ignored: it was opened at %s, and %s is %s",
-            run,
-            given or "no address",
-            TRACKING_URI,
-            ours,
-        )
+        place = f"it was opened at {given or 'no address'}, and {TRACKING_URI} is {ours}"
+        logger.warning("the MLflow run %s is ignored: %s", run, place)

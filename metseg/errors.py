@@ -86,7 +86,7 @@ class VersionRefused(MetsegError):
 
 
 class Unreachable(MetsegError):
-    """Registry, artifact store or shared folder do not respond now; no version is to blame, and a retry may help."""
+    """Registry, artifact store or shared folder do not respond now; a retry may help."""
 
 
 class KubeflowError(MetsegError):
@@ -94,12 +94,12 @@ class KubeflowError(MetsegError):
 
 
 class NotRegistered(MetsegError):
-    """The run succeeded but its gate registered no model; exit code 3 distinguishes this from a failure."""
+    """The run succeeded, but its gate registered no model; exit code 3."""
 
     exit_code = 3
 
 
 class NotKnown(MetsegError):
-    """The run's result is unknown: it is still running, or its verdict could not be read; exit code 4."""
+    """The run is still running, or its verdict could not be read; exit code 4."""
 
     exit_code = 4

@@ -33,7 +33,7 @@ def usable_cores() -> int:
     Raises:
         UsageError: `METSEG_WORKERS` is not a positive whole number.
     """
-    from metseg.resource_settings import ResourceSettings
+    from metseg.environment_settings import ResourceSettings
 
     if workers := ResourceSettings.from_environment().workers:
         return workers

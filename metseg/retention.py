@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
 import shutil
 import time
 from pathlib import Path
+from typing import Annotated
 
-from metseg.errors import UsageError
+from pydantic import AllowInfNan, BeforeValidator, Field
+from pydantic_settings import SettingsConfigDict
+
+from metseg.environment_settings import EnvironmentSettings
 from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS, VERSIONS = "METSEG_KEEP_CHECKPOINTS", "METSEG_KEEP_VERSIONS"
-CHECKPOINT_DAYS, VERSION_DAYS = "14", "0"
-FOREVER = "forever"
-SHORTEST_CHECKPOINT = 1.0
-"""Days; a training run writes a checkpoint after each epoch, so that an active one is younger."""
 DAY = 86400.0
 _STATE_FILES, _WEIGHTS = ("state.json", "run.json"), "*.npz"
 """Files that only the folder of a training run holds: one of the state files, and weights.
@@ -25,27 +24,26 @@ _STATE_FILES, _WEIGHTS = ("state.json", "run.json"), "*.npz"
 A run that ended in its first epoch may have no `state.json`."""
 
 
-def days(variable: str, default: str, least: float = 0.0) -> float:
-    """Return the number of days in a variable; infinity for `forever`.
+def _days(value: object) -> object:
+    return math.inf if isinstance(value, str) and value.strip().lower() == "forever" else value
 
-    Raises:
-        UsageError: it is neither a number of at least `least` nor `forever`.
+
+Days = Annotated[float, AllowInfNan(), BeforeValidator(_days)]
+
+
+class Retention(EnvironmentSettings):
+    """Days that unused folders stay; infinity for `forever`.
+
+    Attributes:
+        checkpoints: of abandoned training runs (`METSEG_KEEP_CHECKPOINTS`, 14). An active training run writes a
+            checkpoint after each epoch, so that its folder is younger than a day.
+        versions: of published versions, after their last alias is gone (`METSEG_KEEP_VERSIONS`, 0).
     """
-    text = os.environ.get(variable) or default
-    if text.strip().lower() == FOREVER:
-        return float("inf")
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not least <= number < float("inf"):
-        raise UsageError(f"{variable}={text}: expected a number of days, {least:g} or more, or {FOREVER}")
-    return number
 
+    model_config = SettingsConfigDict(env_prefix="METSEG_KEEP_")
 
-def version_days() -> float:
-    """Return the days that a version's folder stays after its last alias is gone (`METSEG_KEEP_VERSIONS`, 0)."""
-    return days(VERSIONS, VERSION_DAYS)
+    checkpoints: Days = Field(default=14.0, ge=1.0, description="a number of days, 1 or more, or forever")
+    versions: Days = Field(default=0.0, ge=0.0, description="a number of days, 0 or more, or forever")
 
 
 def expired(folder: Path, keep_days: float) -> bool:
@@ -65,7 +63,7 @@ def sweep_checkpoints(settings: Settings) -> list[Path]:
     Raises:
         UsageError: the variable is no number of days.
     """
-    keep_days = days(CHECKPOINTS, CHECKPOINT_DAYS, SHORTEST_CHECKPOINT)
+    keep_days = Retention.from_environment().checkpoints
     if not settings.state.is_dir():
         return []
     removed = []
@@ -77,7 +75,7 @@ def sweep_checkpoints(settings: Settings) -> list[Path]:
         except OSError as error:  # another process sweeps at the same time, or the volume is read-only here
             logger.info("%s is not swept: %s", folder, error)
             continue
-        logger.info("checkpoints in %s removed: unused for %g days (%s)", folder, keep_days, CHECKPOINTS)
+        logger.info("checkpoints in %s removed: unused for %g days (METSEG_KEEP_CHECKPOINTS)", folder, keep_days)
         removed.append(folder)
     return removed
 

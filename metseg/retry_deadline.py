@@ -39,7 +39,7 @@ def patience() -> float:
     Raises:
         UsageError: the variable is not a number of seconds.
     """
-    from metseg.resource_settings import ResourceSettings
+    from metseg.environment_settings import ResourceSettings
 
     given = ResourceSettings.from_environment().patience_seconds
     if given is None:

@@ -1,4 +1,4 @@
-"""Settings that depend on the place: folders and addresses, from the environment."""
+"""Settings that depend on the place, from the environment: folders and addresses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,6 @@ from metseg.retry_deadline import IN_POD
 
 REQUIRED_IN_POD = (TRACKING_URI, "METSEG_MODEL_SERVER", "METSEG_RECONCILER")
 """Without these a step would fall back to files of its own pod."""
-
-
-def _require_in_pod() -> None:
-    missing = [name for name in REQUIRED_IN_POD if IN_POD in os.environ and not os.environ.get(name)]
-    if missing:
-        raise UsageError(
-            f"this pod lacks {', '.join(missing)}: the ConfigMap metseg-settings of the namespace of runs has them; "
-            "apply an overlay of infra/kubernetes, and see `metseg doctor --cluster`"
-        )
 
 
 class Settings(EnvironmentSettings):
@@ -81,7 +72,12 @@ class Settings(EnvironmentSettings):
             UsageError: a setting is invalid, or missing in a pod of Kubeflow.
         """
         apply_defaults()
-        _require_in_pod()
+        missing = [name for name in REQUIRED_IN_POD if IN_POD in os.environ and not os.environ.get(name)]
+        if missing:
+            raise UsageError(
+                f"this pod lacks {', '.join(missing)}: the ConfigMap metseg-settings of the namespace of runs has "
+                "them; apply an overlay of infra/kubernetes, and see `metseg doctor --cluster`"
+            )
         return super().from_environment()
 
     def to_environment(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metseg.certificates import BUNDLE, BUNDLE_VARIABLE, FILE, own_authorities
-from metseg.dataset.disk_space import LIMIT as DISK_LIMIT
+from metseg.dataset.cache import DISK_LIMIT
 from metseg.dataset.references.git_credentials import FOLDER, FOLDER_VARIABLE
 from metseg.dataset.references.git_credentials import folder as git_credentials
 from metseg.environment import PROXIES, QUIET

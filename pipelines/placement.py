@@ -12,7 +12,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from metseg.dataset.disk_space import LIMIT as DISK_LIMIT
+from metseg.dataset.cache import DISK_LIMIT
 from metseg.environment import MOUNTED
 
 SETTINGS_MAP, CERTIFICATES_MAP, PROXY_MAP = "metseg-settings", "metseg-ca", "metseg-proxy"

@@ -326,7 +326,7 @@ def test_step_asks_our_mlflow_and_names_it_where_it_is_away(step, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 1 and "http://127.0.0.1:9/ours does not answer" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and "http://127.0.0.1:9/ours does not respond" in done.stdout, done.stdout + done.stderr
 
 
 def test_gateway_and_viewer_read_the_same_settings(monkeypatch):

@@ -14,7 +14,7 @@ import pandas
 import pytest
 
 from metseg import parallel
-from metseg.dataset.image_statistics_table import ROWS_AT_ONCE, StatisticsFile
+from metseg.dataset.image_statistics import ROWS_AT_ONCE, StatisticsFile
 from metseg.errors import DataError, UsageError
 from metseg.parallel import in_processes, in_threads, usable_cores
 
@@ -121,7 +121,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from benchmarks.data import peak_memory_mb
-from metseg.dataset.image_statistics_table import StatisticsFile
+from metseg.dataset.image_statistics import StatisticsFile
 from tests.test_parallel import rows
 with StatisticsFile(Path({str(tmp_path)!r}) / "x.parquet") as file:
     for start in range(0, int(sys.argv[1]), 100):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metseg.errors import UsageError
-from metseg.retention import sweep_checkpoints, version_days
+from metseg.retention import Retention, sweep_checkpoints
 from metseg.settings import Settings
 
 DAY = 86400
@@ -64,11 +64,11 @@ def test_setting_is_days_or_forever(settings, monkeypatch):
 
 
 def test_versions_are_removed_at_once_unless_days_are_named(settings, monkeypatch):
-    assert version_days() == 0
+    assert Retention.from_environment().versions == 0
     monkeypatch.setenv("METSEG_KEEP_VERSIONS", "30")
-    assert version_days() == 30
+    assert Retention.from_environment().versions == 30
     monkeypatch.setenv("METSEG_KEEP_VERSIONS", "forever")
-    assert version_days() == float("inf")
+    assert Retention.from_environment().versions == float("inf")
 
 
 def test_workspace_without_a_state_folder_has_nothing_to_sweep(settings):

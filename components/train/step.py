@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import keras
     from mlflow import MlflowClient
 
-    from metseg.training.operating_point import JudgedHead
+    from metseg.training.operating_point import JudgedHeads
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def train(
     from metseg.training.accelerators import require_accelerators
     from metseg.training.loop import forget
     from metseg.training.network import inference_network
-    from metseg.training.operating_point import exported_head, judge_heads
+    from metseg.training.operating_point import judge_heads
 
     require_accelerators(gpu_count)
     tf.config.experimental.enable_op_determinism()
@@ -134,15 +134,15 @@ def train(
         stacked, history = _fit(training_run, data, configuration, state)
         seconds = time.monotonic() - started
         logger.info("choosing the threshold on %d validation patients", len(data.manifest.patients("validation")))
-        heads = judge_heads(stacked, data.folder, data.records, data.manifest, data.specification)
-        exported = exported_head(heads, configuration.inference_head)
-        record = _record(training_run, data, configuration, heads, exported, history, seconds)
-        _write(training_run, model, inference_network(stacked, configuration.inference_head), record)
+        head = configuration.inference_head
+        judged = judge_heads(stacked, data.folder, data.records, data.manifest, data.specification, head)
+        record = _record(training_run, data, configuration, judged, history, seconds)
+        _write(training_run, model, inference_network(stacked, head), record)
         figures = {
             "parameters": record.parameters,
-            "threshold": exported.point.threshold,
-            "validation_dice": exported.point.dice,
-            "validation_lesion_f1": exported.point.lesion_f1,
+            "threshold": judged.point.threshold,
+            "validation_dice": judged.point.dice,
+            "validation_lesion_f1": judged.point.lesion_f1,
             "training_seconds": seconds,
         }
         runs.log_metrics(training_run.tracking, training_run.id, figures, step=len(history))
@@ -283,8 +283,7 @@ def _record(
     run: TrainingRun,
     data: Cohort,
     configuration: TrainingConfiguration,
-    heads: list[JudgedHead],
-    exported: JudgedHead,
+    judged: JudgedHeads,
     history: list[dict[str, float]],
     seconds: float,
 ) -> TrainingRecord:
@@ -292,11 +291,11 @@ def _record(
 
     description = ModelDescription(
         architecture=configuration.architecture,
-        inference_head=exported.inference_head,
+        inference_head=judged.exported.inference_head,
         channels=data.specification.channels,
         labels=tuple(data.manifest.labels),
-        threshold=exported.point.threshold,
-        minimum_volume_mm3=exported.point.minimum_volume_mm3,
+        threshold=judged.point.threshold,
+        minimum_volume_mm3=judged.point.minimum_volume_mm3,
         preprocessing=data.specification,
         data_version=data.manifest.version,
         git_commit=git_commit(),
@@ -306,11 +305,11 @@ def _record(
     return TrainingRecord(
         run=run.id,
         configuration=configuration,
-        parameters=exported.parameters,
+        parameters=judged.exported.parameters,
         history=tuple(history),
         seconds=round(seconds, 1),
-        operating_point=exported.point,
-        heads=tuple(head.scores(exported=head is exported) for head in heads),
+        operating_point=judged.point,
+        heads=judged.heads,
         description=description,
         training_patients=data.manifest.patients("train"),
         validation_patients=data.manifest.patients("validation"),

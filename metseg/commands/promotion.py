@@ -74,7 +74,7 @@ def reconcile(
 
     The champion is served as stable, the challenger as canary.
     """
-    from metseg.retention import version_days
+    from metseg.retention import Retention
     from metseg.serving.client import ModelClient
     from metseg.serving.reconciliation.daemon import Health, Loop
     from metseg.serving.reconciliation.reconciler import Reconciler
@@ -88,7 +88,8 @@ def reconcile(
         print(f"{volume.config} exists")
         return
     registry, health = AliasRegistry(settings), Health(health_file)
-    limits = ReconcileLimits(load_seconds, 600.0 if once else 5.0, tolerance, keep_days=version_days())
+    keep_days = Retention.from_environment().versions
+    limits = ReconcileLimits(load_seconds, 600.0 if once else 5.0, tolerance, keep_days=keep_days)
     address = settings.model_server or MODEL_SERVER
     with ModelClient(address, load_seconds, retry_delays=()) as client, _ended_by_sigterm():
         reconciler = Reconciler(registry, volume, client, limits, health.beat)

@@ -98,7 +98,7 @@ class _Allowance:
         self._names: set[PurePosixPath] = set()
 
     def place(self, member: _Member) -> PurePosixPath:
-        """Return the path of a member relative to the folder; raises `UnusableFile` if it may not be there."""
+        """Return a member's path relative to the folder; raises `UnusableFile` for a forbidden one."""
         path = inside(member.name)
         if path is None:
             raise self._refused("the name of an entry leads out of the folder", member.name)

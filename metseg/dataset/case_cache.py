@@ -19,6 +19,7 @@ from metseg.errors import DataError
 from metseg.files import folder_written_beside, write_json
 from metseg.imaging.layouts import LayoutOptions
 from metseg.pseudonyms import naming
+from metseg.records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ READERS = ("nibabel", "numpy", "opencv-python-headless", "pandas", "pillow", "py
 
 
 @dataclass(frozen=True)
-class ReadCohort:
+class ReadCohort(Record):
     """A cohort in canonical form, before patients are split.
 
     Attributes:
@@ -40,10 +41,10 @@ class ReadCohort:
     """
 
     layout: str
-    channels: list[str]
-    labels: list[str]
-    notes: list[str]
-    entries: list[CaseEntry]
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+    entries: tuple[CaseEntry, ...]
 
 
 @once
@@ -85,7 +86,7 @@ def take(cache: DataCache, key: str, out: Path) -> ReadCohort | None:
             _link(folder / CONTENT / name, out / name)
             if _stat(out / name) != stat:
                 raise ValueError(f"{name} was changed")
-        cohort = _cohort(index["cohort"])
+        cohort = ReadCohort.from_dict(index["cohort"], "the cached cases")
         cache.use(folder)
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         logger.info("the cached cases cannot be used (%s); reading the data again", error)
@@ -111,15 +112,10 @@ def keep(cache: DataCache, key: str, out: Path, cohort: ReadCohort) -> None:
             for name in names:
                 _link(out / name, beside / CONTENT / name)
             files = {name: _stat(beside / CONTENT / name) for name in names}
-            content = asdict(cohort)
+            content = cohort.to_dict()
             write_json(beside / INDEX, {"digest": _digest(content, files), "cohort": content, "files": files})
     for path in cache.prune():
         logger.info("removed %s from the cache: unused for longest", path.name)
-
-
-def _cohort(content: dict[str, Any]) -> ReadCohort:
-    entries = [CaseEntry.from_dict(entry, "a kept case") for entry in content["entries"]]
-    return ReadCohort(**{**content, "entries": entries})
 
 
 def _digest(*parts: Any) -> str:

@@ -1,8 +1,11 @@
-"""Statistics of a case's slices, for validation without reading its volumes again."""
+"""Statistics of slices as a Parquet table, for validation without reading the volumes again."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +13,7 @@ import scipy.ndimage as ndi
 from numpy.typing import NDArray
 
 from metseg.connected_components import label_components
-from metseg.dataset.image_statistics_table import StatisticsRow
+from metseg.errors import DataError
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import BRIGHT_PERCENTILE, channel_window, order_statistic, percentile_of_sorted
@@ -27,6 +30,11 @@ SAMPLED = 200_000
 
 LARGE_PART = 0.05
 """Parts of the head smaller than this share of its largest part, such as specks of noise, do not count as head."""
+
+ROWS_AT_ONCE = 1024
+
+StatisticsRow = dict[str, str | int | float | bool | list[int]]
+"""Values of a row by column."""
 
 
 def slice_statistics(
@@ -56,30 +64,25 @@ def slice_statistics(
         in all slices of a channel are `window_low` and `window_high`; in the whole case, `tilt_degrees` (NaN where
         unknown) and `skull_stripped`.
     """
-    lesion = mask.reshape(len(mask), -1)
-    of_slices = {
-        "lesion_voxels": (lesion > 0).sum(axis=1, dtype=np.int64),
-        "mask_max": lesion.max(axis=1),
-        "lesion_sizes": _lesion_sizes(mask),
-    }
+    lesion_sizes = _lesion_sizes(mask)
     heads = head_hulls(image)
     windows = [_finite_window(image[..., position]) for position in range(len(channels))]
     of_case = {"tilt_degrees": tilt_degrees(geometry), "skull_stripped": bool(looks_skull_stripped(image))}
-    rows = []
+    rows: list[StatisticsRow] = []
     for number, name in enumerate(slice_names):
         inside = heads[number]
-        of_slice = {
+        of_slice: StatisticsRow = {
             "voxels": int(mask[number].size),
             "head_fraction": float(inside.mean()),
             "lesion_outside": int(np.count_nonzero((mask[number] > 0) & ~inside)),
-            "lesion_voxels": int(of_slices["lesion_voxels"][number]),
-            "mask_max": int(of_slices["mask_max"][number]),
-            "lesion_sizes": of_slices["lesion_sizes"][number],
+            "lesion_voxels": int(np.count_nonzero(mask[number])),
+            "mask_max": int(mask[number].max()),
+            "lesion_sizes": lesion_sizes[number],
         }
         for position, channel in enumerate(channels):
             plane = np.ascontiguousarray(image[number, ..., position])
             low, high = windows[position]
-            where = {"case": case, "slice": number, "slice_name": name, "channel": channel}
+            where: StatisticsRow = {"case": case, "slice": number, "slice_name": name, "channel": channel}
             prints = {"digest": plane_digest(plane), "perceptual": perceptual_hash(plane, low, high)}
             window = {"window_low": low, "window_high": high}
             rows.append({**where, **_plane_statistics(plane), **of_slice, **window, **of_case, **prints})
@@ -199,3 +202,66 @@ def _plane_statistics(plane: NDArray[np.generic]) -> dict[str, float | int]:
     zeros = np.searchsorted(ordered, 0, side="right") - np.searchsorted(ordered, 0, side="left")
     row["fraction_zero"] = float(zeros / ordered.size)
     return row
+
+
+class StatisticsFile:
+    """Write rows to a Parquet file in batches, in constant memory.
+
+    Use it as a context manager.
+
+    Args:
+        path: file to write.
+
+    Raises:
+        DataError: no row was added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: list[StatisticsRow] = []
+        self._writer: Any = None
+
+    def __enter__(self) -> StatisticsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        elif error is None:
+            raise DataError(f"{self._path}: the cohort has no slice.")
+
+    def add(self, rows: list[StatisticsRow]) -> None:
+        """Add rows; all have the same columns."""
+        self._rows += rows
+        if len(self._rows) >= ROWS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        import pyarrow
+        from pyarrow import parquet
+
+        if self._writer is None:
+            schema = _settled(pyarrow.Table.from_pylist(self._rows).schema)
+            self._writer = parquet.ParquetWriter(self._path, schema)
+        self._writer.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._writer.schema))
+        self._rows.clear()
+
+
+def _settled(schema: Any) -> Any:
+    """Return the schema with empty lists typed as lists of whole numbers."""
+    import pyarrow
+
+    types = pyarrow.types
+    fields = [
+        pyarrow.field(field.name, pyarrow.list_(pyarrow.int64()))
+        if types.is_list(field.type) and types.is_null(field.type.value_type)
+        else field
+        for field in schema
+    ]
+    return pyarrow.schema(fields)

@@ -12,12 +12,11 @@ import numpy as np
 from metseg.dataset import case_cache
 from metseg.dataset.cache import DataCache
 from metseg.dataset.case_cache import ReadCohort
-from metseg.dataset.image_statistics import slice_statistics
-from metseg.dataset.image_statistics_table import StatisticsFile, StatisticsRow
+from metseg.dataset.image_statistics import StatisticsFile, StatisticsRow, slice_statistics
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.references import Folder, Pinned, parse, resolve
-from metseg.dataset.split import Assignment, split_patients
-from metseg.dataset.version import HashTable, data_version
+from metseg.dataset.references import Pinned, resolve
+from metseg.dataset.split import split_patients
+from metseg.dataset.version import HashTable
 from metseg.errors import UsageError
 from metseg.files import folder_written_beside
 from metseg.imaging.case import Case, write_case
@@ -58,7 +57,7 @@ def ingest(
     """Read a cohort and write `cases/<case>/`, `manifest.json` and `statistics.parquet` into `out`.
 
     Args:
-        reference: folder, archive, S3 prefix or revision under DVC (`metseg.dataset.references.GRAMMAR`).
+        reference: folder, archive, S3 prefix or revision under DVC (`metseg.dataset.references.syntax.GRAMMAR`).
         out: folder to write, absent or empty; it appears whole or not at all.
         layout: name of the layout, or `auto` to recognise it.
         channels: comma-separated channel names to use, in order; empty for the layout's default.
@@ -80,38 +79,28 @@ def ingest(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists already and is not empty. Name another folder, or remove it.")
-    options = LayoutOptions(_names(channels), labels.strip(), mask_threshold, resample_masks)
+    names = tuple(name.strip() for name in channels.split(",") if name.strip())
+    options = LayoutOptions(names, labels.strip(), mask_threshold, resample_masks)
     with HashTable(cache.hashes if cache else None) as table:
-        pinned = _resolve(reference, cache, table)
+        pinned = resolve(reference, cache, table)
     with folder_written_beside(out) as beside:
         read = _cases(pinned, layout, options, beside, cache, workers or usable_cores(), progress)
         assignments = split_patients((entry.patient for entry in read.entries), earlier)
+        forced = [f"{name} to {assigned.split}" for name, assigned in assignments.items() if assigned.forced]
+        notes = [f"{len(forced)} patients are not where their hash puts them: {listed(forced)}"] if forced else []
         manifest = Manifest(
             reference=reference,
             version=pinned.version,
             layout=read.layout,
-            channels=read.channels,
-            labels=read.labels,
-            notes=[*read.notes, *_forced_note(assignments)],
-            cases=[_assigned(entry, assignments[entry.patient]) for entry in read.entries],
+            channels=list(read.channels),
+            labels=list(read.labels),
+            notes=[*read.notes, *notes],
+            cases=[replace(entry, **vars(assignments[entry.patient])) for entry in read.entries],
             resolved=pinned.resolved,
             commit=pinned.commit,
         )
         manifest.write(beside / MANIFEST)
     return manifest
-
-
-def _resolve(reference: str, cache: DataCache | None, table: HashTable) -> Pinned:
-    if cache is not None:
-        return resolve(reference, cache, table)
-    parsed = parse(reference)
-    if not isinstance(parsed, Folder):
-        raise UsageError(f"data reference {reference}: without a cache there is no place to bring data to.")
-    return Pinned(parsed.path, data_version(parsed.path, table=table), reference)
-
-
-def _names(channels: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in channels.split(",") if name.strip())
 
 
 def _cases(
@@ -157,8 +146,18 @@ def _read_cases(
             statistics.add(case.rows)
             if progress:
                 progress(done, len(cohort.cases))
-    notes = [*cohort.notes, *_thresholded_note(thresholded), *_resampled_note(resampled)]
-    return ReadCohort(cohort.layout, list(cohort.channels), list(cohort.labels), notes, entries)
+    notes = list(cohort.notes)
+    if thresholded:
+        notes.append(
+            f"WARNING: {len(thresholded)} masks are JPEG, which blurs their values; voxels are lesion above "
+            f"{LOSSY_THRESHOLD}: {listed(thresholded)}"
+        )
+    if resampled:
+        notes.append(
+            f"WARNING: {len(resampled)} masks lay on another grid than their image and were resampled onto it by "
+            f"nearest neighbour: {listed(resampled)}"
+        )
+    return ReadCohort(cohort.layout, cohort.channels, cohort.labels, tuple(notes), tuple(entries))
 
 
 def _read_case(channels: tuple[str, ...], cases: Path, source: CaseSource) -> _Read:
@@ -184,33 +183,3 @@ def _read_case(channels: tuple[str, ...], cases: Path, source: CaseSource) -> _R
     )
     rows = slice_statistics(source.case, channels, slice_names, loaded.image, loaded.mask, loaded.geometry)
     return _Read(entry, rows, loaded.thresholded, loaded.resampled)
-
-
-def _assigned(entry: CaseEntry, assignment: Assignment) -> CaseEntry:
-    return replace(entry, split=assignment.split, forced=assignment.forced)
-
-
-def _thresholded_note(thresholded: list[str]) -> list[str]:
-    """Return the note on masks that were thresholded at a grey value."""
-    if not thresholded:
-        return []
-    return [
-        f"WARNING: {len(thresholded)} masks are JPEG, which blurs their values; voxels are lesion above "
-        f"{LOSSY_THRESHOLD}: {listed(thresholded)}"
-    ]
-
-
-def _resampled_note(resampled: list[str]) -> list[str]:
-    """Return the note on masks that were resampled to their image's grid."""
-    if not resampled:
-        return []
-    return [
-        f"WARNING: {len(resampled)} masks lay on another grid than their image and were resampled onto it by nearest "
-        f"neighbour: {listed(resampled)}"
-    ]
-
-
-def _forced_note(assignments: Mapping[str, Assignment]) -> list[str]:
-    """Return the note on patients that were moved to another split."""
-    forced = [f"{name} to {where.split}" for name, where in assignments.items() if where.forced]
-    return [f"{len(forced)} patients are not where their hash puts them: {listed(forced)}"] if forced else []

@@ -69,7 +69,7 @@ class Manifest(Record):
     commit: str = ""
 
     def patients(self, split: str | None = None) -> tuple[str, ...]:
-        """Return the patients of a split, or of all of them, by name in rising order."""
+        """Return the patients of a split, or of all, by name in rising order."""
         return tuple(sorted({entry.patient for entry in self.cases if split in (None, entry.split)}))
 
     def cases_in(self, split: str) -> list[CaseEntry]:
@@ -81,7 +81,7 @@ class Manifest(Record):
         return {entry.patient: entry.split for entry in self.cases}
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that a training run depends on: version, channels, labels and splits."""
+        """Return the SHA-256 of version, channels, labels and splits, which decide a training run."""
         decisive = [self.version, self.channels, self.labels, [(c.case, c.patient, c.split) for c in self.cases]]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Preprocessed slices on disk: one NumPy file a case, each slice with a checksum, read at random."""
+"""Preprocessed slices on disk: one NumPy file a case, a checksum a slice, random access."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _checksum(stored: np.void) -> int:
 
 
 def write_case_records(path: Path, images: NDArray[np.float32], masks: NDArray[np.uint8]) -> None:
-    """Write one case: a structured array with `image`, `mask` and `checksum` of each slice, in order.
+    """Write one case: a structured array of `image`, `mask` and `checksum` of each slice.
 
     Args:
         path: file to write, atomically; its name ends in `.npy`.

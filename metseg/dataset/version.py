@@ -9,12 +9,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from metseg.files import data_files, unreadable_entry
 
-_BLOCK = 1 << 20
 _SETTLED_SECONDS = 2.0
 _Stat = tuple[int, int, int]
 
@@ -35,11 +34,6 @@ class HashTable:
 
     def __enter__(self) -> HashTable:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.save()
 
     def load(self, root: Path) -> None:
         """Load the known hashes of the files below `root`."""
@@ -77,7 +71,7 @@ class HashTable:
         name = _hidden_name(path)
         self._known[name] = self._learnt[name] = (_stat(path), md5)
 
-    def save(self) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Write new hashes to the table."""
         if self._path is None or not self._learnt:
             return
@@ -91,7 +85,6 @@ class HashTable:
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
                 [(name, *stat, digest) for name, (stat, digest) in self._learnt.items()],
             )
-        self._learnt.clear()
 
 
 def _hidden_name(path: Path) -> bytes:
@@ -107,11 +100,8 @@ def _stat(path: Path) -> _Stat:
 
 def file_md5(path: Path) -> str:
     """Return the MD5 of a file, in hexadecimal."""
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def listing_version(files: Iterable[tuple[str, str]]) -> str:

@@ -10,7 +10,7 @@ from metseg.dataset.manifest import Manifest
 from metseg.files import written_beside
 from metseg.html_templates import environment
 from metseg.scoring.lesions import sensitivity_by_size
-from metseg.scoring.summary import summarise_scores
+from metseg.scoring.patient import summarise_scores
 from metseg.scoring.verdict import Verdict
 from metseg.training.records import EvaluationRecord
 

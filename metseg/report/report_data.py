@@ -86,7 +86,7 @@ class NetworkContent:
         pooled = sensitivity_by_size(lesion for scores in self.patients.values() for lesion in scores.lesions)
         by_patient = [sensitivity_by_size(self.patients[patient].lesions) for patient in sorted(self.patients)]
         intervals = [
-            bootstrap_ratio_interval([entry.found for entry in bins], [entry.lesions for entry in bins])
+            bootstrap_ratio_interval([entry.detected for entry in bins], [entry.lesions for entry in bins])
             for bins in zip(*by_patient, strict=True)
         ]
         return list(zip(pooled, intervals, strict=True))

@@ -79,7 +79,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class RocCurve:
-    """True against false positive rate of the voxels inside the head, from the highest threshold to 0.
+    """True against false positive rate of voxels inside the head, thresholds in falling order.
 
     Attributes:
         thresholds: a voxel counts as lesion if its probability is at least this.
@@ -113,7 +113,7 @@ class VoxelScores:
 
 
 class VoxelTally:
-    """Counts the voxels inside heads, case by case, so that no probability has to be kept."""
+    """Count the voxels inside heads case by case, without storing probabilities."""
 
     def __init__(self) -> None:
         self._patients: dict[str, NDArray[np.float64]] = {}
@@ -157,7 +157,7 @@ class VoxelTally:
         )
 
     def roc(self) -> RocCurve | None:
-        """Return the ROC curve of all voxels counted so far; None if all of them are lesion, or none is."""
+        """Return the ROC curve of all voxels; None if all or none are lesion."""
         table = sum(self._patients.values(), np.zeros((3, LEVELS + 1)))
         called = np.cumsum(table[:2, ::-1], axis=1)[:, ::-1]
         positives, negatives = called[1, 0], called[0, 0] - called[1, 0]
@@ -165,11 +165,11 @@ class VoxelTally:
             return None
         true_rate, false_rate = called[1] / positives, (called[0] - called[1]) / negatives
         area = np.trapezoid(np.append(true_rate, 0.0)[::-1], np.append(false_rate, 0.0)[::-1])
-        kept = list(reversed(ROC_LEVELS))
+        levels = list(reversed(ROC_LEVELS))
         return RocCurve(
-            thresholds=tuple(level / LEVELS for level in kept),
-            false_positive_rates=tuple(false_rate[kept].tolist()),
-            true_positive_rates=tuple(true_rate[kept].tolist()),
+            thresholds=tuple(level / LEVELS for level in levels),
+            false_positive_rates=tuple(false_rate[levels].tolist()),
+            true_positive_rates=tuple(true_rate[levels].tolist()),
             area=float(area),
         )
 
@@ -184,7 +184,10 @@ class VoxelTally:
 
 
 def _counts(probability: NDArray[np.float64], lesion: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Count voxels, lesion voxels and sum of probabilities by level, `(3, LEVELS + 1)`; 1 has a level of its own."""
+    """Return voxels, lesion voxels and sum of probabilities by level, `(3, LEVELS + 1)`.
+
+    Probability 1 has a level of its own.
+    """
     level = (probability * LEVELS).astype(np.int64)
     weights = (None, lesion.astype(np.float64), probability)
     return np.stack([np.bincount(level, weights=w, minlength=LEVELS + 1).astype(np.float64) for w in weights])
@@ -198,7 +201,7 @@ def _binned(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bin(index: int, parts: NDArray[np.float64]) -> ReliabilityBin:
-    """Return one bin from voxels, lesion voxels and sum of probabilities of each patient, `(patients, 3)`."""
+    """Return one bin from voxels, lesion voxels and sum of probabilities, `(patients, 3)`."""
     voxels, lesion, probability = parts.sum(axis=0)
     return ReliabilityBin(
         lower=index / BINS,

@@ -58,7 +58,9 @@ def compare_with_champion(candidate: Scored, champion: Scored | Incomparable, ru
 
 
 def paired_differences(candidate: Scored, champion: Scored, score: str) -> list[float]:
-    """Return candidate minus champion in one score, by patient; patients without either score are left out.
+    """Return candidate minus champion in one score, by patient.
+
+    Patients without either score are left out.
 
     Example:
         >>> import dataclasses
@@ -104,7 +106,7 @@ def _patients_check(candidate: Scored, champion: Scored) -> Check:
 
 
 def _unseen_check(candidate: Scored, champion: Scored) -> Check:
-    """Check that the champion was trained on none of the test patients; the candidate is checked before."""
+    """Check that the champion was trained on none of the test patients."""
     seen = sorted(set(candidate.patients) & set(champion.training_patients))
     source = f" ({champion.training_record})" if champion.training_record else ""
     detail = f"The champion was trained on none of the test patients{source}."
@@ -126,7 +128,7 @@ def _dice_by_test(differences: Sequence[float], mean: float, rules: Rules) -> Ch
 
 
 def _dice_by_estimate(differences: Sequence[float], mean: float) -> Check:
-    """Check that the mean Dice is higher than the champion's; with few patients no test is possible."""
+    """Check that the mean Dice is higher, without a test, for few patients."""
     detail = (
         f"Mean paired Dice difference {mean:+.3f} over {len(differences)} patients, too few to test; above 0 needed."
     )
@@ -156,25 +158,25 @@ def _not_inferior(differences: Sequence[float], score: str, name: str, rules: Ru
     shown = limit >= -rules.margin - EQUAL
     too_low = mean < -rules.largest_drop - EQUAL
     seen = p_value <= rules.drop_significance and mean < -EQUAL
-    found = f"Mean difference of {name} {mean:+.3f}, one-sided 95 % lower limit {limit:+.3f}"
+    measured = f"Mean difference of {name} {mean:+.3f}, one-sided 95 % lower limit {limit:+.3f}"
     if shown:
-        detail = f"{found}: shown to be at most {rules.margin:g} lower."
+        detail = f"{measured}: shown to be at most {rules.margin:g} lower."
     elif too_low:
-        detail = f"{found}: a mean drop of more than {rules.largest_drop:g}."
+        detail = f"{measured}: a mean drop of more than {rules.largest_drop:g}."
     elif seen:
         detail = (
-            f"{found}: lower (one-sided sign-flip p = {p_value:.3g}), and not shown to be at most {rules.margin:g}."
+            f"{measured}: lower (one-sided sign-flip p = {p_value:.3g}), and not shown to be at most {rules.margin:g}."
         )
     else:
         detail = (
-            f"{found}: {len(differences)} patients cannot show that it is at most {rules.margin:g} lower, but no drop "
-            f"is seen (one-sided sign-flip p = {p_value:.3g}; {rules.drop_significance:g} or less would reject)."
+            f"{measured}: {len(differences)} patients cannot show that it is at most {rules.margin:g} lower, but no "
+            f"drop is seen (one-sided sign-flip p = {p_value:.3g}; {rules.drop_significance:g} or less would reject)."
         )
     return Check(label, shown or not (too_low or seen), mean, -rules.margin, interval, detail, p_value)
 
 
 def gains_over_baseline(candidates: Mapping[str, Scored]) -> tuple[Gain, ...]:
-    """Return the mean paired Dice gain of each network over the plain one; empty without it."""
+    """Return each network's mean paired Dice gain over the plain one; empty without it."""
     baseline = candidates.get(BASELINE)
     if baseline is None:
         return ()

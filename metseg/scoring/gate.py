@@ -67,7 +67,9 @@ def decide(
 
 
 def pick_winner(candidates: Mapping[str, Scored]) -> str:
-    """Return the architecture with the best mean Dice on validation patients; equal: best lesion F1, then by name.
+    """Return the architecture with the best mean Dice on validation patients.
+
+    Of equal ones the best lesion F1 wins, then the name.
 
     Example:
         >>> from metseg.scoring.evaluation import ValidationScores
@@ -117,7 +119,7 @@ def _served_check(candidate: Scored, rules: Rules) -> Check:
 
 
 def _patients_check(candidates: Mapping[str, Scored], winner: Scored) -> Check:
-    """Check that every network was scored on the same test patients, and trained on none of them."""
+    """Check that all networks were scored on the same, unseen test patients."""
     count = len(winner.patients)
     if not count:
         return Check("test_patients", False, 0.0, 1.0, None, "There is no test patient to judge the model on.")

@@ -16,6 +16,8 @@ from metseg.connected_components import label_components
 
 Spacing = tuple[float, float, float]
 """Millimetres between voxel centres along `(slices, height, width)`."""
+Box = tuple[slice, slice, slice]
+"""Part of a volume along `(slices, height, width)`."""
 
 NEIGHBOURS_18 = ndi.generate_binary_structure(3, 2)
 """Voxels that share a face or an edge, the element that the truth is dilated with."""
@@ -35,7 +37,7 @@ class LabelledTruth:
     """
 
     shape: tuple[int, ...]
-    box: tuple[slice, slice, slice]
+    box: Box
     lesions: NDArray[np.int32]
     blobs: NDArray[np.int32]
     voxels: NDArray[np.int64]
@@ -51,7 +53,7 @@ class LabelledPrediction:
         components: int32, 0 outside, else the component, numbered from 1 in the order of their first voxel.
     """
 
-    box: tuple[slice, slice, slice]
+    box: Box
     components: NDArray[np.int32]
 
 
@@ -73,7 +75,7 @@ class Contacts:
     pairs: NDArray[np.int64]
 
 
-def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> tuple[slice, slice, slice]:
+def bounding_box(mask: NDArray[np.bool_], margin: int = 1) -> Box:
     """Return the box around a mask with up to `margin` voxels on every side.
 
     Example:
@@ -159,9 +161,7 @@ def find_contacts(truth: LabelledTruth, prediction: LabelledPrediction) -> Conta
     return Contacts(truth.voxels, component_voxels, overlap, pairs)
 
 
-def _shared_box(
-    first: tuple[slice, slice, slice], second: tuple[slice, slice, slice]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _shared_box(first: Box, second: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the intersection of two boxes, in the coordinates of either."""
     in_first, in_second = [], []
     for a, b in zip(first, second, strict=True):

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.connected_components import label_components
-from metseg.scoring.lesion_distance import lesion_distances
 from metseg.scoring.lesion_matching import (
     Contacts,
     LabelledTruth,
@@ -25,7 +24,7 @@ from metseg.scoring.lesion_matching import (
     label_truth,
 )
 from metseg.scoring.overlap import as_masks
-from metseg.scoring.surface import MISSED_DISTANCE_MM
+from metseg.scoring.surface import MISSED_DISTANCE_MM, lesion_distances
 
 MINIMUM_DIAMETER_MM = 4.0
 """Lesions from this equivalent diameter on count in the lesion-wise F1 (33.5 mm³); smaller ones are reported."""
@@ -100,12 +99,12 @@ class SizeBin:
 
     name: str
     lesions: int
-    found: int
+    detected: int
 
     @property
     def sensitivity(self) -> float | None:
         """Fraction detected; None without lesions of this size."""
-        return self.found / self.lesions if self.lesions else None
+        return self.detected / self.lesions if self.lesions else None
 
 
 def equivalent_diameter(volume_mm3: float) -> float:

@@ -1,4 +1,4 @@
-"""The threshold and the minimum lesion volume, chosen on validation patients and frozen with the model."""
+"""Threshold and minimum lesion volume, chosen on validation patients and frozen with the model."""
 
 from __future__ import annotations
 
@@ -43,13 +43,9 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """The chosen setting, its mean scores on the validation patients, and all settings that were tried."""
+class OperatingPoint(Setting):
+    """The chosen setting, its mean scores on validation patients, and all settings tried."""
 
-    threshold: float
-    minimum_volume_mm3: float
-    lesion_f1: float
-    dice: float
     patients: int
     curve: tuple[Setting, ...]
 
@@ -92,10 +88,7 @@ def choose(
         for row, threshold in enumerate(thresholds)
         for column, volume in enumerate(minimum_volumes_mm3)
     )
-    best = _best(curve)
-    return OperatingPoint(
-        best.threshold, best.minimum_volume_mm3, best.lesion_f1, best.dice, patients=len(grids), curve=curve
-    )
+    return OperatingPoint(**vars(_best(curve)), patients=len(grids), curve=curve)
 
 
 def score_settings(
@@ -159,9 +152,9 @@ def _score_setting(
     truth: LabelledTruth, contacts: Contacts, spacing: Spacing, minimum_volume_mm3: float
 ) -> tuple[float, float]:
     """Return the lesion-wise F1 and Dice of the components of at least the minimum volume."""
-    kept = large_enough(contacts.component_voxels, math.prod(spacing), minimum_volume_mm3)
-    predicted = int(contacts.component_voxels[kept].sum())
-    shared = int(contacts.component_overlap[kept].sum())
+    large = large_enough(contacts.component_voxels, math.prod(spacing), minimum_volume_mm3)
+    predicted = int(contacts.component_voxels[large].sum())
+    shared = int(contacts.component_overlap[large].sum())
     counts = overlap.Overlap(shared, predicted - shared, int(contacts.lesion_voxels.sum()) - shared)
     result = judge_contacts(truth, contacts, spacing, minimum_volume_mm3)
     return lesion_f1(result), overlap.dice(counts)

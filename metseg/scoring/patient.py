@@ -1,4 +1,4 @@
-"""Scores of one case, and of a patient as the mean over cases."""
+"""Scores of a case, of a patient (mean over cases), and their summary over patients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,24 @@ from metseg.scoring.lesions import (
     match_lesions,
     small_lesion_sensitivity,
 )
+from metseg.scoring.significance import bootstrap_interval
 from metseg.scoring.surface import surface_scores
+
+HEADLINE = (
+    "dice",
+    "iou",
+    "sensitivity",
+    "precision",
+    "lesion_f1",
+    "lesion_sensitivity",
+    "lesion_wise_dice",
+    "lesion_wise_hd95_mm",
+    "false_positives",
+    "hd95_mm",
+    "surface_dice",
+    "volume_error_mm3",
+)
+"""Fields of `PatientScores` that a registered version is described by."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,21 @@ class PatientScores:
     surface_dice: float | None
     lesion_wise_hd95_mm: float | None
     lesions: tuple[Lesion, ...]
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """One score over the test patients.
+
+    Attributes:
+        mean: over the patients that have it.
+        interval: 95 % bootstrap interval of the mean.
+        patients: how many have it.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    patients: int
 
 
 def score_patient(
@@ -145,7 +177,7 @@ def per_patient(cases: Iterable[tuple[str, PatientScores]]) -> dict[str, Patient
 
 
 def mean_score(patients: Mapping[str, PatientScores], score: str) -> float | None:
-    """Return the mean of one score over the patients that have it; None if none has.
+    """Return the mean of a score over the patients that have it, else None.
 
     Example:
         >>> mask = np.ones((2, 4, 4), bool)
@@ -153,8 +185,29 @@ def mean_score(patients: Mapping[str, PatientScores], score: str) -> float | Non
         >>> mean_score({"a": scores}, "dice"), mean_score({"a": scores}, "hd95_mm")
         (1.0, None)
     """
-    values = [value for scores in patients.values() if (value := getattr(scores, score)) is not None]
+    values = _values(patients, score)
     return float(np.mean(values)) if values else None
+
+
+def summarise_scores(patients: Mapping[str, PatientScores]) -> dict[str, ScoreSummary]:
+    """Summarise each score of `HEADLINE` that at least one patient has.
+
+    Example:
+        >>> mask = np.ones((2, 4, 4), bool)
+        >>> summarise_scores({"a": score_patient(mask, mask, (1.0, 1.0, 1.0), True)})["dice"]
+        ScoreSummary(mean=1.0, interval=(1.0, 1.0), patients=1)
+    """
+    summaries = {}
+    for name in HEADLINE:
+        values = _values(patients, name)
+        if values:
+            summaries[name] = ScoreSummary(math.fsum(values) / len(values), bootstrap_interval(values), len(values))
+    return summaries
+
+
+def _values(patients: Mapping[str, PatientScores], score: str) -> list[float]:
+    """Return a score of the patients that have it."""
+    return [value for scores in patients.values() if (value := getattr(scores, score)) is not None]
 
 
 def _mean(group: list[PatientScores]) -> PatientScores:

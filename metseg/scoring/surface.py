@@ -1,14 +1,16 @@
-"""Distances between the surfaces of two masks, in millimetres: HD95 and the normalised surface Dice."""
+"""Distances between surfaces in mm: HD95 and surface Dice of masks, HD95 of each lesion."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.ndimage as ndi
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from metseg.scoring.lesion_matching import Spacing
+from metseg.scoring.lesion_matching import Box, Contacts, LabelledPrediction, LabelledTruth, Spacing
 from metseg.scoring.surface_elements import Surface, surface_of
 
 MISSED_DISTANCE_MM = 374.0
@@ -67,6 +69,36 @@ def hausdorff_95(first: Surface, second: Surface) -> float:
     return max(_percentile_95(to_second, first.areas), _percentile_95(to_first, second.areas))
 
 
+def lesion_distances(
+    truth: LabelledTruth, prediction: LabelledPrediction, contacts: Contacts, spacing: Spacing
+) -> list[float]:
+    """Return the HD95 in mm of each lesion to its matching components.
+
+    Example:
+        >>> from metseg.scoring.lesion_matching import find_contacts, label_prediction, label_truth
+        >>> truth = np.zeros((8, 8, 8), bool)
+        >>> truth[2:5, 2:5, 2:5] = True
+        >>> labelled, components = label_truth(truth), label_prediction(np.roll(truth, 1, axis=0))
+        >>> lesion_distances(labelled, components, find_contacts(labelled, components), (1.0, 1.0, 1.0))
+        [1.0]
+    """
+    if not contacts.pairs.size:
+        return [MISSED_DISTANCE_MM] * contacts.lesion_voxels.size
+    lesion_boxes = ndi.find_objects(truth.lesions)
+    component_boxes = ndi.find_objects(prediction.components)
+    distances = []
+    for lesion, box in enumerate(lesion_boxes, 1):
+        matching = contacts.pairs[contacts.pairs[:, 0] == lesion - 1, 1] + 1
+        if not matching.size:
+            distances.append(MISSED_DISTANCE_MM)
+            continue
+        around = _around([component_boxes[component - 1] for component in matching])
+        true = _surface(truth.lesions[box] == lesion, box, truth.box, spacing)
+        united = np.isin(prediction.components[around], matching)
+        distances.append(hausdorff_95(true, _surface(united, around, prediction.box, spacing)))
+    return distances
+
+
 def _distances(surface: Surface, other: Surface) -> NDArray[np.float64]:
     """Return the distance in mm of each element to the nearest of the other surface."""
     return np.asarray(KDTree(other.points).query(surface.points)[0])
@@ -77,3 +109,17 @@ def _percentile_95(distances: NDArray[np.float64], areas: NDArray[np.float64]) -
     order = np.lexsort((areas, distances))
     share = np.cumsum(areas[order]) / areas.sum()
     return float(distances[order][min(int(np.searchsorted(share, 0.95)), len(order) - 1)])
+
+
+def _surface(mask: NDArray[np.bool_], box: Box, volume: Box, spacing: Spacing) -> Surface:
+    """Return the surface of a mask at `box` of a crop at `volume`."""
+    slice_, row, column = (inner.start + outer.start for inner, outer in zip(box, volume, strict=True))
+    return surface_of(mask, spacing, (slice_, row, column))
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """Return the smallest box around several."""
+    slices, rows, columns = (
+        slice(min(side.start for side in sides), max(side.stop for side in sides)) for sides in zip(*boxes, strict=True)
+    )
+    return slices, rows, columns

@@ -1,4 +1,4 @@
-"""The trial of test-time flips: scores of the averaged prediction next to the plain one, with gain and cost."""
+"""Trial of test-time flips: scores with and without them, gain and cost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from metseg.scoring.patient import PatientScores, mean_score, per_patient
 from metseg.scoring.significance import bootstrap_interval
 
 SCORES = ("dice", "lesion_f1", "lesion_sensitivity", "false_positives")
+FlippedCase = tuple[str, PatientScores, PatientScores, Sequence[float]]
+"""Patient, scores of the plain and of the averaged prediction, seconds of each view, the plain one first."""
 
 
 @dataclass(frozen=True)
@@ -55,37 +57,19 @@ class FlipComparison:
     seconds: FlipSeconds
 
 
-class FlipTrial:
-    """Gathers the cases of a trial."""
-
-    def __init__(self) -> None:
-        self._scored: list[tuple[str, PatientScores, PatientScores]] = []
-        self._plain_seconds = 0.0
-        self._flipped_seconds = 0.0
-
-    def add(self, patient: str, plain: PatientScores, flipped: PatientScores, seconds: Sequence[float]) -> None:
-        """Count one case.
-
-        Args:
-            patient: of the case.
-            plain: scores of the plain prediction.
-            flipped: scores of the averaged prediction.
-            seconds: of the network for each view, the plain one first.
-        """
-        self._scored.append((patient, plain, flipped))
-        self._plain_seconds += seconds[0]
-        self._flipped_seconds += sum(seconds)
-
-    def comparison(self) -> FlipComparison:
-        """Return means, gains with their 95 % interval over patients, and seconds."""
-        plain = per_patient((patient, before) for patient, before, _ in self._scored)
-        flipped = per_patient((patient, after) for patient, _, after in self._scored)
-        return FlipComparison(
-            patients=len(plain),
-            cases=len(self._scored),
-            scores={score: _gain(plain, flipped, score) for score in SCORES},
-            seconds=FlipSeconds(round(self._plain_seconds, 3), round(self._flipped_seconds, 3)),
-        )
+def compare_flips(cases: Sequence[FlippedCase]) -> FlipComparison:
+    """Return means, gains with their 95 % interval over patients, and seconds."""
+    plain = per_patient((patient, before) for patient, before, _, _ in cases)
+    flipped = per_patient((patient, after) for patient, _, after, _ in cases)
+    return FlipComparison(
+        patients=len(plain),
+        cases=len(cases),
+        scores={score: _gain(plain, flipped, score) for score in SCORES},
+        seconds=FlipSeconds(
+            plain=round(sum(seconds[0] for _, _, _, seconds in cases), 3),
+            flipped=round(sum(sum(seconds) for _, _, _, seconds in cases), 3),
+        ),
+    )
 
 
 def _gain(plain: dict[str, PatientScores], flipped: dict[str, PatientScores], score: str) -> FlipGain:

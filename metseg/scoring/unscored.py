@@ -1,4 +1,7 @@
-"""Champions without scores. A module of its own, without NumPy: a pod that only states an absence is small."""
+"""Champions without scores.
+
+The module is separate and without NumPy, because a pod that only states an absence is small.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.references.availability import look_again
+from metseg.dataset.references import look_again
 from metseg.errors import DataError, MetsegError, PublishError
 from metseg.saved_model import saved_model_digest
 from metseg.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
-from metseg.scoring.summary import ScoreSummary, summarise_scores
+from metseg.scoring.patient import ScoreSummary, summarise_scores
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,16 +58,10 @@ def _order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, turn]).permutation(count)
 
 
-@dataclass(frozen=True)
-class _Deck:
-    """Endless shuffled passes over slices; position `p` does not depend on earlier draws."""
-
-    indices: NDArray[np.int64]
-    seed: int
-
-    def at(self, position: int) -> int:
-        turn, place = divmod(position, len(self.indices))
-        return int(self.indices[_order(self.seed, turn, len(self.indices))[place]])
+def _drawn(indices: NDArray[np.int64], seed: int, first: int, count: int) -> list[int]:
+    """Return positions `first` to `first + count` of endless shuffled passes over slices, whatever was drawn before."""
+    size = len(indices)
+    return [int(indices[_order(seed, at // size, size)[at % size]]) for at in range(first, first + count)]
 
 
 def draw_batch(store: SliceStore, configuration: TrainingConfiguration, step: int) -> Batch:
@@ -83,10 +76,8 @@ def draw_batch(store: SliceStore, configuration: TrainingConfiguration, step: in
     if len(store.background) == 0:
         with_lesion = size
     without = size - with_lesion
-    lesion = _Deck(store.lesion, 2 * configuration.seed)
-    background = _Deck(store.background, 2 * configuration.seed + 1)
-    drawn = [lesion.at(step * with_lesion + place) for place in range(with_lesion)]
-    drawn += [background.at(step * without + place) for place in range(without)]
+    drawn = _drawn(store.lesion, 2 * configuration.seed, step * with_lesion, with_lesion)
+    drawn += _drawn(store.background, 2 * configuration.seed + 1, step * without, without)
     pairs = [store.read(index) for index in drawn]
     if configuration.augmentation:
         rng = np.random.default_rng([configuration.seed, step, 7])

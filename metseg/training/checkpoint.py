@@ -106,7 +106,3 @@ class RunState:
         for stale in self.folder.glob("epoch-*.npz"):
             if stale.name != name:
                 stale.unlink()
-
-    def restore_best(self, weights: Sequence[Any]) -> None:
-        """Assign the weights of the best epoch; raises MetsegError if they are damaged."""
-        restore_checkpoint(self.folder / BEST, weights)

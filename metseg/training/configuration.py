@@ -109,7 +109,7 @@ class TrainingConfiguration:
 
     def __post_init__(self) -> None:
         """Raise UsageError for a value out of range, naming the parameter."""
-        levels = [f"L{level}" for level in range(1, self.depth + 1)]
+        inference_heads = ("average", "last", *(f"L{level}" for level in range(1, self.depth + 1)))
         weights = self.supervision_weights()
         rules = {
             "architecture": (self.architecture in ARCHITECTURES, _one_of(ARCHITECTURES)),
@@ -123,10 +123,7 @@ class TrainingConfiguration:
             "normalization": (self.normalization in NORMALIZATIONS, _one_of(NORMALIZATIONS)),
             "upsampling": (self.upsampling in UPSAMPLINGS, _one_of(UPSAMPLINGS)),
             "dropout": (0.0 <= self.dropout < 1.0, "0 to less than 1"),
-            "inference_head": (
-                self.inference_head in ("average", "last", *levels),
-                _one_of(("average", "last", *levels)),
-            ),
+            "inference_head": (self.inference_head in inference_heads, _one_of(inference_heads)),
             "loss": (self.loss in LOSSES, _one_of(tuple(LOSSES))),
             "epochs": (self.epochs >= 1, "1 or more"),
             "steps_per_epoch": (self.steps_per_epoch >= 1, "1 or more"),

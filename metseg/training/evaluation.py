@@ -1,4 +1,4 @@
-"""Scoring a trained model on test patients by two paths that share no code: OpenCV + Keras, and the served graph."""
+"""Score a model on test patients by OpenCV with Keras, and check the served graph."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from metseg.saved_model import saved_model_digest
 from metseg.scoring.calibration import VoxelTally
 from metseg.scoring.evaluation import ServedCheck, ValidationScores
 from metseg.scoring.operating_point import OperatingPoint, apply
-from metseg.scoring.patient import PatientScores, mean_score, per_patient, score_patient
-from metseg.scoring.test_time_augmentation import FlipTrial
+from metseg.scoring.patient import HEADLINE, PatientScores, mean_score, per_patient, score_patient
+from metseg.scoring.test_time_augmentation import FlippedCase, compare_flips
 from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
 from metseg.training.export import saved_model_of
 from metseg.training.golden_requests import golden_requests
@@ -40,27 +40,12 @@ Volume = NDArray[np.float32]
 SERVED_CASES = 2
 """Test cases for which the served graph is compared, in addition to the golden requests."""
 
-MEAN_SCORES = (
-    "dice",
-    "iou",
-    "sensitivity",
-    "precision",
-    "lesion_f1",
-    "lesion_f1_all",
-    "lesion_sensitivity",
-    "small_lesion_sensitivity",
-    "lesion_wise_dice",
-    "false_positives",
-    "hd95_mm",
-    "surface_dice",
-    "lesion_wise_hd95_mm",
-    "volume_error_mm3",
-)
+MEAN_SCORES = (*HEADLINE, "lesion_f1_all", "small_lesion_sensitivity")
 """Scores whose mean over test patients is reported."""
 
 
 def load_network(model: Path) -> keras.Model:
-    """Load the trained network of an exported model; nothing is unpickled and no code is loaded from the file."""
+    """Load the trained network of an exported model, without unpickling or loading code."""
     import models.blocks  # noqa: F401  registers the layers that the file names
 
     network = keras.saving.load_model(model / "model.keras", compile=False, safe_mode=True)
@@ -76,28 +61,28 @@ def independent_probability(
     return unfit_slices(predict(network, slices), image.shape[1], image.shape[2])
 
 
-class _ServedCheck:
-    """The largest disagreement between the served graph and the independent path so far."""
+class _ServedGraph:
+    """The served graph of a model, and its agreement with the independent path on each volume so far."""
 
     def __init__(self, model: Path, threshold: float) -> None:
         self._loaded = tf.saved_model.load(str(saved_model_of(model)))
-        self._signature = self._loaded.signatures["serving_default"]
         self.threshold = np.asarray(threshold, dtype=np.float32)
-        self.max_abs_difference = 0.0
-        self.masks_identical = True
-        self.volumes = 0
+        self.checks: list[ServedCheck] = []
 
     def compare(self, image: Volume, probability: Volume) -> None:
-        response = self._signature(image=tf.constant(image[None]))
-        difference = np.abs(response["probability"].numpy()[0] - probability).max()
+        response = self._loaded.signatures["serving_default"](image=tf.constant(image[None]))
+        difference = float(np.abs(response["probability"].numpy()[0] - probability).max())
         same = np.array_equal(response["mask"].numpy()[0], (probability >= self.threshold).astype(np.uint8))
-        self.max_abs_difference = max(self.max_abs_difference, float(difference))
-        self.masks_identical = self.masks_identical and same
-        self.volumes += 1
+        self.checks.append(ServedCheck(difference, same))
+
+    def agreement(self) -> ServedCheck:
+        """Return the largest difference, and whether all masks are identical."""
+        largest = max(check.max_abs_difference for check in self.checks)
+        return ServedCheck(largest, all(check.masks_identical for check in self.checks))
 
 
 def _overlay(path: Path, image: NDArray[np.uint8], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
-    """Store two slices for the report: the one with most lesion, true or predicted, and the one with most error."""
+    """Store the slices with most lesion, true or predicted, and with most error."""
     most_lesion = int(np.argmax(truth.sum(axis=(1, 2)) * 2 + predicted.sum(axis=(1, 2))))
     wrong = (truth ^ predicted).sum(axis=(1, 2))
     places = [most_lesion, int(np.argmax(wrong)) if wrong.any() else most_lesion]
@@ -114,12 +99,12 @@ class _Tallies:
     Attributes:
         voxels: probabilities inside the head.
         thresholded: Dice of every single intensity threshold on each case.
-        flips: the trial of test-time flips, if requested.
+        flips: scores of each case without and with test-time flips, if requested.
     """
 
     voxels: VoxelTally = field(default_factory=VoxelTally)
     thresholded: list[NDArray[np.float64]] = field(default_factory=list)
-    flips: FlipTrial | None = None
+    flips: list[FlippedCase] | None = None
 
 
 def _score_case(
@@ -141,22 +126,22 @@ def _score_case(
     def judge(square: NDArray[np.float32]) -> tuple[Volume, NDArray[np.bool_], PatientScores]:
         """Return probability in the original geometry, mask and scores of a prediction."""
         probability = unfit_slices(square, raw.shape[1], raw.shape[2])
-        kept = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
-        return probability, kept, score_patient(truth, kept, geometry.spacing, geometry.spacing_known)
+        mask = apply(probability, point.threshold, point.minimum_volume_mm3, geometry.spacing)
+        return probability, mask, score_patient(truth, mask, geometry.spacing, geometry.spacing_known)
 
-    probability, kept, scores = judge(predict(network, slices))
+    probability, predicted, scores = judge(predict(network, slices))
     windowed = apply_window(raw, volume_window(raw, specification))
-    _overlay(out / "overlays" / f"{entry.case}.npz", windowed, truth, kept)
-    tallies.voxels.add(entry.patient, probability, kept, truth, head_hulls(raw))
+    _overlay(out / "overlays" / f"{entry.case}.npz", windowed, truth, predicted)
+    tallies.voxels.add(entry.patient, probability, predicted, truth, head_hulls(raw))
     tallies.thresholded.append(threshold_dice(windowed, truth))
     if tallies.flips is not None:
         average, seconds = flipped_average(network, slices)
-        tallies.flips.add(entry.patient, scores, judge(average)[2], seconds)
+        tallies.flips.append((entry.patient, scores, judge(average)[2], seconds))
     return scores, raw, probability, truth
 
 
 def _store_golden(
-    network: keras.Model, specification: PreprocessingSpecification, served: _ServedCheck, path: Path
+    network: keras.Model, specification: PreprocessingSpecification, served: _ServedGraph, path: Path
 ) -> None:
     """Store requests made from phantoms with the independent path's predictions; compare the served graph's."""
     golden: dict[str, NDArray[Any]] = {"threshold": served.threshold}
@@ -177,7 +162,7 @@ def evaluate_model(
     version: int | None = None,
     training_record: str = "",
 ) -> EvaluationRecord:
-    """Score a model on the test patients of a cohort; write the inputs of gate, report and promotion.
+    """Score a model on test patients; write the inputs of gate, report and promotion.
 
     Args:
         cohort: output of ingest.
@@ -196,12 +181,12 @@ def evaluate_model(
     specification = PreprocessingSpecification.read(model / "preprocessing.json")
     network = load_network(model)
     point, architecture = training.operating_point, training.configuration.architecture
-    served = _ServedCheck(model, point.threshold)
+    served = _ServedGraph(model, point.threshold)
     out.mkdir(parents=True, exist_ok=True)
 
     _store_golden(network, specification, served, out / "golden.npz")
     scored: list[tuple[str, PatientScores]] = []
-    tallies = _Tallies(flips=FlipTrial() if test_time_flips else None)
+    tallies = _Tallies(flips=[] if test_time_flips else None)
     for entry in track(manifest.cases_in("test"), f"scoring test patients, {architecture}"):
         scores, raw, probability, truth = _score_case(cohort, entry, network, specification, point, out, tallies)
         if len(scored) < SERVED_CASES:
@@ -209,7 +194,7 @@ def evaluate_model(
         if not scored:
             np.savez_compressed(out / "reference.npz", case=entry.case, image=raw, probability=probability, truth=truth)
         scored.append((entry.patient, scores))
-    patients = per_patient(scored)
+    patients, agreement = per_patient(scored), served.agreement()
     record = EvaluationRecord(
         architecture=architecture,
         channels=specification.channels,
@@ -217,16 +202,16 @@ def evaluate_model(
         validation=ValidationScores(point.dice, point.lesion_f1),
         patients=patients,
         training_patients=(*training.training_patients, *training.validation_patients),
-        served_check=ServedCheck(served.max_abs_difference, served.masks_identical),
+        served_check=agreement,
         training_record=training_record,
         training=training,
         version=version,
         mean_scores={name: mean_score(patients, name) for name in MEAN_SCORES},
         savedmodel_sha256=saved_model_digest(saved_model_of(model)),
-        served_volumes_compared=served.volumes,
+        served_volumes_compared=len(served.checks),
         threshold_baseline=best_threshold(tallies.thresholded, specification.channels),
         voxels_in_head=tallies.voxels.scores(),
-        test_time_flips=tallies.flips.comparison() if tallies.flips is not None else None,
+        test_time_flips=compare_flips(tallies.flips) if tallies.flips is not None else None,
     )
     record.write(out / EVALUATION)
     logger.info(
@@ -235,6 +220,6 @@ def evaluate_model(
         len(patients),
         record.mean_scores["dice"],
         record.mean_scores["lesion_f1"],
-        served.max_abs_difference,
+        agreement.max_abs_difference,
     )
     return record

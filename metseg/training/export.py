@@ -128,16 +128,17 @@ class ServedSegmentation(tf.Module):  # type: ignore[misc]
 
 
 def block_slices(pixels: Tensor) -> Tensor:
-    """Return the slices of a block by the pixels of one: half as many for each doubling beyond `BLOCK_PIXELS`.
+    """Return the slices of a block by the pixels of one slice.
 
-    They stay a power of two, so that blocks end where those of `INFERENCE_BLOCK` do: there volumes are cut by callers.
+    They are half as many for each doubling beyond `BLOCK_PIXELS`. They stay a power of two, so that blocks end where
+    those of `INFERENCE_BLOCK` do: there volumes are cut by callers.
     """
     steps = [BLOCK_PIXELS << doublings for doublings in range(INFERENCE_BLOCK.bit_length() - 1)]
     return tf.bitwise.right_shift(INFERENCE_BLOCK, tf.reduce_sum(tf.cast(pixels > steps, tf.int32)))
 
 
 def _checked(image: Tensor) -> Tensor:
-    """Return the image if it can be segmented; reject it before its shape and values are used otherwise.
+    """Return the image if it can be segmented; reject it before it is used otherwise.
 
     An image without voxels may have any size in another direction, and what is as long as that would fill the memory.
     """
@@ -182,7 +183,7 @@ def export(
     threshold: float,
     description: Mapping[str, object],
 ) -> None:
-    """Write an MLflow model: the SavedModel with requests to warm it up, `model.keras` and an input example.
+    """Write an MLflow model: SavedModel, warm-up requests, `model.keras` and an input example.
 
     This is the only export: what is registered, checked and published are these bytes.
 

@@ -93,7 +93,9 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> St
     from metseg.training.network import build_network, training_network
 
     keras.backend.clear_session()
-    _reset_memory()
+    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+    for gpu in gpus:
+        tf.config.experimental.reset_memory_stats(gpu)
     configuration = TrainingConfiguration(
         architecture, filters=size.filters, depth=size.depth, precision=precision, xla=xla, warm_up=0.0
     )
@@ -108,6 +110,7 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> St
     losses += [float(network.train_on_batch(*batch)) for _ in range(REPEATED)]
     each = (time.perf_counter() - started) / REPEATED
     _check(architecture, losses, before, network.get_weights())
+    peak = round(tf.config.experimental.get_memory_info(gpus[0])["peak"] / 1e6, 1) if gpus else None
     return StepFigures(
         architecture,
         precision,
@@ -116,7 +119,7 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> St
         loss_last=round(losses[-1], 5),
         seconds_first_step=round(first, 3),
         seconds_step=round(each, 4),
-        memory_peak_mb=_peak_memory(),
+        memory_peak_mb=peak,
     )
 
 
@@ -138,34 +141,6 @@ def _check(architecture: str, losses: list[float], before: Sequence[Any], after:
         raise MetsegError(f"{architecture}: no weight changed in {len(losses)} steps")
 
 
-def _reset_memory() -> None:
-    import tensorflow as tf
-
-    for device in tf.config.list_logical_devices("GPU"):
-        tf.config.experimental.reset_memory_stats(device.name)
-
-
-def _peak_memory() -> float | None:
-    """Return the first GPU's peak tensor memory in MB; None on processors."""
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU")
-    if not devices:
-        return None
-    return round(float(tf.config.experimental.get_memory_info(devices[0].name)["peak"]) / 1e6, 1)
-
-
-def accelerators() -> list[dict[str, str]]:
-    """Return name and compute capability of each GPU visible to TensorFlow."""
-    import tensorflow as tf
-
-    return [
-        {"device": device.name, **{key: str(value) for key, value in details.items()}}
-        for device in tf.config.list_physical_devices("GPU")
-        for details in [tf.config.experimental.get_device_details(device)]
-    ]
-
-
 def figures(size: Size, allow_cpu: bool = False) -> Figures:
     """Return the figures of every network, with and without XLA.
 
@@ -178,7 +153,11 @@ def figures(size: Size, allow_cpu: bool = False) -> Figures:
     from metseg.training.accelerators import AcceleratorMissing, obstacle
     from metseg.training.configuration import ARCHITECTURES
 
-    seen = accelerators()
+    seen = [
+        {"device": device.name, **{key: str(value) for key, value in details.items()}}
+        for device in tf.config.list_physical_devices("GPU")
+        for details in [tf.config.experimental.get_device_details(device)]
+    ]
     if not seen and not allow_cpu:
         raise AcceleratorMissing(f"TensorFlow sees no GPU: {obstacle()}; --allow-cpu runs the same steps on processors")
     precision = GPU_PRECISION if seen else CPU_PRECISION

@@ -12,7 +12,7 @@ import models
 from metseg.malloc import keep_freed_memory
 from metseg.training.accelerators import replication
 from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
-from metseg.training.checkpoint import EpochFigures, RunState
+from metseg.training.checkpoint import BEST, EpochFigures, RunState, restore_checkpoint
 from metseg.training.configuration import TrainingConfiguration, check_replicas
 from metseg.training.ema import NetworkAverage
 from metseg.training.monitor import EpochReport, TrainingMonitor, exhausted, training_variables, validation_sample
@@ -77,7 +77,7 @@ def train_heads(
                 verbose=0,
                 callbacks=[monitor],
             )
-    state.restore_best(network.weights)
+    restore_checkpoint(folder / BEST, network.weights)
     return models.fold_normalization(network), state.history
 
 

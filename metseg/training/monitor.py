@@ -37,9 +37,8 @@ def validation_sample(store: SliceStore, count: int = VALIDATION_SLICES) -> tupl
     """Return at most `count` slices and masks of a split, evenly spread."""
 
     def spread(indices: NDArray[np.int64], most: int) -> list[int]:
-        if len(indices) <= most:
-            return [int(index) for index in indices]
-        return [int(indices[place]) for place in np.linspace(0, len(indices) - 1, most).round().astype(int)]
+        places = np.linspace(0, len(indices) - 1, min(most, len(indices))).round().astype(int)
+        return [int(index) for index in indices[places]]
 
     chosen = spread(store.lesion, 2 * count // 3)
     chosen += spread(store.background, count - len(chosen))

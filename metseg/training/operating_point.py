@@ -1,4 +1,4 @@
-"""What a trained network reaches on validation patients in original geometry, and at what cost, head by head."""
+"""Scores and cost of a network's heads on validation patients, in original geometry."""
 
 from __future__ import annotations
 
@@ -23,34 +23,18 @@ from metseg.training.records import HeadScores
 
 
 @dataclass(frozen=True)
-class JudgedHead:
-    """One network that can be exported from a trained one.
+class JudgedHeads:
+    """The networks that can be exported from a trained one.
 
     Attributes:
-        inference_head: the parameter's value that exports it: `L1`, `L2`, …, `average`; `last` of a single head.
-        parameters: its weights.
-        multiply_accumulates: of its convolutions, for one slice of the preprocessing's size.
-        point: its own threshold and minimum lesion volume, with its scores on validation patients.
+        heads: each network, from the smallest on.
+        exported: the one that the run exports.
+        point: operating point of the exported one.
     """
 
-    inference_head: str
-    parameters: int
-    multiply_accumulates: int
+    heads: tuple[HeadScores, ...]
+    exported: HeadScores
     point: OperatingPoint
-
-    def scores(self, exported: bool) -> HeadScores:
-        """Return the record of the head, without the settings that were tried."""
-        point = self.point
-        return HeadScores(
-            inference_head=self.inference_head,
-            parameters=self.parameters,
-            multiply_accumulates=self.multiply_accumulates,
-            threshold=point.threshold,
-            minimum_volume_mm3=point.minimum_volume_mm3,
-            dice=point.dice,
-            lesion_f1=point.lesion_f1,
-            exported=exported,
-        )
 
 
 def judge_heads(
@@ -59,20 +43,22 @@ def judge_heads(
     records: Path,
     manifest: Manifest,
     specification: PreprocessingSpecification,
-) -> list[JudgedHead]:
-    """Judge every network that can be exported from a trained one, each at the operating point that serves it best.
+    inference_head: str,
+) -> JudgedHeads:
+    """Judge each exportable network of a trained one at its best operating point.
 
     Validation patients go through the network once for all heads; test patients are not touched.
 
     Args:
-        network: what `train_heads` gave.
+        network: from `train_heads`.
         cohort: output of ingest.
         records: output of preprocess.
         manifest: of the cohort.
         specification: the frozen preprocessing.
+        inference_head: head to export; `last` is that of the largest level, and a single head is exported in any case.
 
     Returns:
-        The sub-networks from the smallest on and the average of all heads, or the whole network where it has one head.
+        The sub-networks and the average of all heads, or the whole network if it has one head.
 
     Raises:
         DataError: there is no validation patient.
@@ -87,21 +73,25 @@ def judge_heads(
         folder = cohort / "cases" / entry.case
         record = RecordFile(records / "validation" / f"{entry.case}.npy")
         slices = all_slices(record, specification.context_slices)
-        answers = together.predict(slices, batch_size=INFERENCE_BLOCK, verbose=0)
+        predictions = together.predict(slices, batch_size=INFERENCE_BLOCK, verbose=0)
         truth = np.asarray(load_mask(folder)) > 0
         spacing = read_case(folder).geometry.spacing
-        for name, square in answers.items():
+        for name, square in predictions.items():
             probability = unfit_slices(square[..., 0], truth.shape[1], truth.shape[2])
             grids[name].setdefault(entry.patient, []).append(score_settings(probability, truth, spacing))
-    side = specification.image_size
-    costs = {name: models.cost(choice, side, side) for name, choice in single.items()}
-    return [
-        JudgedHead(name, costs[name].parameters, costs[name].multiply_accumulates, choose(grids[name]))
-        for name in single
-    ]
-
-
-def exported_head(heads: list[JudgedHead], inference_head: str) -> JudgedHead:
-    """Return the head that `inference_head` exports: for `last` the largest level, for a single head that one."""
-    levels = [head for head in heads if head.inference_head != "average"]
-    return next((head for head in heads if head.inference_head == inference_head), levels[-1])
+    exported = inference_head if inference_head in single else (levels or ["last"])[-1]
+    points = {name: choose(cases) for name, cases in grids.items()}
+    heads = {}
+    for name, point in points.items():
+        cost = models.cost(single[name], specification.image_size, specification.image_size)
+        heads[name] = HeadScores(
+            inference_head=name,
+            parameters=cost.parameters,
+            multiply_accumulates=cost.multiply_accumulates,
+            threshold=point.threshold,
+            minimum_volume_mm3=point.minimum_volume_mm3,
+            dice=point.dice,
+            lesion_f1=point.lesion_f1,
+            exported=name == exported,
+        )
+    return JudgedHeads(tuple(heads.values()), heads[exported], points[exported])

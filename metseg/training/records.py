@@ -55,7 +55,7 @@ class ModelDescription:
     tensorflow_version: str
 
     def served(self) -> dict[str, object]:
-        """Return the object that the signature `describe` answers with, as JSON; versions have dotted names there."""
+        """Return the response of the signature `describe`; versions have dotted names there."""
         return {_DOTTED.get(name, name): value for name, value in asdict(self).items()}
 
 
@@ -151,7 +151,7 @@ class EvaluationRecord(Scored, Record):
 
     @classmethod
     def upgraded(cls, values: dict[str, Any], format: int) -> dict[str, object]:
-        """Gather the fields of the training run, which were spread over the file without its heads."""
+        """Gather the fields of the training run, which were spread over the file."""
         same = ("run", "configuration", "parameters", "history", "description", "training_patients")
         training = {
             **{name: values[name] for name in same},

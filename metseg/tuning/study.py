@@ -1,4 +1,4 @@
-"""Search for the settings of a training run: an Optuna study on disk, each trial a nested run in MLflow."""
+"""Search for the settings of a training run: an Optuna study, its trials in MLflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import optuna
     from mlflow import MlflowClient
 
-    from metseg.training.operating_point import JudgedHead
+    from metseg.training.monitor import EpochReport
+    from metseg.training.operating_point import JudgedHeads
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ Prepare = Callable[[Mapping[str, object]], Path]
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished trial: its number, its score, the varied settings by full name, and its MLflow run."""
+    """A finished trial: number, score, varied settings by full name, and MLflow run."""
 
     trial: int
     score: float
@@ -125,7 +126,9 @@ class Search:
 
 
 def open_study(path: Path, name: str, search: Search) -> optuna.Study:
-    """Open the study in the SQLite file `path`; trials that a killed process left unfinished are queued again.
+    """Open the study in the SQLite file `path`.
+
+    Trials that a killed process left unfinished are queued again.
 
     Raises:
         UsageError: the study was begun with another search.
@@ -156,7 +159,7 @@ def open_study(path: Path, name: str, search: Search) -> optuna.Study:
 
 
 def finished(study: optuna.Study) -> int:
-    """Return the number of trials that were trained, pruned or refused; not those that a killed process left."""
+    """Return the number of trials that were trained, pruned or refused, not killed."""
     from optuna.trial import TrialState
 
     ended = [TrialState.COMPLETE, TrialState.PRUNED]
@@ -169,7 +172,7 @@ def tune(
     """Train trial after trial until the study has the requested number.
 
     A trial whose settings contradict each other, whose loss becomes NaN or that does not fit into memory counts as
-    refused, and the search goes on.
+    refused, and the search continues.
 
     Args:
         search: space and length.
@@ -190,7 +193,7 @@ def tune(
         shown = ", ".join(f"{name}={value}" for name, value in chosen.items())
         logger.info("trial %d (%d of %d): %s", trial.number, done + 1, search.trials, shown)
         try:
-            score = _Trial(search, trial, chosen, cohort, prepare, tracking, parent).score()
+            score = _score(search, trial, chosen, cohort, prepare, tracking, parent)
         except optuna.TrialPruned as pruned:
             logger.info("pruned: %s", pruned)
             study.tell(trial, state=TrialState.PRUNED)
@@ -204,93 +207,89 @@ def tune(
             logger.info("%s %.4f; best %.4f of trial %d", search.objective, score, study.best_value, best.number)
 
 
-class _Trial:
-    """One training run of a search, with a run in MLflow."""
+def _score(
+    search: Search,
+    trial: optuna.Trial,
+    chosen: Mapping[str, object],
+    cohort: Path,
+    prepare: Prepare,
+    tracking: MlflowClient,
+    parent: str,
+) -> float:
+    """Train with the chosen settings and return the score on validation patients.
 
-    def __init__(
-        self,
-        search: Search,
-        trial: optuna.Trial,
-        chosen: Mapping[str, object],
-        cohort: Path,
-        prepare: Prepare,
-        tracking: MlflowClient,
-        parent: str,
-    ) -> None:
-        self.search = search
-        self.trial = trial
-        self.cohort = cohort
-        self.tracking = tracking
-        self.settings = Settings.from_environment()
-        self.configuration = search.configuration(chosen)
-        self.manifest = Manifest.read(cohort / "manifest.json")
-        self.records = prepare(search.preprocessing(chosen))
-        self.specification = PreprocessingSpecification.read(self.records / "preprocessing.json")
-        tags = {
-            "architecture": search.architecture,
-            "data.version": self.manifest.version,
-            "git.commit": git_commit(),
-            "metseg.kind": "trial",
+    The trial has a run in MLflow, which is closed in any case.
+
+    Raises:
+        optuna.TrialPruned: the validation Dice lies below the median of earlier trials at the same epoch.
+    """
+    import optuna
+
+    settings, configuration = Settings.from_environment(), search.configuration(chosen)
+    manifest, records = Manifest.read(cohort / "manifest.json"), prepare(search.preprocessing(chosen))
+    specification = PreprocessingSpecification.read(records / "preprocessing.json")
+    tags = {
+        "architecture": search.architecture,
+        "data.version": manifest.version,
+        "git.commit": git_commit(),
+        "metseg.kind": "trial",
+    }
+    parameters = {**asdict(configuration), "preprocessing": specification.to_json()}
+    run = runs.start_run(tracking, settings, f"trial {trial.number}", parameters, tags, parent=parent)
+    trial.set_user_attr("run", run)
+
+    def report(epoch: int, figures: dict[str, float]) -> None:
+        runs.log_metrics(tracking, run, figures, step=epoch + 1)
+        trial.report(figures["val_dice"], epoch)
+        if epoch + 1 < configuration.epochs and trial.should_prune():
+            dice = f"{figures['val_dice']:.3f} after epoch {epoch + 1}"
+            raise optuna.TrialPruned(f"validation Dice {dice} lies below the median of the others")
+
+    status, started = "FAILED", time.monotonic()
+    decisive = (manifest.digest(), specification.digest(), training_code_digest())
+    state = settings.state / configuration.digest("tune", *decisive)
+    try:
+        judged = _train(cohort, records, manifest, specification, configuration, state, report)
+        figures = {
+            "validation_dice": judged.point.dice,
+            "validation_lesion_f1": judged.point.lesion_f1,
+            "parameters": judged.exported.parameters,
+            "training_seconds": time.monotonic() - started,
         }
-        parameters = {**asdict(self.configuration), "preprocessing": self.specification.to_json()}
-        name = f"trial {trial.number}"
-        self.run = runs.start_run(tracking, self.settings, name, parameters, tags, parent=parent)
-        trial.set_user_attr("run", self.run)
+        runs.log_metrics(tracking, run, figures, step=configuration.epochs)
+        status = "FINISHED"
+        return float(getattr(judged.point, search.objective))
+    except optuna.TrialPruned:
+        # As in Optuna's own integrations.
+        status = "KILLED"
+        raise
+    finally:
+        tracking.set_terminated(run, status)
 
-    def score(self) -> float:
-        """Train and score on validation patients; the run in MLflow is closed in any case."""
-        import optuna
 
-        status = "FAILED"
-        try:
-            started = time.monotonic()
-            head = self._train()
-            figures = {"validation_dice": head.point.dice, "validation_lesion_f1": head.point.lesion_f1}
-            more = {"parameters": head.parameters, "training_seconds": time.monotonic() - started}
-            runs.log_metrics(self.tracking, self.run, figures | more, step=self.configuration.epochs)
-            status = "FINISHED"
-            return float(getattr(head.point, self.search.objective))
-        except optuna.TrialPruned:
-            # As in Optuna's own integrations.
-            status = "KILLED"
-            raise
-        finally:
-            self.tracking.set_terminated(self.run, status)
+def _train(
+    cohort: Path,
+    records: Path,
+    manifest: Manifest,
+    specification: PreprocessingSpecification,
+    configuration: TrainingConfiguration,
+    state: Path,
+    report: EpochReport,
+) -> JudgedHeads:
+    """Train and judge one network; only a killed process leaves checkpoints in `state`."""
+    import optuna
 
-    def _train(self) -> JudgedHead:
-        import optuna
+    import_tensorflow()
+    from metseg.training.loop import forget, train_heads
+    from metseg.training.network import clear_networks
+    from metseg.training.operating_point import judge_heads
 
-        import_tensorflow()
-        from metseg.training.loop import forget, train_heads
-        from metseg.training.network import clear_networks
-        from metseg.training.operating_point import exported_head, judge_heads
-
-        clear_networks()
-        decisive = (self.manifest.digest(), self.specification.digest(), training_code_digest())
-        state = self.settings.state / self.configuration.digest("tune", *decisive)
-        try:
-            stacked, _ = train_heads(
-                self.records, self.specification.context_slices, self.configuration, state, self._report
-            )
-            heads = judge_heads(stacked, self.cohort, self.records, self.manifest, self.specification)
-        except (MetsegError, optuna.TrialPruned):
-            forget(state)
-            raise
+    clear_networks()
+    try:
+        stacked, _ = train_heads(records, specification.context_slices, configuration, state, report)
+        judged = judge_heads(stacked, cohort, records, manifest, specification, configuration.inference_head)
+    except (MetsegError, optuna.TrialPruned):
         forget(state)
-        return exported_head(heads, self.configuration.inference_head)
-
-    def _report(self, epoch: int, figures: dict[str, float]) -> None:
-        """Log an epoch; prune a trial whose Dice is below the median of earlier trials at this epoch.
-
-        Raises:
-            optuna.TrialPruned: it is.
-        """
-        import optuna
-
-        runs.log_metrics(self.tracking, self.run, figures, step=epoch + 1)
-        self.trial.report(figures["val_dice"], epoch)
-        last = epoch + 1 == self.configuration.epochs
-        if not last and self.trial.should_prune():
-            raise optuna.TrialPruned(
-                f"validation Dice {figures['val_dice']:.3f} after epoch {epoch + 1} lies below the median of the others"
-            )
+        raise
+    forget(state)
+    return judged

@@ -12,8 +12,7 @@ import pytest
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.references import resolve
-from metseg.dataset.references.availability import look_again
+from metseg.dataset.references import look_again, resolve
 from metseg.dataset.version import HashTable
 from metseg.errors import DataError, UsageError
 from tests.dataset.s3_server import BUCKET, S3Server

@@ -18,7 +18,8 @@ import pytest
 
 from metseg.dataset.cache import DataCache
 from metseg.dataset.ingest import ingest
-from metseg.dataset.references import Archive, Folder, GitRevision, Pinned, S3Archive, S3Prefix, parse, resolve
+from metseg.dataset.references import Pinned, resolve
+from metseg.dataset.references.syntax import Archive, Folder, GitRevision, S3Archive, S3Prefix, parse
 from metseg.dataset.version import HashTable, data_version
 from metseg.errors import DataError, UsageError
 from metseg.settings import Settings

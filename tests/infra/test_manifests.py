@@ -13,8 +13,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from metseg.resource_settings import ResourceSettings
-from metseg.retention import VERSIONS
+from metseg.environment_settings import ResourceSettings
+from metseg.retention import Retention
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.model_config import read_message
 from metseg.serving.server.flags import parse_flags
@@ -200,7 +200,7 @@ def test_the_reconciler_is_told_how_long_versions_are_kept(objects):
         for container in containers(template)
         if container["name"] == "reconciler"
     )
-    (entry,) = (entry for entry in reconciler["env"] if entry["name"] == VERSIONS)
+    (entry,) = (entry for entry in reconciler["env"] if entry["name"] == "METSEG_KEEP_VERSIONS")
     reference = entry["valueFrom"]["configMapKeyRef"]
     assert reference["key"] == "METSEG_KEEP_VERSIONS" and reference["optional"]  # of an older ConfigMap it is not
     services = next(e for e in of_kind(objects, "ConfigMap") if e["metadata"]["name"] == reference["name"])
@@ -418,7 +418,7 @@ def test_variables_of_our_containers_are_read_by_the_program(objects):
     assert own >= {"METSEG_API_KEYS", "METSEG_MODEL_BASE_PATH"}
     fields = {
         str(info.validation_alias or f"{kind.model_config['env_prefix']}{field}".upper())
-        for kind in (Settings, GatewaySettings, ResourceSettings, ViewerOptions)
+        for kind in (Settings, GatewaySettings, ResourceSettings, ViewerOptions, Retention)
         for field, info in kind.model_fields.items()
     }
     for name in own - fields:

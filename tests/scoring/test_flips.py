@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metseg.scoring.patient import PatientScores, score_patient
-from metseg.scoring.test_time_augmentation import FlipGain, FlipSeconds, FlipTrial
+from metseg.scoring.test_time_augmentation import FlipGain, FlipSeconds, compare_flips
 
 
 def scores(found: int, lesions: int = 4) -> PatientScores:
@@ -19,10 +19,9 @@ def scores(found: int, lesions: int = 4) -> PatientScores:
 
 
 def test_gain_and_cost_by_hand():
-    trial = FlipTrial()
-    trial.add("a", scores(1), scores(2), [1.0, 1.5, 1.0, 1.0])
-    trial.add("b", scores(3), scores(4), [2.0, 2.0, 2.0, 2.0])
-    found = trial.comparison()
+    found = compare_flips(
+        [("a", scores(1), scores(2), [1.0, 1.5, 1.0, 1.0]), ("b", scores(3), scores(4), [2.0, 2.0, 2.0, 2.0])]
+    )
     assert (found.patients, found.cases) == (2, 2)
     assert found.seconds == FlipSeconds(plain=3.0, flipped=12.5)
     # Sensitivity 1/4 and 3/4 become 2/4 and 1: a gain of 1/4 in both, so that no draw gives another.
@@ -38,17 +37,13 @@ def test_gain_and_cost_by_hand():
 
 
 def test_cases_of_one_patient_are_averaged_first():
-    trial = FlipTrial()
-    trial.add("a", scores(0), scores(4), [1.0] * 4)
-    trial.add("a", scores(4), scores(4), [1.0] * 4)
-    trial.add("b", scores(4), scores(4), [1.0] * 4)
-    found = trial.comparison()
+    before = [("a", scores(0)), ("a", scores(4)), ("b", scores(4))]
+    found = compare_flips([(patient, plain, scores(4), [1.0] * 4) for patient, plain in before])
     assert (found.patients, found.cases) == (2, 3)
     assert found.scores["lesion_sensitivity"].gain == pytest.approx((0.5 + 0.0) / 2)
 
 
 def test_a_score_that_nobody_has_has_no_gain():
     empty = score_patient(np.zeros((2, 3, 4), bool), np.zeros((2, 3, 4), bool), (1.0, 1.0, 1.0), True)
-    trial = FlipTrial()
-    trial.add("a", empty, empty, [1.0] * 4)
-    assert trial.comparison().scores["lesion_sensitivity"] == FlipGain(None, None, None, None)
+    trial = compare_flips([("a", empty, empty, [1.0] * 4)])
+    assert trial.scores["lesion_sensitivity"] == FlipGain(None, None, None, None)

@@ -71,7 +71,7 @@ def test_scores_of_three_hundred_random_volumes_agree_with_the_twin():
         ours = score_patient(truth, prediction, spacing, True)
         theirs = lesion_twin.scores(voxels_of(truth), voxels_of(prediction), shape, spacing)
         by_size = theirs.pop("by_size")
-        assert [(found.lesions, found.found) for found in lesions.sensitivity_by_size(ours.lesions)] == by_size, seed
+        assert [(found.lesions, found.detected) for found in lesions.sensitivity_by_size(ours.lesions)] == by_size, seed
         for name, value in theirs.items():
             assert getattr(ours, name) == (None if value is None else pytest.approx(value, rel=1e-12, abs=1e-12)), (
                 seed, name,
@@ -215,7 +215,12 @@ def test_sensitivity_by_size_pools_lesions_into_bins():
         return lesions.Lesion(1, 0.0, diameter, (0.0, 0.0, 0.0), matched, 0.0)
 
     bins = lesions.sensitivity_by_size([lesion(2.9, True), lesion(3.0, False), lesion(5.9, True), lesion(12.0, True)])
-    assert [(b.lesions, b.found, b.sensitivity) for b in bins] == [(1, 1, 1.0), (2, 1, 0.5), (0, 0, None), (1, 1, 1.0)]
+    assert [(b.lesions, b.detected, b.sensitivity) for b in bins] == [
+        (1, 1, 1.0),
+        (2, 1, 0.5),
+        (0, 0, None),
+        (1, 1, 1.0),
+    ]
 
 
 def test_remove_small_honours_anisotropic_spacing():

@@ -121,7 +121,7 @@ for bad in (0, 1, -1):
 """
 
 DROPOUT = """
-from metseg.training.replicated_dropout import ReplicatedSpatialDropout
+from metseg.training.fused_normalization import ReplicatedSpatialDropout
 with strategy.scope():
     layer = ReplicatedSpatialDropout(0.25, seed=3)
     layer.build((8, 2, 2, 64))

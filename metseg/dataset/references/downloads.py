@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 from metseg.dataset.archives import inside
-from metseg.dataset.disk_space import require_room
+from metseg.dataset.cache import require_room
 from metseg.dataset.version import HashTable, file_md5
 from metseg.errors import DataError
 from metseg.files import data_files

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -23,60 +22,37 @@ from metseg.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Pinned:
-    """A resolved Git revision.
-
-    Attributes:
-        commit: full SHA-1.
-        version: the `.dir` md5 that the `.dvc` file has at that commit.
-    """
-
-    commit: str
-    version: str
-
-
-def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -> tuple[Path, Pinned]:
+def fetch_revision(reference: GitRevision, cache: DataCache, table: HashTable) -> tuple[Path, str, str]:
     """Download a folder at one commit, every file verified by its md5.
 
     Returns:
-        The folder, and the resolved revision.
+        The folder, the full SHA-1 of the commit, and the `.dir` md5 that the `.dvc` file has at that commit.
 
     Raises:
         DataError: repository, revision, path or the DVC remote cannot be read, or hold something else than recorded.
     """
-    where = f"git+{reference.url}@{reference.revision}#{reference.path}"
-    with _opened(reference, where) as repository:
-        commit = str(repository.repo.scm.resolve_rev(reference.revision))
-        logger.info("%s is commit %s", where, commit)
-        info = repository.info(reference.path)
-        pinned = Pinned(commit, _version(info, where))
-        files = _listing(repository, reference.path, info, pinned, where)
-        folder = cache.fetched / f"dvc-{pinned.version.removesuffix('.dir')}"
-
-        def get(file: RemoteFile, path: Path) -> None:
-            repository.get_file(file.source, str(path))
-
+    with _opened(reference) as (repository, commit, version):
+        logger.info("%s is commit %s", reference, commit)
+        files = _listing(repository, reference, commit, version)
+        folder = cache.fetched / f"dvc-{version.removesuffix('.dir')}"
         with cache.only_one(folder):
-            fetch(files, get, folder, table, transient)
-    return folder, pinned
+            fetch(files, lambda file, path: repository.get_file(file.source, str(path)), folder, table, transient)
+    return folder, commit, version
 
 
-def look_up(reference: GitRevision) -> Pinned:
-    """Resolve a revision without downloading data.
+def current_version(reference: GitRevision) -> str:
+    """Return the `.dir` md5 of a revision without downloading data.
 
     Raises:
         DataError: repository, revision or path cannot be read.
     """
-    where = f"git+{reference.url}@{reference.revision}#{reference.path}"
-    with _opened(reference, where) as repository:
-        commit = str(repository.repo.scm.resolve_rev(reference.revision))
-        return Pinned(commit, _version(repository.info(reference.path), where))
+    with _opened(reference) as (_, _, version):
+        return version
 
 
 @contextmanager
-def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
-    """Open DVC's file system of the repository at the revision; its errors become a `DataError`."""
+def _opened(reference: GitRevision) -> Iterator[tuple[Any, str, str]]:
+    """Open DVC's file system at the revision, with its commit and version; errors become `DataError`."""
     from botocore.exceptions import BotoCoreError, ClientError
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
@@ -92,15 +68,15 @@ def _opened(reference: GitRevision, where: str) -> Iterator[Any]:
     url = unquote(parsed.path) if parsed.scheme == "file" else reference.url
     try:
         with git_access(reference.url):
-            for attempt in attempts(f"opening {where}", _host_is_away, at_least=1):
+            for attempt in attempts(f"opening {reference}", _host_is_away, at_least=1):
                 with attempt:
                     repository = DVCFileSystem(url, rev=reference.revision)
-                    _ = repository.repo  # opens it
-            yield repository
+                    commit = str(repository.repo.scm.resolve_rev(reference.revision))
+            yield repository, commit, _version(repository.info(reference.path), reference)
     except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, DataIndexError, OSError) as error:
         raise DataError(
-            f"{where}: {_reason(error)}. Check the repository's URL, the revision, the path and the DVC remote that "
-            "the repository names at that revision (`dvc remote list`), with the credentials it needs "
+            f"{reference}: {_reason(error)}. Check the repository's URL, the revision, the path and the DVC remote "
+            "that the repository names at that revision (`dvc remote list`), with the credentials it needs "
             "(docs/versions.md), and that the data were pushed (`dvc push`)."
         ) from error
     finally:
@@ -119,30 +95,28 @@ def _reason(error: BaseException) -> str:
     return ": ".join(messages)
 
 
-def _version(info: dict[str, Any], where: str) -> str:
+def _version(info: dict[str, Any], reference: GitRevision) -> str:
     """Return the `.dir` md5 of a tracked folder from DVC's information on its path."""
     version = info.get("md5")
     if info.get("type") != "directory" or not version or not str(version).endswith(".dir"):
         raise DataError(
-            f"{where}: the path is no folder that DVC tracks as a whole at this commit. Name the folder that was given "
-            "to `dvc add`, such as #data where there is a data.dvc."
+            f"{reference}: the path is no folder that DVC tracks as a whole at this commit. Name the folder that was "
+            "given to `dvc add`, such as #data where there is a data.dvc."
         )
     return str(version)
 
 
-def _listing(repository: Any, path: str, info: dict[str, Any], pinned: Pinned, where: str) -> list[RemoteFile]:
+def _listing(repository: Any, reference: GitRevision, commit: str, version: str) -> list[RemoteFile]:
     """Return the files of the folder; raises `DataError` if the commit pins others."""
-    for attempt in attempts(f"listing {where}", transient):
-        with attempt:
-            entries = repository.find(path, detail=True)
-    start = len(path) + 1
+    entries = attempts(f"listing {reference}", transient)(repository.find, reference.path, detail=True)
+    start = len(reference.path) + 1
     files = [RemoteFile(name[start:], name, entry.get("size"), entry["md5"]) for name, entry in entries.items()]
-    version = listing_version((file.path, str(file.md5)) for file in files)
-    expected = info["dvc_info"]["entry"].meta.nfiles
-    if version != pinned.version or expected not in (None, len(files)):
+    listed = listing_version((file.path, str(file.md5)) for file in files)
+    expected = repository.info(reference.path)["dvc_info"]["entry"].meta.nfiles
+    if listed != version or expected not in (None, len(files)):
         raise DataError(
-            f"{where}: commit {pinned.commit} pins {pinned.version} with {expected} files, the DVC remote lists "
-            f"{version} with {len(files)}. Push the data again from a complete copy (`dvc push`)."
+            f"{reference}: commit {commit} pins {version} with {expected} files, the DVC remote lists "
+            f"{listed} with {len(files)}. Push the data again from a complete copy (`dvc push`)."
         )
     return files
 

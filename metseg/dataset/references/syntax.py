@@ -45,6 +45,14 @@ class S3Prefix:
     bucket: str
     prefix: str
 
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def folder(self) -> str:
+        """Start of the keys of its objects."""
+        return f"{self.prefix}/" if self.prefix else ""
+
 
 @dataclass(frozen=True)
 class S3Archive:
@@ -52,6 +60,14 @@ class S3Archive:
 
     bucket: str
     key: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def folder(self) -> str:
+        """Start of its key, without its name."""
+        return self.key[: self.key.rfind("/") + 1]
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,9 @@ class GitRevision:
     url: str
     revision: str
     path: str
+
+    def __str__(self) -> str:
+        return f"git+{self.url}@{self.revision}#{self.path}"
 
 
 Reference = Folder | Archive | S3Prefix | S3Archive | GitRevision

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from metseg.errors import MetsegError, PublishError, UsageError
-from metseg.retention import version_days
+from metseg.retention import Retention
 from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
@@ -115,7 +115,7 @@ def following(settings: Settings, registry: AliasRegistry) -> Iterator[Follower]
     Raises:
         UsageError: the settings contradict each other.
     """
-    limits = ReconcileLimits(keep_days=version_days())
+    limits = ReconcileLimits(keep_days=Retention.from_environment().versions)
     if settings.reconciler == "elsewhere":
         yield RemoteFollower(registry, settings.model_server, limits.load_seconds + limits.lock_seconds)
         return
