@@ -89,7 +89,7 @@ class Progress:
             logger.info("%s %d/%d %s", self.label, done, self.total, detail)
 
     def report(self, done: int, total: int) -> None:
-        """Report that `done` of `total` parts are finished, if only the work itself knows the total."""
+        """Report `done` of `total` parts, if only the work itself knows the total."""
         self.total = total
         self.update(done)
 

@@ -62,7 +62,7 @@ def independent_probability(
 
 
 class _ServedGraph:
-    """The served graph of a model, and its agreement with the independent path on each volume so far."""
+    """The served graph of a model, and its agreement with the independent path."""
 
     def __init__(self, model: Path, threshold: float) -> None:
         self._loaded = tf.saved_model.load(str(saved_model_of(model)))

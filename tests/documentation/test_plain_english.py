@@ -10,73 +10,9 @@ from tests.conftest import ROOT
 from tests.documentation.pages import PAGES, name_of
 from tests.documentation.plain_english import offences
 
-CLEAN: tuple[str, ...] = (
-    "components/check/component.py",
-    "components/ingest/component.py",
-    "components/ingest/task.py",
-    "components/preprocess/component.py",
-    "components/preprocess/step.py",
-    "components/promote/task.py",
-    "components/register/component.py",
-    "components/register/task.py",
-    "components/train/task.py",
-    "components/validate/component.py",
-    "components/validate/task.py",
-    "metseg/cli.py",
-    "metseg/commands/compile.py",
-    "metseg/commands/deidentify.py",
-    "metseg/commands/grouped_help.py",
-    "metseg/commands/phantom.py",
-    "metseg/commands/run.py",
-    "metseg/commands/serve.py",
-    "metseg/commands/settings.py",
-    "metseg/commands/submit.py",
-    "metseg/commands/terminal.py",
-    "metseg/commands/training_data.py",
-    "metseg/commands/tune.py",
-    "metseg/doctor/cluster.py",
-    "metseg/doctor/kubectl.py",
-    "metseg/doctor/kubeflow.py",
-    "metseg/doctor/machine.py",
-    "metseg/doctor/nodes.py",
-    "metseg/doctor/pod_requirements.py",
-    "metseg/doctor/probe.py",
-    "metseg/doctor/remedies.py",
-    "metseg/imaging/case.py",
-    "metseg/imaging/layouts/brainmetshare.py",
-    "metseg/imaging/layouts/brats_mets.py",
-    "metseg/imaging/layouts/pictures.py",
-    "metseg/imaging/preprocessing/clahe.py",
-    "metseg/imaging/preprocessing/specification.py",
-    "metseg/option_checks.py",
-    "metseg/report/canvas.py",
-    "metseg/report/step_record.py",
-    "metseg/scoring/evaluation.py",
-    "metseg/scoring/surface.py",
-    "metseg/scoring/verdict.py",
-    "metseg/serving/codec",
-    "metseg/serving/gateway/server.py",
-    "metseg/serving/http_guard.py",
-    "metseg/serving/model_config.py",
-    "metseg/serving/server",
-    "metseg/tensorflow_protos.py",
-    "metseg/tracking/registration.py",
-    "metseg/training/warmup_requests.py",
-    "models/losses/cross_entropy.py",
-    "models/losses/dice.py",
-    "models/losses/dice_bce.py",
-    "models/losses/focal_tversky.py",
-    "models/losses/overlap.py",
-    "models/metrics.py",
-    "models/nested_unet.py",
-    "models/unet.py",
-    "pipelines/cluster_doctor.py",
-    "pipelines/submission/kubeflow_client.py",
-    "pipelines/submission/pipeline_package.py",
-    "pipelines/submission/schedules.py",
-    "pipelines/training.py",
-)
-"""Packages and modules that keep the rules; `plain_english --list-clean PACKAGE …` lists them."""
+PACKAGES = ("models", "metseg", "components", "pipelines")
+KEYS_OF_FILES = {"metseg/doctor/findings.py", "metseg/validation/result.py"}
+"""Their field `found` is a key of a file or of a command's JSON."""
 
 MARKDOWN = ".md"
 PYTHON = ".py"
@@ -94,12 +30,16 @@ def test_documents_are_in_plain_english(page):
     assert list(map(str, offences(page))) == []
 
 
-@pytest.mark.parametrize("place", CLEAN)
-def test_code_is_in_plain_english(place):
-    path = ROOT / place
-    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+@pytest.mark.parametrize("package", PACKAGES)
+def test_code_is_in_plain_english(package):
+    files = sorted((ROOT / package).rglob("*.py"))
     assert files
-    assert [str(offence) for file in files for offence in offences(file)] == []
+    assert [
+        str(offence)
+        for file in files
+        for offence in offences(file)
+        if not (str(file.relative_to(ROOT)) in KEYS_OF_FILES and "named found" in offence.message)
+    ] == []
 
 
 @pytest.mark.parametrize(
