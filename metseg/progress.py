@@ -73,7 +73,7 @@ class Progress:
             self._bar.stop()
 
     def update(self, done: int, detail: str = "") -> None:
-        """Report that `done` of `total` parts are finished, with an optional figure in `detail`."""
+        """Report that `done` of `total` parts are finished, with a detail."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total, detail=detail)
             return

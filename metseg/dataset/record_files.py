@@ -31,11 +31,17 @@ def write_case_records(path: Path, images: NDArray[np.float32], masks: NDArray[n
         images: float32 `(slices, side, side, channels)`.
         masks: uint8 `(slices, side, side)` of 0 and 1.
     """
-    slices = np.empty(len(images), _layout(images.shape[1:]))
-    slices["image"], slices["mask"] = images, masks
-    slices["checksum"] = [_checksum(stored) for stored in slices]
-    with written_beside(path) as beside:
-        np.save(beside, slices)
+    layout = _layout(images.shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(layout), "fortran_order": False, "shape": (len(images),)}
+    stored = np.empty(
+        1, layout
+    )  # one slice at a time: another copy of the whole case would be new memory, page by page
+    with written_beside(path) as beside, beside.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for image, mask in zip(images, masks, strict=True):
+            stored["image"], stored["mask"] = image, mask
+            stored["checksum"] = _checksum(stored[0])
+            file.write(stored.tobytes())
 
 
 class RecordFile:
