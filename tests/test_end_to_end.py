@@ -129,7 +129,7 @@ def mlflow_client(workspace):
 def test_summary_keeps_its_contract(first):
     summary, _ = first
     assert set(summary) == {
-        "run_id", "data", "steps", "models", "winner", "verdict", "registered", "served"
+        "format", "run_id", "data", "steps", "models", "winner", "verdict", "registered", "served"
     }  # fmt: skip
     assert summary["data"]["patients"] == 5 and summary["data"]["slices"] == 6 * 30
     assert set(summary["models"]) == {"nested_unet", "attention_unet"}

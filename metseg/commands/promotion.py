@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +92,7 @@ def reconcile(
     keep_days = Retention.from_environment().versions
     limits = ReconcileLimits(load_seconds, 600.0 if once else 5.0, tolerance, keep_days=keep_days)
     address = settings.model_server or MODEL_SERVER
-    with ModelClient(address, load_seconds, retry_delays=()) as client, _ended_by_sigterm():
+    with ModelClient(address, load_seconds, retry_delays=()) as client, _ended_by_sigterm() as stopped:
         reconciler = Reconciler(registry, volume, client, limits, health.beat)
         loop = Loop(registry, reconciler, model_name or [], health)
         if once:
@@ -99,7 +100,7 @@ def reconcile(
         logging.getLogger(__name__).info(
             "keeping %s in line with the aliases at %s, through %s", address, settings.tracking_uri, volume.root
         )
-        loop.run(interval)
+        loop.run(interval, stopped=stopped.is_set)
 
 
 def promote(
@@ -171,15 +172,20 @@ def _follower(
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Exit with code 0 at SIGTERM; SIGKILL does no harm either."""
+def _ended_by_sigterm() -> Iterator[Event]:
+    """Exit with code 0 at SIGTERM; SIGKILL does no harm either.
+
+    The event is set too: Python drops an exit that is raised within a finalizer.
+    """
+    stopped = Event()
 
     def end(number: int, frame: FrameType | None) -> None:
+        stopped.set()
         logging.getLogger(__name__).info("stopped")
         sys.exit(0)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield stopped
     finally:
         signal.signal(signal.SIGTERM, before)

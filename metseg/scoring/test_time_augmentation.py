@@ -58,7 +58,19 @@ class FlipComparison:
 
 
 def compare_flips(cases: Sequence[FlippedCase]) -> FlipComparison:
-    """Return means, gains with their 95 % interval over patients, and seconds."""
+    """Return means, gains with their 95 % interval over patients, and seconds.
+
+    Example:
+        >>> import numpy as np
+        >>> from metseg.scoring.patient import score_patient
+        >>> truth = np.zeros((4, 8, 8), dtype=bool)
+        >>> truth[1:3, 2:6, 2:6] = True
+        >>> plain = score_patient(truth & (np.arange(8) < 4), truth, (1.0, 1.0, 1.0), spacing_known=True)
+        >>> flipped = score_patient(truth, truth, (1.0, 1.0, 1.0), spacing_known=True)
+        >>> comparison = compare_flips([("p1", plain, flipped, (0.5, 1.5))])
+        >>> round(comparison.scores["dice"].gain, 3), comparison.seconds.flipped
+        (0.333, 2.0)
+    """
     plain = per_patient((patient, before) for patient, before, _, _ in cases)
     flipped = per_patient((patient, after) for patient, _, after, _ in cases)
     return FlipComparison(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.configuration.settings import DataSettings
 from components.ingest.step import ingest as ingest_step
 from metseg.dataset.cache import DataCache
 from metseg.dataset.manifest import Manifest
@@ -79,7 +80,7 @@ def test_two_revisions_are_two_versions_in_mlflow(
     manifests, found = {}, {}
     for revision in ("v1", "main"):
         reference = f"git+{root.as_uri()}@{revision}#data"
-        run = ingest_step(reference, tmp_path / revision, model_name="m")
+        run = ingest_step(DataSettings(reference), tmp_path / revision, model_name="m")
         runs.finish(runs.client(settings), run)
         manifests[revision] = Manifest.read(tmp_path / revision / "manifest.json")
         found[revision] = runs.client(settings).get_run(run)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.configuration.settings import DataSettings
 from components.ingest.step import ingest as ingest_step
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import own_split
@@ -37,7 +38,7 @@ def run(
     """One run on the cohort after it grew; gives its id and everybody's split."""
     for number in numbers:
         brats_case(data, f"{patient(number)}-000", seed=number)
-    found = ingest_step(str(data), out, model_name=model)
+    found = ingest_step(DataSettings(str(data)), out, model_name=model)
     runs.finish(runs.client(settings), found, failed=failed)
     return found, Manifest.read(out / "manifest.json").assignments()
 

@@ -79,15 +79,21 @@ class Loop:
         self.health.report("; ".join(self._reported.get(name, "") for name in names) or "nothing to do")
         return all(reached) and bool(names)
 
-    def run(self, interval: float, pause: Callable[[float], None] = time.sleep) -> None:
-        """Repeat turns for ever.
+    def run(
+        self,
+        interval: float,
+        pause: Callable[[float], None] = time.sleep,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Repeat turns until stopped.
 
         Args:
             interval: seconds between two turns; they double, up to `LONGEST_PAUSE`, during an outage.
             pause: waits for a number of seconds.
+            stopped: whether to end before the next turn.
         """
         seconds = interval
-        while True:
+        while not stopped():
             self.turn()
             seconds = min(2 * seconds, max(LONGEST_PAUSE, interval)) if self._waiting else interval
             pause(seconds)

@@ -183,3 +183,10 @@ def test_prepare_writes_what_a_server_starts_with(laboratory: Laboratory, tmp_pa
     done = subprocess.run([METSEG, "reconcile", "--prepare"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "models" / "models.config").read_text().split() == ["model_config_list", "{", "}"]
+
+
+def test_no_turn_follows_a_stop(laboratory: Laboratory, name: str) -> None:
+    """An exit that the signal's handler raises within a finalizer is dropped by Python."""
+    pauses: list[float] = []
+    loop_at(laboratory, f"127.0.0.1:{free_port()}", [name]).run(2.0, pauses.append, stopped=lambda: len(pauses) == 2)
+    assert len(pauses) == 2
