@@ -9,7 +9,8 @@ import pytest
 from components.configuration.setting_names import RENAMED, SETTINGS
 from tests.conftest import ROOT
 
-OLD = {**RENAMED, **{name.removeprefix("train_"): name for name in SETTINGS if name.startswith("train_")}}
+SHORT = {name.partition("_")[2]: name for name in SETTINGS if name.startswith(("data_", "train_"))}
+OLD = {**SHORT, **RENAMED}
 WRITTEN = re.compile(rf"(?<![\w-])({'|'.join(sorted(OLD))})=")
 ARGUMENT = re.compile(r"\w\([^)`]*$")
 """Before an argument of a Python function, which is no setting."""
