@@ -9,13 +9,11 @@ EXTRAS = {
     # What every image reads: canonical cases, masks, tables.
     "imaging": [
         "connected-components-3d",
-        "google-crc32c",
         "nibabel",
         "opencv-python-headless",
         "pandas",
         "pillow",
         "pyarrow",
-        "pynrrd",
         "scipy",
     ],
     "dicom": ["highdicom", "pydicom", "python-gdcm"],
