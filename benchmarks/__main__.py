@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figures import OUT, Figure, machine, read_figures, table, write_figures
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 
 BENCHMARKS = {
     "damaged": "500 damaged files: read right or refused",

@@ -27,10 +27,10 @@ from benchmarks.figures import OUT, machine, table, write_figures
 from components.configuration.parsing import parse
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import position
-from metseg.environment import apply_defaults
 from metseg.errors import UsageError
 from metseg.files import read_json, write_json
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.process_environment import apply_defaults
 from metseg.training.configuration import TrainingConfiguration
 
 if TYPE_CHECKING:
@@ -229,8 +229,8 @@ def held_back_scores(network: keras.Model, data: Cohort, point: OperatingPoint) 
 
     from metseg.imaging.case import load_image, load_mask, read_case
     from metseg.scoring.operating_point import apply
-    from metseg.scoring.patient import per_patient, score_patient
-    from metseg.training.evaluation import independent_probability
+    from metseg.scoring.patient_scores import per_patient, score_patient
+    from metseg.training.model_evaluation import independent_probability
 
     scored = []
     for entry in data.manifest.cases_in("test"):
@@ -248,8 +248,8 @@ def trained(job: Job, data: Cohort, configuration: TrainingConfiguration, state:
     import keras
 
     from metseg.training.loop import forget, train_heads
-    from metseg.training.network import inference_network
-    from metseg.training.operating_point import judge_heads
+    from metseg.training.network_building import inference_network
+    from metseg.training.operating_point_search import judge_heads
 
     def report(epoch: int, figures: dict[str, float]) -> None:
         shown = f"loss {figures['loss']:.4f}, validation Dice {figures['val_dice']:.4f}"

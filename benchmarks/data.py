@@ -115,7 +115,7 @@ def judged(cohort: Path, out: Path) -> None:
 
 def again(cohort: Path, out: Path) -> dict[str, float]:
     """Seconds of a first and of a second ingest of the same folder."""
-    from metseg.dataset.cache import DataCache
+    from metseg.dataset.data_cache import DataCache
     from metseg.dataset.ingest import ingest
 
     cache = DataCache(out / "cache")

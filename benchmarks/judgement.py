@@ -16,8 +16,8 @@ from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered, peak_memory_mb
 from benchmarks.simulated_pairs import PATIENTS, World, pairs
 from metseg.scoring.comparison import paired_differences
-from metseg.scoring.evaluation import Scored
 from metseg.scoring.gate import decide
+from metseg.scoring.network_evaluation import Scored
 from metseg.scoring.significance import mean_lower_limit
 from metseg.scoring.verdict import Rules
 
@@ -78,7 +78,7 @@ def measure_scoring() -> None:
     They are the CPU seconds of each, the peak memory and the scores.
     """
     from metseg.scoring.lesions import sensitivity_by_size
-    from metseg.scoring.patient import score_patient
+    from metseg.scoring.patient_scores import score_patient
 
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     seconds, lesions = [], []

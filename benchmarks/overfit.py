@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import models
 from benchmarks.figures import OUT, Figure, table, write_figures
 from metseg.training.configuration import LOSSES
-from metseg.training.network import build_loss
+from metseg.training.network_building import build_loss
 from models.losses import DeepSupervision
 
 BATCH = 8

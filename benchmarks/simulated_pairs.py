@@ -14,8 +14,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.scoring.evaluation import Scored, ServedCheck, ValidationScores
-from metseg.scoring.patient import PatientScores, score_patient
+from metseg.scoring.network_evaluation import Scored, ServedCheck, ValidationScores
+from metseg.scoring.patient_scores import PatientScores, score_patient
 
 PATIENTS = 30
 DICE_SD = 0.10

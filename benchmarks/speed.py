@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered
-from metseg.environment import apply_defaults
 from metseg.malloc import keep_freed_memory
+from metseg.process_environment import apply_defaults
 
 PEERS = Path(__file__).resolve().parents[1] / ".bench-peers"
 """Where `make bench` puts PyTorch and medicai."""
@@ -92,7 +92,7 @@ def compiled_network(architecture: str, deterministic: bool = True, **settings: 
     import tensorflow as tf
 
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.network import build_network, training_network
+    from metseg.training.network_building import build_network, training_network
 
     keep_freed_memory()
     if deterministic:
@@ -123,7 +123,7 @@ def medicai(architecture: str, size: Size, steps: int) -> list[Step]:
     import keras
     from medicai.models import AttentionUNet, UNetPlusPlus  # type: ignore[import-not-found]
 
-    from metseg.training.network import build_loss
+    from metseg.training.network_building import build_loss
 
     kind = {"nested_unet": UNetPlusPlus, "attention_unet": AttentionUNet}[architecture]
     network = kind(encoder_name="resnet18", input_shape=(size.side, size.side, CHANNELS), num_classes=1)
@@ -147,7 +147,7 @@ def largest_difference(architecture: str, size: Size) -> float:
 
     from benchmarks.torch_networks import TWINS, take_weights
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.network import build_network
+    from metseg.training.network_building import build_network
 
     network = build_network(TrainingConfiguration(architecture, filters=size.filters, depth=DEPTH), CHANNELS)
     twin = TWINS[architecture](CHANNELS, size.filters, DEPTH).eval()

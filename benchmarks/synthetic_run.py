@@ -17,13 +17,13 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.report.run_summary import RunFolders
 from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
 from metseg.scoring.calibration import VoxelTally
-from metseg.scoring.evaluation import ServedCheck, ValidationScores
 from metseg.scoring.gate import decide
+from metseg.scoring.network_evaluation import ServedCheck, ValidationScores
 from metseg.scoring.operating_point import OperatingPoint
-from metseg.scoring.patient import PatientScores, mean_score, score_patient
+from metseg.scoring.patient_scores import PatientScores, mean_score, score_patient
 from metseg.scoring.test_time_augmentation import FlipComparison, compare_flips
 from metseg.scoring.threshold_baseline import ThresholdBaseline
-from metseg.scoring.unscored import Absent
+from metseg.scoring.unscored_champion import Absent
 from metseg.scoring.verdict import VERDICT
 from metseg.tracking.registration import (
     PROMOTION,
@@ -35,7 +35,7 @@ from metseg.tracking.registration import (
     ServedResponse,
 )
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.records import EVALUATION, EvaluationRecord, HeadScores, ModelDescription, TrainingRecord
+from metseg.training.result_records import EVALUATION, EvaluationRecord, HeadScores, ModelDescription, TrainingRecord
 from metseg.validation.result import Finding, ValidationResult
 
 CHANNELS = ("flair", "t1c")

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered
 from benchmarks.speed import ARCHITECTURES, WARM_UP, Size, compiled_network, fitted
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 
 SETTINGS = [
     (*threads, kernels) for threads in ((2, 2), (1, 2), (2, 1), (1, 1)) for kernels in ("free", "deterministic")

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.figures import OUT, Figure, table, write_figures
 from benchmarks.processes import answered, peak_memory_mb
 from benchmarks.speed import ARCHITECTURES, Size, compiled_network, fitted, speed_figures
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 from metseg.progress import TAG
 
 COPIES = 10

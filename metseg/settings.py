@@ -8,9 +8,9 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from metseg.environment import TRACKING_URI, apply_defaults
 from metseg.environment_settings import EnvironmentSettings
 from metseg.errors import UsageError
+from metseg.process_environment import TRACKING_URI, apply_defaults
 from metseg.retry_deadline import IN_POD
 
 REQUIRED_IN_POD = (TRACKING_URI, "METSEG_MODEL_SERVER", "METSEG_RECONCILER")

@@ -11,9 +11,9 @@ from metseg.doctor.cluster import examine
 from metseg.doctor.findings import Finding, broken
 from metseg.doctor.kubectl import Kubectl
 from metseg.doctor.pod_requirements import PipelineNeeds, Source, mounted
-from metseg.doctor.probe import probe
-from metseg.environment import MOUNTED
+from metseg.doctor.probe_pods import probe
 from metseg.errors import KubeflowError
+from metseg.process_environment import MOUNTED
 from pipelines.submission.pipeline_package import Package, package
 
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from components.execution import ERROR_TAG
+from components.step_execution import ERROR_TAG
 from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from metseg.certificates import BUNDLE, BUNDLE_VARIABLE, FILE, own_authorities
-from metseg.dataset.cache import DISK_LIMIT
+from metseg.dataset.data_cache import DISK_LIMIT
 from metseg.dataset.references.git_credentials import FOLDER, FOLDER_VARIABLE
 from metseg.dataset.references.git_credentials import folder as git_credentials
-from metseg.environment import PROXIES, QUIET
 from metseg.errors import MetsegError, UsageError
+from metseg.process_environment import PROXIES, QUIET
 from metseg.settings import Settings
 
 USER = "1000:0"
@@ -69,7 +69,7 @@ def require_images() -> None:
     """Raise MetsegError if Docker does not respond or lacks an image of the pipeline."""
     import docker
 
-    from components.images import DATA_IMAGE, TRAIN_IMAGE
+    from components.container_images import DATA_IMAGE, TRAIN_IMAGE
 
     try:
         client = docker.from_env()

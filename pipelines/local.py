@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from components.configuration.parsing import pack
-from metseg.environment import apply_defaults
 from metseg.errors import MetsegError, UsageError
+from metseg.process_environment import apply_defaults
 from metseg.report.run_summary import OVERLAY, REPORT, SUMMARY, RunSummary
 from metseg.settings import Settings
 from metseg.tracking import runs

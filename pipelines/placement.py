@@ -12,8 +12,8 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from metseg.dataset.cache import DISK_LIMIT
-from metseg.environment import MOUNTED
+from metseg.dataset.data_cache import DISK_LIMIT
+from metseg.process_environment import MOUNTED
 
 SETTINGS_MAP, CERTIFICATES_MAP, PROXY_MAP = "metseg-settings", "metseg-ca", "metseg-proxy"
 MLFLOW_SECRET, STORAGE_SECRET = "metseg-mlflow-client", "metseg-storage"

@@ -10,8 +10,8 @@ from kfp import dsl
 
 from components.check.component import check
 from components.configuration.settings import DataSettings, GateSettings, GpuSettings, ModelSettings, TrainSettings
+from components.container_images import TRAIN_IMAGE
 from components.evaluate.component import evaluate, evaluate_champion
-from components.images import TRAIN_IMAGE
 from components.ingest.component import ingest
 from components.preprocess.component import preprocess
 from components.promote.component import promote

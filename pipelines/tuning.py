@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from metseg.environment import apply_defaults
 from metseg.errors import UsageError
+from metseg.process_environment import apply_defaults
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tuning.study import Search, TrialResult, TuningRecord, open_study, tune

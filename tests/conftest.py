@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from metseg.environment import apply_defaults
 from metseg.phantom import generate_cohort
+from metseg.process_environment import apply_defaults
 
 apply_defaults()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -18,7 +18,7 @@ import pytest
 from components.configuration.settings import DataSettings
 from components.ingest.step import ingest
 from metseg.errors import MetsegError
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.tracking import model_registry
 from tests.privacy_search import found
 from tests.read_only_root import writes_only_to

@@ -16,8 +16,8 @@ from botocore.awsrequest import AWSResponse
 from urllib3 import HTTPResponse
 
 from metseg.certificates import READERS, trust_own_authorities
-from metseg.environment import FOREIGN_LOGIN, OURS, OVERRULED, QUIET, apply_defaults, origin, prepare
 from metseg.errors import UsageError
+from metseg.process_environment import FOREIGN_LOGIN, OURS, OVERRULED, QUIET, apply_defaults, origin, prepare
 from metseg.settings import Settings
 from tests.conftest import ROOT
 from tests.dataset.certificates import authority, issue
@@ -178,7 +178,7 @@ def test_default_ports_are_the_schemes():
 
 def test_step_says_once_that_the_plugins_run_is_ignored(tmp_path):
     """The line is seen although no log is set up so early."""
-    program = "from components.execution import executing\nwith executing('ingest', 'out'): pass"
+    program = "from components.step_execution import executing\nwith executing('ingest', 'out'): pass"
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
     variables |= {"PYTHONPATH": str(ROOT), "METSEG_MLFLOW_TRACKING_URI": "http://ours:5000", **PLUGIN}
     variables |= {"MLFLOW_TRACKING_URI": "http://plugins:5000"}
@@ -219,7 +219,7 @@ def test_folders_are_those_that_the_pipeline_mounts():
 
     from metseg.certificates import BUNDLE
     from metseg.dataset.references.git_credentials import FOLDER
-    from metseg.environment import MOUNTED, MOUNTED_SECRETS
+    from metseg.process_environment import MOUNTED, MOUNTED_SECRETS
 
     compiled = list(yaml.safe_load_all((ROOT / "pipelines/compiled/training.yaml").read_text()))
     mounted = {
@@ -312,7 +312,7 @@ def test_command_asks_our_mlflow(command, tmp_path):
 @pytest.mark.parametrize("step", ["ingest", "train"])
 def test_step_asks_our_mlflow_and_names_it_where_it_is_away(step, tmp_path):
     program = (
-        "import sys\nfrom pathlib import Path\nfrom components.execution import executing\n"
+        "import sys\nfrom pathlib import Path\nfrom components.step_execution import executing\n"
         "from metseg.settings import Settings\nfrom metseg.tracking import runs\n"
         f"with executing({step!r}, 'out'): runs.client(Settings.from_environment())"
     )

@@ -10,8 +10,8 @@ import urllib.request
 
 import pytest
 
-from metseg.environment import apply_defaults
 from metseg.errors import UsageError
+from metseg.process_environment import apply_defaults
 from metseg.retry_deadline import away, hopeless, insist, patience
 from tests.serving.ports import free_port
 

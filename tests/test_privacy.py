@@ -21,7 +21,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
 from metseg.dataset.ingest import ingest
 from metseg.errors import DataError
 from metseg.imaging.io import read_image, write_mask_like
@@ -72,7 +72,7 @@ STEPS = textwrap.dedent("""
     import sys
     from pathlib import Path
     from components.configuration.settings import DataSettings
-    from components.execution import executing
+    from components.step_execution import executing
     from components.ingest.step import ingest
     from components.preprocess.step import preprocess
     from components.promote.step import conclude

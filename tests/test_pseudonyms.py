@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
 from metseg.pseudonyms import KEY_FILE, Pseudonyms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.scoring.operating_point import OperatingPoint
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.records import ModelDescription, TrainingRecord
+from metseg.training.result_records import ModelDescription, TrainingRecord
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 POINT = OperatingPoint(0.45, 10.0, lesion_f1=0.8, dice=0.8, patients=5, curve=())

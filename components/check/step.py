@@ -42,7 +42,7 @@ def _check_data(data: DataSettings) -> None:
     """Raise UsageError for a layout or labels that no reader knows."""
     from metseg.imaging.layouts import AUTO, LAYOUTS
     from metseg.imaging.layouts.dicom import ALL_REGIONS
-    from metseg.imaging.layouts.masks import lesion_labels
+    from metseg.imaging.layouts.mask_values import lesion_labels
 
     layouts = (AUTO, *(layout.name for layout in LAYOUTS))
     if data.layout not in layouts:

@@ -6,7 +6,7 @@ from typing import Any
 
 from components.configuration.parsing import unpack
 from components.configuration.pod_requests import checked_resources
-from components.execution import executing
+from components.step_execution import executing
 
 
 def check(networks: str, configuration: Any, **form: Any) -> tuple[Any, ...]:

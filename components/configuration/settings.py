@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from components.configuration.node_selectors import is_resource, selector_problem, tolerations_problem
-from metseg.defaults import MODEL_NAME
 from metseg.errors import DataError, UsageError
 from metseg.files import read_json, write_json
+from metseg.serving_defaults import MODEL_NAME
 from metseg.tracking.runs import EXPERIMENT
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, architectures_of, check_replicas
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
 from metseg.report.evaluation_data import WORST_CASES, network_content, write_calibration, write_worst_cases
-from metseg.scoring.unscored import Absent, Incomparable
+from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
 from metseg.tracking.champion import opponent_of
 from metseg.tracking.data_lineage import patients_seen
-from metseg.training.records import EVALUATION, TRAINING, EvaluationRecord, TrainingRecord
+from metseg.training.result_records import EVALUATION, TRAINING, EvaluationRecord, TrainingRecord
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def evaluate(
     """
     from metseg.training.accelerators import EVALUATION as PURPOSE
     from metseg.training.accelerators import require_accelerators
-    from metseg.training.evaluation import evaluate_model
+    from metseg.training.model_evaluation import evaluate_model
 
     require_accelerators(gpu_count, PURPOSE)
     training = TrainingRecord.read(model / TRAINING)
@@ -113,7 +113,7 @@ def evaluate_champion(
         return incomparable
     from metseg.training.accelerators import EVALUATION as PURPOSE
     from metseg.training.accelerators import require_accelerators
-    from metseg.training.evaluation import evaluate_model
+    from metseg.training.model_evaluation import evaluate_model
 
     require_accelerators(gpu_count, PURPOSE)
     seen, source = patients_seen(tracking, champion, training)

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from components.architectures import architecture_of, decline, declined
-from components.execution import executing
+from components.network_selection import architecture_of, decline, declined
 from components.pod_resources import read_configuration
+from components.step_execution import executing
 from metseg.files import write_json
 from metseg.quiet_tensorflow import import_tensorflow
 from metseg.tracking.registration import RUN_RECORD, RunRecord
@@ -67,7 +67,7 @@ def evaluate_champion(cohort: Any, evaluation: Any) -> None:
     with executing("evaluate champion", evaluation.path, after=[cohort.path]) as folder:
         run = RunRecord.read(Path(cohort.path) / RUN_RECORD)
         if run.champion is None:  # before MLflow is imported: the pod has little memory
-            from metseg.scoring.unscored import Absent
+            from metseg.scoring.unscored_champion import Absent
 
             absent = Absent()
             logger.info(absent.reason)

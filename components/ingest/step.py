@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from components.configuration.settings import DataSettings
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
 from metseg.dataset.ingest import MANIFEST
 from metseg.dataset.ingest import ingest as ingest_cohort
 from metseg.dataset.manifest import Manifest

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.configuration.pod_requests import evaluate_resources
-from components.execution import executing
 from components.pod_resources import read_configuration
+from components.step_execution import executing
 from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 

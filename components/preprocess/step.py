@@ -10,7 +10,7 @@ from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.dataset.record_files import write_case_records
 from metseg.files import folder_written_beside
 from metseg.imaging.case import load_image, load_mask
-from metseg.imaging.preprocessing.pipeline import preprocess as preprocess_volume
+from metseg.imaging.preprocessing.reference_preprocessing import preprocess as preprocess_volume
 from metseg.imaging.preprocessing.resize import fit_mask
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.parallel import in_processes, usable_cores

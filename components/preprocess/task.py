@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.execution import executing
 from components.pod_resources import read_configuration
+from components.step_execution import executing
 
 
 def preprocess(cohort: Any, records: Any, page: Any) -> None:

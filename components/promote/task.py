@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.execution import executing, process_age
 from components.gate_inputs import run_folders
 from components.pod_resources import read_configuration
+from components.step_execution import executing, process_age
 
 
 def promote(registration: Any, promoted: Any, report: Any) -> None:

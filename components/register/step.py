@@ -17,13 +17,13 @@ from metseg.files import read_json
 from metseg.report import model_card
 from metseg.report.evaluation_data import WORST_CASES, WORST_CASES_LIST
 from metseg.scoring.gate import decide
-from metseg.scoring.unscored import Absent, Incomparable
+from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.scoring.verdict import VERDICT, Check, Judged, JudgedModel, Rules, Verdict
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
 from metseg.tracking.registration import REGISTRATION, RegisteredVersion, Registration
 from metseg.tracking.version_tags import image_of, version_description, version_tags
-from metseg.training.records import EVALUATION, EvaluationRecord, read_opponent
+from metseg.training.result_records import EVALUATION, EvaluationRecord, read_opponent
 from metseg.validation.reference_statistics import FILE as REFERENCE
 from metseg.validation.reference_statistics import FOLDER as REFERENCE_FOLDER
 from metseg.validation.result import ValidationResult

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from components import gate_inputs
-from components.architectures import candidates
-from components.execution import executing
+from components.network_selection import candidates
 from components.pod_resources import read_configuration
+from components.step_execution import executing
 from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 

@@ -23,13 +23,13 @@ from metseg.tracking.code_version import container_image, git_commit, package_ve
 from metseg.tracking.kubeflow_run import PARENT_TAG
 from metseg.tracking.system_metrics import system_metrics
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.records import TRAINING, ModelDescription, TrainingRecord
+from metseg.training.result_records import TRAINING, ModelDescription, TrainingRecord
 
 if TYPE_CHECKING:
     import keras
     from mlflow import MlflowClient
 
-    from metseg.training.operating_point import JudgedHeads
+    from metseg.training.operating_point_search import JudgedHeads
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,8 @@ def train(
 
     from metseg.training.accelerators import require_accelerators
     from metseg.training.loop import forget
-    from metseg.training.network import inference_network
-    from metseg.training.operating_point import judge_heads
+    from metseg.training.network_building import inference_network
+    from metseg.training.operating_point_search import judge_heads
 
     require_accelerators(gpu_count)
     tf.config.experimental.enable_op_determinism()
@@ -160,7 +160,7 @@ def _open_run(
 ) -> TrainingRun:
     """Open the training run in MLflow with its parameters and its origin."""
     from metseg.training.accelerators import replication
-    from metseg.training.network import precision_of
+    from metseg.training.network_building import precision_of
 
     tags = {
         "architecture": configuration.architecture,
@@ -235,7 +235,7 @@ def _take_over(run: TrainingRun, state: Path, parent: str, digest: str) -> None:
 
 def _log_first_batch(run: TrainingRun, data: Cohort, configuration: TrainingConfiguration) -> None:
     """Log a picture of the first batch, augmented as for training."""
-    from metseg.report.training_batch import batch_sheet
+    from metseg.report.training_batch_figure import batch_sheet
     from metseg.training.batches import SliceStore, draw_batch
 
     store = SliceStore(data.records / "train", data.specification.context_slices)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from components.architectures import declines
 from components.configuration.pod_requests import evaluate_resources
-from components.execution import executing
+from components.network_selection import declines
 from components.pod_resources import read_configuration
+from components.step_execution import executing
 from metseg.quiet_tensorflow import import_tensorflow
 from metseg.tracking.registration import RUN_RECORD, RunRecord
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from components.execution import executing
 from components.pod_resources import read_configuration
+from components.step_execution import executing
 from metseg.tracking.registration import RUN_RECORD, RunRecord
 
 

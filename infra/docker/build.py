@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from components import images  # noqa: E402
+from components import container_images  # noqa: E402
 from metseg.tracking.code_version import git_commit  # noqa: E402
 
 LARGEST = {"data": 1.3e9, "train": 3.2e9, "serve": 1.3e9}
@@ -33,7 +33,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
 
 def name(image: str) -> str:
     """Return the image's name in the pipeline and the manifests."""
-    return f"{images.PREFIX}{images.NAMES[image]}:{images.TAG}"
+    return f"{container_images.PREFIX}{container_images.NAMES[image]}:{container_images.TAG}"
 
 
 def package_sources() -> dict[str, str]:
@@ -60,7 +60,12 @@ def package_sources() -> dict[str, str]:
 
 def build(image: str, base: str, variant: str) -> None:
     """Build one image; raises CalledProcessError."""
-    arguments = {"IMAGE": name(image), "VERSION": images.package_version(), "COMMIT": git_commit(), "VARIANT": variant}
+    arguments = {
+        "IMAGE": name(image),
+        "VERSION": container_images.package_version(),
+        "COMMIT": git_commit(),
+        "VARIANT": variant,
+    }
     if base:
         arguments["BASE_IMAGE"] = base
     sources = package_sources()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from metseg.environment import apply_defaults
 from metseg.errors import UsageError
+from metseg.process_environment import apply_defaults
 
 
 def deidentify(

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from metseg.environment import apply_defaults
 from metseg.errors import UsageError
 from metseg.option_checks import refuse_empty
+from metseg.process_environment import apply_defaults
 
 
 def doctor(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 
 
 def api(

@@ -9,7 +9,7 @@ import typer
 
 from metseg.commands import layout_options as options
 from metseg.commands.terminal import console
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 
 
 def inspect(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metseg.defaults import MODEL_NAME
-from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
+from metseg.process_environment import apply_defaults
+from metseg.serving_defaults import MODEL_NAME
 
 if TYPE_CHECKING:
     from metseg.tracking.lineage import Link

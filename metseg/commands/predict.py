@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from metseg.defaults import MODEL_NAME, MODEL_SERVER
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
+from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
 
 
 def predict(

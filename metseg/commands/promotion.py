@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metseg.defaults import MODEL_NAME, MODEL_SERVER
-from metseg.environment import apply_defaults
-from metseg.serving.reconciliation.limits import ReconcileLimits
+from metseg.process_environment import apply_defaults
+from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
+from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
 
 if TYPE_CHECKING:
     from metseg.serving.reconciliation.promotion import Follower

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 
 _USAGE = """Usage: metseg serve [FLAGS]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metseg.commands.phantom import phantom
-from metseg.defaults import MODEL_NAME
+from metseg.serving_defaults import MODEL_NAME
 
 if TYPE_CHECKING:
     from metseg.settings import Settings

@@ -8,8 +8,8 @@ import typer
 
 from metseg.commands.terminal import console
 from metseg.commands.training_data import TrainingData
-from metseg.defaults import MODEL_NAME
 from metseg.errors import UsageError
+from metseg.serving_defaults import MODEL_NAME
 
 INGEST_OPTIONS = (
     "data_layout",

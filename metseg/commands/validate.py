@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metseg.commands import layout_options as options
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 
 
 def validate(

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from metseg.defaults import MODEL_NAME, MODEL_SERVER
-from metseg.environment import apply_defaults
 from metseg.errors import UsageError
+from metseg.process_environment import apply_defaults
+from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
 
 PAGE = Path(__file__).parents[1] / "serving" / "viewer" / "app.py"
 

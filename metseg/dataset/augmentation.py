@@ -105,7 +105,8 @@ def augment(image: Image, mask: Mask, rng: np.random.Generator, slices: int = 1)
         image: float32 `(height, width, slices * channels)` in 0–1.
         mask: uint8 `(height, width)`.
         rng: source of all randomness; the same state gives the same variant.
-        slices: the slice and its neighbours, stacked as `metseg.imaging.preprocessing.pipeline.stack_context` does.
+        slices: the slice and its neighbours, stacked as
+            `metseg.imaging.preprocessing.reference_preprocessing.stack_context` does.
 
     Returns:
         Image and mask of the same shapes; the mask is moved with the image and stays binary.

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from metseg.dataset.cache import DataCache, folder_bytes
+from metseg.dataset.data_cache import DataCache, folder_bytes
 from metseg.dataset.manifest import CaseEntry
 from metseg.errors import DataError
 from metseg.files import folder_written_beside, write_json

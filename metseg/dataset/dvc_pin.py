@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from metseg.dataset.version import data_version
+from metseg.dataset.data_version import data_version
 
 logger = logging.getLogger(__name__)
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from metseg.dataset import case_cache
-from metseg.dataset.cache import DataCache
 from metseg.dataset.case_cache import ReadCohort
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable
 from metseg.dataset.image_statistics import StatisticsFile, StatisticsRow, slice_statistics
 from metseg.dataset.manifest import CaseEntry, Manifest
 from metseg.dataset.references import Pinned, resolve
 from metseg.dataset.split import split_patients
-from metseg.dataset.version import HashTable
 from metseg.errors import UsageError
 from metseg.files import folder_written_beside
 from metseg.imaging.case import Case, write_case
 from metseg.imaging.layouts import AUTO, CaseSource, LayoutOptions, open_cohort
 from metseg.imaging.layouts.base import listed
-from metseg.imaging.layouts.masks import LOSSY_THRESHOLD
+from metseg.imaging.layouts.mask_values import LOSSY_THRESHOLD
 from metseg.parallel import in_processes, usable_cores
 
 CASES = "cases"

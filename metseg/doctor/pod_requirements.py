@@ -1,13 +1,13 @@
 """Objects that the pods of the pipeline need in their namespace.
 
-The compiled pipeline names the objects; `metseg.environment` lists the keys that steps read as files.
+The compiled pipeline names the objects; `metseg.process_environment` lists the keys that steps read as files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metseg.environment import MOUNTED_SECRETS
+from metseg.process_environment import MOUNTED_SECRETS
 from metseg.settings import REQUIRED_IN_POD
 
 
@@ -39,7 +39,7 @@ def mounted(name: str, folder: str, optional: bool) -> tuple[Source, ...]:
 
     Args:
         name: of the Secret or ConfigMap.
-        folder: where it is mounted, below `metseg.environment.MOUNTED`.
+        folder: where it is mounted, below `metseg.process_environment.MOUNTED`.
         optional: whether pods start without it.
     """
     if folder == SETTINGS:

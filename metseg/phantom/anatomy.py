@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from metseg.phantom.draws import Draws, Floats, Shape
-from metseg.phantom.template import Template, load_template, sample_distance, sample_tissue
+from metseg.phantom.anatomical_template import Template, load_template, sample_distance, sample_tissue
+from metseg.phantom.random_draws import Draws, Floats, Shape
 
 SHAPE: Shape = (122, 146, 30)
 SPACING = (1.5, 1.5, 4.0)

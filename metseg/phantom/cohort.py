@@ -16,8 +16,8 @@ from metseg.errors import DataError
 from metseg.files import folder_written_beside
 from metseg.parallel import FEW, usable_cores
 from metseg.phantom.anatomy import ORIGIN, SHAPE, SPACING, draw_anatomy
-from metseg.phantom.draws import Draws
 from metseg.phantom.lesions import draw_lesions, draw_pathology
+from metseg.phantom.random_draws import Draws
 from metseg.phantom.scanner import draw_white_matter_spots, take_pictures
 from metseg.phantom.vessels import draw_vessels
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.phantom.anatomy import ORIGIN, SHAPE, SPACING, Anatomy, Point
-from metseg.phantom.draws import Draws, Floats
+from metseg.phantom.random_draws import Draws, Floats
 
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 3
 """Values of the segmentation, as BraTS numbers them: NETC, SNFH, ET."""

@@ -24,7 +24,7 @@ from metseg.phantom.anatomy import (
     merge_planes,
     plane_axes,
 )
-from metseg.phantom.draws import Draws, Floats
+from metseg.phantom.random_draws import Draws, Floats
 
 # Courses of the left or unpaired vessels through MNI space in mm, with their radius at both ends.
 _PAIRED: tuple[tuple[str, float, float, tuple[Point, ...]], ...] = (

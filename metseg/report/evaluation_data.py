@@ -9,7 +9,7 @@ import numpy as np
 from metseg.dataset.manifest import Manifest
 from metseg.files import write_json, written_beside
 from metseg.report.report_data import NetworkContent, OverlayCase, ranked_patients, telling_patients
-from metseg.training.records import EvaluationRecord
+from metseg.training.result_records import EvaluationRecord
 
 WORST_CASES = "worst_cases"
 WORST_CASES_LIST = "worst_cases.json"

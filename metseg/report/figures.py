@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from metseg.report.canvas import drawing, keys, png
 from metseg.report.report_data import NetworkContent
 from metseg.report.style import INK, colour_of, marker_of
-from metseg.training.records import HeadScores
+from metseg.training.result_records import HeadScores
 
 FAINT = "#C3CCD5"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metseg.files import written_beside
-from metseg.report import tables, templates
+from metseg.report import page_templates, tables
 from metseg.report.figures import (
     LISTED_PATIENTS,
     amounts_figure,
@@ -18,9 +18,9 @@ from metseg.report.figures import (
     training_figure,
 )
 from metseg.report.overlays import overlay_panels
+from metseg.report.page_templates import Drawn
 from metseg.report.report_data import NetworkContent, ReportContent
 from metseg.report.style import AGREED, PREDICTION, TRUTH
-from metseg.report.templates import Drawn
 
 
 def write_report(
@@ -46,7 +46,7 @@ def write_report(
 def render(content: ReportContent, drawn: dict[str, Drawn] | None = None) -> str:
     """Return the report as HTML; all data are escaped."""
     first = content.networks[0].patients if content.networks else {}
-    return templates.render(
+    return page_templates.render(
         "report.html.j2",
         content=content,
         tables=tables,

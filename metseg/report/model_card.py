@@ -10,9 +10,9 @@ from metseg.dataset.manifest import Manifest
 from metseg.files import written_beside
 from metseg.html_templates import environment
 from metseg.scoring.lesions import sensitivity_by_size
-from metseg.scoring.patient import summarise_scores
+from metseg.scoring.patient_scores import summarise_scores
 from metseg.scoring.verdict import Verdict
-from metseg.training.records import EvaluationRecord
+from metseg.training.result_records import EvaluationRecord
 
 FILE = "model_card.md"
 FOLDER = "model"

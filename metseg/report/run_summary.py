@@ -18,7 +18,7 @@ from metseg.tracking.registration import (
     Registration,
     ServedResponse,
 )
-from metseg.training.records import EVALUATION, EvaluationRecord
+from metseg.training.result_records import EVALUATION, EvaluationRecord
 
 SUMMARY = "summary.json"
 REPORT = "report.html"

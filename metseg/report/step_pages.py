@@ -12,9 +12,9 @@ import numpy as np
 
 from metseg.dataset.record_files import RecordFile
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
+from metseg.report.page_templates import Drawn, write_page
 from metseg.report.style import name_of
-from metseg.report.templates import Drawn, write_page
-from metseg.report.training_batch import SHOWN, batch_sheet
+from metseg.report.training_batch_figure import SHOWN, batch_sheet
 
 
 def write_declined_page(path: Path, architecture: str) -> None:
@@ -35,7 +35,7 @@ def write_training_page(path: Path, model: Path) -> None:
     """
     from metseg.report.figures import cost_figure, training_figure
     from metseg.report.report_data import NetworkContent
-    from metseg.training.records import TRAINING, TrainingRecord
+    from metseg.training.result_records import TRAINING, TrainingRecord
 
     training = TrainingRecord.read(model / TRAINING)
     point = training.operating_point

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
-from metseg.report import tables, templates
+from metseg.report import page_templates, tables
 from metseg.report.evaluation_data import network_content
 from metseg.report.markdown import to_html
 from metseg.report.model_card import FILE as MODEL_CARD
 from metseg.report.report_data import ReportContent
 from metseg.scoring.verdict import VERDICT, Verdict
 from metseg.tracking.registration import REGISTRATION, Registration
-from metseg.training.records import EVALUATION, EvaluationRecord, read_opponent
+from metseg.training.result_records import EVALUATION, EvaluationRecord, read_opponent
 
 
 def _card(registration: Path) -> str:
@@ -70,4 +70,4 @@ def verdict_content(validation: Path, evaluations: Sequence[Path], champion: Pat
 
 def write_verdict_page(path: Path, content: ReportContent) -> None:
     """Write the page to `path`, atomically; it refers to nothing outside itself."""
-    templates.write_page(path, "verdict.html.j2", content=content, tables=tables)
+    page_templates.write_page(path, "verdict.html.j2", content=content, tables=tables)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metseg.scoring.evaluation import Scored
+from metseg.scoring.network_evaluation import Scored
 from metseg.scoring.significance import bootstrap_interval, mean_lower_limit, sign_flip_p_value
-from metseg.scoring.unscored import Incomparable
+from metseg.scoring.unscored_champion import Incomparable
 from metseg.scoring.verdict import Check, Gain, Rules
 
 BASELINE = "unet"
@@ -65,8 +65,8 @@ def paired_differences(candidate: Scored, champion: Scored, score: str) -> list[
     Example:
         >>> import dataclasses
         >>> import numpy as np
-        >>> from metseg.scoring.evaluation import ValidationScores
-        >>> from metseg.scoring.patient import score_patient
+        >>> from metseg.scoring.network_evaluation import ValidationScores
+        >>> from metseg.scoring.patient_scores import score_patient
         >>> mask = np.ones((2, 4, 4), bool)
         >>> scores = score_patient(mask, mask, (1.0, 1.0, 1.0), True)
         >>> better = Scored("unet", ("t1c",), ("1",), ValidationScores(0.7, 0.5), {"a": scores}, ())

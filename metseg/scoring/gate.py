@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from metseg.errors import DataError
 from metseg.scoring.comparison import compare_with_champion, gains_over_baseline
-from metseg.scoring.evaluation import Opponent, Scored
+from metseg.scoring.network_evaluation import Opponent, Scored
 from metseg.scoring.significance import bootstrap_interval
-from metseg.scoring.unscored import Absent
+from metseg.scoring.unscored_champion import Absent
 from metseg.scoring.verdict import Check, Outcome, Rules, Verdict
 
 
@@ -37,7 +37,7 @@ def decide(
         DataError: there is no candidate.
 
     Example:
-        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> from metseg.scoring.network_evaluation import ValidationScores
         >>> unseen = Scored("unet", ("t1c",), ("1",), ValidationScores(0.7, 0.5), {}, ())
         >>> verdict = decide({"unet": unseen}, Absent())
         >>> verdict.outcome, [check.name for check in verdict.checks if not check.passed][:2]
@@ -72,7 +72,7 @@ def pick_winner(candidates: Mapping[str, Scored]) -> str:
     Of equal ones the best lesion F1 wins, then the name.
 
     Example:
-        >>> from metseg.scoring.evaluation import ValidationScores
+        >>> from metseg.scoring.network_evaluation import ValidationScores
         >>> def scored(dice): return Scored("unet", ("t1c",), ("1",), ValidationScores(dice, 0.5), {}, ())
         >>> pick_winner({"unet": scored(0.7), "nested_unet": scored(0.8)})
         'nested_unet'

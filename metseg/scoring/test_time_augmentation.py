@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metseg.scoring.patient import PatientScores, mean_score, per_patient
+from metseg.scoring.patient_scores import PatientScores, mean_score, per_patient
 from metseg.scoring.significance import bootstrap_interval
 
 SCORES = ("dice", "lesion_f1", "lesion_sensitivity", "false_positives")
@@ -62,7 +62,7 @@ def compare_flips(cases: Sequence[FlippedCase]) -> FlipComparison:
 
     Example:
         >>> import numpy as np
-        >>> from metseg.scoring.patient import score_patient
+        >>> from metseg.scoring.patient_scores import score_patient
         >>> truth = np.zeros((4, 8, 8), dtype=bool)
         >>> truth[1:3, 2:6, 2:6] = True
         >>> plain = score_patient(truth & (np.arange(8) < 4), truth, (1.0, 1.0, 1.0), spacing_known=True)

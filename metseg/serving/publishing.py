@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from metseg.errors import PublishError
 from metseg.files import flush_folder
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 
 LOGGER = logging.getLogger(__name__)
 

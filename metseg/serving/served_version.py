@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metseg.errors import PublishError
-from metseg.saved_model import SAVED_MODEL_FILE
+from metseg.saved_model_digest import SAVED_MODEL_FILE
 from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings

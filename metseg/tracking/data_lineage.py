@@ -16,7 +16,7 @@ from metseg.tracking.runs import experiments
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from metseg.training.records import TrainingRecord
+    from metseg.training.result_records import TrainingRecord
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references import look_again
 from metseg.errors import DataError, MetsegError, PublishError
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.settings import Settings
 from metseg.tracking import model_registry
 from metseg.tracking.container_registry import image_exists

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
-from metseg.scoring.patient import ScoreSummary, summarise_scores
+from metseg.scoring.patient_scores import ScoreSummary, summarise_scores
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from metseg.scoring.verdict import Verdict
-    from metseg.training.records import EvaluationRecord
+    from metseg.training.result_records import EvaluationRecord
 
 SPLITS = ("train", "validation", "test")
 DESCRIBED = ("dice", "iou", "sensitivity", "precision", "lesion_f1")

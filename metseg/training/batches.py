@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metseg.dataset.augmentation import augment
 from metseg.dataset.record_files import RecordFile
-from metseg.imaging.preprocessing.pipeline import stack_context
+from metseg.imaging.preprocessing.reference_preprocessing import stack_context
 from metseg.training.configuration import TrainingConfiguration
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -15,7 +15,7 @@ import tensorflow as tf
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.training import preprocessing_graph
 from metseg.training.golden_requests import input_example
-from metseg.training.network import INFERENCE_BLOCK
+from metseg.training.network_building import INFERENCE_BLOCK
 from metseg.training.warmup_requests import write_warm_up
 
 Tensor = Any

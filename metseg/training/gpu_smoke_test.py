@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
+from metseg.process_environment import apply_defaults
 from metseg.quiet_tensorflow import import_tensorflow
 
 REPEATED = 5
@@ -90,7 +90,7 @@ def step_figures(architecture: str, size: Size, xla: bool, precision: str) -> St
     import tensorflow as tf
 
     from metseg.training.configuration import TrainingConfiguration
-    from metseg.training.network import build_network, training_network
+    from metseg.training.network_building import build_network, training_network
 
     keras.backend.clear_session()
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]

@@ -15,8 +15,14 @@ from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import BEST, EpochFigures, RunState, restore_checkpoint
 from metseg.training.configuration import TrainingConfiguration, check_replicas
 from metseg.training.ema import NetworkAverage
-from metseg.training.monitor import EpochReport, TrainingMonitor, exhausted, training_variables, validation_sample
-from metseg.training.network import build_network, training_network
+from metseg.training.network_building import build_network, training_network
+from metseg.training.training_monitor import (
+    EpochReport,
+    TrainingMonitor,
+    exhausted,
+    training_variables,
+    validation_sample,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.training.network import predict
+from metseg.training.network_building import predict
 
 FLIPS: dict[str, tuple[int, ...]] = {
     "as it is": (),

@@ -16,7 +16,7 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.imaging.preprocessing.window import volume_window
 from metseg.tensorflow_protos import prediction_log_pb2
 from metseg.training.golden_requests import input_example
-from metseg.training.network import INFERENCE_BLOCK
+from metseg.training.network_building import INFERENCE_BLOCK
 
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 REQUESTS: tuple[tuple[str, tuple[str, ...]], ...] = (

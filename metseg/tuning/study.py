@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import optuna
     from mlflow import MlflowClient
 
-    from metseg.training.monitor import EpochReport
-    from metseg.training.operating_point import JudgedHeads
+    from metseg.training.operating_point_search import JudgedHeads
+    from metseg.training.training_monitor import EpochReport
 
 logger = logging.getLogger(__name__)
 
@@ -281,8 +281,8 @@ def _train(
 
     import_tensorflow()
     from metseg.training.loop import forget, train_heads
-    from metseg.training.network import clear_networks
-    from metseg.training.operating_point import judge_heads
+    from metseg.training.network_building import clear_networks
+    from metseg.training.operating_point_search import judge_heads
 
     clear_networks()
     try:

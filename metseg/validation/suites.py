@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metseg.environment import apply_defaults
 from metseg.files import folder_written_beside
+from metseg.process_environment import apply_defaults
 from metseg.validation.expectations import Expected
 from metseg.validation.offline_data_docs import make_offline
 

@@ -10,7 +10,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from components.images import NAMES
+from components.container_images import NAMES
 from metseg.tracking.code_version import package_version
 from pipelines.compiling import COMPILED
 from pipelines.containers import split

@@ -17,9 +17,9 @@ from components.check.step import check
 from components.configuration.parsing import pack, parse
 from components.configuration.profiles import profile
 from metseg.commands.promotion import MLFLOW_RETRIES
-from metseg.environment import apply_defaults
 from metseg.errors import MetsegError, NotKnown, UsageError
 from metseg.option_checks import refuse_empty
+from metseg.process_environment import apply_defaults
 from pipelines.compiling import compiled_for
 from pipelines.submission import run_verdict, schedules
 from pipelines.submission.cron import Cron

@@ -23,7 +23,7 @@ from components.validate.step import validate
 from metseg.dataset.manifest import Manifest
 from metseg.scoring.verdict import Verdict
 from metseg.tracking.registration import Promotion, Registration
-from metseg.training.records import EvaluationRecord, TrainingRecord, read_opponent
+from metseg.training.result_records import EvaluationRecord, TrainingRecord, read_opponent
 from tests.compatibility.conftest import Call, in_workspace, unpack
 from tests.conftest import ROOT
 from tests.serving.server_process import ServerProcess

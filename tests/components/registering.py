@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from metseg.dataset.manifest import Manifest
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.scoring.calibration import VoxelTally
-from metseg.scoring.evaluation import Opponent, ServedCheck, ValidationScores
-from metseg.scoring.patient import mean_score, score_patient
+from metseg.scoring.network_evaluation import Opponent, ServedCheck, ValidationScores
+from metseg.scoring.patient_scores import mean_score, score_patient
 from metseg.scoring.threshold_baseline import ThresholdBaseline
-from metseg.scoring.unscored import Absent
+from metseg.scoring.unscored_champion import Absent
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.tracking.data_lineage import log_data
-from metseg.training.records import EvaluationRecord
+from metseg.training.result_records import EvaluationRecord
 from metseg.validation.result import Finding, ValidationResult
 from tests.training_records import COMMIT, training_record
 from tests.validation.cohorts import CHANNELS, sound

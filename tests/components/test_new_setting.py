@@ -26,7 +26,7 @@ from components.check import task
 from components.configuration.parsing import pack, parse
 from components.configuration.settings import Configuration
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.records import TrainingRecord
+from metseg.training.result_records import TrainingRecord
 from metseg.tuning.search_space import parse_search
 from pipelines.compiling import COMPILED, compile_pipeline
 from tests.training_records import training_record

@@ -26,7 +26,7 @@ from metseg.tracking import model_registry
 from metseg.tracking.champion import OPPONENT_TAG
 from metseg.tracking.data_lineage import patients_seen
 from metseg.tracking.registration import RUN_RECORD, RunRecord
-from metseg.training.records import EvaluationRecord
+from metseg.training.result_records import EvaluationRecord
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
 from tests.mlflow_store import crown, fresh_store
 from tests.training_records import training_record
@@ -126,7 +126,7 @@ def test_the_model_card_lies_among_the_files_of_the_version(tmp_path, name):
     card = (files / "model_card.md").read_text()
     assert f"{name}, version 1" in card and "Not a medical device" in card
     assert card == (tmp_path / "run" / "registration" / "model_card.md").read_text()
-    from metseg.saved_model import saved_model_digest
+    from metseg.saved_model_digest import saved_model_digest
 
     assert saved_model_digest(files / "tf2model") == version.tags["savedmodel.sha256"]
 

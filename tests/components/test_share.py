@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from components.architectures import decline
 from components.configuration.settings import Configuration
+from components.network_selection import decline
 from components.pod_resources import variables
 from metseg.dataset.ingest import ingest
 from metseg.files import read_json

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from components.images import DATA_IMAGE
+from components.container_images import DATA_IMAGE
 from tests.containers import daemon
 from tests.containers.stack import COMPOSE, Stack, build, composing, has_image, up
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.images import DATA_IMAGE, NAMES, TRAIN_IMAGE
+from components.container_images import DATA_IMAGE, NAMES, TRAIN_IMAGE
 from metseg.serving.client import SegmentationClient
 from metseg.tracking import model_registry
 from metseg.tracking.code_version import git_commit, package_version

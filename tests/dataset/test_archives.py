@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metseg.dataset.archives import ArchiveLimits, inside, is_archive, top_folder, unpack
-from metseg.dataset.version import data_version
+from metseg.dataset.data_version import data_version
 from metseg.errors import DataError, UsageError
 from tests.dataset.cohorts import brats_cohort
 

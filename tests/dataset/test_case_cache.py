@@ -13,10 +13,10 @@ import pytest
 
 from metseg.dataset import case_cache
 from metseg.dataset import ingest as ingest_module
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable, data_version, file_md5
 from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.version import HashTable, data_version, file_md5
 from metseg.imaging.layouts import LayoutOptions
 from tests.dataset.cohorts import brats_case, brats_cohort
 
@@ -166,7 +166,7 @@ def test_unchanged_files_are_not_opened(tmp_path: Path, monkeypatch: pytest.Monk
     root = settled(brats_cohort(tmp_path / "data"))
     with HashTable(tmp_path / "hashes") as table:
         expected = data_version(root, table=table)
-    monkeypatch.setattr("metseg.dataset.version.file_md5", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("metseg.dataset.data_version.file_md5", lambda path: pytest.fail(f"{path} was read"))
     with HashTable(tmp_path / "hashes") as table:
         assert data_version(root, table=table) == expected
 

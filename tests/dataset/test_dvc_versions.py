@@ -13,10 +13,10 @@ import yaml
 
 from components.configuration.settings import DataSettings
 from components.ingest.step import ingest as ingest_step
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable, data_version
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references import Pinned, resolve
-from metseg.dataset.version import HashTable, data_version
 from metseg.errors import DataError
 from metseg.settings import Settings
 from metseg.tracking import runs

@@ -11,9 +11,9 @@ import pandas
 import pytest
 from PIL import Image
 
+from metseg.dataset.data_version import data_version
 from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.version import data_version
 from metseg.errors import DataError, UsageError
 from metseg.imaging.case import load_image, load_mask, read_case
 from tests.dataset.cohorts import brats_case, brats_cohort, picture_pair

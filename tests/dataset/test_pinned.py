@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from metseg.dataset.data_version import data_version
 from metseg.dataset.dvc_pin import pinned_version, record_pinned
-from metseg.dataset.version import data_version
 from tests.dataset.cohorts import brats_case, brats_cohort
 
 

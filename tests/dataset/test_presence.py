@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references import look_again, resolve
-from metseg.dataset.version import HashTable
 from metseg.errors import DataError, UsageError
 from tests.dataset.s3_server import BUCKET, S3Server
 from tests.validation.cohorts import sound

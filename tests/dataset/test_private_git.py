@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from metseg.certificates import READERS
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable, data_version
 from metseg.dataset.references import Pinned, resolve
 from metseg.dataset.references.git_credentials import login_for
-from metseg.dataset.version import HashTable, data_version
-from metseg.environment import prepare
 from metseg.errors import DataError, UsageError
+from metseg.process_environment import prepare
 from tests.conftest import ROOT
 from tests.dataset.certificates import Certificate, authority, issue
 from tests.dataset.cohorts import brats_cohort

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable, data_version
 from metseg.dataset.ingest import ingest
 from metseg.dataset.references import Pinned, resolve
 from metseg.dataset.references.syntax import Archive, Folder, GitRevision, S3Archive, S3Prefix, parse
-from metseg.dataset.version import HashTable, data_version
 from metseg.errors import DataError, UsageError
 from metseg.settings import Settings
 from tests.dataset.cohorts import brats_cohort

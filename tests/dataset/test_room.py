@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from metseg.dataset.archives import ArchiveLimits, unpacked_bytes
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable
 from metseg.dataset.references import resolve
 from metseg.dataset.references.downloads import RemoteFile, fetch
-from metseg.dataset.version import HashTable
 from metseg.errors import DataError, UsageError
 from tests.dataset.s3_server import BUCKET, S3Server
 from tests.dataset.test_archives import zipped

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metseg.dataset.version import data_version
+from metseg.dataset.data_version import data_version
 from metseg.errors import DataError
 from metseg.files import data_files
 from metseg.phantom import generate_cohort

@@ -16,7 +16,7 @@ import pytest
 
 from metseg.doctor import connectivity
 from metseg.doctor.findings import State, exit_code
-from metseg.doctor.probe import probe
+from metseg.doctor.probe_pods import probe
 from tests.doctor.recorded import NEEDS, Cluster, line
 
 REACHED = {"mlflow": "", "store": "not set", "model server": ""}

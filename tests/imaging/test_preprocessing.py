@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metseg.imaging.preprocessing.clahe import equalise
-from metseg.imaging.preprocessing.pipeline import preprocess, stack_context
+from metseg.imaging.preprocessing.reference_preprocessing import preprocess, stack_context
 from metseg.imaging.preprocessing.resize import Fit, fit_mask, fit_slices, unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import apply_window, channel_window, rank_of

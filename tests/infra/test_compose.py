@@ -14,7 +14,7 @@ import pytest
 import yaml
 from sqlalchemy.engine import make_url
 
-from components.images import NAMES
+from components.container_images import NAMES
 from metseg.serving.gateway.settings import GatewaySettings
 from metseg.serving.server.flags import parse_flags
 from metseg.tracking.code_version import package_version

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from components.preprocess.step import preprocess
-from metseg.dataset.cache import folder_bytes
+from metseg.dataset.data_cache import folder_bytes
 from metseg.dataset.ingest import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.imaging.case import load_image

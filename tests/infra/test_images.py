@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from components.images import NAMES
+from components.container_images import NAMES
 from metseg.tracking.code_version import package_version
 from tests.conftest import ROOT
 from tests.infra.rendering import OVERLAYS, containers, overlay, pods

@@ -21,7 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.publishing import published_versions
 
 MEASURED = {"seconds", "training_seconds", "peak_memory_mb", "scoring_seconds", "utc_time_created"}

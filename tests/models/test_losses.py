@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metseg.training.configuration import LOSSES
-from metseg.training.network import build_loss
+from metseg.training.network_building import build_loss
 from models.losses import BatchDice, DeepSupervision, DiceBCE, FocalTversky, Tversky, batch_dice
 from models.metrics import GlobalDice
 

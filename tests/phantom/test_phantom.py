@@ -218,10 +218,10 @@ def test_killed_process_leaves_no_cohort_behind(tmp_path: Path) -> None:
 
 
 def test_missing_template_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from metseg.phantom import template
+    from metseg.phantom import anatomical_template
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    template.load_template.cache_clear()
+    anatomical_template.load_template.cache_clear()
     with pytest.raises(DataError, match=r"nilearn.*Install"):
         generate_cohort(tmp_path / "cohort", 1, SEED)
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import models
-from components.architectures import candidates, declined, declines
+from components.network_selection import candidates, declined, declines
 from metseg.errors import UsageError
 from metseg.training.configuration import ARCHITECTURES, DEFAULT_ARCHITECTURES, architectures_of
 from tests.mlflow_store import fresh_store

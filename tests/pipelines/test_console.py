@@ -11,7 +11,7 @@ import time
 import pytest
 from rich.console import Console
 
-from components.execution import ERROR_TAG
+from components.step_execution import ERROR_TAG
 from metseg.progress import LOG_TAG, STEP_TAG, TAG, Progress
 from pipelines.console import Bars, PodLog, StepConsole
 

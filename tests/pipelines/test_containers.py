@@ -76,7 +76,7 @@ def test_other_images_are_refused(images):
 def test_the_tag_reaches_the_pipeline(tmp_path):
     program = (
         "from pipelines import containers; containers.choose('registry.example.org/imaging:7')\n"
-        "from components.images import DATA_IMAGE, TRAIN_IMAGE; print(DATA_IMAGE, TRAIN_IMAGE)"
+        "from components.container_images import DATA_IMAGE, TRAIN_IMAGE; print(DATA_IMAGE, TRAIN_IMAGE)"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert told == ["registry.example.org/imaging/metseg-data:7", "registry.example.org/imaging/metseg-train:7"]

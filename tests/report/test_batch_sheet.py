@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metseg.report.training_batch import batch_sheet
+from metseg.report.training_batch_figure import batch_sheet
 
 
 def pixels_of(path) -> np.ndarray:

@@ -9,10 +9,10 @@ import pytest
 
 from metseg.report.model_card import CardIdentity, CardPicture, model_card, write_model_card
 from metseg.scoring.gate import decide
-from metseg.scoring.patient import score_patient
-from metseg.scoring.unscored import Absent
+from metseg.scoring.patient_scores import score_patient
+from metseg.scoring.unscored_champion import Absent
 from metseg.scoring.verdict import Verdict
-from metseg.training.records import EvaluationRecord
+from metseg.training.result_records import EvaluationRecord
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, judged
 from tests.training_records import training_record
 from tests.validation.cohorts import CHANNELS, sound

@@ -24,10 +24,10 @@ from metseg.report.evaluation_data import (
 from metseg.report.run_report import write_run_report
 from metseg.report.style import TRUTH
 from metseg.report.verdict_page import verdict_content, write_verdict_page
-from metseg.scoring.unscored import Absent, Incomparable
+from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.scoring.verdict import Verdict
 from metseg.tracking.registration import Registration
-from metseg.training.records import EvaluationRecord
+from metseg.training.result_records import EvaluationRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from metseg.dataset.record_files import write_case_records
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.step_pages import write_declined_page, write_records_page, write_training_page
 from metseg.scoring.operating_point import OperatingPoint
-from metseg.training.records import HeadScores
+from metseg.training.result_records import HeadScores
 from tests.training_records import training_record
 
 HEAD = HeadScores("last", 8190, 7_299_072, 0.35, 5.0, dice=0.751, lesion_f1=0.802, exported=True)

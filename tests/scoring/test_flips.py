@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metseg.scoring.patient import PatientScores, score_patient
+from metseg.scoring.patient_scores import PatientScores, score_patient
 from metseg.scoring.test_time_augmentation import FlipGain, FlipSeconds, compare_flips
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from metseg.errors import DataError
-from metseg.scoring.evaluation import Opponent, Scored, ServedCheck, ValidationScores
 from metseg.scoring.gate import decide, pick_winner
-from metseg.scoring.patient import PatientScores, score_patient
-from metseg.scoring.unscored import Absent, Incomparable
+from metseg.scoring.network_evaluation import Opponent, Scored, ServedCheck, ValidationScores
+from metseg.scoring.patient_scores import PatientScores, score_patient
+from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.scoring.verdict import Check, Rules, Verdict
 
 CUBE = np.zeros((5, 9, 9), bool)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metseg.scoring import lesions
-from metseg.scoring.patient import score_patient
+from metseg.scoring.patient_scores import score_patient
 from tests.scoring import lesion_twin
 
 UNIT = (1.0, 1.0, 1.0)

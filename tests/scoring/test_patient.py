@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from metseg.scoring.patient import PatientScores, mean_score, per_patient, score_patient
+from metseg.scoring.patient_scores import PatientScores, mean_score, per_patient, score_patient
 
 
 def lesion_volume(lesions: int, shape=(155, 240, 240), radius=5, seed=0) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from metseg.errors import PublishError
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.model_config import ServedModel, read_model_config
 from metseg.serving.publishing import (
     publish,

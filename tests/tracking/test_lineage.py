@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from components.register.step import register
-from metseg.dataset.version import data_version
+from metseg.dataset.data_version import data_version
 from metseg.errors import MetsegError
 from metseg.serving.publishing import publish
 from metseg.serving.served_version import find_served

@@ -17,7 +17,7 @@ import mlflow
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from components.execution import ERROR_TAG
+from components.step_execution import ERROR_TAG
 from metseg.errors import MetsegError
 from metseg.report.step_record import STEP_RECORD
 from metseg.settings import Settings
@@ -33,7 +33,7 @@ EPOCHS = 10
 # As train reports its epochs, in a step's own surroundings.
 STEP = f"""
 import sys, time
-from components.execution import executing
+from components.step_execution import executing
 from metseg.settings import Settings
 from metseg.tracking import runs
 with executing("train", sys.argv[1]) as folder:

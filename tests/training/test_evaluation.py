@@ -17,9 +17,9 @@ from metseg.imaging.case import load_image, load_mask
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.scoring.operating_point import OperatingPoint
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.evaluation import evaluate_model
 from metseg.training.export import export, saved_model_of
-from metseg.training.network import build_network, inference_network, predict
+from metseg.training.model_evaluation import evaluate_model
+from metseg.training.network_building import build_network, inference_network, predict
 from metseg.training.test_time_augmentation import flipped_average
 from tests.training_records import training_record
 

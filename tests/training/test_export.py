@@ -11,15 +11,15 @@ import pytest
 import tensorflow as tf
 
 from metseg.imaging.preprocessing.window import volume_window
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.metrics import Metrics
 from metseg.serving.server.saved_model import LoadedModel
 from metseg.serving.server.warmup import warm_up
-from metseg.training.evaluation import independent_probability, load_network
 from metseg.training.export import block_slices, export, saved_model_of
 from metseg.training.golden_requests import golden_requests, input_example
-from metseg.training.network import build_network, inference_network, sub_networks
+from metseg.training.model_evaluation import independent_probability, load_network
+from metseg.training.network_building import build_network, inference_network, sub_networks
 from tests.training.tiny import CONFIGURATION, SIDE, SPECIFICATION
 
 

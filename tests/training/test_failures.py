@@ -20,8 +20,8 @@ from metseg.dataset.record_files import RecordFile, write_case_records
 from metseg.errors import MetsegError
 from metseg.training.batches import SliceStore, draw_batch
 from metseg.training.loop import train_heads
-from metseg.training.monitor import TrainingDiverged
 from metseg.training.resource_errors import explained
+from metseg.training.training_monitor import TrainingDiverged
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, quiet, write_records
 
@@ -66,7 +66,7 @@ def test_an_image_without_numbers_ends_the_training_and_leaves_the_epochs_before
 STARVED = """
 import json, resource, sys
 from pathlib import Path
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 apply_defaults()
 from metseg.quiet_tensorflow import import_tensorflow
 import_tensorflow()

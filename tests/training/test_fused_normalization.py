@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_normalization import FusedBatchNormalization
-from metseg.training.network import build_network, training_network
+from metseg.training.network_building import build_network, training_network
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from metseg.imaging.preprocessing import resize
-from metseg.imaging.preprocessing.pipeline import preprocess
+from metseg.imaging.preprocessing.reference_preprocessing import preprocess
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import volume_window
 from metseg.training import preprocessing_graph

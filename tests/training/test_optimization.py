@@ -11,9 +11,9 @@ import pytest
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.fused_optimizers import FusedAdamW, FusedSGD
 from metseg.training.loop import train_heads
-from metseg.training.monitor import exhausted
-from metseg.training.network import build_network, training_network
+from metseg.training.network_building import build_network, training_network
 from metseg.training.optimization import learning_rate, make_optimizer
+from metseg.training.training_monitor import exhausted
 from tests.training.tiny import CONFIGURATION, quiet
 
 

@@ -23,7 +23,7 @@ from tests.training.tiny import CONFIGURATION, quiet
 DEVICES = """
 import json, shutil, sys
 from pathlib import Path
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 apply_defaults()
 from metseg.quiet_tensorflow import import_tensorflow
 import_tensorflow()

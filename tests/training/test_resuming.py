@@ -17,14 +17,14 @@ import tensorflow as tf
 from metseg.errors import MetsegError
 from metseg.training.checkpoint import restore_checkpoint, save_checkpoint
 from metseg.training.loop import train_heads
-from metseg.training.network import build_network
+from metseg.training.network_building import build_network
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, SIDE, quiet
 
 VICTIM = """
 import sys, json
 from pathlib import Path
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 apply_defaults()
 from metseg.quiet_tensorflow import import_tensorflow
 import_tensorflow()

@@ -18,9 +18,9 @@ from PIL import Image
 
 import models
 from components.configuration.settings import DataSettings
-from components.execution import executing
 from components.ingest.step import ingest
 from components.preprocess.step import preprocess
+from components.step_execution import executing
 from components.train.step import train
 from metseg.dataset.manifest import Manifest
 from metseg.files import read_json
@@ -30,7 +30,7 @@ from metseg.scoring.operating_point import choose, score_settings
 from metseg.settings import Settings
 from metseg.tracking import runs
 from metseg.training.configuration import TrainingConfiguration
-from metseg.training.evaluation import independent_probability, load_network
+from metseg.training.model_evaluation import independent_probability, load_network
 from tests.conftest import ROOT
 from tests.mlflow_store import fresh_store
 
@@ -188,11 +188,11 @@ def test_the_model_in_mlflow_answers_its_input_example_as_the_exported_one_does(
 ATTEMPT = """
 import json, sys
 from pathlib import Path
-from metseg.environment import apply_defaults
+from metseg.process_environment import apply_defaults
 apply_defaults()
 from metseg.quiet_tensorflow import import_tensorflow
 import_tensorflow()
-from components.execution import executing
+from components.step_execution import executing
 from components.train.step import train
 from metseg.training.configuration import TrainingConfiguration
 workspace, model = Path(sys.argv[1]), Path(sys.argv[2])

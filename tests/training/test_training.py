@@ -17,8 +17,8 @@ from metseg.errors import UsageError
 from metseg.training.batches import SliceStore, batch_shapes, draw_batch, stream
 from metseg.training.checkpoint import restore_checkpoint
 from metseg.training.loop import train_heads
-from metseg.training.monitor import TrainingDiverged
-from metseg.training.network import build_network, inference_network, sub_networks
+from metseg.training.network_building import build_network, inference_network, sub_networks
+from metseg.training.training_monitor import TrainingDiverged
 from tests.conftest import ROOT
 from tests.training.tiny import CONFIGURATION, SIDE, quiet
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metseg.dataset.archives import top_folder, unpack, unpacked_bytes
-from metseg.dataset.cache import DataCache, require_room
+from metseg.dataset.data_cache import DataCache, require_room
+from metseg.dataset.data_version import HashTable, data_version, file_md5
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references.syntax import Archive, Folder, GitRevision, S3Archive, S3Prefix, parse
-from metseg.dataset.version import HashTable, data_version, file_md5
 from metseg.errors import DataError, UsageError
 
 

@@ -22,8 +22,8 @@ from tenacity import (
 )
 
 from metseg.dataset.archives import inside
-from metseg.dataset.cache import require_room
-from metseg.dataset.version import HashTable, file_md5
+from metseg.dataset.data_cache import require_room
+from metseg.dataset.data_version import HashTable, file_md5
 from metseg.errors import DataError
 from metseg.files import data_files
 from metseg.progress import Progress

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable, listing_version
 from metseg.dataset.references.downloads import RemoteFile, attempts, fetch
 from metseg.dataset.references.git_credentials import git_access
 from metseg.dataset.references.syntax import GitRevision
-from metseg.dataset.version import HashTable, listing_version
 from metseg.errors import DataError
 from metseg.retry_deadline import away, chain, hopeless, patience
 from metseg.settings import Settings

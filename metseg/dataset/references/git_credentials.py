@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from metseg.environment import origin
 from metseg.errors import UsageError
+from metseg.process_environment import origin
 
 FOLDER_VARIABLE = "METSEG_GIT_CREDENTIALS"
 FOLDER = "/etc/metseg/git"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metseg.dataset.cache import DataCache
+from metseg.dataset.data_cache import DataCache
+from metseg.dataset.data_version import HashTable
 from metseg.dataset.references.downloads import RemoteFile, WrongContent, attempts, fetch
 from metseg.dataset.references.syntax import S3Archive, S3Prefix
-from metseg.dataset.version import HashTable
 from metseg.errors import DataError
 from metseg.files import VERSION_CONTROL
 from metseg.retry_deadline import away, hopeless, patience

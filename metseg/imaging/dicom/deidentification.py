@@ -22,7 +22,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 from metseg.errors import DataError, UsageError
 from metseg.files import folder_written_beside
 from metseg.imaging.dicom.headers import Header, files_under, handle_of, read_dataset, refusing, scan
-from metseg.imaging.dicom.sequences import channel_of
+from metseg.imaging.dicom.mr_sequences import channel_of
 from metseg.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)

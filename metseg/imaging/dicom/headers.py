@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from metseg.errors import DataError
 from metseg.files import data_files
-from metseg.imaging.dicom.sequences import Acquisition, acquisition_of
+from metseg.imaging.dicom.mr_sequences import Acquisition, acquisition_of
 from metseg.imaging.io.size_limits import READER_ERRORS
 from metseg.pseudonyms import Pseudonyms
 

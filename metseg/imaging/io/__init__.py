@@ -18,7 +18,7 @@ from metseg.imaging.io.base import LoadedImage as LoadedImage
 from metseg.imaging.io.base import Original as Original
 from metseg.imaging.io.nifti import Nifti
 from metseg.imaging.io.nrrd import Nrrd
-from metseg.imaging.io.pictures import Pictures
+from metseg.imaging.io.raster_images import Pictures
 from metseg.imaging.io.size_limits import require_finite
 
 NIFTI, PICTURES = Nifti(), Pictures()

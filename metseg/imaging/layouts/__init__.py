@@ -22,7 +22,7 @@ from metseg.imaging.layouts.case_folders import CaseFolders
 from metseg.imaging.layouts.dicom import Dicom
 from metseg.imaging.layouts.image_mask_folders import ImageMaskFolders
 from metseg.imaging.layouts.nnunet import NnUnet
-from metseg.imaging.layouts.pseudonymous import Cover, under_pseudonyms
+from metseg.imaging.layouts.pseudonymous_layout import Cover, under_pseudonyms
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
 from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
 from metseg.pseudonyms import Pseudonyms, pseudonyms_everywhere

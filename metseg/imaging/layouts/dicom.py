@@ -12,7 +12,7 @@ from metseg.imaging.channel_names import DEFAULT_CHANNELS
 from metseg.imaging.dicom.geometry import canonical
 from metseg.imaging.dicom.headers import files_under, is_dicom
 from metseg.imaging.dicom.mask_reader import Regions, read_mask, regions_of
-from metseg.imaging.dicom.sequences import CHANNELS
+from metseg.imaging.dicom.mr_sequences import CHANNELS
 from metseg.imaging.dicom.series import Series, read_grid
 from metseg.imaging.dicom.study import (
     DicomStudy,
@@ -26,7 +26,7 @@ from metseg.imaging.dicom.study import (
     several_series,
 )
 from metseg.imaging.layouts.base import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed
-from metseg.imaging.layouts.masks import LABEL_SETS, lesion_labels
+from metseg.imaging.layouts.mask_values import LABEL_SETS, lesion_labels
 from metseg.pseudonyms import Pseudonyms
 
 ALL_REGIONS = "all"

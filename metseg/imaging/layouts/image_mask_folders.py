@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metseg.errors import UsageError
 from metseg.imaging.io import bare_stem, is_image, is_volume, read_image
-from metseg.imaging.io.pictures import is_grey
+from metseg.imaging.io.raster_images import is_grey
 from metseg.imaging.layouts.base import (
     LayoutOptions,
     SourceCohort,
@@ -21,8 +21,14 @@ from metseg.imaging.layouts.base import (
     patient_and_timepoint,
     visible,
 )
-from metseg.imaging.layouts.pictures import EVERY_CHANNEL, PictureCase, PictureLayout, VolumesOrPictures, grey_plane
-from metseg.imaging.layouts.volumes import VolumeCase, VolumeLayout
+from metseg.imaging.layouts.picture_layout import (
+    EVERY_CHANNEL,
+    PictureCase,
+    PictureLayout,
+    VolumesOrPictures,
+    grey_plane,
+)
+from metseg.imaging.layouts.volume_layout import VolumeCase, VolumeLayout
 
 GREY = ("image",)
 COLOURS = ("red", "green", "blue")

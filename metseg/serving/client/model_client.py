@@ -12,11 +12,11 @@ import grpc
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from metseg.defaults import MODEL_SERVER
 from metseg.errors import NotServed, ServingError, UsageError
 from metseg.serving.client.channel import RETRY_DELAYS, Tls, is_retried, open_channel, serving_error
 from metseg.serving.codec.predict_messages import predict_request, read_predict_response
 from metseg.serving.codec.tensor_proto import ReceivedTensor
+from metseg.serving_defaults import MODEL_SERVER
 from metseg.tensorflow_protos import (
     get_model_metadata_pb2,
     get_model_status_pb2,

@@ -18,8 +18,8 @@ from metseg.imaging.io import mask_suffix, write_mask_like
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import apply_window, volume_window
 from metseg.scoring.lesion_table import LesionRow, lesion_labels, lesion_record
-from metseg.serving.client.description import ModelDescription
 from metseg.serving.client.inputs import ReadCase
+from metseg.serving.client.model_description import ModelDescription
 from metseg.serving.client.segmentation_client import Segmentation
 
 CSV_COLUMNS = (

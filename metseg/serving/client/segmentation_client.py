@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.errors import NotServed, ServingError, UsageError
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.imaging.preprocessing.window import volume_window
 from metseg.serving.client.channel import RETRY_DELAYS, Tls
-from metseg.serving.client.description import ModelDescription
 from metseg.serving.client.model_client import ModelClient
+from metseg.serving.client.model_description import ModelDescription
 from metseg.serving.codec.tensor_proto import ReceivedTensor
+from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
 from metseg.tensorflow_protos import model_pb2
 
 if TYPE_CHECKING:

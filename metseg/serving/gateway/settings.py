@@ -9,8 +9,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.environment_settings import CommaSeparated, EnvironmentSettings, Megabytes
+from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
 from metseg.settings import Settings
 
 KEYS_VARIABLE = "METSEG_API_KEYS"

@@ -16,8 +16,8 @@ from typing import Protocol
 from metseg.errors import MetsegError, PublishError, UsageError
 from metseg.retention import Retention
 from metseg.serving.client import ModelClient
-from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
+from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
 from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegistry
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings

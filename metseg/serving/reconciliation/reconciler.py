@@ -14,7 +14,7 @@ from metseg.errors import VersionRefused
 from metseg.serving.client import ModelClient
 from metseg.serving.model_config import ServedModel
 from metseg.serving.publishing import unpublish
-from metseg.serving.reconciliation.limits import ReconcileLimits
+from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
 from metseg.serving.reconciliation.registry_state import AliasRegistry, DesiredState
 from metseg.serving.reconciliation.server_sync import ServerSync
 from metseg.serving.reconciliation.serving_volume import ServingVolume

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DeadlineExceeded, NotServed, PublishError, ServerUnavailable, ServingError, VersionRefused
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.client import ModelClient, Prediction, SegmentationClient
 from metseg.serving.model_config import ServedModel
 from metseg.serving.publishing import publish, unpublish

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
-from metseg.defaults import MODEL_NAME, SERVER_PORT
 from metseg.errors import UsageError
+from metseg.serving_defaults import MODEL_NAME, SERVER_PORT
 
 LARGEST_PORT = 65535
 

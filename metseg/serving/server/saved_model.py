@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from metseg.quiet_tensorflow import import_tensorflow
-from metseg.saved_model import SAVED_MODEL_FILE
+from metseg.saved_model_digest import SAVED_MODEL_FILE
 from metseg.serving.model_config import read_message
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.status import StatusError, invalid_argument, not_found

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
 from metseg.imaging.channel_names import DEFAULT_CHANNELS
+from metseg.process_environment import apply_defaults
 from metseg.serving.viewer.model_versions import ServedVersion, list_versions
 from metseg.serving.viewer.options import ViewerOptions
 from metseg.serving.viewer.panels import session

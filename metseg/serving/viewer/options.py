@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from metseg.defaults import MODEL_NAME, MODEL_SERVER
 from metseg.environment_settings import CommaSeparated, EnvironmentSettings
+from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
 
 
 class ViewerOptions(EnvironmentSettings):

@@ -18,12 +18,12 @@ from metseg.imaging.channel_names import MASK, channel_name
 from metseg.imaging.dicom.geometry import Grid, canonical
 from metseg.imaging.dicom.headers import Header, is_dicom
 from metseg.imaging.dicom.mask_reader import read_mask, regions_of
-from metseg.imaging.dicom.sequences import CHANNELS
+from metseg.imaging.dicom.mr_sequences import CHANNELS
 from metseg.imaging.dicom.series import Series, read_series
 from metseg.imaging.dicom.study import DicomStudy, candidates_of, find_studies, stack_channels
 from metseg.imaging.geometry import Geometry, require_same_grid
 from metseg.imaging.io import ENDINGS, Original, is_image, is_picture, is_volume, read_image
-from metseg.imaging.layouts.masks import lesion_of_greys
+from metseg.imaging.layouts.mask_values import lesion_of_greys
 from metseg.pseudonyms import Pseudonyms
 from metseg.serving.client.inputs import stack_files
 from metseg.serving.viewer.study import Study

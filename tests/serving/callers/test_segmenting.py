@@ -54,7 +54,7 @@ def test_chunks_cover_the_volume_once_with_all_context_in_blocks(
 
 
 def test_blocks_are_those_of_the_exported_graph() -> None:
-    from metseg.training.network import INFERENCE_BLOCK
+    from metseg.training.network_building import INFERENCE_BLOCK
 
     assert BLOCK == INFERENCE_BLOCK
 

@@ -21,11 +21,11 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.client import ModelClient
 from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
-from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
+from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
 from metseg.serving.reconciliation.registry_state import AliasRegistry
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings

@@ -14,8 +14,8 @@ import pytest
 from metseg.errors import Unreachable
 from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.daemon import Health, Loop
-from metseg.serving.reconciliation.limits import ReconcileLimits
 from metseg.serving.reconciliation.reconciler import Reconciler
+from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
 from metseg.serving.reconciliation.registry_state import AliasRegistry
 from tests.serving.ports import free_port
 from tests.serving.reconciliation.laboratory import Laboratory, reconciling

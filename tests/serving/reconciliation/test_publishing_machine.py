@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import metseg.serving
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.client import ModelClient
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer

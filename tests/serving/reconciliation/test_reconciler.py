@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.client import ModelClient, SegmentationClient
 from metseg.serving.model_config import read_configuration, read_model_config
 from metseg.serving.publishing import publish

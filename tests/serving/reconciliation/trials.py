@@ -13,7 +13,7 @@ from typing import Self
 import grpc
 import numpy as np
 
-from metseg.saved_model import saved_model_digest
+from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.client import ModelClient
 from tests.serving.reconciliation.killing import Reconciling
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, answer, request, stub_of

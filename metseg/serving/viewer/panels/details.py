@@ -12,7 +12,7 @@ import streamlit as st
 
 from metseg.errors import MetsegError
 from metseg.scoring.lesion_matching import Spacing
-from metseg.scoring.patient import PatientScores, score_patient
+from metseg.scoring.patient_scores import PatientScores, score_patient
 from metseg.serving.viewer import downloads
 from metseg.serving.viewer.mask_comparison import Agreement, agreement
 from metseg.serving.viewer.panels import session

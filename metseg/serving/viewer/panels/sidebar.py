@@ -10,7 +10,7 @@ import streamlit as st
 
 from metseg.dataset.archives import is_archive
 from metseg.errors import MetsegError
-from metseg.imaging.dicom.sequences import CHANNELS
+from metseg.imaging.dicom.mr_sequences import CHANNELS
 from metseg.serving.viewer.model_versions import ServedVersion, pair_to_show
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.samples import Samples, folder_samples, phantom_samples

@@ -18,8 +18,8 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.progress import track
 from metseg.scoring.operating_point import OperatingPoint, choose, score_settings
 from metseg.training.batches import all_slices
-from metseg.training.network import INFERENCE_BLOCK, inference_network, sub_networks
-from metseg.training.records import HeadScores
+from metseg.training.network_building import INFERENCE_BLOCK, inference_network, sub_networks
+from metseg.training.result_records import HeadScores
 
 
 @dataclass(frozen=True)

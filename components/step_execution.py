@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from metseg.environment import apply_defaults
 from metseg.errors import MetsegError
+from metseg.process_environment import apply_defaults
 from metseg.progress import LOG_TAG, STEP_TAG, tagged_lines
 from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
 from metseg.tracking.mlflow_errors import explained

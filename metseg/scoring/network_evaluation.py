@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metseg.scoring.patient import PatientScores
-from metseg.scoring.unscored import Absent, Incomparable
+from metseg.scoring.patient_scores import PatientScores
+from metseg.scoring.unscored_champion import Absent, Incomparable
 
 
 @dataclass(frozen=True)

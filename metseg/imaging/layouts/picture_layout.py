@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from metseg.errors import DataError
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.io import read_image, read_picture
-from metseg.imaging.io.pictures import is_grey, is_stack
+from metseg.imaging.io.raster_images import is_grey, is_stack
 from metseg.imaging.layouts.base import (
     FoundCase,
     Layout,
@@ -28,8 +28,8 @@ from metseg.imaging.layouts.base import (
     other_folders_note,
     require_pairs,
 )
-from metseg.imaging.layouts.masks import labels_note, lesion_of_greys
-from metseg.imaging.layouts.volumes import VolumeCase, VolumeLayout
+from metseg.imaging.layouts.mask_values import labels_note, lesion_of_greys
+from metseg.imaging.layouts.volume_layout import VolumeCase, VolumeLayout
 
 EVERY_CHANNEL = ""
 """Key of the pictures that hold all channels."""

@@ -28,7 +28,14 @@ from metseg.imaging.layouts.base import (
     require_distinct,
     require_pairs,
 )
-from metseg.imaging.layouts.masks import KNOWN_LABELS, LABEL_SETS, Labelling, is_binary, labels_note, lesion_labels
+from metseg.imaging.layouts.mask_values import (
+    KNOWN_LABELS,
+    LABEL_SETS,
+    Labelling,
+    is_binary,
+    labels_note,
+    lesion_labels,
+)
 
 CHANNELS_REMEDY = "The channels of a case must lie on one grid: register and resample them, or copy the right header."
 MASK_REMEDY = (

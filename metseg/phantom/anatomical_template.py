@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from metseg.errors import DataError
-from metseg.phantom.draws import Floats
+from metseg.phantom.random_draws import Floats
 
 _TEMPLATE_ORIGIN = (-98.0, -134.0, -72.0)
 _TEMPLATE_SHAPE = (197, 233, 189)

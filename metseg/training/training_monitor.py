@@ -17,7 +17,7 @@ from metseg.training.batches import SliceStore
 from metseg.training.checkpoint import EpochFigures, RunState
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.ema import NetworkAverage
-from metseg.training.network import inference_network, predict
+from metseg.training.network_building import inference_network, predict
 from metseg.training.optimization import learning_rate
 from models.metrics import GlobalDice
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.io.pictures import is_grey, is_lossy
+from metseg.imaging.io.raster_images import is_grey, is_lossy
 
 LOSSY_THRESHOLD = 127
 LABEL_SETS = {"core": (1, 3), "whole": (1, 2, 3), "enhancing": (3,)}
