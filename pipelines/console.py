@@ -18,6 +18,8 @@ from components.step_execution import ERROR_TAG
 from metseg.progress import LOG_EVERY_SECONDS, LOG_TAG, STEP_TAG, TAG
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+FAILED = re.compile(r" - ERROR - Task '(.+)' finished with status FAILURE$")
+"""The line by which `kfp.local` ends a failed task."""
 
 
 class Bars:
@@ -99,6 +101,10 @@ class StepConsole(io.TextIOBase):
     Args:
         console: for bars and lines.
         log: file that keeps every line.
+
+    Attributes:
+        error: what a step said of its own failure, as `metseg.errors` writes it; None until then.
+        failure: the first failed task and the last line before its end, mostly that of an exception; empty until then.
     """
 
     def __init__(self, console: Console, log: TextIO) -> None:
@@ -106,7 +112,8 @@ class StepConsole(io.TextIOBase):
         self.console = console
         self.log = log
         self.error: dict[str, Any] | None = None
-        self.tail = ""
+        self.failure = ""
+        self._last = ""
         self._buffer = ""
         self._bars = Bars(console)
 
@@ -133,7 +140,9 @@ class StepConsole(io.TextIOBase):
             self._bars.close()
             self.console.print(f"[bold]▸ {line.removeprefix(STEP_TAG)}[/bold]", highlight=False)
             return
-        self.tail = line
+        if (failed := FAILED.search(line)) and not self.failure:
+            self.failure = f"{failed[1]} ({self._last})"
+        self._last = line
         if line.startswith(LOG_TAG):
             self.console.print(f"  {line.removeprefix(LOG_TAG)}", markup=False, highlight=False, soft_wrap=True)
 

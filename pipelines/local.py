@@ -92,7 +92,7 @@ def _execute(run: Path, values: dict[str, Any], console: Console, settings: Sett
                 failure = UsageError if out.error["code"] == UsageError.exit_code else MetsegError
                 raise failure(f"{out.error['step']}: {out.error['message']}") from error
             raise MetsegError(
-                f"a step failed unexpectedly ({out.tail}); everything it printed is in {log_path}"
+                f"unexpected failure of step {out.failure or error}; everything that it printed is in {log_path}"
             ) from error
 
 

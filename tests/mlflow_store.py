@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metseg.tracking import model_registry
+from metseg.tracking.serving_labels import CHAMPION, PREVIOUS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +41,7 @@ def fresh_store(folder: Path) -> str:
 
 def crown(tracking: MlflowClient, name: str, number: int) -> None:
     """Point `champion` at a version, and `previous` at the champion before it, as a promotion leaves them."""
-    before = model_registry.version_of_alias(tracking, name, model_registry.CHAMPION)
+    before = model_registry.version_of_alias(tracking, name, CHAMPION)
     if before is not None:
-        tracking.set_registered_model_alias(name, model_registry.PREVIOUS, str(before.number))
-    tracking.set_registered_model_alias(name, model_registry.CHAMPION, str(number))
+        tracking.set_registered_model_alias(name, PREVIOUS, str(before.number))
+    tracking.set_registered_model_alias(name, CHAMPION, str(number))

@@ -20,6 +20,8 @@ from components.ingest.step import ingest
 from metseg.errors import MetsegError
 from metseg.saved_model_digest import saved_model_digest
 from metseg.tracking import model_registry
+from metseg.tracking.serving_labels import CHAMPION
+from tests.image_packages import as_in_steps
 from tests.privacy_search import found
 from tests.read_only_root import writes_only_to
 
@@ -39,9 +41,12 @@ MODEL = "brain-mets-segmentation-heads"
 
 
 def environment_of(workspace: Path) -> dict[str, str]:
-    """That of this process, less the MLflow that another test may have named in it."""
+    """That of this process, less the MLflow that another test may have named in it.
+
+    A step finds the packages of its image alone.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    return {**kept, "METSEG_WORKSPACE": str(workspace)}
+    return {**kept, **as_in_steps(), "METSEG_WORKSPACE": str(workspace)}
 
 
 def metseg(*arguments: str, workspace: Path, timeout: int = 600) -> subprocess.CompletedProcess:
@@ -221,7 +226,7 @@ def test_every_step_hands_its_figures_to_the_kubeflow_ui(first, workspace):
 
 
 def test_what_is_published_is_the_registered_artifact(first, workspace, mlflow_client):
-    version = model_registry.version_of_alias(mlflow_client, MODEL, model_registry.CHAMPION)
+    version = model_registry.version_of_alias(mlflow_client, MODEL, CHAMPION)
     assert version is not None and version.number == 1
     published = workspace / "var/serving" / MODEL / "1"
     assert saved_model_digest(published) == version.tags["savedmodel.sha256"]

@@ -19,7 +19,7 @@ from metseg.serving.reconciliation.promotion import challenge, following
 from metseg.serving.reconciliation.promotion import promote as make_champion
 from metseg.serving.reconciliation.registry_state import AliasRegistry
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import runs
 from metseg.tracking.registration import (
     PROMOTION,
     REGISTRATION,
@@ -28,10 +28,11 @@ from metseg.tracking.registration import (
     Registration,
     ServedResponse,
 )
+from metseg.tracking.serving_labels import CHAMPION, LABELS
 
 logger = logging.getLogger(__name__)
 
-STABLE = model_registry.LABELS[model_registry.CHAMPION]
+STABLE = LABELS[CHAMPION]
 REFERENCE = "reference.npz"
 
 

@@ -22,6 +22,7 @@ from metseg.scoring.verdict import VERDICT, Check, Judged, JudgedModel, Rules, V
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
 from metseg.tracking.registration import REGISTRATION, RegisteredVersion, Registration
+from metseg.tracking.serving_labels import CHAMPION
 from metseg.tracking.version_tags import image_of, version_description, version_tags
 from metseg.training.result_records import EVALUATION, EvaluationRecord, read_opponent
 from metseg.validation.reference_statistics import FILE as REFERENCE
@@ -39,7 +40,7 @@ def _champion_check(tracking: MlflowClient, run: str, model_name: str, opponent:
 
     This run's own model may be champion already.
     """
-    champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
+    champion = model_registry.version_of_alias(tracking, model_name, CHAMPION)
     number = champion.number if champion else None
     own = champion is not None and champion.tags.get("pipeline.run_id") == run
     if own or number == opponent:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from metseg.dataset.manifest import Manifest
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
+from metseg.tracking.serving_labels import CHAMPION
 from metseg.validation.reference_statistics import FILE, FOLDER, Reference
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ FORWARDED = ("manifest.json", "statistics.parquet")
 
 def champions_reference(tracking: MlflowClient, model_name: str) -> Reference | None:
     """Return the statistics of the champion's training data; None without a champion or its statistics."""
-    champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
+    champion = model_registry.version_of_alias(tracking, model_name, CHAMPION)
     if champion is None:
         logger.info("%s has no champion yet: drift is not checked", model_name)
         return None

@@ -21,8 +21,8 @@ from metseg.errors import UsageError
 from metseg.files import folder_written_beside
 from metseg.imaging.case import Case, write_case
 from metseg.imaging.layouts import AUTO, CaseSource, LayoutOptions, open_cohort
-from metseg.imaging.layouts.base import listed
 from metseg.imaging.layouts.mask_values import LOSSY_THRESHOLD
+from metseg.message_text import listed
 from metseg.parallel import in_processes, usable_cores
 
 CASES = "cases"

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metseg.imaging.layouts.base import listed
 from metseg.inspection.case import CaseFacts
 from metseg.inspection.cohort import Inspection, diameter_classes, lesions_of_patients, summary, timepoints
+from metseg.message_text import listed
 
 MAX_CASES = 20
 MAX_KINDS = 4

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.connected_components import label_components
 from metseg.scoring.lesion_matching import (
     Contacts,
     LabelledTruth,
@@ -23,14 +22,9 @@ from metseg.scoring.lesion_matching import (
     label_prediction,
     label_truth,
 )
+from metseg.scoring.minimum_lesion_volume import METS_MINIMUM_VOLUME_MM3, MINIMUM_DIAMETER_MM, large_enough
 from metseg.scoring.overlap import as_masks
 from metseg.scoring.surface import MISSED_DISTANCE_MM, lesion_distances
-
-MINIMUM_DIAMETER_MM = 4.0
-"""Lesions from this equivalent diameter on count in the lesion-wise F1 (33.5 mm³); smaller ones are reported."""
-
-METS_MINIMUM_VOLUME_MM3 = 2.0
-"""BraTS-METS 2023 leaves lesions of this volume and less out of its lesion-wise Dice."""
 
 SIZE_BINS_MM: tuple[tuple[str, float, float], ...] = (
     ("< 3 mm", 0.0, 3.0),
@@ -287,33 +281,3 @@ def sensitivity_by_size(lesions: Iterable[Lesion]) -> tuple[SizeBin, ...]:
         inside = [lesion.matched for lesion in pool if low <= lesion.diameter_mm < high]
         bins.append(SizeBin(name, len(inside), sum(inside)))
     return tuple(bins)
-
-
-def large_enough(
-    component_voxels: NDArray[np.int64], voxel_volume_mm3: float, minimum_volume_mm3: float
-) -> NDArray[np.bool_]:
-    """Return the components of at least the minimum volume, with tolerance for rounding.
-
-    Example:
-        >>> large_enough(np.array([2, 10]), voxel_volume_mm3=0.5, minimum_volume_mm3=5.0)
-        array([False,  True])
-    """
-    return component_voxels * voxel_volume_mm3 >= minimum_volume_mm3 * (1.0 - 1e-9)
-
-
-def remove_small(mask: NDArray[np.generic], spacing: Spacing, minimum_volume_mm3: float) -> NDArray[np.bool_]:
-    """Return the mask without its 26-connected components below `minimum_volume_mm3`.
-
-    Example:
-        >>> remove_small(np.array([[[1, 0, 1, 1]]]), (1.0, 1.0, 1.0), minimum_volume_mm3=2.0)
-        array([[[False, False,  True,  True]]])
-    """
-    lesion = np.asarray(mask).astype(bool)
-    if minimum_volume_mm3 <= 0:
-        return lesion
-    labels = label_components(lesion)
-    sizes = np.bincount(labels.ravel()).astype(np.int64)
-    large = large_enough(sizes, math.prod(spacing), minimum_volume_mm3)
-    if large.size:
-        large[0] = False
-    return large[labels]

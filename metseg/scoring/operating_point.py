@@ -20,13 +20,11 @@ from metseg.scoring.lesion_matching import (
     label_prediction,
     label_truth,
 )
-from metseg.scoring.lesions import judge_contacts, large_enough, lesion_f1, remove_small
+from metseg.scoring.lesions import judge_contacts, lesion_f1
+from metseg.scoring.minimum_lesion_volume import MINIMUM_VOLUMES_MM3, large_enough, remove_small
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Probabilities that are tried, 0.05 to 0.95."""
-
-MINIMUM_VOLUMES_MM3 = (0.0, 5.0, 10.0, 20.0, 33.0)
-"""Minimum lesion volumes that are tried; the largest lies under the 33.5 mm³ of a 4 mm lesion."""
 
 F1_TOLERANCE = 0.01
 """Settings this close to the best lesion-wise F1 count as equal to it."""

@@ -8,7 +8,8 @@ from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tracking.lineage import Evidence, require_digest
-from metseg.tracking.model_registry import LABELS, Version
+from metseg.tracking.model_registry import Version
+from metseg.tracking.serving_labels import LABELS
 
 
 def find_served(settings: Settings, version: Version, server: str = "") -> Evidence:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from metseg.errors import MetsegError
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
+from metseg.tracking.serving_labels import CHAMPION
 
 OPPONENT_TAG = "gate.champion"
 NO_OPPONENT = "none"
@@ -25,7 +26,7 @@ def opponent_of(run: str, model_name: str) -> model_registry.Version | None:
     tracking = runs.client(Settings.from_environment())
     noted = tracking.get_run(run).data.tags.get(OPPONENT_TAG)
     if noted is None:
-        champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
+        champion = model_registry.version_of_alias(tracking, model_name, CHAMPION)
         tracking.set_tag(run, OPPONENT_TAG, str(champion.number) if champion else NO_OPPONENT)
         return champion
     if noted == NO_OPPONENT:

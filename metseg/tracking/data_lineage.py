@@ -12,6 +12,7 @@ from metseg.dataset.manifest import Manifest
 from metseg.errors import DataError
 from metseg.tracking import model_registry
 from metseg.tracking.runs import experiments
+from metseg.tracking.serving_labels import CHAMPION
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,7 +66,7 @@ def earlier_splits(tracking: MlflowClient, model_name: str) -> dict[str, str]:
     if not model_name:
         return {}
     splits: dict[str, str] = {}
-    champion = model_registry.version_of_alias(tracking, model_name, model_registry.CHAMPION)
+    champion = model_registry.version_of_alias(tracking, model_name, CHAMPION)
     champions_run = champion.tags.get("pipeline.run_id", "") if champion else ""
     for run in dict.fromkeys(run for run in (champions_run, _last_run(tracking, model_name)) if run):
         for patient, split in _splits_of(tracking, run).items():

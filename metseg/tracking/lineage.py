@@ -17,6 +17,7 @@ from metseg.saved_model_digest import saved_model_digest
 from metseg.settings import Settings
 from metseg.tracking import model_registry
 from metseg.tracking.container_registry import image_exists
+from metseg.tracking.serving_labels import LABELS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,7 +70,7 @@ def find_version(tracking: MlflowClient, name: str, which: str) -> model_registr
     Raises:
         MetsegError: the model or version does not exist; the message lists the existing ones.
     """
-    alias = {label: alias for alias, label in model_registry.LABELS.items()}.get(which, which)
+    alias = {label: alias for alias, label in LABELS.items()}.get(which, which)
     if which.isdecimal():
         version = model_registry.version(tracking, name, int(which))
     else:

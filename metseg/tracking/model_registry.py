@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metseg.errors import MetsegError
+from metseg.tracking.serving_labels import CHALLENGER, CHAMPION, PREVIOUS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-PREVIOUS = "previous"
-LABELS = {CHAMPION: "stable", CHALLENGER: "canary"}
-"""Version label of the model server by alias."""
 SERVING_TAG = "serving"
 VERIFIED, REFUSED = "verified", "refused"
 """Verification status of a version, in that tag."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from metseg.dataset.manifest import Manifest
 from metseg.errors import ValidationFailed
 from metseg.files import written_beside
-from metseg.imaging.layouts.base import listed
+from metseg.message_text import listed
 from metseg.validation.drift import compare, new_spacings
 from metseg.validation.expectations import drift_expectations, expectations
 from metseg.validation.html_page import render_page

@@ -7,7 +7,7 @@ from pathlib import Path
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import SPLITS
 from metseg.html_templates import render
-from metseg.imaging.layouts.base import listed
+from metseg.message_text import listed
 from metseg.validation.drift import LARGE, MODERATE
 from metseg.validation.result import DriftRow, ValidationResult
 from metseg.validation.thumbnails import CaseThumbnails

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from metseg.imaging.layouts.base import listed
+from metseg.message_text import listed
 from metseg.records import Record
 
 Severity = Literal["critical", "warning"]

@@ -26,6 +26,7 @@ from metseg.tracking import model_registry
 from metseg.tracking.champion import OPPONENT_TAG
 from metseg.tracking.data_lineage import patients_seen
 from metseg.tracking.registration import RUN_RECORD, RunRecord
+from metseg.tracking.serving_labels import CHALLENGER
 from metseg.training.result_records import EvaluationRecord
 from tests.components.registering import COMMIT, GOOD, IMAGE, TEST_PATIENTS, Pipeline, judged, register_until
 from tests.mlflow_store import crown, fresh_store
@@ -78,7 +79,7 @@ def crowned(folder: Path, name: str) -> Pipeline:
     pipeline = Pipeline(folder / "earlier", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
     crown(pipeline.tracking, name, 1)
-    pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
+    pipeline.tracking.delete_registered_model_alias(name, CHALLENGER)
     return pipeline
 
 
@@ -204,7 +205,7 @@ def test_a_retry_after_promotion_keeps_the_verdict_and_calls_no_champion_challen
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": [dice + 0.05 for dice in GOOD]}, opponent)
     register(**pipeline.arguments())
     crown(pipeline.tracking, name, 2)
-    pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
+    pipeline.tracking.delete_registered_model_alias(name, CHALLENGER)
     register(**pipeline.arguments("again"))
     assert result(pipeline, "again") == result(pipeline)
     aliases = {version.number: version.aliases for version in model_registry.versions(pipeline.tracking, name)}
@@ -215,7 +216,7 @@ def test_a_retry_does_not_nominate_what_serving_refused(tmp_path, name):
     pipeline = Pipeline(tmp_path / "run", name, {"nested_unet": GOOD})
     register(**pipeline.arguments())
     AliasRegistry(Settings.from_environment()).tag_version(name, 1, model_registry.REFUSED, "a golden answer differs")
-    pipeline.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
+    pipeline.tracking.delete_registered_model_alias(name, CHALLENGER)
     register(**pipeline.arguments("again"))
     (version,) = model_registry.versions(pipeline.tracking, name)
     assert version.tags["serving"] == "refused" and version.aliases == ()

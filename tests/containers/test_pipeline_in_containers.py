@@ -22,6 +22,7 @@ from components.container_images import DATA_IMAGE, NAMES, TRAIN_IMAGE
 from metseg.serving.client import SegmentationClient
 from metseg.tracking import model_registry
 from metseg.tracking.code_version import git_commit, package_version
+from metseg.tracking.serving_labels import CHALLENGER, CHAMPION, LABELS
 from tests.containers.runs import BUCKET, MODEL, metseg, run, s3
 from tests.containers.stack import ANYONE, docker
 from tests.dataset.certificates import authority, issue
@@ -132,7 +133,7 @@ def test_a_person_promotes_and_the_model_answers_over_grpc(stack, workspace, pla
     assert promoted.returncode == 0, promoted.stderr
     os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("MLFLOW_")}
     tracking = mlflow.MlflowClient(stack.environment["MLFLOW_TRACKING_URI"])
-    assert model_registry.version_of_alias(tracking, MODEL, model_registry.CHAMPION).number == version
+    assert model_registry.version_of_alias(tracking, MODEL, CHAMPION).number == version
     # In the output of evaluate, and of register, which keeps the winner's for promote.
     (stored,) = (workspace / "plain/runs/latest").resolve().rglob(f"judged/evaluations/{plain['winner']}/reference.npz")
     with (
@@ -277,9 +278,9 @@ def test_moved_alias_is_served_within_ten_seconds(stack, contained, second):
     os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("MLFLOW_")}
     tracking = mlflow.MlflowClient(stack.environment["MLFLOW_TRACKING_URI"])
     version = contained["registered"]["version"]
-    tracking.set_registered_model_alias(MODEL, model_registry.CHALLENGER, str(version))
+    tracking.set_registered_model_alias(MODEL, CHALLENGER, str(version))
     began = time.monotonic()
-    label = f"{model_registry.SERVING_TAG}.{model_registry.LABELS[model_registry.CHALLENGER]}"
+    label = f"{model_registry.SERVING_TAG}.{LABELS[CHALLENGER]}"
     while tracking.search_registered_models(f"name = '{MODEL}'")[0].tags.get(label) != str(version):
         assert time.monotonic() - began < 10
         time.sleep(0.2)

@@ -54,6 +54,21 @@ def test_an_error_is_kept_for_the_end_and_its_traceback_for_the_log():
     assert "Traceback" not in screen
 
 
+def test_the_first_failed_task_is_named_with_the_last_line_before_its_end():
+    # As kfp.local 2.17 printed it of a step in a container that lacked a package, and of the steps after it.
+    lines = (
+        "Traceback (most recent call last):",
+        "ModuleNotFoundError: No module named 'pydicom'",
+        "09:35:52.165 - ERROR - Task \x1b[96m'train'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m",
+        "ModuleNotFoundError: No module named 'another'",
+        "09:36:10.015 - ERROR - Task 'train-2' finished with status FAILURE",
+        "09:36:10.415 - INFO - Task 'evaluate-champion' finished with status SUCCESS",
+        "--------------------------------------------------------------------------------",
+    )
+    _, _, out = shown(False, *lines)
+    assert out.failure == "train (ModuleNotFoundError: No module named 'pydicom')" and out.error is None
+
+
 def test_a_log_gets_a_line_now_and_then_only():
     screen, _, _ = shown(False, *(progress(done) for done in range(1, 10)))
     assert [line.strip() for line in screen.splitlines()] == ["reading cases 1/9 x", "reading cases 9/9 x"]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metseg.scoring import lesions
+from metseg.scoring.minimum_lesion_volume import remove_small
 from metseg.scoring.patient_scores import score_patient
 from tests.scoring import lesion_twin
 
@@ -226,10 +227,10 @@ def test_sensitivity_by_size_pools_lesions_into_bins():
 def test_remove_small_honours_anisotropic_spacing():
     mask = volume(cube(1, 1, 1, 2), cube(6, 6, 6, 3))
     spacing = (5.0, 0.5, 0.5)  # 8 voxels are 10 mm³, 27 are 33.75 mm³
-    assert (lesions.remove_small(mask, spacing, 10.0) == mask).all()
-    assert (lesions.remove_small(mask, spacing, 10.1) == volume(cube(6, 6, 6, 3))).all()
-    assert not lesions.remove_small(mask, spacing, 34.0).any()
-    assert not lesions.remove_small(volume(), spacing, 5.0).any()
+    assert (remove_small(mask, spacing, 10.0) == mask).all()
+    assert (remove_small(mask, spacing, 10.1) == volume(cube(6, 6, 6, 3))).all()
+    assert not remove_small(mask, spacing, 34.0).any()
+    assert not remove_small(volume(), spacing, 5.0).any()
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,7 +9,8 @@ import pytest
 
 from metseg.errors import DataError
 from metseg.scoring import operating_point
-from metseg.scoring.operating_point import MINIMUM_VOLUMES_MM3, THRESHOLDS
+from metseg.scoring.minimum_lesion_volume import MINIMUM_VOLUMES_MM3
+from metseg.scoring.operating_point import THRESHOLDS
 from metseg.scoring.patient_scores import score_patient
 
 UNIT = (1.0, 1.0, 1.0)

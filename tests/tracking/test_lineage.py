@@ -16,7 +16,8 @@ from metseg.errors import MetsegError
 from metseg.serving.publishing import publish
 from metseg.serving.served_version import find_served
 from metseg.settings import Settings
-from metseg.tracking import lineage, model_registry
+from metseg.tracking import lineage
+from metseg.tracking.serving_labels import CHALLENGER, CHAMPION
 from tests.components.registering import GOOD, Pipeline
 from tests.mlflow_store import crown, fresh_store
 from tests.serving.model_config_files import write_model_config
@@ -69,7 +70,7 @@ def pipeline(tmp_path, repository, images, monkeypatch) -> Pipeline:
     )
     register(**made.arguments())
     crown(made.tracking, name, 1)
-    made.tracking.delete_registered_model_alias(name, model_registry.CHALLENGER)
+    made.tracking.delete_registered_model_alias(name, CHALLENGER)
     publish(tmp_path / "run" / "nested_unet-model" / "tf2model", tmp_path / "serving" / name, 1)
     label_stable(tmp_path / "serving", name, 1)
     return made
@@ -123,7 +124,7 @@ def test_a_published_version_that_is_gone_or_changed_breaks_the_first_link(pipel
     assert list(broken(pipeline)) == ["served version"] and "digest" in broken(pipeline)["served version"]
     shutil.rmtree(folder)
     assert "metseg reconcile" in broken(pipeline)["served version"]
-    pipeline.tracking.delete_registered_model_alias(pipeline.model_name, model_registry.CHAMPION)
+    pipeline.tracking.delete_registered_model_alias(pipeline.model_name, CHAMPION)
     assert traced(pipeline)["served version"].state == "unsure", "no alias asks for it to be served"
 
 

@@ -7,6 +7,7 @@ import pytest
 from metseg.errors import MetsegError
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
+from metseg.tracking.serving_labels import CHAMPION
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_registering_twice_gives_one_version(tracking, settings, tmp_path):
 
 def test_a_model_that_is_not_there_has_no_versions(tracking):
     assert model_registry.versions(tracking, "nobody") == []
-    assert model_registry.version_of_alias(tracking, "nobody", model_registry.CHAMPION) is None
+    assert model_registry.version_of_alias(tracking, "nobody", CHAMPION) is None
 
 
 def test_a_server_that_is_not_there_is_named(settings, monkeypatch):

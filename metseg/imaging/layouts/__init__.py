@@ -1,6 +1,6 @@
 """Layouts of a cohort in a folder, and their recognition.
 
-A new layout is a class in a module of its own, listed in `LAYOUTS`; see `base.Layout` and `volumes.VolumeLayout`.
+A new layout is a class in a module of its own, listed in `LAYOUTS`; see `base.Layout` and `volume_layout.VolumeLayout`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from metseg.errors import DataError, UsageError
 from metseg.imaging.layouts.base import CaseSource as CaseSource
-from metseg.imaging.layouts.base import Layout, listed, visible
+from metseg.imaging.layouts.base import Layout, visible
 from metseg.imaging.layouts.base import LayoutOptions as LayoutOptions
 from metseg.imaging.layouts.base import LoadedCase as LoadedCase
 from metseg.imaging.layouts.base import SourceCohort as SourceCohort
@@ -25,6 +25,7 @@ from metseg.imaging.layouts.nnunet import NnUnet
 from metseg.imaging.layouts.pseudonymous_layout import Cover, under_pseudonyms
 from metseg.imaging.layouts.tcga_lgg import TcgaLgg
 from metseg.imaging.layouts.ucsf_bmsr import UcsfBmsr
+from metseg.message_text import listed
 from metseg.pseudonyms import Pseudonyms, pseudonyms_everywhere
 
 AUTO = "auto"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
 from metseg.imaging.geometry import Geometry
+from metseg.message_text import listed
 
-SHOWN = 5
 BRATS = re.compile(r"(?P<patient>.+-\d{5})-(?P<timepoint>\d{3})")
 _TIMEPOINTS = (
     BRATS,
@@ -129,7 +129,7 @@ FoundT = TypeVar("FoundT")
 class Layout(ABC, Generic[FoundT]):
     """One arrangement of a cohort in a folder.
 
-    A layout of volumes with one folder per case is a subclass of `volumes.VolumeLayout`: names and a table.
+    A layout of volumes with one folder per case is a subclass of `volume_layout.VolumeLayout`: names and a table.
 
     Attributes:
         name: value of `data_layout`.
@@ -249,17 +249,6 @@ def gaps(numbers: Iterable[int]) -> str:
     there = sorted(set(numbers))
     ends = [(before + 1, after - 1) for before, after in pairwise(there) if after - before > 1]
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
-
-
-def listed(names: Iterable[str], most: int = SHOWN, separator: str = ", ") -> str:
-    """Join the first of `names` and the number of the others.
-
-    >>> listed("abcdefg")
-    'a, b, c, d, e and 2 more'
-    """
-    everything = list(names)
-    rest = len(everything) - most
-    return separator.join(everything[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def require_pairs(root: Path, without_mask: Iterable[str], without_image: Iterable[str]) -> None:

@@ -25,8 +25,9 @@ from metseg.imaging.dicom.study import (
     require_channels,
     several_series,
 )
-from metseg.imaging.layouts.base import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort, listed
+from metseg.imaging.layouts.base import CaseSource, Layout, LayoutOptions, LoadedCase, SourceCohort
 from metseg.imaging.layouts.mask_values import LABEL_SETS, lesion_labels
+from metseg.message_text import listed
 from metseg.pseudonyms import Pseudonyms
 
 ALL_REGIONS = "all"

@@ -24,12 +24,12 @@ from metseg.imaging.layouts.base import (
     SourceCohort,
     chosen_channels,
     gaps,
-    listed,
     other_folders_note,
     require_pairs,
 )
 from metseg.imaging.layouts.mask_values import labels_note, lesion_of_greys
 from metseg.imaging.layouts.volume_layout import VolumeCase, VolumeLayout
+from metseg.message_text import listed
 
 EVERY_CHANNEL = ""
 """Key of the pictures that hold all channels."""

@@ -21,7 +21,8 @@ from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
 from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegistry
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
-from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, SERVING_TAG
+from metseg.tracking.model_registry import REFUSED, SERVING_TAG
+from metseg.tracking.serving_labels import CHALLENGER, CHAMPION, LABELS, PREVIOUS
 
 LOGGER = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from metseg.serving.reconciliation.registry_state import AliasRegistry, DesiredS
 from metseg.serving.reconciliation.server_sync import ServerSync
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.serving.reconciliation.verification import Verifier
-from metseg.tracking.model_registry import CHALLENGER, CHAMPION, LABELS, PREVIOUS, REFUSED, VERIFIED
+from metseg.tracking.model_registry import REFUSED, VERIFIED
+from metseg.tracking.serving_labels import CHALLENGER, CHAMPION, LABELS, PREVIOUS
 
 LOGGER = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from metseg.errors import MetsegError, Unreachable, VersionRefused
 from metseg.settings import Settings
 from metseg.tracking import model_registry, runs
-from metseg.tracking.model_registry import LABELS, SERVING_TAG
+from metseg.tracking.model_registry import SERVING_TAG
+from metseg.tracking.serving_labels import LABELS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -17,7 +17,7 @@ from metseg.errors import NotServed, ServerUnavailable, ServingError, Unreachabl
 from metseg.serving.client import ModelClient
 from metseg.serving.model_config import ServedModel, read_configuration, set_model
 from metseg.serving.reconciliation.serving_volume import ServingVolume
-from metseg.tracking.model_registry import LABELS
+from metseg.tracking.serving_labels import LABELS
 
 LOGGER = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metseg.serving.client import ModelClient
-from metseg.tracking.model_registry import LABELS
+from metseg.tracking.serving_labels import LABELS
 
 ALIASES = {label: alias for alias, label in LABELS.items()}
 """Aliases of the registry that the labels follow."""

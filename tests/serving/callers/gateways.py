@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.image_packages import as_in_image
 from tests.serving.callers.hostile import Limits
 from tests.serving.callers.models import MODEL
 
@@ -65,6 +66,7 @@ def gateway(address: str, folder: Path, **settings: object) -> Iterator[Gateway]
     }
     environment = {
         **os.environ,
+        **as_in_image("serve"),
         "METSEG_PSEUDONYM_KEY": KEY,
         **{f"METSEG_GATEWAY_{name.upper()}": str(value) for name, value in given.items() if name != "api_keys"},
         "METSEG_API_KEYS": str(settings.get("api_keys", "")),

@@ -22,7 +22,7 @@ from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.client import ModelClient
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
-from metseg.tracking.model_registry import LABELS
+from metseg.tracking.serving_labels import LABELS
 from tests.serving.reconciliation.laboratory import FACTORS, Laboratory, settings_in
 
 pytestmark = pytest.mark.kills

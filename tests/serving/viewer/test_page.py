@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from metseg.serving.viewer.options import ViewerOptions
+from tests.image_packages import as_in_image
 from tests.serving.conftest import MODEL
 from tests.serving.viewer.conftest import CHANNELS
 
@@ -44,7 +45,7 @@ def _start(address: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     command = [str(Path(sys.executable).parent / "metseg"), "viewer", "--server", address, "--port", str(port)]
     # A workspace of its own, whatever registry earlier tests of this process have named.
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("METSEG_", "MLFLOW_"))}
-    environment = {**ours, "HOME": str(folder), **ViewerOptions().to_environment()}
+    environment = {**ours, **as_in_image("serve"), "HOME": str(folder), **ViewerOptions().to_environment()}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--model-name", MODEL], env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder

@@ -1,0 +1,9 @@
+"""Aliases of the MLflow registry, and the label under which the model server serves the version of each."""
+
+from __future__ import annotations
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+LABELS = {CHAMPION: "stable", CHALLENGER: "canary"}
+"""Label of the model server by alias; `previous` is kept on the server without one."""
