@@ -87,6 +87,7 @@ setup(
         "pipelines": ["compiled/*.yaml"],
         "metseg.report": ["*.html.j2"],
         "metseg.validation": ["*.html.j2", "*.css"],
+        "metseg.serving.gateway": ["*.png"],
         "metseg.serving.viewer": ["*.css", "*.js", ".streamlit/config.toml"],
     },
     install_requires=["filelock", "numpy", "psutil", "pydantic", "pydantic-settings", "rich", "typer"],

@@ -103,7 +103,7 @@ class StepConsole(io.TextIOBase):
         log: file that keeps every line.
 
     Attributes:
-        error: what a step said of its own failure, as `metseg.errors` writes it; None until then.
+        error: the message that a failed step reported, with its code; None until then.
         failure: the first failed task and the last line before its end, mostly that of an exception; empty until then.
     """
 

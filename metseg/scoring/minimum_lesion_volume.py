@@ -1,4 +1,4 @@
-"""The minimum lesion volume: of true lesions that count in the scores, and of predicted ones, which a model keeps."""
+"""The minimum lesion volume: of lesions that count in scores, and of predicted ones."""
 
 from __future__ import annotations
 

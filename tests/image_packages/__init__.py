@@ -18,6 +18,8 @@ import yaml
 from tests.conftest import ROOT
 
 OURS = {"components", "metseg", "models", "pipelines"}
+GENERATED = {"data": {"tensorflow"}, "serve": {"tensorflow"}}
+"""Packages of which an image holds the generated protocol classes alone (`infra/docker/install.sh`)."""
 
 
 def names_of(lock: str) -> set[str]:
@@ -38,7 +40,7 @@ def hidden(image: str) -> tuple[str, ...]:
     return tuple(
         module
         for module, distributions in sorted(installed.items())
-        if module not in OURS and not held & {normalized(name) for name in distributions}
+        if module not in OURS | GENERATED.get(image, set()) and not held & {normalized(name) for name in distributions}
     )
 
 

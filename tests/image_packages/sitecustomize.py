@@ -8,15 +8,20 @@ import os
 import sys
 
 
-class Hidden:
-    """Finder of nothing: an import of a hidden module fails as if it were not installed."""
+class WithoutHidden:
+    """A finder that does not find hidden modules, as if they were not installed."""
 
-    def __init__(self, modules):
-        self.modules = frozenset(modules)
+    def __init__(self, finder, modules):
+        self._finder = finder
+        self._modules = modules
+
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.modules:
-            raise ModuleNotFoundError(f"No module named {name!r} (hidden: not in this image)", name=name)
+        if name.partition(".")[0] in self._modules:
+            return None
+        return self._finder.find_spec(name, path, target)
 
 
 def hide():
@@ -27,8 +32,8 @@ def hide():
         step = arguments[arguments.index("--function_to_execute") + 1]
         listing = {"": listing.get(step, [])}
         os.environ["METSEG_TEST_HIDDEN_MODULES"] = json.dumps(listing)
-    if modules := listing.get(""):
-        sys.meta_path.insert(0, Hidden(modules))
+    if modules := frozenset(listing.get("", ())):
+        sys.meta_path[:] = [WithoutHidden(finder, modules) for finder in sys.meta_path]
 
 
 if "METSEG_TEST_HIDDEN_MODULES" in os.environ:

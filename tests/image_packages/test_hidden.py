@@ -17,15 +17,15 @@ from tests.image_packages import as_in_image, hidden, images_of_steps
         ("data", "tensorflow", False),
         ("data", "pydicom", True),
         ("serve", "kfp", False),
-        ("serve", "streamlit", True),
+        ("serve", "fastapi", True),
     ],
 )
 def test_a_module_is_found_where_the_image_holds_its_package(image, module, found):
-    program = f"import importlib.util; print(importlib.util.find_spec({module!r}) is not None)"
+    program = f"import {module}"
     answer = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, **as_in_image(image)}, capture_output=True, text=True
     )
-    assert (answer.stdout.strip() == "True") is found and (answer.returncode == 0) is found, answer.stderr
+    assert (answer.returncode == 0) is found, answer.stderr
 
 
 def test_no_image_lacks_our_own_packages():

@@ -25,6 +25,7 @@ from schemathesis.checks import CHECKS
 
 from metseg.errors import DataError, UsageError
 from metseg.serving.client import SegmentationClient
+from metseg.serving.gateway.api_docs import sample_upload
 from metseg.serving.gateway.jobs import Job, JobResult, Jobs
 from metseg.serving.gateway.middleware import is_loopback
 from metseg.serving.gateway.problem_details import Problem, problem_of
@@ -37,6 +38,7 @@ from tests.serving.callers.conftest import head, write_head
 from tests.serving.callers.gateways import LIMITS, Gateway, free_port, gateway
 from tests.serving.callers.hostile import KINDS, hostile_requests
 from tests.serving.callers.models import CHANNELS, MODEL, THRESHOLD
+from tests.serving.callers.sample import sample_slice
 from tests.serving.callers.test_outputs import PATIENT, write_study
 
 ROUTE = "/v1/segmentations"
@@ -174,6 +176,14 @@ def test_the_sample_fits_the_model(http: httpx.Client) -> None:
     assert sample.status_code == 200
     job = http.post(f"{ROUTE}?wait=60", files={"files": ("sample.png", sample.content)}).json()
     assert (job["state"], job["units"]) == ("done", "voxels")
+
+
+def test_the_sample_is_the_slice_of_a_phantom_in_any_channels():
+    planes = sample_slice()
+    with Image.open(io.BytesIO(sample_upload(("t1c", "t1n", "t2f")))) as image:
+        assert np.array_equal(np.asarray(image), planes[..., [2, 0, 1]])
+    with Image.open(io.BytesIO(sample_upload(("t2f",)))) as image:
+        assert np.array_equal(np.asarray(image), planes[..., 1])
 
 
 def test_what_a_model_server_is_down_for_is_said(tmp_path: Path) -> None:

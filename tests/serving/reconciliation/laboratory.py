@@ -31,7 +31,6 @@ from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tensorflow_protos import model_pb2, predict_pb2, prediction_service_pb2_grpc
 from metseg.tracking import runs
-from tests.image_packages import as_in_image
 from tests.mlflow_store import fresh_store
 from tests.serving.server_process import METSEG, Said, ServerProcess
 
@@ -249,7 +248,7 @@ def reconciling(laboratory: Laboratory, server: ServerProcess, name: str, *argum
         [METSEG, "reconcile", "--server", server.address, "--model-name", name, *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        env={**laboratory.environment(), **as_in_image("serve")},
+        env=laboratory.environment(),
     )
     try:
         yield Said(process)
