@@ -1,4 +1,4 @@
-"""Aliases of the MLflow registry, and the label under which the model server serves the version of each."""
+"""Aliases of the MLflow registry, and the label of the model server for each."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from metseg.serving.gateway.problem_details import Problem
 SAMPLE_PATH = "/docs/sample.png"
 STATIC_PATH = "/docs/static"
 SAMPLE = Path(__file__).with_name("sample.png")
-"""A slice of a phantom of another cohort than that of `metseg run`; tests/serving/callers/sample.py makes it anew."""
+"""A slice of a phantom of another cohort than that of `metseg run`; tests/serving/callers/sample.py makes it again."""
 SAMPLE_CHANNELS = ("t1n", "t2f", "t1c")
 """Its colours: an image of the gateway does not hold the template that phantoms are grown from."""
 
