@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from metseg.scoring import gate_messages
 from metseg.scoring.network_evaluation import Scored
 from metseg.scoring.significance import bootstrap_interval, mean_lower_limit, sign_flip_p_value
 from metseg.scoring.unscored_champion import Incomparable
@@ -84,34 +85,23 @@ def paired_differences(candidate: Scored, champion: Scored, score: str) -> list[
 
 def _task_check(candidate: Scored, champion: Scored | Incomparable) -> Check:
     """Check that both read the same channels and mark the same labels."""
-    unlike = [
-        f"{what} {', '.join(ours)} against the champion's {', '.join(theirs)}"
-        for what, ours, theirs in (
-            ("channels", candidate.channels, champion.channels),
-            ("labels", candidate.labels, champion.labels),
-        )
-        if ours != theirs
-    ]
-    detail = f"Not the same task: {'; '.join(unlike)}." if unlike else "Same channels and labels as the champion."
-    return Check("same_task", not unlike and isinstance(champion, Scored), None, None, None, detail)
+    both = (("channels", candidate.channels, champion.channels), ("labels", candidate.labels, champion.labels))
+    unlike = [pair for pair in both if pair[1] != pair[2]]
+    passed = not unlike and isinstance(champion, Scored)
+    return Check("same_task", passed, None, None, None, gate_messages.same_task(unlike))
 
 
 def _patients_check(candidate: Scored, champion: Scored) -> Check:
     """Check that both were scored on the same test patients."""
     unlike = sorted(set(candidate.patients) ^ set(champion.patients))
-    detail = f"Both are scored on the same {len(candidate.patients)} test patients."
-    if unlike:
-        detail = f"Scored on different test patients; only one of the two has: {', '.join(unlike)}."
+    detail = gate_messages.same_test_patients(len(candidate.patients), unlike)
     return Check("same_test_patients", not unlike, float(len(unlike)), 0.0, None, detail)
 
 
 def _unseen_check(candidate: Scored, champion: Scored) -> Check:
     """Check that the champion was trained on none of the test patients."""
     seen = sorted(set(candidate.patients) & set(champion.training_patients))
-    source = f" ({champion.training_record})" if champion.training_record else ""
-    detail = f"The champion was trained on none of the test patients{source}."
-    if seen:
-        detail = f"The champion was trained on test patients, its scores flatter it: {', '.join(seen)}."
+    detail = gate_messages.champion_unseen_patients(seen, champion.training_record)
     return Check("champion_unseen_patients", not seen, float(len(seen)), 0.0, None, detail)
 
 
@@ -119,19 +109,14 @@ def _dice_by_test(differences: Sequence[float], mean: float, rules: Rules) -> Ch
     """Check by the sign-flip test that the mean paired Dice difference is above 0."""
     p_value = sign_flip_p_value(differences)
     interval = bootstrap_interval(differences)
-    detail = (
-        f"Mean paired Dice difference {mean:+.3f} (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}); "
-        f"one-sided sign-flip p = {p_value:.3g}, at most {rules.significance:g} needed."
-    )
+    detail = gate_messages.dice_tested(mean, interval, p_value, rules.significance)
     passed = p_value <= rules.significance and mean > EQUAL
     return Check("dice_above_champion", passed, mean, 0.0, interval, detail, p_value)
 
 
 def _dice_by_estimate(differences: Sequence[float], mean: float) -> Check:
     """Check that the mean Dice is higher, without a test, for few patients."""
-    detail = (
-        f"Mean paired Dice difference {mean:+.3f} over {len(differences)} patients, too few to test; above 0 needed."
-    )
+    detail = gate_messages.dice_estimated(mean, len(differences))
     return Check("dice_above_champion", mean > EQUAL, mean, 0.0, bootstrap_interval(differences), detail)
 
 
@@ -145,33 +130,30 @@ def _not_inferior(differences: Sequence[float], score: str, name: str, rules: Ru
     """
     label = f"{score}_not_inferior"
     if not differences:
-        return Check(
-            label, True, None, None, None, f"No test patient has a lesion of 4 mm or more: no {name} to compare."
-        )
+        return Check(label, True, None, None, None, gate_messages.nothing_to_compare(name))
     mean = math.fsum(differences) / len(differences)
     interval = bootstrap_interval(differences)
     if underpowered:
-        detail = f"Mean difference of {name} {mean:+.3f}; not below 0 needed with so few patients."
+        detail = gate_messages.not_lower_estimated(name, mean)
         return Check(label, mean >= -EQUAL, mean, 0.0, interval, detail)
     limit = mean_lower_limit(differences)
     p_value = sign_flip_p_value([-difference for difference in differences])
     shown = limit >= -rules.margin - EQUAL
     too_low = mean < -rules.largest_drop - EQUAL
     seen = p_value <= rules.drop_significance and mean < -EQUAL
-    measured = f"Mean difference of {name} {mean:+.3f}, one-sided 95 % lower limit {limit:+.3f}"
-    if shown:
-        detail = f"{measured}: shown to be at most {rules.margin:g} lower."
-    elif too_low:
-        detail = f"{measured}: a mean drop of more than {rules.largest_drop:g}."
-    elif seen:
-        detail = (
-            f"{measured}: lower (one-sided sign-flip p = {p_value:.3g}), and not shown to be at most {rules.margin:g}."
-        )
-    else:
-        detail = (
-            f"{measured}: {len(differences)} patients cannot show that it is at most {rules.margin:g} lower, but no "
-            f"drop is seen (one-sided sign-flip p = {p_value:.3g}; {rules.drop_significance:g} or less would reject)."
-        )
+    detail = gate_messages.not_inferior(
+        name,
+        mean,
+        limit,
+        p_value,
+        patients=len(differences),
+        margin=rules.margin,
+        largest_drop=rules.largest_drop,
+        drop_significance=rules.drop_significance,
+        shown=shown,
+        too_low=too_low,
+        seen=seen,
+    )
     return Check(label, shown or not (too_low or seen), mean, -rules.margin, interval, detail, p_value)
 
 
@@ -187,10 +169,6 @@ def gains_over_baseline(candidates: Mapping[str, Scored]) -> tuple[Gain, ...]:
         differences = paired_differences(candidate, baseline, "dice")
         mean, interval = math.fsum(differences) / len(differences), bootstrap_interval(differences)
         p_value = sign_flip_p_value(differences)
-        detail = (
-            f"{name} against the plain {BASELINE} on the same {len(differences)} test patients: mean Dice difference "
-            f"{mean:+.3f} (95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}); "
-            f"one-sided sign-flip p = {p_value:.3g}."
-        )
+        detail = gate_messages.gain(name, BASELINE, len(differences), mean, interval, p_value)
         gains.append(Gain(name, BASELINE, mean, interval, p_value, detail))
     return tuple(gains)

@@ -7,9 +7,10 @@ comparison is paired by patient. The verdict is data that is handed on, not cont
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from metseg.errors import DataError
+from metseg.scoring import gate_messages
 from metseg.scoring.comparison import compare_with_champion, gains_over_baseline
 from metseg.scoring.network_evaluation import Opponent, Scored
 from metseg.scoring.significance import bootstrap_interval
@@ -95,8 +96,7 @@ def _finite(score: float) -> float:
 def _data_check(critical_failures: Sequence[str]) -> Check:
     """Check that the data passed validation."""
     failures = len(critical_failures)
-    named = ", ".join(critical_failures)
-    detail = f"Failed critically: {named}." if failures else "No expectation of the data failed critically."
+    detail = gate_messages.data_validation(critical_failures)
     return Check("data_validation", not failures, float(failures), 0.0, None, detail)
 
 
@@ -104,16 +104,9 @@ def _served_check(candidate: Scored, rules: Rules) -> Check:
     """Check that the exported graph agrees with the independent path."""
     served = candidate.served_check
     if served is None:
-        return Check(
-            "served_graph",
-            False,
-            None,
-            rules.max_abs_difference,
-            None,
-            "The served graph was not checked: run evaluate.",
-        )
-    same = "are identical" if served.masks_identical else "differ"
-    detail = f"Probabilities differ by at most {served.max_abs_difference:.1e} from the independent path; masks {same}."
+        unchecked = gate_messages.SERVED_GRAPH_UNCHECKED
+        return Check("served_graph", False, None, rules.max_abs_difference, None, unchecked)
+    detail = gate_messages.served_graph(served.max_abs_difference, served.masks_identical)
     passed = served.max_abs_difference <= rules.max_abs_difference and served.masks_identical
     return Check("served_graph", passed, served.max_abs_difference, rules.max_abs_difference, None, detail)
 
@@ -122,30 +115,21 @@ def _patients_check(candidates: Mapping[str, Scored], winner: Scored) -> Check:
     """Check that all networks were scored on the same, unseen test patients."""
     count = len(winner.patients)
     if not count:
-        return Check("test_patients", False, 0.0, 1.0, None, "There is no test patient to judge the model on.")
-    faults = []
-    for name, evaluation in candidates.items():
-        if seen := sorted(set(evaluation.patients) & set(evaluation.training_patients)):
-            faults.append(f"{name} was trained on test patients: {', '.join(seen)}.")
-        if unlike := sorted(set(evaluation.patients) ^ set(winner.patients)):
-            faults.append(f"{name} and {winner.architecture} were not both scored on {', '.join(unlike)}.")
-    detail = " ".join(faults) or f"{count} test patients, the same for {_listed(candidates)}; none seen in training."
+        return Check("test_patients", False, 0.0, 1.0, None, gate_messages.NO_TEST_PATIENT)
+    seen = {name: sorted(set(scored.patients) & set(scored.training_patients)) for name, scored in candidates.items()}
+    unlike = {name: sorted(set(scored.patients) ^ set(winner.patients)) for name, scored in candidates.items()}
+    detail = gate_messages.unseen_test_patients(count, winner.architecture, seen, unlike)
+    faults = any(seen.values()) or any(unlike.values())
     return Check("test_patients", not faults, float(count), 1.0, None, detail)
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Join names for a sentence."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _floor_check(candidate: Scored, score: str, name: str, floor: float) -> Check:
     """Check that the mean of a score over test patients reaches its floor."""
     values = [getattr(scores, score) for scores in candidate.patients.values()]
     if not values:
-        return Check(f"floor_{score}", False, None, floor, None, f"No test patient to take {name} on.")
+        return Check(f"floor_{score}", False, None, floor, None, gate_messages.no_patient_for(name))
     mean = math.fsum(values) / len(values)
-    detail = f"Mean {name} over {len(values)} test patients is {mean:.3f}; the floor is {floor:g}."
+    detail = gate_messages.floor(name, mean, floor, len(values))
     return Check(f"floor_{score}", mean >= floor, mean, floor, bootstrap_interval(values), detail)
 
 
@@ -166,20 +150,14 @@ def _summary(
     name = candidate.architecture
     failed = [check for check in checks if not check.passed]
     if outcome == "promote":
-        absent = isinstance(champion, Absent)
-        reason = "meets every floor and there is no champion yet" if absent else "beats the champion"
-        sentence = f"{name} {reason}: promote."
+        sentence = gate_messages.promoted(name, not isinstance(champion, Absent))
     elif outcome == "tie":
-        sentence = f"{name} is not shown to be better: the champion stays."
+        sentence = gate_messages.tie(name)
     elif outcome == "incomparable":
-        sentence = f"{name} is incomparable with the champion. {_detail(failed, 'same_task')}"
+        sentence = gate_messages.incomparable(name, _detail(failed, "same_task"))
     else:
-        sentence = f"{name} is rejected: {failed[0].detail}"
-        if len(failed) > 1:
-            sentence += f" ({len(failed)} checks failed.)"
-    if underpowered:
-        sentence += f" (underpowered: {len(candidate.patients)} test patients, point estimates decide)"
-    return sentence
+        sentence = gate_messages.rejected(name, [check.detail for check in failed])
+    return sentence + (gate_messages.underpowered(len(candidate.patients)) if underpowered else "")
 
 
 def _detail(checks: Sequence[Check], name: str) -> str:
