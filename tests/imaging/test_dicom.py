@@ -30,7 +30,7 @@ from metseg.imaging.dicom.geometry import grid_of, planes_of
 from metseg.imaging.dicom.headers import scan
 from metseg.imaging.dicom.mask_reader import polygon, read_mask
 from metseg.imaging.dicom.mr_sequences import Acquisition, channel_of
-from metseg.imaging.dicom.series import mask_on_planes
+from metseg.imaging.dicom.series import mask_on_planes, slice_order
 from metseg.imaging.layouts import recognise
 from metseg.pseudonyms import Pseudonyms
 from tests.imaging.dicom_cohorts import (
@@ -288,7 +288,8 @@ def test_highdicom_gives_the_same_mask(tmp_path: Path) -> None:
     image, mask = head(2, size=16)
     series = write_series(tmp_path / "a", Study(), image, orientation=OBLIQUE)
     write_segmentation(tmp_path / "seg", series, mask[..., None])
-    grid, _ = grid_of([plane for dataset in series for plane in planes_of(dataset)], "series")
+    planes = [plane for dataset in series for plane in planes_of(dataset)]
+    grid = grid_of([planes[index] for index in slice_order(planes)], "series")
     header = next(header for header in scan(tmp_path, KEY).headers if header.is_mask)
     theirs = highdicom.seg.segread(tmp_path / "seg").get_pixels_by_source_instance(
         [dataset.SOPInstanceUID for dataset in series], combine_segments=True, assert_missing_frames_are_empty=True

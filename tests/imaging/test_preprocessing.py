@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from metseg.imaging.preprocessing.clahe import equalise
 from metseg.imaging.preprocessing.reference_preprocessing import preprocess, stack_context
 from metseg.imaging.preprocessing.resize import Fit, fit_mask, fit_slices, unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
-from metseg.imaging.preprocessing.window import apply_window, channel_window, rank_of
+from metseg.imaging.preprocessing.window import apply_window, channel_window, rank_of, volume_window
 
 SPECIFICATION = PreprocessingSpecification(channels=("a",), lower_percentile=0.0, upper_percentile=100.0)
 
@@ -38,7 +40,7 @@ def test_clahe_is_opencvs_and_keeps_the_background_black():
     rng = np.random.default_rng(0)
     slices = rng.integers(0, 256, (2, 61, 47, 3)).astype(np.uint8)
     slices[:, :20] = 0
-    result = equalise(slices, PreprocessingSpecification(channels=("a", "b", "c")))
+    result = equalise(slices)
     expected = cv2.createCLAHE(2.0, (8, 8)).apply(np.ascontiguousarray(slices[1, :, :, 2]))
     expected[slices[1, :, :, 2] == 0] = 0
     np.testing.assert_array_equal(result[1, :, :, 2], expected)
@@ -46,9 +48,11 @@ def test_clahe_is_opencvs_and_keeps_the_background_black():
 
 
 def test_clahe_can_be_off():
-    slices = np.random.default_rng(0).integers(0, 256, (1, 9, 9, 1)).astype(np.uint8)
-    off = PreprocessingSpecification(channels=("a",), clahe=False)
-    np.testing.assert_array_equal(equalise(slices, off), slices)
+    slices = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 1)).astype(np.uint8)
+    off = PreprocessingSpecification(("a",), image_size=16, clahe=False)
+    grey = apply_window(slices.astype(np.float32), volume_window(slices.astype(np.float32), off))
+    np.testing.assert_array_equal(preprocess(slices, off), grey / np.float32(255.0))
+    assert (preprocess(slices, dataclasses.replace(off, clahe=True)) != preprocess(slices, off)).any()
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([32, 128, 144]))

@@ -17,8 +17,8 @@ import yaml
 from tests.conftest import ROOT
 from tests.infra import pages
 from tests.infra.clusters import FakeCluster
+from tests.infra.conftest import KUBERNETES_VERSION
 from tests.infra.rendering import KUBERNETES, containers, of_kind, overlay, pods, rendered_with
-from tests.infra.test_manifests import KUBERNETES_VERSION
 
 PAGE = pages.read("cluster.md")
 URI = "postgresql://metseg:p%40ss@db.example.org:5432/mlflow"

@@ -11,8 +11,9 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.containers.stack import FROM_REGISTRY
+from tests.infra.conftest import KUBERNETES_VERSION
 from tests.infra.rendering import KUBERNETES, OVERLAYS, containers, of_kind, overlay, pods, rendered_with
-from tests.infra.test_manifests import KUBERNETES_VERSION, WORKLOADS, quantity
+from tests.infra.test_manifests import WORKLOADS, quantity
 
 COMPONENTS = sorted(path.name for path in (KUBERNETES / "components").iterdir())
 

@@ -148,28 +148,24 @@ def _number(value: Any, default: float) -> float:
     return default if value is None or value == "" else float(value)
 
 
-def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
-    """Return the grid of planes, and their order along its normal.
+def grid_of(planes: list[Plane], name: str) -> Grid:
+    """Return the grid of planes.
 
     Args:
-        planes: of one series, in any order.
+        planes: of one series, in the order of the grid's first axis: by height.
         name: handle of the series, for messages.
-
-    Returns:
-        The grid; and positions in `planes`, in the order of the grid's first axis.
 
     Raises:
         DataError: planes are not parallel, differ in size or spacing, lie twice in one place, or leave a gap; the
             message names the gap.
     """
     _require_parallel(planes, name)
-    order = sorted(range(len(planes)), key=lambda index: planes[index].height)
-    first, last = planes[order[0]], planes[order[-1]]
+    first, last = planes[0], planes[-1]
     if not np.isfinite([plane.position for plane in planes]).all() or not 0 < min(first.spacing) < np.inf:
         raise DataError(f"{name}: positions or spacing are not finite and positive. Export the series again.")
     if len(planes) == 1:
         raise DataError(f"{name}: it has one slice, so the distance of slices is unknown. Export the whole series.")
-    heights = np.array([planes[index].height for index in order])
+    heights = np.array([plane.height for plane in planes])
     _require_even(heights, name)
     step = (last.position - first.position) / (len(planes) - 1)
     if np.linalg.norm(np.cross(step, first.normal)) > 0.02 * np.linalg.norm(step):
@@ -177,7 +173,7 @@ def grid_of(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
             f"{name}: its slices are sheared (a tilted gantry): each lies sideways of the one before. Resample the "
             "series to a rectangular grid."
         )
-    return Grid((len(planes), *first.size), first.affine(step)), order
+    return Grid((len(planes), *first.size), first.affine(step))
 
 
 def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:

@@ -93,7 +93,15 @@ def read_grid(series: Series) -> Grid:
         dataset = read_dataset(header.path, header.handle)
         with refusing(header.handle, "its plane cannot be placed in the patient"):
             planes += planes_of(dataset)
-    return grid_of(planes, series.name)[0]
+    return grid_of([planes[index] for index in slice_order(planes)], series.name)
+
+
+def slice_order(planes: Sequence[Plane]) -> list[int]:
+    """Return the positions in `planes`, sorted by height along the normal of their planes.
+
+    File names, instance numbers and times of acquisition play no part: they need not follow the anatomy.
+    """
+    return sorted(range(len(planes)), key=lambda index: planes[index].height)
 
 
 def read_series(series: Series) -> SeriesVolume:
@@ -118,8 +126,9 @@ def read_series(series: Series) -> SeriesVolume:
                 f"{header.handle}: {len(frames)} frames, while its header places {len(placed)}. Export it again."
             )
         slices += zip(placed, frames, repeat(header.path), strict=False)
-    grid, order = grid_of([plane for plane, _, _ in slices], series.name)
+    order = slice_order([plane for plane, _, _ in slices])
     planes, pixels, files = zip(*(slices[index] for index in order), strict=True)
+    grid = grid_of(list(planes), series.name)
     return SeriesVolume(_rescaled(pixels, planes), grid, files, tuple(plane.frame for plane in planes))
 
 

@@ -27,8 +27,10 @@ def preprocess(image: NDArray[np.generic], specification: PreprocessingSpecifica
     """
     raw = np.asarray(image, dtype=np.float32)
     window = volume_window(raw, specification)
-    equalised = equalise(apply_window(raw, window), specification)
-    unit = equalised.astype(np.float32) / np.float32(255.0)
+    grey = apply_window(raw, window)
+    if specification.clahe:
+        grey = equalise(grey, specification.clahe_clip_limit, specification.clahe_tiles)
+    unit = grey.astype(np.float32) / np.float32(255.0)
     return fit_slices(unit, specification.image_size)
 
 

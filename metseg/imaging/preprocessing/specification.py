@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metseg.imaging.preprocessing.clahe import CLIP_LIMIT, TILES
+
 
 @dataclass(frozen=True)
 class PreprocessingSpecification:
@@ -31,8 +33,8 @@ class PreprocessingSpecification:
     lower_percentile: float = 1.0
     upper_percentile: float = 99.8
     clahe: bool = True
-    clahe_clip_limit: float = 2.0
-    clahe_tiles: tuple[int, int] = (8, 8)
+    clahe_clip_limit: float = CLIP_LIMIT
+    clahe_tiles: tuple[int, int] = TILES
     context_slices: int = 0
 
     @property

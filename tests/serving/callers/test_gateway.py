@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import subprocess
 import sys
 import time
@@ -23,15 +22,11 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 from schemathesis.checks import CHECKS
 
-from metseg.errors import DataError, UsageError
+from metseg.errors import UsageError
 from metseg.serving.client import SegmentationClient
 from metseg.serving.gateway.api_docs import sample_upload
-from metseg.serving.gateway.jobs import Job, JobResult, Jobs
 from metseg.serving.gateway.middleware import is_loopback
-from metseg.serving.gateway.problem_details import Problem, problem_of
 from metseg.serving.gateway.settings import GatewaySettings
-from metseg.serving.gateway.upload_validation import UploadedCase, build_case
-from metseg.serving.gateway.uploads import Upload
 from tests.conftest import ROOT
 from tests.privacy_search import found
 from tests.serving.callers.conftest import head, write_head
@@ -308,89 +303,6 @@ def test_a_stopping_gateway_finishes_and_a_killed_one_takes_up_again(address: st
         assert second.stop() == 0
     record = json.loads((tmp_path / "jobs" / last["id"] / "job.json").read_text(encoding="utf-8"))
     assert record["state"] == "done"
-
-
-def test_results_expire(tmp_path: Path) -> None:
-    def segment(job: Job, folder: Path, report: object) -> JobResult:
-        (folder / "results").mkdir()
-        return JobResult(1, "mm", ())
-
-    jobs = Jobs(tmp_path, segment, workers=1, waiting=1, keep_seconds=100)
-    jobs.start()
-    folder = jobs.new_folder()
-    stray = jobs.new_folder()
-    assert jobs.reserve()
-    job = jobs.submit(folder, "", UploadedCase({"": "image.nii"}))
-    while not job.ended:
-        time.sleep(0.01)
-        job = jobs.find(job.id)
-    assert jobs.expire(job.finished + 99) == 0 and folder.exists()
-    assert jobs.expire(time.time() + 101) == 2 and jobs.find(job.id) is None
-    assert not folder.exists() and not stray.exists()
-    jobs.stop(5)
-
-
-def test_the_record_of_an_earlier_gateway_is_read(tmp_path: Path) -> None:
-    fields = {
-        "id": "0" * 32, "owner": "", "files": {"": "image.png"}, "patterns": [], "state": "done", "created": 1.0,
-        "finished": 2.0, "progress": 1.0, "problem": None, "attempts": 1,
-        "found": {"case": "0", "version": 3, "units": "voxels", "voxels_kept": 0, "lesions": []},
-    }  # fmt: skip
-    (tmp_path / "job.json").write_text(json.dumps(fields))
-    assert Job.read(tmp_path / "job.json").result == JobResult(3, "voxels", ())
-    (tmp_path / "job.json").write_text(json.dumps({**fields, "state": "queued", "found": {}}))
-    assert Job.read(tmp_path / "job.json").result is None
-
-
-def test_messages_lose_paths(tmp_path: Path) -> None:
-    problem = problem_of(DataError(f"{tmp_path}/t1c.nii.gz: wrong, not {tmp_path}"), tmp_path)
-    assert problem.detail == "t1c.nii.gz: wrong, not the upload" and problem.status_code == 422
-    assert problem_of(ValueError("secret"), tmp_path).detail.count("secret") == 0
-
-
-def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
-    made = zipfile.ZipInfo(name)
-    made.external_attr = mode << 16
-    return made
-
-
-ZIPS: dict[str, tuple[int, str, list[tuple[zipfile.ZipInfo, bytes]]]] = {
-    "out of the folder": (422, "leads out", [(entry("../Zwingelstein.dcm"), b"x")]),
-    "link": (422, "an entry is a link", [(entry("Zwingelstein.dcm", 0o120777), b"/etc/passwd")]),
-    "twice": (422, "twice", [(entry("Zwingelstein.dcm"), b"x")] * 2),
-    "takes a place": (422, "takes its place", [(entry("Zwingelstein"), b"x"), (entry("Zwingelstein/a"), b"x")]),
-    "bomb": (413, "times its size", [(entry("Zwingelstein.dcm"), bytes(70 << 20))]),
-    "large entry": (413, "an entry has", [(entry("Zwingelstein.dcm"), bytes(5 << 20))]),
-}
-
-
-@pytest.mark.parametrize("status, reason, entries", ZIPS.values(), ids=ZIPS)
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_refused_zip_gives_the_reason_without_a_name(
-    tmp_path: Path, status: int, reason: str, entries: list[tuple[zipfile.ZipInfo, bytes]]
-) -> None:
-    upload_bytes = 1 << 20 if reason == "an entry has" else 1 << 30
-    with zipfile.ZipFile(tmp_path / "0", "w", zipfile.ZIP_DEFLATED) as archive:
-        for information, content in entries:
-            archive.writestr(information, content, zipfile.ZIP_DEFLATED)
-    with pytest.raises(Problem) as raised:
-        build_case(
-            Upload([tmp_path / "0"]), tmp_path, CHANNELS, GatewaySettings(folder=tmp_path, upload_bytes=upload_bytes)
-        )
-    assert raised.value.status_code == status and reason in raised.value.detail
-    assert not re.search(r"Zwingelstein|METSEG_|upload\.zip", raised.value.detail)
-    assert list(tmp_path.iterdir()) in ([], [tmp_path / "dicom"])
-
-
-def test_a_damaged_zip_gives_the_reason_without_a_name(tmp_path: Path) -> None:
-    """zipfile's own message quotes the entry whose checksum is wrong."""
-    with zipfile.ZipFile(tmp_path / "0", "w") as archive:
-        archive.writestr("Zwingelstein.dcm", b"abcdef")
-    content = (tmp_path / "0").read_bytes()
-    (tmp_path / "0").write_bytes(content.replace(b"abcdef", b"abcdeg"))
-    with pytest.raises(Problem) as raised:
-        build_case(Upload([tmp_path / "0"]), tmp_path, CHANNELS, GatewaySettings(folder=tmp_path))
-    assert raised.value.detail == "the zip: the archive cannot be unpacked"
 
 
 def test_hostile_requests_get_their_codes(running: Gateway, http: httpx.Client) -> None:
