@@ -191,7 +191,7 @@ def require_same(plain_out: Path, ours_out: Path) -> None:
     import pandas as pd
 
     from metseg.dataset.manifest import Manifest
-    from metseg.dataset.record_files import RecordFile
+    from metseg.dataset.slice_files import RecordFile
 
     for entry in Manifest.read(ours_out / "cohort" / "manifest.json").cases[:2]:
         folder = ours_out / "cohort" / "cases" / entry.case

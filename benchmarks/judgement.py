@@ -77,7 +77,7 @@ def measure_scoring() -> None:
 
     They are the CPU seconds of each, the peak memory and the scores.
     """
-    from metseg.scoring.lesions import sensitivity_by_size
+    from metseg.scoring.lesion_scores import sensitivity_by_size
     from metseg.scoring.patient_scores import score_patient
 
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])

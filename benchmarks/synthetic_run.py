@@ -17,11 +17,11 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.report.run_summary import RunFolders
 from metseg.report.step_record import STEP_RECORD, StepCost, StepRecord
 from metseg.scoring.calibration import VoxelTally
+from metseg.scoring.flip_gain import FlipComparison, compare_flips
 from metseg.scoring.gate import decide
 from metseg.scoring.network_evaluation import ServedCheck, ValidationScores
 from metseg.scoring.operating_point import OperatingPoint
 from metseg.scoring.patient_scores import PatientScores, mean_score, score_patient
-from metseg.scoring.test_time_augmentation import FlipComparison, compare_flips
 from metseg.scoring.threshold_baseline import ThresholdBaseline
 from metseg.scoring.unscored_champion import Absent
 from metseg.scoring.verdict import VERDICT

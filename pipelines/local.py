@@ -18,7 +18,7 @@ from metseg.errors import MetsegError, UsageError
 from metseg.process_environment import apply_defaults
 from metseg.report.run_summary import OVERLAY, REPORT, SUMMARY, RunSummary
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
 from pipelines import containers
 from pipelines.console import StepConsole
@@ -170,7 +170,7 @@ def run(values: dict[str, Any], settings: Settings, console: Console, in_contain
     try:
         _execute(folder, {"run_name": folder.name, **values}, console, settings, in_containers)
     except MetsegError:
-        runs.fail_unfinished(runs.client(settings), folder.name)
+        mlflow_runs.fail_unfinished(mlflow_runs.client(settings), folder.name)
         raise
     summary = _collect(folder)
     _point_latest(folder)

@@ -21,8 +21,8 @@ from rich.table import Table
 from metseg.errors import UsageError
 from metseg.process_environment import apply_defaults
 from metseg.settings import Settings
-from metseg.tracking import runs
-from metseg.tuning.study import Search, TrialResult, TuningRecord, open_study, tune
+from metseg.tracking import mlflow_runs
+from metseg.tuning.optuna_study import Search, TrialResult, TuningRecord, open_study, tune
 
 if TYPE_CHECKING:
     import optuna
@@ -66,18 +66,18 @@ def run(search: Search, data: Data, name: str, settings: Settings, console: Cons
     with _alone(folder, name), _printed(console):
         study = open_study(folder / "study.db", name, search)
         parent = _ingested(folder, study, data, name)
-        tracking = runs.client(settings)
+        tracking = mlflow_runs.client(settings)
         tracking.update_run(parent, status="RUNNING")
         cohort = folder / "cohort"
         try:
             tune(search, study, cohort, lambda chosen: _records(cohort, folder, chosen), tracking, parent)
             result = _result(study, search, data)
-            runs.log_metrics(tracking, parent, {f"best_{search.objective}": result.best.score})
-            runs.set_tags(tracking, parent, {"best.run": result.best.run, "best.command": result.command})
+            mlflow_runs.log_metrics(tracking, parent, {f"best_{search.objective}": result.best.score})
+            mlflow_runs.set_tags(tracking, parent, {"best.run": result.best.run, "best.command": result.command})
         except BaseException:
-            runs.finish(tracking, parent, failed=True)
+            mlflow_runs.finish(tracking, parent, failed=True)
             raise
-        runs.finish(tracking, parent)
+        mlflow_runs.finish(tracking, parent)
     result.write(folder / "tuning.json")
     _show(result, search, folder, console)
     return result
@@ -131,8 +131,8 @@ def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
     settings = DataSettings(**{option.removeprefix("data_"): value for option, value in given.items()})
     model_name = data.options.get("model_name", "")
     parent = ingest(settings, folder / "cohort", model_name=model_name, run_name=f"tune {name}")
-    tracking = runs.client(Settings.from_environment())
-    runs.set_tags(tracking, parent, {"metseg.kind": "tuning"})
+    tracking = mlflow_runs.client(Settings.from_environment())
+    mlflow_runs.set_tags(tracking, parent, {"metseg.kind": "tuning"})
     study.set_user_attr("data", identity)
     study.set_user_attr("run", parent)
     return parent

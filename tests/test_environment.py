@@ -313,8 +313,8 @@ def test_command_asks_our_mlflow(command, tmp_path):
 def test_step_asks_our_mlflow_and_names_it_where_it_is_away(step, tmp_path):
     program = (
         "import sys\nfrom pathlib import Path\nfrom components.step_execution import executing\n"
-        "from metseg.settings import Settings\nfrom metseg.tracking import runs\n"
-        f"with executing({step!r}, 'out'): runs.client(Settings.from_environment())"
+        "from metseg.settings import Settings\nfrom metseg.tracking import mlflow_runs\n"
+        f"with executing({step!r}, 'out'): mlflow_runs.client(Settings.from_environment())"
     )
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "METSEG_"))}
     variables |= {

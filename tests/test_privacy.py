@@ -80,7 +80,7 @@ STEPS = textwrap.dedent("""
     from metseg.cli import app
     from metseg.files import read_json, write_json
     from metseg.settings import Settings
-    from metseg.tracking import runs
+    from metseg.tracking import mlflow_runs
 
     cohort, broken = map(Path, sys.argv[1:])
     app(["inspect", str(cohort)], standalone_mode=False)
@@ -91,8 +91,8 @@ STEPS = textwrap.dedent("""
     settings = Settings.from_environment()
     for wanted in (True, False):
         with executing("validate", f"steps/validation-{wanted}") as folder:
-            tracking = runs.client(settings)
-            run = runs.start_run(tracking, settings, folder.name, {}, {})
+            tracking = mlflow_runs.client(settings)
+            run = mlflow_runs.start_run(tracking, settings, folder.name, {}, {})
             page = Path("steps/page.html")
             validate(Path("steps/cohort"), run, "m", folder, page, patient_pictures_in_mlflow=wanted)
         (folder / "figures").mkdir()

@@ -19,7 +19,7 @@ from components.configuration.node_selectors import is_resource, selector_proble
 from metseg.errors import DataError, UsageError
 from metseg.files import read_json, write_json
 from metseg.serving_defaults import MODEL_NAME
-from metseg.tracking.runs import EXPERIMENT
+from metseg.tracking.mlflow_runs import EXPERIMENT
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, TrainingConfiguration, architectures_of, check_replicas
 
 LARGEST_IMAGE, MOST_CONTEXT, MOST_ACCELERATORS = 1024, 8, 64

@@ -10,7 +10,7 @@ from metseg.dataset.manifest import Manifest
 from metseg.report.evaluation_data import WORST_CASES, network_content, write_calibration, write_worst_cases
 from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.tracking.champion import opponent_of
 from metseg.tracking.data_lineage import patients_seen
 from metseg.training.result_records import EVALUATION, TRAINING, EvaluationRecord, TrainingRecord
@@ -51,13 +51,13 @@ def evaluate(
     record = evaluate_model(cohort, model / "mlflow_model", training, evaluation, test_time_flips=test_time_flips)
     write_calibration(network_content(record), evaluation / "calibration.png")
     write_worst_cases(evaluation, record, Manifest.read(cohort / "manifest.json"))
-    tracking = runs.client(Settings.from_environment())
+    tracking = mlflow_runs.client(Settings.from_environment())
     for name in (EVALUATION, "golden.npz", "calibration.png"):
         tracking.log_artifact(training.run, str(evaluation / name), "evaluation")
     if patient_pictures_in_mlflow:
         tracking.log_artifacts(training.run, str(evaluation / WORST_CASES), f"evaluation/{WORST_CASES}")
     figures = {f"test_{name}": value for name, value in shown_metrics(record).items()}
-    runs.log_results(tracking, training.run, figures)
+    mlflow_runs.log_results(tracking, training.run, figures)
     return record
 
 
@@ -95,7 +95,7 @@ def evaluate_champion(
         AcceleratorMissing: there is a champion to score, and TensorFlow sees fewer than `gpu_count`.
     """
     settings = Settings.from_environment()
-    tracking = runs.client(settings)
+    tracking = mlflow_runs.client(settings)
     champion = opponent_of(run, model_name)
     evaluation.mkdir(parents=True, exist_ok=True)
     if champion is None:

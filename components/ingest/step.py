@@ -16,7 +16,7 @@ from metseg.dataset.split import SPLITS
 from metseg.progress import Progress
 from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.abandoned_runs import close_abandoned
 from metseg.tracking.code_version import git_commit
 from metseg.tracking.data_lineage import MODEL_TAG, earlier_splits, log_data
@@ -26,7 +26,12 @@ logger = logging.getLogger(__name__)
 
 
 def ingest(
-    data: DataSettings, cohort: Path, *, model_name: str = "", run_name: str = "", experiment: str = runs.EXPERIMENT
+    data: DataSettings,
+    cohort: Path,
+    *,
+    model_name: str = "",
+    run_name: str = "",
+    experiment: str = mlflow_runs.EXPERIMENT,
 ) -> str:
     """Read the data and open the pipeline's MLflow run.
 
@@ -41,7 +46,7 @@ def ingest(
         Id of the MLflow run.
     """
     settings = Settings.from_environment()
-    tracking = runs.client(settings)
+    tracking = mlflow_runs.client(settings)
     close_abandoned(tracking)
     sweep_checkpoints(settings)
     earlier = earlier_splits(tracking, model_name)
@@ -73,13 +78,13 @@ def ingest(
         "channels": ",".join(manifest.channels),
     }
     tags = {
-        runs.DATA_TAG: manifest.version,
+        mlflow_runs.DATA_TAG: manifest.version,
         "data.commit": manifest.commit,
         "git.commit": git_commit(),
         KIND_TAG: "pipeline",
         MODEL_TAG: model_name,
     }
-    run = runs.start_pipeline_run(tracking, settings, run_name, parameters, tags, experiment)
+    run = mlflow_runs.start_pipeline_run(tracking, settings, run_name, parameters, tags, experiment)
     log_data(tracking, run, manifest, cohort / MANIFEST)
     return run
 
@@ -87,7 +92,7 @@ def ingest(
 def summary(cohort: Path, run: str) -> str:
     """Return the cohort's size and the run's address in MLflow, as Markdown."""
     manifest = Manifest.read(cohort / MANIFEST)
-    experiment = runs.client(Settings.from_environment()).get_run(run).info.experiment_id
+    experiment = mlflow_runs.client(Settings.from_environment()).get_run(run).info.experiment_id
     page = mlflow_page(experiment, run)
     lines = [
         f"MLflow run: [{run}]({page})" if page else f"MLflow run: `{run}`",

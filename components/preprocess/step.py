@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from metseg.dataset.manifest import CaseEntry, Manifest
-from metseg.dataset.record_files import write_case_records
+from metseg.dataset.slice_files import write_case_records
 from metseg.files import folder_written_beside
 from metseg.imaging.case import load_image, load_mask
 from metseg.imaging.preprocessing.reference_preprocessing import preprocess as preprocess_volume

@@ -19,7 +19,7 @@ from metseg.serving.reconciliation.promotion import challenge, following
 from metseg.serving.reconciliation.promotion import promote as make_champion
 from metseg.serving.reconciliation.registry_state import AliasRegistry
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.registration import (
     PROMOTION,
     REGISTRATION,
@@ -79,7 +79,7 @@ def promote(
         PublishError: the version was refused; the aliases are where they were.
     """
     settings = Settings.from_environment()
-    runs.client(settings)  # fails at once if MLflow does not respond
+    mlflow_runs.client(settings)  # fails at once if MLflow does not respond
     aliases = AliasRegistry(settings)
     registered = Registration.read(registration / REGISTRATION).registered
     winner = Verdict.read(registration / VERDICT).winner
@@ -111,9 +111,9 @@ def conclude(registration: Path, promoted: Path, patient_pictures_in_mlflow: boo
         promoted: folder with the files of `write_run_report`.
         patient_pictures_in_mlflow: whether files that show slices of patients are logged.
     """
-    tracking = runs.client(Settings.from_environment())
+    tracking = mlflow_runs.client(Settings.from_environment())
     run = Registration.read(registration / REGISTRATION).run
     for name in (SUMMARY, REPORT, OVERLAY) if patient_pictures_in_mlflow else (SUMMARY,):
         tracking.log_artifact(run, str(promoted / name), "report")
     tracking.log_artifacts(run, str(promoted / FIGURES), f"report/{FIGURES}")
-    runs.finish(tracking, run)
+    mlflow_runs.finish(tracking, run)

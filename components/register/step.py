@@ -20,7 +20,7 @@ from metseg.scoring.gate import decide
 from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.scoring.verdict import VERDICT, Check, Judged, JudgedModel, Rules, Verdict
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.tracking.registration import REGISTRATION, RegisteredVersion, Registration
 from metseg.tracking.serving_labels import CHAMPION
 from metseg.tracking.version_tags import image_of, version_description, version_tags
@@ -135,7 +135,7 @@ def _register(
     model_card.write_model_card(card, identity, winner, verdict, manifest, pictures)
     tracking.log_artifact(training_run, str(card), model_card.FOLDER)
     model_registry.nominate(tracking, model_name, number)
-    runs.set_tags(tracking, run, {"registered.version": str(number)})
+    mlflow_runs.set_tags(tracking, run, {"registered.version": str(number)})
     logger.info("registered %s version %d", model_name, number)
     return RegisteredVersion(model_name, number, training_run)
 
@@ -172,13 +172,13 @@ def register(
     candidates = {record.architecture: record for record in records.values()}
     critical = [str(finding) for finding in ValidationResult.read(validation / "verdict.json").critical]
     rules = Rules(floor_dice=floor_dice, floor_lesion_f1=floor_lesion_f1)
-    tracking = runs.client(Settings.from_environment())
+    tracking = mlflow_runs.client(Settings.from_environment())
     verdict = _judge(tracking, run, model_name, candidates, read_opponent(champion), rules, critical)
     logger.info("%s: %s", "PASSED" if verdict.passed else verdict.outcome.upper(), verdict.summary)
     # The verdict is on record before it has consequences: a retry reads it.
     verdict.write(registration / VERDICT)
     tracking.log_artifact(run, str(registration / VERDICT))
-    runs.set_tags(tracking, run, {"verdict": verdict.outcome, "winner": verdict.winner})
+    mlflow_runs.set_tags(tracking, run, {"verdict": verdict.outcome, "winner": verdict.winner})
     registered = None
     if verdict.passed:
         winner, folder = candidates[verdict.winner], folders[verdict.winner]

@@ -18,7 +18,7 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.records import Record
 from metseg.retention import sweep_checkpoints
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.code_version import container_image, git_commit, package_version, training_code_digest
 from metseg.tracking.kubeflow_run import PARENT_TAG
 from metseg.tracking.system_metrics import system_metrics
@@ -124,7 +124,7 @@ def train(
     data = Cohort.read(cohort, records)
     digest = data.digest(configuration)
     state = settings.state / digest
-    training_run = _open_run(runs.client(settings), settings, run, digest, configuration, data)
+    training_run = _open_run(mlflow_runs.client(settings), settings, run, digest, configuration, data)
     with _closed_on_failure(training_run, configuration), system_metrics(training_run.tracking, training_run.id):
         _make_room(state, settings)
         _take_over(training_run, state, run, digest)
@@ -145,8 +145,8 @@ def train(
             "validation_lesion_f1": judged.point.lesion_f1,
             "training_seconds": seconds,
         }
-        runs.log_metrics(training_run.tracking, training_run.id, figures, step=len(history))
-    runs.finish(training_run.tracking, training_run.id)
+        mlflow_runs.log_metrics(training_run.tracking, training_run.id, figures, step=len(history))
+    mlflow_runs.finish(training_run.tracking, training_run.id)
     forget(state)
 
 
@@ -177,7 +177,7 @@ def _open_run(
         "precision.used": precision_of(configuration),
         "replicas": replication().num_replicas_in_sync,
     }
-    run = runs.start_run(tracking, settings, configuration.architecture, parameters, tags, parent=parent)
+    run = mlflow_runs.start_run(tracking, settings, configuration.architecture, parameters, tags, parent=parent)
     return TrainingRun(tracking, run)
 
 
@@ -193,7 +193,7 @@ def _closed_on_failure(run: TrainingRun, configuration: TrainingConfiguration) -
         yield
     except BaseException as error:
         try:
-            runs.finish(run.tracking, run.id, failed=True)
+            mlflow_runs.finish(run.tracking, run.id, failed=True)
         except Exception as unreachable:  # the first error is the one to report
             logger.warning("the run %s could not be marked as failed: %s", run.id, unreachable)
         readable = explained(error, configuration)
@@ -260,7 +260,7 @@ def _fit(
     logged = {point.step - 1 for point in run.tracking.get_metric_history(run.id, "val_dice")}
 
     def report(epoch: int, figures: dict[str, float]) -> None:
-        runs.log_metrics(run.tracking, run.id, figures, step=epoch + 1)
+        mlflow_runs.log_metrics(run.tracking, run.id, figures, step=epoch + 1)
         logged.add(epoch)
         logger.info(
             "%s epoch %d/%d: loss %.4f, validation Dice %.4f",
@@ -275,7 +275,7 @@ def _fit(
     stacked, history = train_heads(data.records, context, configuration, state, report)
     for epoch, figures in enumerate(history):
         if epoch not in logged:  # of an earlier attempt
-            runs.log_metrics(run.tracking, run.id, figures, step=epoch + 1)
+            mlflow_runs.log_metrics(run.tracking, run.id, figures, step=epoch + 1)
     return stacked, history
 
 

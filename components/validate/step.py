@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.tracking.serving_labels import CHAMPION
 from metseg.validation.reference_statistics import FILE, FOLDER, Reference
 
@@ -77,7 +77,7 @@ def validate(
 
     from metseg.validation.cohort_validation import PAGE, RESULT, require_passed, validate_cohort
 
-    tracking = runs.client(Settings.from_environment())
+    tracking = mlflow_runs.client(Settings.from_environment())
     result = validate_cohort(
         Manifest.read(cohort / "manifest.json"),
         pandas.read_parquet(cohort / "statistics.parquet"),
@@ -89,10 +89,10 @@ def validate(
     shutil.copyfile(validation / PAGE, page)
     for name in (RESULT, PAGE) if patient_pictures_in_mlflow else (RESULT,):
         tracking.log_artifact(run, str(validation / name), "validation")
-    runs.log_results(tracking, run, _metrics(result))
+    mlflow_runs.log_results(tracking, run, _metrics(result))
     for warning in result.warnings:
         logger.info("warning: %s", warning)
     if not result.passed:
-        runs.finish(tracking, run, failed=True)
+        mlflow_runs.finish(tracking, run, failed=True)
     require_passed(result)
     logger.info("validation passed, %d warnings", len(result.warnings))

@@ -14,7 +14,7 @@ from metseg.process_environment import apply_defaults
 from metseg.serving_defaults import MODEL_NAME
 
 if TYPE_CHECKING:
-    from metseg.tracking.lineage import Link
+    from metseg.tracking.model_lineage import Link
     from metseg.tracking.model_registry import Version
 
 LEAST_WIDTH = 150
@@ -33,10 +33,10 @@ def models(
     The table shows scores with 95 % intervals, aliases and the state of serving.
     """
     from metseg.settings import Settings
-    from metseg.tracking import model_registry, runs
+    from metseg.tracking import mlflow_runs, model_registry
 
     apply_defaults()
-    versions = model_registry.versions(runs.client(Settings.from_environment()), name)
+    versions = model_registry.versions(mlflow_runs.client(Settings.from_environment()), name)
     if not versions:
         raise MetsegError(f"the registry holds no model {name}: train one with `metseg run`")
     if as_json:
@@ -87,12 +87,12 @@ def lineage(
     """
     from metseg.serving.served_version import find_served
     from metseg.settings import Settings
-    from metseg.tracking import runs
-    from metseg.tracking.lineage import find_version, trace
+    from metseg.tracking import mlflow_runs
+    from metseg.tracking.model_lineage import find_version, trace
 
     apply_defaults()
     settings = Settings.from_environment()
-    tracking = runs.client(settings)
+    tracking = mlflow_runs.client(settings)
     entry = find_version(tracking, model_name, version)
     links = trace(tracking, settings, entry, lambda: find_served(settings, entry, server))
     if as_json:

@@ -51,8 +51,8 @@ def tune(
     from components.configuration.parsing import parse
     from components.configuration.setting_names import find
     from metseg.settings import Settings
+    from metseg.tuning.optuna_study import OBJECTIVES, Search
     from metseg.tuning.search_space import DEFAULT_SEARCH, PREPROCESSING, TRAINING, parse_search
-    from metseg.tuning.study import OBJECTIVES, Search
     from pipelines import tuning
 
     settings = Settings.from_environment()

@@ -14,7 +14,7 @@ from metseg.errors import DataError, UsageError
 from metseg.files import data_files
 from metseg.imaging.layouts import AUTO, LAYOUTS, LayoutOptions, SourceCohort, open_cohort
 from metseg.imaging.layouts.mask_values import LOSSY_THRESHOLD
-from metseg.inspection.case import CaseFacts, Preview, inspect_case
+from metseg.inspection.case_facts import CaseFacts, Preview, inspect_case
 from metseg.message_text import listed
 from metseg.progress import track
 from metseg.pseudonyms import pseudonyms_everywhere

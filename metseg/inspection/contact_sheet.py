@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from metseg.files import written_beside
 from metseg.imaging.contours import draw_outline
-from metseg.inspection.case import CaseFacts, Preview
+from metseg.inspection.case_facts import CaseFacts, Preview
 from metseg.inspection.cohort import Inspection
 
 TILE = 240

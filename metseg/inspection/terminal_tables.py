@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from metseg.inspection.case import CaseFacts
+from metseg.inspection.case_facts import CaseFacts
 from metseg.inspection.cohort import Inspection, diameter_classes, lesions_of_patients, summary, timepoints
 from metseg.message_text import listed
 

@@ -16,9 +16,9 @@ from metseg.errors import DataError
 from metseg.files import folder_written_beside
 from metseg.parallel import FEW, usable_cores
 from metseg.phantom.anatomy import ORIGIN, SHAPE, SPACING, draw_anatomy
-from metseg.phantom.lesions import draw_lesions, draw_pathology
 from metseg.phantom.random_draws import Draws
 from metseg.phantom.scanner import draw_white_matter_spots, take_pictures
+from metseg.phantom.synthetic_lesions import draw_lesions, draw_pathology
 from metseg.phantom.vessels import draw_vessels
 
 CHANNELS = ("t1n", "t2f", "t1c")

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.phantom.anatomy import SHAPE, Anatomy
-from metseg.phantom.lesions import Pathology
 from metseg.phantom.random_draws import Draws, Floats
+from metseg.phantom.synthetic_lesions import Pathology
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from metseg.dataset.manifest import Manifest
 from metseg.files import written_beside
 from metseg.html_templates import environment
-from metseg.scoring.lesions import sensitivity_by_size
+from metseg.scoring.lesion_scores import sensitivity_by_size
 from metseg.scoring.patient_scores import summarise_scores
 from metseg.scoring.verdict import Verdict
 from metseg.training.result_records import EvaluationRecord

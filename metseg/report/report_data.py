@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from metseg.report.step_record import StepCost
 from metseg.report.style import CHAMPION, colour_of, name_of
 from metseg.scoring.calibration import Calibration
-from metseg.scoring.lesions import SizeBin, sensitivity_by_size
+from metseg.scoring.flip_gain import FlipComparison
+from metseg.scoring.lesion_scores import SizeBin, sensitivity_by_size
 from metseg.scoring.patient_scores import PatientScores, mean_score
 from metseg.scoring.significance import bootstrap_ratio_interval
-from metseg.scoring.test_time_augmentation import FlipComparison
 from metseg.scoring.threshold_baseline import ThresholdBaseline
 from metseg.scoring.verdict import Verdict
 from metseg.training.result_records import HeadScores

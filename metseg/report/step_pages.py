@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metseg.dataset.record_files import RecordFile
+from metseg.dataset.slice_files import RecordFile
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.page_templates import Drawn, write_page
 from metseg.report.style import name_of

@@ -20,7 +20,7 @@ from metseg.scoring.lesion_matching import (
     label_prediction,
     label_truth,
 )
-from metseg.scoring.lesions import judge_contacts, lesion_f1
+from metseg.scoring.lesion_scores import judge_contacts, lesion_f1
 from metseg.scoring.minimum_lesion_volume import MINIMUM_VOLUMES_MM3, large_enough, remove_small
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))

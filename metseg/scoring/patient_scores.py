@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metseg.scoring import overlap
 from metseg.scoring.lesion_matching import Spacing, bounding_box
-from metseg.scoring.lesions import (
+from metseg.scoring.lesion_scores import (
     Lesion,
     detection,
     lesion_wise_dice,

@@ -7,7 +7,7 @@ from metseg.saved_model_digest import SAVED_MODEL_FILE
 from metseg.serving.client import ModelClient
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
-from metseg.tracking.lineage import Evidence, require_digest
+from metseg.tracking.model_lineage import Evidence, require_digest
 from metseg.tracking.model_registry import Version
 from metseg.tracking.serving_labels import LABELS
 

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from metseg.tracking.kubeflow_run import RUN_TAG, fail_run_of, kubeflow_run, run_state
-from metseg.tracking.runs import experiments
+from metseg.tracking.mlflow_runs import experiments
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metseg.errors import MetsegError
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.tracking.serving_labels import CHAMPION
 
 OPPONENT_TAG = "gate.champion"
@@ -23,7 +23,7 @@ def opponent_of(run: str, model_name: str) -> model_registry.Version | None:
     Raises:
         MetsegError: the version is gone from the registry.
     """
-    tracking = runs.client(Settings.from_environment())
+    tracking = mlflow_runs.client(Settings.from_environment())
     noted = tracking.get_run(run).data.tags.get(OPPONENT_TAG)
     if noted is None:
         champion = model_registry.version_of_alias(tracking, model_name, CHAMPION)

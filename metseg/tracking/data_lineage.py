@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from metseg.dataset.manifest import Manifest
 from metseg.errors import DataError
 from metseg.tracking import model_registry
-from metseg.tracking.runs import experiments
+from metseg.tracking.mlflow_runs import experiments
 from metseg.tracking.serving_labels import CHAMPION
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.dataset.augmentation import augment
-from metseg.dataset.record_files import RecordFile
+from metseg.dataset.slice_files import RecordFile
 from metseg.imaging.preprocessing.reference_preprocessing import stack_context
 from metseg.training.configuration import TrainingConfiguration
 

@@ -22,16 +22,16 @@ from metseg.imaging.preprocessing.window import apply_window, volume_window
 from metseg.progress import track
 from metseg.saved_model_digest import saved_model_digest
 from metseg.scoring.calibration import VoxelTally
+from metseg.scoring.flip_gain import FlippedCase, compare_flips
 from metseg.scoring.network_evaluation import ServedCheck, ValidationScores
 from metseg.scoring.operating_point import OperatingPoint, apply
 from metseg.scoring.patient_scores import HEADLINE, PatientScores, mean_score, per_patient, score_patient
-from metseg.scoring.test_time_augmentation import FlippedCase, compare_flips
 from metseg.scoring.threshold_baseline import best_threshold, threshold_dice
 from metseg.training.export import saved_model_of
+from metseg.training.flipped_prediction import flipped_average
 from metseg.training.golden_requests import golden_requests
 from metseg.training.network_building import predict
 from metseg.training.result_records import EVALUATION, EvaluationRecord, TrainingRecord
-from metseg.training.test_time_augmentation import flipped_average
 
 logger = logging.getLogger(__name__)
 

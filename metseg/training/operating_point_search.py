@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import models
 from metseg.dataset.manifest import Manifest
-from metseg.dataset.record_files import RecordFile
+from metseg.dataset.slice_files import RecordFile
 from metseg.imaging.case import load_mask, read_case
 from metseg.imaging.preprocessing.resize import unfit_slices
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.records import Record, read_object
 from metseg.scoring.calibration import VoxelScores
+from metseg.scoring.flip_gain import FlipComparison
 from metseg.scoring.network_evaluation import Scored
 from metseg.scoring.operating_point import OperatingPoint
-from metseg.scoring.test_time_augmentation import FlipComparison
 from metseg.scoring.threshold_baseline import ThresholdBaseline
 from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.training.configuration import TrainingConfiguration

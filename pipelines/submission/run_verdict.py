@@ -8,7 +8,7 @@ from typing import Any
 
 from metseg.errors import MetsegError, NotKnown, NotRegistered, UsageError
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.kubeflow_run import RUN_TAG, fail_run_of
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def require_mlflow(option: str) -> None:
             f"{option} ends with the verdict, which MLflow has: set MLFLOW_TRACKING_URI to the one that the pipeline "
             "writes to (kubectl port-forward -n metseg svc/mlflow 5000, then http://localhost:5000)"
         )
-    runs.client(Settings.from_environment())
+    mlflow_runs.client(Settings.from_environment())
 
 
 def verdict(run: str) -> str:
@@ -65,7 +65,7 @@ def verdict(run: str) -> str:
 
 def _tags(settings: Settings, run: str) -> dict[str, str]:
     """Return the tags of the pipeline's MLflow run; raises MetsegError if it has no verdict."""
-    tracking = runs.client(settings)
+    tracking = mlflow_runs.client(settings)
     everywhere = [experiment.experiment_id for experiment in tracking.search_experiments()]
     matches = tracking.search_runs(everywhere, f"tags.`{RUN_TAG}` = '{run}' and tags.`metseg.kind` = 'pipeline'")
     if not matches or not matches[0].data.tags.get("verdict"):
@@ -86,7 +86,7 @@ def mark_ended(run: str, status: str) -> None:
 
     settings = Settings.from_environment()
     try:
-        marked = fail_run_of(runs.client(settings), run, status)
+        marked = fail_run_of(mlflow_runs.client(settings), run, status)
     except (MetsegError, MlflowException) as error:
         logger.warning("the run is still shown as running in MLflow at %s (%s)", settings.tracking_uri, error)
         return

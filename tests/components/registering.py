@@ -19,7 +19,7 @@ from metseg.scoring.patient_scores import mean_score, score_patient
 from metseg.scoring.threshold_baseline import ThresholdBaseline
 from metseg.scoring.unscored_champion import Absent
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.data_lineage import log_data
 from metseg.training.result_records import EvaluationRecord
 from metseg.validation.result import Finding, ValidationResult
@@ -95,8 +95,8 @@ class Pipeline:
     ) -> None:
         self.folder, self.model_name, self.image = folder, model_name, image
         settings = Settings.from_environment()
-        self.tracking = runs.client(settings)
-        self.run = runs.start_run(self.tracking, settings, folder.name, {}, {"metseg.kind": "pipeline"})
+        self.tracking = mlflow_runs.client(settings)
+        self.run = mlflow_runs.start_run(self.tracking, settings, folder.name, {}, {"metseg.kind": "pipeline"})
         usual, rows = sound()
         self.manifest = manifest or usual
         (folder / "validation").mkdir(parents=True)
@@ -117,13 +117,13 @@ class Pipeline:
     def _train(self, settings: Settings, architecture: str) -> tuple[str, str]:
         """A training's run that holds a model, and the model's digest."""
         tags = {"architecture": architecture, **({"container.image": self.image} if self.image else {})}
-        run = runs.start_run(self.tracking, settings, architecture, {}, tags, parent=self.run)
+        run = mlflow_runs.start_run(self.tracking, settings, architecture, {}, tags, parent=self.run)
         saved_model = self.folder / f"{architecture}-model" / "tf2model"
         saved_model.mkdir(parents=True)
         (saved_model / "saved_model.pb").write_bytes(run.encode())
         (saved_model.parent / "MLmodel").write_text("flavors: {}\n")
         self.tracking.log_artifacts(run, str(saved_model.parent), "model")
-        runs.finish(self.tracking, run)
+        mlflow_runs.finish(self.tracking, run)
         return run, saved_model_digest(saved_model)
 
     def arguments(self, attempt: str = "registration") -> dict[str, Any]:

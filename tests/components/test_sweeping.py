@@ -14,7 +14,7 @@ from components.train import step as train_step
 from metseg.errors import MetsegError
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.training.configuration import TrainingConfiguration
 from tests.dataset.cohorts import brats_cohort
 
@@ -62,7 +62,7 @@ class Reached(MetsegError):
 def attempt(cohort: Path, tmp_path: Path) -> None:
     """An attempt at one and the same training, up to its first epoch."""
     settings = Settings.from_environment()
-    parent = runs.start_run(runs.client(settings), settings, "pipeline", {}, {})
+    parent = mlflow_runs.start_run(mlflow_runs.client(settings), settings, "pipeline", {}, {})
     train_step.train(
         cohort, tmp_path / "records", parent, tmp_path / "model", CONFIGURATION, patient_pictures_in_mlflow=False
     )

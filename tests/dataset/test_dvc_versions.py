@@ -19,7 +19,7 @@ from metseg.dataset.manifest import Manifest
 from metseg.dataset.references import Pinned, resolve
 from metseg.errors import DataError
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from tests.dataset.cohorts import brats_case, brats_cohort
 from tests.dataset.s3_server import BUCKET, S3Server
 
@@ -81,9 +81,9 @@ def test_two_revisions_are_two_versions_in_mlflow(
     for revision in ("v1", "main"):
         reference = f"git+{root.as_uri()}@{revision}#data"
         run = ingest_step(DataSettings(reference), tmp_path / revision, model_name="m")
-        runs.finish(runs.client(settings), run)
+        mlflow_runs.finish(mlflow_runs.client(settings), run)
         manifests[revision] = Manifest.read(tmp_path / revision / "manifest.json")
-        found[revision] = runs.client(settings).get_run(run)
+        found[revision] = mlflow_runs.client(settings).get_run(run)
     assert (manifests["v1"].version, manifests["main"].version) == (first, second)
     assert len(manifests["v1"].cases) == 3 and len(manifests["main"].cases) == 4
     for revision, run in found.items():

@@ -11,7 +11,7 @@ from components.ingest.step import ingest as ingest_step
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.split import own_split
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.tracking.data_lineage import earlier_splits
 from tests.dataset.cohorts import brats_case
 from tests.mlflow_store import crown
@@ -39,14 +39,14 @@ def run(
     for number in numbers:
         brats_case(data, f"{patient(number)}-000", seed=number)
     found = ingest_step(DataSettings(str(data)), out, model_name=model)
-    runs.finish(runs.client(settings), found, failed=failed)
+    mlflow_runs.finish(mlflow_runs.client(settings), found, failed=failed)
     return found, Manifest.read(out / "manifest.json").assignments()
 
 
 def test_adding_patients_moves_nobody(tmp_path: Path, settings: Settings) -> None:
     # All patients' own split is train: two are moved, and without memory they would move back.
     data = tmp_path / "data"
-    tracking = runs.client(settings)
+    tracking = mlflow_runs.client(settings)
     assert earlier_splits(tracking, "m") == {} and earlier_splits(tracking, "") == {}
     _, first = run(settings, data, TRAINING[:3], tmp_path / "1", "m")
     assert sorted(first.values()) == ["test", "train", "validation"]
@@ -61,7 +61,7 @@ def test_adding_patients_moves_nobody(tmp_path: Path, settings: Settings) -> Non
 def test_the_champion_goes_before_the_last_run_and_failed_runs_do_not_count(tmp_path: Path, settings: Settings) -> None:
     data = tmp_path / "data"
     reigning, first = run(settings, data, TRAINING[:3], tmp_path / "1", "m")
-    tracking = runs.client(settings)
+    tracking = mlflow_runs.client(settings)
     number = model_registry.register(tracking, "m", reigning, "model", {"pipeline.run_id": reigning}, "")
     crown(tracking, "m", number)
     tracking.set_tag(reigning, "metseg.model_name", "renamed")

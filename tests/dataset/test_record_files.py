@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metseg.dataset.record_files import RecordFile, write_case_records
+from metseg.dataset.slice_files import RecordFile, write_case_records
 from metseg.errors import DataError
 
 

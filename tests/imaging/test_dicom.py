@@ -26,10 +26,10 @@ from pydicom.uid import (
 )
 
 from metseg.errors import DataError
-from metseg.imaging.dicom.geometry import grid_of, planes_of
 from metseg.imaging.dicom.headers import scan
 from metseg.imaging.dicom.mask_reader import polygon, read_mask
 from metseg.imaging.dicom.mr_sequences import Acquisition, channel_of
+from metseg.imaging.dicom.plane_geometry import grid_of, planes_of
 from metseg.imaging.dicom.series import mask_on_planes, slice_order
 from metseg.imaging.layouts import recognise
 from metseg.pseudonyms import Pseudonyms

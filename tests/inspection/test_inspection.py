@@ -15,7 +15,7 @@ from rich.console import Console
 from metseg.errors import DataError, UsageError
 from metseg.files import read_json
 from metseg.imaging.layouts import LayoutOptions
-from metseg.inspection.case import mask_files
+from metseg.inspection.case_facts import mask_files
 from metseg.inspection.cohort import Inspection, inspect_cohort
 from metseg.inspection.inspect import REPORT, SHEET, inspect_folder
 from metseg.phantom import generate_cohort

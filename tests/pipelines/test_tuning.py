@@ -19,10 +19,10 @@ from components.preprocess.step import preprocess
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.training.configuration import TrainingConfiguration
+from metseg.tuning.optuna_study import Search, open_study, tune
 from metseg.tuning.search_space import Dimension
-from metseg.tuning.study import Search, open_study, tune
 from tests.mlflow_store import fresh_store
 from tests.test_end_to_end import METSEG, environment_of, metseg
 
@@ -91,7 +91,7 @@ def test_the_best_trial_is_printed_as_a_run_that_can_be_typed(found):
 
 def test_every_trial_is_a_run_nested_in_one(found, workspace):
     uri = f"sqlite:///{workspace}/var/mlflow.db"
-    tracking = runs.client(Settings(workspace=workspace, tracking_uri=uri))
+    tracking = mlflow_runs.client(Settings(workspace=workspace, tracking_uri=uri))
     parent = tracking.get_run(found["run"])
     assert parent.info.status == "FINISHED" and parent.data.tags["metseg.kind"] == "tuning"
     assert parent.data.tags["best.command"] == found["command"]
@@ -140,8 +140,13 @@ def prepared(tmp_path, workspace, monkeypatch):
     ingest(str(workspace / "heads"), tmp_path / "cohort")
     preprocess(tmp_path / "cohort", tmp_path / "records", image_size=32)
     settings = Settings.from_environment()
-    tracking = runs.client(settings)
-    return tmp_path / "cohort", tmp_path / "records", tracking, runs.start_run(tracking, settings, "tune", {}, {})
+    tracking = mlflow_runs.client(settings)
+    return (
+        tmp_path / "cohort",
+        tmp_path / "records",
+        tracking,
+        mlflow_runs.start_run(tracking, settings, "tune", {}, {}),
+    )
 
 
 def test_a_trial_that_lags_behind_is_cut_short(prepared, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metseg.dataset.record_files import write_case_records
+from metseg.dataset.slice_files import write_case_records
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.step_pages import write_declined_page, write_records_page, write_training_page
 from metseg.scoring.operating_point import OperatingPoint

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from metseg.scoring.flip_gain import FlipGain, FlipSeconds, compare_flips
 from metseg.scoring.patient_scores import PatientScores, score_patient
-from metseg.scoring.test_time_augmentation import FlipGain, FlipSeconds, compare_flips
 
 
 def scores(found: int, lesions: int = 4) -> PatientScores:

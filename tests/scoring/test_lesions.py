@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metseg.scoring import lesions
+from metseg.scoring import lesion_scores
 from metseg.scoring.minimum_lesion_volume import remove_small
 from metseg.scoring.patient_scores import score_patient
 from tests.scoring import lesion_twin
@@ -48,7 +48,7 @@ def test_lesions_of_three_hundred_random_volumes_agree_with_the_twin():
     seen = {"matched": 0, "missed": 0, "merged": 0, "touching": 0, "tiny": 0, "empty": 0, "false": 0}
     for seed in range(300):
         truth, prediction, shape = random_pair(seed)
-        ours = lesions.match_lesions(truth, prediction, UNIT)
+        ours = lesion_scores.match_lesions(truth, prediction, UNIT)
         theirs, false = lesion_twin.match(voxels_of(truth), voxels_of(prediction), shape)
         assert sorted((round(lesion.volume_mm3), lesion.matched, lesion.dice) for lesion in ours.lesions) == sorted(
             (len(lesion), bool(united), lesion_twin.dice(lesion, united)) for lesion, united in theirs
@@ -72,7 +72,9 @@ def test_scores_of_three_hundred_random_volumes_agree_with_the_twin():
         ours = score_patient(truth, prediction, spacing, True)
         theirs = lesion_twin.scores(voxels_of(truth), voxels_of(prediction), shape, spacing)
         by_size = theirs.pop("by_size")
-        assert [(found.lesions, found.detected) for found in lesions.sensitivity_by_size(ours.lesions)] == by_size, seed
+        assert [
+            (found.lesions, found.detected) for found in lesion_scores.sensitivity_by_size(ours.lesions)
+        ] == by_size, seed
         for name, value in theirs.items():
             assert getattr(ours, name) == (None if value is None else pytest.approx(value, rel=1e-12, abs=1e-12)), (
                 seed, name,
@@ -84,19 +86,19 @@ def test_scores_of_three_hundred_random_volumes_agree_with_the_twin():
 
 def test_components_that_merge_when_dilated_are_one_lesion():
     truth = volume(cube(2, 2, 2, 2), cube(2, 2, 6, 2))
-    assert len(lesions.match_lesions(truth, truth, UNIT).lesions) == 1
+    assert len(lesion_scores.match_lesions(truth, truth, UNIT).lesions) == 1
     apart = volume(cube(2, 2, 2, 2), cube(2, 2, 7, 2))
-    assert len(lesions.match_lesions(apart, apart, UNIT).lesions) == 2
+    assert len(lesion_scores.match_lesions(apart, apart, UNIT).lesions) == 2
 
 
 def test_prediction_that_touches_only_the_dilated_blob_matches_with_dice_zero():
-    result = lesions.match_lesions(volume(cube(2, 2, 2, 4)), volume(cube(2, 2, 6, 2)), UNIT)
+    result = lesion_scores.match_lesions(volume(cube(2, 2, 2, 4)), volume(cube(2, 2, 6, 2)), UNIT)
     assert result.lesions[0].matched and result.lesions[0].dice == 0
     assert result.false_positive_volumes_mm3 == ()
 
 
 def test_corner_neighbour_of_a_lesion_is_no_match_under_the_18_neighbour_element():
-    result = lesions.match_lesions(volume(cube(2, 2, 2, 2)), volume(cube(4, 4, 4, 2)), UNIT)
+    result = lesion_scores.match_lesions(volume(cube(2, 2, 2, 2)), volume(cube(4, 4, 4, 2)), UNIT)
     assert not result.lesions[0].matched
     assert result.false_positive_volumes_mm3 == (8.0,)
 
@@ -104,18 +106,18 @@ def test_corner_neighbour_of_a_lesion_is_no_match_under_the_18_neighbour_element
 def test_matching_components_are_united_and_compared_with_the_undilated_lesion():
     truth = volume(cube(2, 2, 2, 4))
     prediction = volume((slice(2, 6), slice(2, 6), slice(2, 3)), (slice(2, 6), slice(2, 6), slice(5, 7)))
-    assert lesions.match_lesions(truth, prediction, UNIT).lesions[0].dice == pytest.approx(2 * 32 / (64 + 48))
+    assert lesion_scores.match_lesions(truth, prediction, UNIT).lesions[0].dice == pytest.approx(2 * 32 / (64 + 48))
 
 
 def test_one_component_over_two_lesions_counts_for_both():
     truth = volume(cube(2, 2, 2, 3), cube(2, 2, 10, 3))
     prediction = volume((slice(2, 5), slice(2, 5), slice(2, 13)))
-    found = lesions.match_lesions(truth, prediction, UNIT).lesions
+    found = lesion_scores.match_lesions(truth, prediction, UNIT).lesions
     assert [lesion.dice for lesion in found] == [pytest.approx(2 * 27 / (99 + 27))] * 2
 
 
 def test_lesion_facts_are_in_millimetres_and_voxel_indices():
-    lesion = lesions.match_lesions(volume(cube(2, 4, 6, 2)), volume(), (3.0, 0.5, 0.5)).lesions[0]
+    lesion = lesion_scores.match_lesions(volume(cube(2, 4, 6, 2)), volume(), (3.0, 0.5, 0.5)).lesions[0]
     assert lesion.volume_mm3 == pytest.approx(6.0)
     assert lesion.diameter_mm == pytest.approx((36 / math.pi) ** (1 / 3))
     assert lesion.centroid == (2.5, 4.5, 6.5)
@@ -124,40 +126,40 @@ def test_lesion_facts_are_in_millimetres_and_voxel_indices():
 def test_a_component_on_a_small_lesion_is_neither_true_nor_false_positive():
     truth = volume(cube(1, 1, 1, 4), cube(1, 10, 10, 2))  # 64 mm³ counts, 8 mm³ does not
     prediction = volume(cube(1, 1, 1, 4), cube(1, 10, 10, 2))
-    result = lesions.match_lesions(truth, prediction, UNIT)
-    assert lesions.detection(result) == lesions.Detection(1, 0, 0)
-    assert lesions.detection(result, 0.0) == lesions.Detection(2, 0, 0)
-    assert lesions.small_lesion_sensitivity(result) == 1.0
+    result = lesion_scores.match_lesions(truth, prediction, UNIT)
+    assert lesion_scores.detection(result) == lesion_scores.Detection(1, 0, 0)
+    assert lesion_scores.detection(result, 0.0) == lesion_scores.Detection(2, 0, 0)
+    assert lesion_scores.small_lesion_sensitivity(result) == 1.0
 
 
 def test_false_positives_count_at_any_size_and_missed_small_lesions_do_not():
     truth = volume(cube(1, 1, 1, 4), cube(1, 10, 10, 2))
     prediction = volume(cube(1, 1, 1, 4), cube(8, 15, 15, 1))
-    result = lesions.match_lesions(truth, prediction, UNIT)
-    assert lesions.lesion_f1(result) == pytest.approx(2 / 3)
-    assert lesions.lesion_f1(result, 0.0) == pytest.approx(2 / 4)
-    assert lesions.small_lesion_sensitivity(result) == 0.0
+    result = lesion_scores.match_lesions(truth, prediction, UNIT)
+    assert lesion_scores.lesion_f1(result) == pytest.approx(2 / 3)
+    assert lesion_scores.lesion_f1(result, 0.0) == pytest.approx(2 / 4)
+    assert lesion_scores.small_lesion_sensitivity(result) == 0.0
 
 
 @pytest.mark.parametrize(("voxels", "counts"), [(33, False), (34, True)])
 def test_the_4_mm_limit_lies_at_33_5_cubic_millimetres(voxels, counts):
     truth = np.zeros((1, 1, 40), bool)
     truth[..., :voxels] = True
-    assert (lesions.detection(lesions.match_lesions(truth, truth, UNIT)).true_positives == 1) is counts
+    assert (lesion_scores.detection(lesion_scores.match_lesions(truth, truth, UNIT)).true_positives == 1) is counts
 
 
 def test_lesion_wise_dice_leaves_out_lesions_of_2_cubic_millimetres():
     truth = volume(cube(1, 1, 1, 4), (slice(6, 7), slice(10, 11), slice(10, 12)))
     prediction = volume(cube(1, 1, 1, 4), cube(10, 18, 18, 1))
-    assert lesions.lesion_wise_dice(lesions.match_lesions(truth, prediction, UNIT)) == pytest.approx(1 / 2)
-    larger = lesions.match_lesions(truth, prediction, (1.01, 1.0, 1.0))
-    assert lesions.lesion_wise_dice(larger) == pytest.approx(1 / 3)
+    assert lesion_scores.lesion_wise_dice(lesion_scores.match_lesions(truth, prediction, UNIT)) == pytest.approx(1 / 2)
+    larger = lesion_scores.match_lesions(truth, prediction, (1.01, 1.0, 1.0))
+    assert lesion_scores.lesion_wise_dice(larger) == pytest.approx(1 / 3)
 
 
 def test_a_component_that_touches_two_dilated_blobs_is_united_into_both():
     truth = volume(cube(2, 2, 2, 3), cube(2, 2, 8, 3))  # dilated they end at columns 5 and 7, two apart
     between = volume((slice(2, 3), slice(2, 3), slice(5, 8)))
-    found = lesions.match_lesions(truth, between, UNIT)
+    found = lesion_scores.match_lesions(truth, between, UNIT)
     assert [lesion.matched for lesion in found.lesions] == [True, True]
     assert found.false_positive_volumes_mm3 == ()
 
@@ -165,16 +167,16 @@ def test_a_component_that_touches_two_dilated_blobs_is_united_into_both():
 def test_a_missed_lesion_and_a_false_one_count_374_mm_in_the_lesion_wise_distance():
     found, missed = cube(2, 2, 2, 4), cube(2, 2, 12, 4)
     truth, prediction = volume(found, missed), volume(found, cube(8, 14, 14, 2))
-    result = lesions.match_lesions(truth, prediction, UNIT)
+    result = lesion_scores.match_lesions(truth, prediction, UNIT)
     assert [lesion.hd95_mm for lesion in result.lesions] == [0.0, 374.0]
-    assert lesions.lesion_wise_hd95(result) == pytest.approx((0 + 374 + 374) / 3)
-    assert lesions.lesion_wise_dice(result) == pytest.approx(1 / 3)
+    assert lesion_scores.lesion_wise_hd95(result) == pytest.approx((0 + 374 + 374) / 3)
+    assert lesion_scores.lesion_wise_dice(result) == pytest.approx(1 / 3)
 
 
 def test_the_distance_of_a_lesion_is_taken_to_the_components_that_match_it_alone():
     truth = volume(cube(2, 2, 2, 4), cube(2, 14, 14, 4))
     prediction = volume((slice(2, 6), slice(2, 6), slice(2, 7)), cube(2, 14, 14, 4))
-    first, second = lesions.match_lesions(truth, prediction, (3.0, 1.0, 0.5)).lesions
+    first, second = lesion_scores.match_lesions(truth, prediction, (3.0, 1.0, 0.5)).lesions
     assert first.hd95_mm == pytest.approx(0.5), "one column of 0.5 mm too wide"
     assert second.hd95_mm == 0.0
 
@@ -182,40 +184,42 @@ def test_the_distance_of_a_lesion_is_taken_to_the_components_that_match_it_alone
 def test_lesions_of_2_cubic_millimetres_are_left_out_of_the_lesion_wise_distance():
     truth = volume(cube(1, 1, 1, 4), (slice(6, 7), slice(10, 11), slice(10, 12)))
     prediction = volume(cube(1, 1, 1, 4))
-    assert lesions.lesion_wise_hd95(lesions.match_lesions(truth, prediction, UNIT)) == 0.0
-    larger = lesions.match_lesions(truth, prediction, (1.01, 1.0, 1.0))
-    assert lesions.lesion_wise_hd95(larger) == pytest.approx(374 / 2)
+    assert lesion_scores.lesion_wise_hd95(lesion_scores.match_lesions(truth, prediction, UNIT)) == 0.0
+    larger = lesion_scores.match_lesions(truth, prediction, (1.01, 1.0, 1.0))
+    assert lesion_scores.lesion_wise_hd95(larger) == pytest.approx(374 / 2)
 
 
 def test_without_spacing_there_is_no_distance():
     mask = volume(cube(1, 1, 1, 4))
-    result = lesions.match_lesions(mask, mask, UNIT, spacing_known=False)
+    result = lesion_scores.match_lesions(mask, mask, UNIT, spacing_known=False)
     assert result.lesions[0].hd95_mm is None
     with pytest.raises(ValueError, match="spacing"):
-        lesions.lesion_wise_hd95(result)
+        lesion_scores.lesion_wise_hd95(result)
 
 
 def test_the_dilation_stops_at_the_border_of_the_volume():
     truth = volume(cube(0, 0, 0, 2), shape=(2, 2, 5))
     touching = volume((slice(0, 2), slice(0, 2), slice(2, 3)), shape=(2, 2, 5))
     apart = volume((slice(0, 2), slice(0, 2), slice(3, 4)), shape=(2, 2, 5))
-    assert lesions.match_lesions(truth, touching, UNIT).lesions[0].matched
-    assert not lesions.match_lesions(truth, apart, UNIT).lesions[0].matched
+    assert lesion_scores.match_lesions(truth, touching, UNIT).lesions[0].matched
+    assert not lesion_scores.match_lesions(truth, apart, UNIT).lesions[0].matched
 
 
 @pytest.mark.parametrize(("predicted", "score"), [(volume(), 1.0), (volume(cube(1, 1, 1, 2)), 0.0)])
 def test_lesion_free_patients_reward_silence(predicted, score):
-    result = lesions.match_lesions(volume(), predicted, UNIT)
-    assert lesions.lesion_f1(result) == lesions.lesion_wise_dice(result) == score
-    assert lesions.lesion_wise_hd95(result) == (0.0 if score else 374.0)
-    assert lesions.detection(result).sensitivity is None
+    result = lesion_scores.match_lesions(volume(), predicted, UNIT)
+    assert lesion_scores.lesion_f1(result) == lesion_scores.lesion_wise_dice(result) == score
+    assert lesion_scores.lesion_wise_hd95(result) == (0.0 if score else 374.0)
+    assert lesion_scores.detection(result).sensitivity is None
 
 
 def test_sensitivity_by_size_pools_lesions_into_bins():
     def lesion(diameter, matched):
-        return lesions.Lesion(1, 0.0, diameter, (0.0, 0.0, 0.0), matched, 0.0)
+        return lesion_scores.Lesion(1, 0.0, diameter, (0.0, 0.0, 0.0), matched, 0.0)
 
-    bins = lesions.sensitivity_by_size([lesion(2.9, True), lesion(3.0, False), lesion(5.9, True), lesion(12.0, True)])
+    bins = lesion_scores.sensitivity_by_size(
+        [lesion(2.9, True), lesion(3.0, False), lesion(5.9, True), lesion(12.0, True)]
+    )
     assert [(b.lesions, b.detected, b.sensitivity) for b in bins] == [
         (1, 1, 1.0),
         (2, 1, 0.5),
@@ -237,19 +241,19 @@ def test_remove_small_honours_anisotropic_spacing():
 @given(st.integers(0, 10_000), st.integers(0, 2))
 def test_scores_stay_when_the_volume_is_mirrored(seed, axis):
     truth, prediction, _ = random_pair(seed)
-    plain = lesions.match_lesions(truth, prediction, UNIT)
-    other = lesions.match_lesions(np.flip(truth, axis), np.flip(prediction, axis), UNIT)
-    assert lesions.lesion_f1(plain) == lesions.lesion_f1(other)
+    plain = lesion_scores.match_lesions(truth, prediction, UNIT)
+    other = lesion_scores.match_lesions(np.flip(truth, axis), np.flip(prediction, axis), UNIT)
+    assert lesion_scores.lesion_f1(plain) == lesion_scores.lesion_f1(other)
     assert sorted(lesion.dice for lesion in plain.lesions) == pytest.approx(
         sorted(lesion.dice for lesion in other.lesions)
     )
-    assert 0 <= lesions.lesion_wise_dice(plain) <= 1
+    assert 0 <= lesion_scores.lesion_wise_dice(plain) <= 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 7), (1, 7, 1), (7, 1, 1)])
 def test_volumes_one_voxel_wide_are_labelled(shape):
     mask = (np.arange(7) % 3 == 0).reshape(shape)
-    assert lesions.match_lesions(np.zeros(shape), mask, UNIT).false_positive_volumes_mm3 == (1.0, 1.0, 1.0)
+    assert lesion_scores.match_lesions(np.zeros(shape), mask, UNIT).false_positive_volumes_mm3 == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 10), (1, 9, 9), (11, 11, 1), (3, 3, 3), (5, 5, 5), (1, 1, 1), (9, 8, 7)])
@@ -257,5 +261,5 @@ def test_single_voxels_at_every_second_place_are_as_many_components(shape):
     """As a network marked them in a training on a cluster, where cc3d raised: each touches no other."""
     mask = np.zeros(shape, bool)
     mask[::2, ::2, ::2] = True
-    found = lesions.match_lesions(np.zeros(shape), mask, UNIT)
+    found = lesion_scores.match_lesions(np.zeros(shape), mask, UNIT)
     assert len(found.false_positive_volumes_mm3) == math.prod((size + 1) // 2 for size in shape)

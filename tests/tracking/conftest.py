@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from tests.mlflow_store import fresh_store
 
 NAMED = (
@@ -31,4 +31,4 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def tracking(settings: Settings):
-    return runs.client(settings)
+    return mlflow_runs.client(settings)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from metseg.tracking import kubeflow_run, runs
+from metseg.tracking import kubeflow_run, mlflow_runs
 from metseg.tracking.abandoned_runs import close_abandoned
 from tests.conftest import ROOT
 from tests.pipelines.submission.kubeflow_server import serving
@@ -55,8 +55,8 @@ def api(monkeypatch) -> Iterator[Kubeflow]:
 def pipeline(tracking, settings, monkeypatch, identity: str) -> tuple[str, str]:
     """A pipeline's run with a training in it, both left running, as ingest and train open them."""
     monkeypatch.setenv("METSEG_KUBEFLOW_RUN", identity)
-    run = runs.start_pipeline_run(tracking, settings, identity, {}, {"metseg.kind": "pipeline"})
-    training = runs.start_run(tracking, settings, "unet", {}, {}, parent=run)
+    run = mlflow_runs.start_pipeline_run(tracking, settings, identity, {}, {"metseg.kind": "pipeline"})
+    training = mlflow_runs.start_run(tracking, settings, "unet", {}, {}, parent=run)
     monkeypatch.delenv("METSEG_KUBEFLOW_RUN")
     return run, training
 

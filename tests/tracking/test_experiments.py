@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metseg.errors import MetsegError
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.abandoned_runs import left_running
 from metseg.tracking.data_lineage import _last_run
 from metseg.tracking.kubeflow_run import fail_run_of
@@ -18,7 +18,7 @@ def opened(tracking, settings, monkeypatch, identity: str = "", experiment: str 
     """The run of a pipeline, as ingest opens it."""
     monkeypatch.setenv("METSEG_KUBEFLOW_RUN", identity)
     tags = {"metseg.kind": "pipeline", "metseg.model_name": "mets", **tags}
-    return runs.start_pipeline_run(tracking, settings, "june", {}, tags, experiment)
+    return mlflow_runs.start_pipeline_run(tracking, settings, "june", {}, tags, experiment)
 
 
 def experiment_of(tracking, run: str) -> str:
@@ -27,9 +27,9 @@ def experiment_of(tracking, run: str) -> str:
 
 def test_a_run_and_its_trainings_are_in_the_experiment_that_was_named(tracking, settings, monkeypatch):
     run = opened(tracking, settings, monkeypatch)
-    training = runs.start_run(tracking, settings, "unet", {}, {}, parent=run)
+    training = mlflow_runs.start_run(tracking, settings, "unet", {}, {}, parent=run)
     assert experiment_of(tracking, run) == experiment_of(tracking, training) == STUDY
-    other = opened(tracking, settings, monkeypatch, experiment=runs.EXPERIMENT)
+    other = opened(tracking, settings, monkeypatch, experiment=mlflow_runs.EXPERIMENT)
     assert experiment_of(tracking, other) == "metseg"
 
 
@@ -40,10 +40,10 @@ def test_a_retried_ingest_goes_on_with_its_run_there(tracking, settings, monkeyp
 
 def test_the_splits_of_the_last_run_are_looked_for_there(tracking, settings, monkeypatch):
     run = opened(tracking, settings, monkeypatch)
-    runs.finish(tracking, run)
+    mlflow_runs.finish(tracking, run)
     assert _last_run(tracking, "mets") == run
-    later = opened(tracking, settings, monkeypatch, experiment=runs.EXPERIMENT)
-    runs.finish(tracking, later)
+    later = opened(tracking, settings, monkeypatch, experiment=mlflow_runs.EXPERIMENT)
+    mlflow_runs.finish(tracking, later)
     assert _last_run(tracking, "mets") == later
 
 
@@ -56,8 +56,8 @@ def test_what_was_left_running_is_looked_for_there(tracking, settings, monkeypat
 
 def test_a_run_on_this_machine_that_was_stopped_is_closed_there(tracking, settings, monkeypatch):
     run = opened(tracking, settings, monkeypatch)
-    training = runs.start_run(tracking, settings, "unet", {}, {}, parent=run)
-    runs.fail_unfinished(tracking, "june")
+    training = mlflow_runs.start_run(tracking, settings, "unet", {}, {}, parent=run)
+    mlflow_runs.fail_unfinished(tracking, "june")
     assert [tracking.get_run(one).info.status for one in (run, training)] == ["FAILED", "FAILED"]
 
 
@@ -72,9 +72,9 @@ def test_an_experiment_that_was_there_is_taken_and_looked_into_from_then_on(trac
     tracking.create_experiment("unrelated")
     run = opened(tracking, settings, monkeypatch, experiment="theirs")
     assert tracking.get_run(run).info.experiment_id == theirs
-    assert runs.experiments(tracking) == [theirs]
-    own = runs.experiment_id(tracking, settings)
-    assert runs.experiments(tracking) == [own, theirs]
+    assert mlflow_runs.experiments(tracking) == [theirs]
+    own = mlflow_runs.experiment_id(tracking, settings)
+    assert mlflow_runs.experiments(tracking) == [own, theirs]
 
 
 def test_an_experiment_that_was_deleted_is_named_with_what_to_do(tracking, settings, monkeypatch):

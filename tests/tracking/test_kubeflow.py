@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.data_lineage import _last_run, log_data
 from metseg.tracking.kubeflow_run import mlflow_page
 from tests.validation.cohorts import sound
 
 
 def open_pipeline(tracking, settings, name="r") -> str:
-    return runs.start_pipeline_run(tracking, settings, name, {"layout": "auto"}, {"metseg.kind": "pipeline"})
+    return mlflow_runs.start_pipeline_run(tracking, settings, name, {"layout": "auto"}, {"metseg.kind": "pipeline"})
 
 
 def test_outside_kubeflow_every_run_is_its_own_and_names_none(tracking, settings):
@@ -71,18 +71,18 @@ def test_training_takes_the_run_of_its_task_and_else_is_nested_where_its_parent_
     pipelines, tracking, settings, monkeypatch
 ):
     experiment, parent, task = handed_down(tracking, monkeypatch, pipelines)
-    assert runs.start_run(tracking, settings, "unet", {"epochs": 1}, {}, parent=parent) == task
+    assert mlflow_runs.start_run(tracking, settings, "unet", {"epochs": 1}, {}, parent=parent) == task
     assert tracking.get_run(task).data.tags["mlflow.parentRunId"] == parent
     monkeypatch.delenv("MLFLOW_RUN_ID")
-    nested = tracking.get_run(runs.start_run(tracking, settings, "unet", {}, {}, parent=parent))
+    nested = tracking.get_run(mlflow_runs.start_run(tracking, settings, "unet", {}, {}, parent=parent))
     assert nested.info.experiment_id == experiment
     assert nested.data.tags["mlflow.parentRunId"] == parent
 
 
 def test_last_run_is_found_in_kubeflows_experiment_too(tracking, settings, monkeypatch):
     _, parent, _ = handed_down(tracking, monkeypatch)
-    runs.start_pipeline_run(tracking, settings, "r", {}, {"metseg.model_name": "mets"})
-    runs.finish(tracking, parent)
+    mlflow_runs.start_pipeline_run(tracking, settings, "r", {}, {"metseg.model_name": "mets"})
+    mlflow_runs.finish(tracking, parent)
     assert _last_run(tracking, "mets") == parent
 
 
@@ -92,7 +92,9 @@ def read(tracking, settings, tmp_path, listing: str, version: str) -> str:
     manifest = dataclasses.replace(sound()[0], reference="s3://scans/a", resolved=resolved, version=version)
     manifest.write(tmp_path / "manifest.json")
     tags = {"metseg.kind": "pipeline", "data.version": version, "metseg.model_name": "mets"}
-    run = runs.start_pipeline_run(tracking, settings, "june", {"data.resolved": resolved, "layout": "auto"}, tags)
+    run = mlflow_runs.start_pipeline_run(
+        tracking, settings, "june", {"data.resolved": resolved, "layout": "auto"}, tags
+    )
     log_data(tracking, run, manifest, tmp_path / "manifest.json")
     return run
 
@@ -130,8 +132,8 @@ def test_run_that_kubeflow_opened_stays_kubeflows_where_the_data_changed(trackin
     opened, own = tracking.get_run(parent), tracking.get_run(nested)
     assert opened.info.status == "RUNNING" and "data.version" not in opened.data.tags
     assert own.data.tags["mlflow.parentRunId"] == parent and own.info.experiment_id == experiment
-    runs.finish(tracking, parent)
-    runs.finish(tracking, nested)
+    mlflow_runs.finish(tracking, parent)
+    mlflow_runs.finish(tracking, nested)
     assert _last_run(tracking, "mets") == nested
     third = read(tracking, settings, tmp_path, "cc", "3.dir")
     assert third not in (parent, nested)
@@ -143,7 +145,8 @@ def test_training_repeated_with_other_values_leaves_the_run_of_its_task(tracking
     _, parent, task = handed_down(tracking, monkeypatch)
     precisions = ("float32", "float32", "mixed_bfloat16")
     first, again, other = (
-        runs.start_run(tracking, settings, "unet", {"precision.used": used}, {}, parent=parent) for used in precisions
+        mlflow_runs.start_run(tracking, settings, "unet", {"precision.used": used}, {}, parent=parent)
+        for used in precisions
     )
     assert first == again == task != other
     assert tracking.get_run(other).data.tags["mlflow.parentRunId"] == parent
@@ -169,7 +172,7 @@ def test_run_of_another_mlflow_is_not_joined(settings, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
     ours = Settings.from_environment()
-    tracking = runs.client(ours)
+    tracking = mlflow_runs.client(ours)
     run = open_pipeline(tracking, ours)
     assert tracking.get_experiment(tracking.get_run(run).info.experiment_id).name == "metseg"
-    assert runs.experiments(tracking) == [tracking.get_run(run).info.experiment_id]
+    assert mlflow_runs.experiments(tracking) == [tracking.get_run(run).info.experiment_id]

@@ -16,7 +16,7 @@ from metseg.errors import MetsegError
 from metseg.serving.publishing import publish
 from metseg.serving.served_version import find_served
 from metseg.settings import Settings
-from metseg.tracking import lineage
+from metseg.tracking import model_lineage
 from metseg.tracking.serving_labels import CHALLENGER, CHAMPION
 from tests.components.registering import GOOD, Pipeline
 from tests.mlflow_store import crown, fresh_store
@@ -41,7 +41,7 @@ def repository(tmp_path, monkeypatch) -> str:
     identity = ("-c", "user.name=A Person", "-c", "user.email=person@example.org")
     for command in (("init", "-q"), (*identity, "commit", "-q", "--allow-empty", "-m", "Train with care")):
         subprocess.run(["git", "-C", str(root), *command], check=True, capture_output=True)
-    monkeypatch.setattr(lineage, "ROOT", root)
+    monkeypatch.setattr(model_lineage, "ROOT", root)
     answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     return answer.stdout.strip()
 
@@ -80,10 +80,10 @@ def label_stable(root: Path, name: str, version: int) -> None:
     write_model_config(root / "models.config", name, root / name, [version], {"stable": version})
 
 
-def traced(pipeline: Pipeline, server: str = "") -> dict[str, lineage.Link]:
-    version = lineage.find_version(pipeline.tracking, pipeline.model_name, "1")
+def traced(pipeline: Pipeline, server: str = "") -> dict[str, model_lineage.Link]:
+    version = model_lineage.find_version(pipeline.tracking, pipeline.model_name, "1")
     settings = Settings.from_environment()
-    links = lineage.trace(pipeline.tracking, settings, version, lambda: find_served(settings, version, server))
+    links = model_lineage.trace(pipeline.tracking, settings, version, lambda: find_served(settings, version, server))
     assert [link.name for link in links] == NAMES
     return {link.name: link for link in links}
 
@@ -108,14 +108,14 @@ def test_every_link_of_a_whole_chain_is_found(pipeline, repository, images, tmp_
 
 @pytest.mark.parametrize("which", ["1", "champion", "stable"])
 def test_a_version_is_found_by_number_alias_or_label(pipeline, which):
-    assert lineage.find_version(pipeline.tracking, pipeline.model_name, which).number == 1
+    assert model_lineage.find_version(pipeline.tracking, pipeline.model_name, which).number == 1
 
 
 def test_a_version_that_is_not_there_is_named_with_those_that_are(pipeline):
     with pytest.raises(MetsegError, match=r"no version 7; it has 1 \(champion\)"):
-        lineage.find_version(pipeline.tracking, pipeline.model_name, "7")
+        model_lineage.find_version(pipeline.tracking, pipeline.model_name, "7")
     with pytest.raises(MetsegError, match="no model other"):
-        lineage.find_version(pipeline.tracking, "other", "1")
+        model_lineage.find_version(pipeline.tracking, "other", "1")
 
 
 def test_a_published_version_that_is_gone_or_changed_breaks_the_first_link(pipeline, tmp_path):
@@ -182,7 +182,7 @@ def test_a_dirty_tree_and_a_missing_repository_leave_the_commit_unsure(pipeline,
     pipeline.tracking.set_model_version_tag(pipeline.model_name, "1", "git.commit", f"{repository}-dirty")
     assert traced(pipeline)["git commit"].state == "unsure"
     (tmp_path / "image").mkdir()
-    monkeypatch.setattr(lineage, "ROOT", tmp_path / "image")
+    monkeypatch.setattr(model_lineage, "ROOT", tmp_path / "image")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert "in a clone" in traced(pipeline)["git commit"].detail
 

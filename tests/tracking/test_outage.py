@@ -21,7 +21,7 @@ from components.step_execution import ERROR_TAG
 from metseg.errors import MetsegError
 from metseg.report.step_record import STEP_RECORD
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.mlflow_errors import explained
 from tests.conftest import ROOT
 from tests.pipelines.submission.kubeflow_server import serving
@@ -35,17 +35,17 @@ STEP = f"""
 import sys, time
 from components.step_execution import executing
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 with executing("train", sys.argv[1]) as folder:
     settings = Settings.from_environment()
-    tracking = runs.client(settings)
-    run = runs.start_run(tracking, settings, "r", {{}}, {{}})
+    tracking = mlflow_runs.client(settings)
+    run = mlflow_runs.start_run(tracking, settings, "r", {{}}, {{}})
     print("run", run, flush=True)
     for epoch in range({EPOCHS}):
-        runs.log_metrics(tracking, run, {{"loss": 1.0 / (epoch + 1)}}, step=epoch + 1)
+        mlflow_runs.log_metrics(tracking, run, {{"loss": 1.0 / (epoch + 1)}}, step=epoch + 1)
         print("epoch", epoch + 1, flush=True)
         time.sleep(0.3)
-    runs.finish(tracking, run)
+    mlflow_runs.finish(tracking, run)
 """
 
 
@@ -154,7 +154,7 @@ def test_mlflow_that_refuses_is_not_called_away(status, body, remedy, monkeypatc
     with serving(Response(body, status)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         with pytest.raises(MetsegError, match=f"refuses this call .*{status}.*{remedy}"):
-            runs.client(Settings.from_environment())
+            mlflow_runs.client(Settings.from_environment())
 
 
 def test_defect_stays_a_defect():

@@ -6,7 +6,7 @@ import pytest
 
 from metseg.errors import MetsegError
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.tracking.serving_labels import CHAMPION
 
 
@@ -26,11 +26,11 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tracking(settings):
-    return runs.client(settings)
+    return mlflow_runs.client(settings)
 
 
 def new_run(tracking, settings, tmp_path) -> str:
-    run = runs.start_run(tracking, settings, "r", {"epochs": 3}, {"architecture": "unet"})
+    run = mlflow_runs.start_run(tracking, settings, "r", {"epochs": 3}, {"architecture": "unet"})
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "MLmodel").write_text("flavors: {}\n")
     tracking.log_artifacts(run, str(tmp_path / "model"), "model")
@@ -55,13 +55,13 @@ def test_a_server_that_is_not_there_is_named(settings, monkeypatch):
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(MetsegError, match=r"127\.0\.0\.1:9.*MLFLOW_TRACKING_URI"):
-        runs.client(settings.replaced(tracking_uri="http://127.0.0.1:9"))
+        mlflow_runs.client(settings.replaced(tracking_uri="http://127.0.0.1:9"))
 
 
 def test_what_a_broken_run_left_running_is_marked_failed(tracking, settings):
-    broken = runs.start_run(tracking, settings, "broken", {}, {})
-    child = runs.start_run(tracking, settings, "unet", {}, {}, parent=broken)
-    other = runs.start_run(tracking, settings, "other", {}, {})
-    runs.fail_unfinished(tracking, "broken")
+    broken = mlflow_runs.start_run(tracking, settings, "broken", {}, {})
+    child = mlflow_runs.start_run(tracking, settings, "unet", {}, {}, parent=broken)
+    other = mlflow_runs.start_run(tracking, settings, "other", {}, {})
+    mlflow_runs.fail_unfinished(tracking, "broken")
     states = [tracking.get_run(run).info.status for run in (broken, child, other)]
     assert states == ["FAILED", "FAILED", "RUNNING"]

@@ -18,9 +18,9 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.scoring.operating_point import OperatingPoint
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.export import export, saved_model_of
+from metseg.training.flipped_prediction import flipped_average
 from metseg.training.model_evaluation import evaluate_model
 from metseg.training.network_building import build_network, inference_network, predict
-from metseg.training.test_time_augmentation import flipped_average
 from tests.training_records import training_record
 
 SIDE = 32

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from metseg.dataset.record_files import RecordFile, write_case_records
+from metseg.dataset.slice_files import RecordFile, write_case_records
 from metseg.errors import MetsegError
 from metseg.training.batches import SliceStore, draw_batch
 from metseg.training.loop import train_heads

@@ -28,7 +28,7 @@ from metseg.imaging.case import load_image, load_mask, read_case
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.scoring.operating_point import choose, score_settings
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.training.configuration import TrainingConfiguration
 from metseg.training.model_evaluation import independent_probability, load_network
 from tests.conftest import ROOT
@@ -65,8 +65,8 @@ def workspace(tmp_path_factory, phantom_cohort) -> Path:
 
 def trained(workspace: Path, architecture: str, pictures: bool, **settings):
     """Folder and `training.json` of a training, its MLflow run, and the client."""
-    tracking = runs.client(Settings.from_environment())
-    parent = runs.start_run(tracking, Settings.from_environment(), "pipeline", {}, {})
+    tracking = mlflow_runs.client(Settings.from_environment())
+    parent = mlflow_runs.start_run(tracking, Settings.from_environment(), "pipeline", {}, {})
     folder = workspace / f"model-{architecture}"
     configuration = TrainingConfiguration(architecture, **{**SMALL, **settings})
     train(
@@ -251,8 +251,8 @@ def trainings(tracking, parent: str) -> list:
 
 @pytest.fixture
 def parent(workspace) -> tuple:
-    tracking = runs.client(Settings.from_environment())
-    return tracking, runs.start_run(tracking, Settings.from_environment(), "pipeline", {}, {})
+    tracking = mlflow_runs.client(Settings.from_environment())
+    return tracking, mlflow_runs.start_run(tracking, Settings.from_environment(), "pipeline", {}, {})
 
 
 LONG = {"architecture": "unet", **SMALL, "depth": 1, "epochs": 4, "steps_per_epoch": 2}

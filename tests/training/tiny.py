@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metseg.dataset.record_files import write_case_records
+from metseg.dataset.slice_files import write_case_records
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.training.configuration import TrainingConfiguration
 

@@ -15,7 +15,7 @@ from metseg.files import read_json
 from metseg.imaging.case import Case, write_case
 from metseg.imaging.geometry import Geometry
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.validation.reference_statistics import describe
 from tests.mlflow_store import crown
 from tests.validation.cohorts import CHANNELS, SHAPE, Images, cohort, images
@@ -30,11 +30,11 @@ def tracking(tmp_path_factory):
         patch.setenv("METSEG_WORKSPACE", str(folder))
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setenv("METSEG_ARTIFACT_ROOT", (folder / "artifacts").as_uri())
-        yield runs.client(Settings.from_environment())
+        yield mlflow_runs.client(Settings.from_environment())
 
 
 def new_run(tracking) -> str:
-    return runs.start_run(tracking, Settings.from_environment(), "r", {}, {})
+    return mlflow_runs.start_run(tracking, Settings.from_environment(), "r", {}, {})
 
 
 def write_cohort(folder: Path, of: Images) -> Path:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from metseg.errors import DataError
-from metseg.imaging.dicom.geometry import Grid, Plane, functional_group, grid_of_frames, planes_of
 from metseg.imaging.dicom.headers import SEGMENTATIONS, Header, items, read_dataset, refusing
+from metseg.imaging.dicom.plane_geometry import Grid, Plane, functional_group, grid_of_frames, planes_of
 from metseg.imaging.dicom.series import decoded
 from metseg.imaging.geometry import corners_of, resample_mask
 

@@ -19,8 +19,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
 from metseg.errors import DataError
-from metseg.imaging.dicom.geometry import Grid, Plane, grid_of, planes_of
 from metseg.imaging.dicom.headers import Header, read_dataset, refusing
+from metseg.imaging.dicom.plane_geometry import Grid, Plane, grid_of, planes_of
 from metseg.imaging.geometry import from_canonical
 from metseg.imaging.io.size_limits import DEFLATE_LIMIT, MAX_BYTES, MAX_PIXELS, require_within_limit
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metseg.errors import DataError, UsageError
-from metseg.imaging.dicom.geometry import canonical
 from metseg.imaging.dicom.headers import Header, scan
 from metseg.imaging.dicom.mr_sequences import CHANNELS, channel_of, matches
+from metseg.imaging.dicom.plane_geometry import canonical
 from metseg.imaging.dicom.series import DicomOriginal, Series, SeriesVolume, read_series
 from metseg.imaging.geometry import Geometry
 from metseg.pseudonyms import Pseudonyms

@@ -14,8 +14,8 @@ from metseg.imaging.channel_names import DEFAULT_CHANNELS, MASK
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.io import is_picture
 from metseg.imaging.layouts.base import files_by_name, folders_in
-from metseg.imaging.layouts.picture_layout import SAME_SLICE, PictureCase, PictureLayout, VolumesOrPictures, grey_plane
-from metseg.imaging.layouts.volume_layout import VolumeLayout
+from metseg.imaging.layouts.base_pictures import SAME_SLICE, PictureCase, PictureLayout, VolumesOrPictures, grey_plane
+from metseg.imaging.layouts.base_volumes import VolumeLayout
 
 CASE = re.compile(r"(?P<patient>Mets_\w+)")
 

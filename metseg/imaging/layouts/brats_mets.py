@@ -7,8 +7,8 @@ from pathlib import Path
 
 from metseg.imaging.io import NIFTI
 from metseg.imaging.layouts.base import BRATS
+from metseg.imaging.layouts.base_volumes import VolumeLayout
 from metseg.imaging.layouts.mask_values import Labelling, lesion_labels
-from metseg.imaging.layouts.volume_layout import VolumeLayout
 
 
 class BratsMets(VolumeLayout):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from metseg.imaging.channel_names import MASK, is_lesion_mask
 from metseg.imaging.io import bare_stem
-from metseg.imaging.layouts.volume_layout import VolumeLayout
+from metseg.imaging.layouts.base_volumes import VolumeLayout
 
 
 class CaseFolders(VolumeLayout):

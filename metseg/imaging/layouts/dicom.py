@@ -9,10 +9,10 @@ from pathlib import Path
 
 from metseg.errors import DataError
 from metseg.imaging.channel_names import DEFAULT_CHANNELS
-from metseg.imaging.dicom.geometry import canonical
 from metseg.imaging.dicom.headers import files_under, is_dicom
 from metseg.imaging.dicom.mask_reader import Regions, read_mask, regions_of
 from metseg.imaging.dicom.mr_sequences import CHANNELS
+from metseg.imaging.dicom.plane_geometry import canonical
 from metseg.imaging.dicom.series import Series, read_grid
 from metseg.imaging.dicom.study import (
     DicomStudy,

@@ -21,14 +21,14 @@ from metseg.imaging.layouts.base import (
     patient_and_timepoint,
     visible,
 )
-from metseg.imaging.layouts.picture_layout import (
+from metseg.imaging.layouts.base_pictures import (
     EVERY_CHANNEL,
     PictureCase,
     PictureLayout,
     VolumesOrPictures,
     grey_plane,
 )
-from metseg.imaging.layouts.volume_layout import VolumeCase, VolumeLayout
+from metseg.imaging.layouts.base_volumes import VolumeCase, VolumeLayout
 
 GREY = ("image",)
 COLOURS = ("red", "green", "blue")

@@ -10,8 +10,8 @@ from pathlib import Path
 from metseg.errors import DataError, UsageError
 from metseg.imaging.io import bare_stem
 from metseg.imaging.layouts.base import passed_over_note, patient_and_timepoint, visible
+from metseg.imaging.layouts.base_volumes import VolumeCase, VolumeLayout, volumes_by_name
 from metseg.imaging.layouts.mask_values import Labelling, labels_note, lesion_labels
-from metseg.imaging.layouts.volume_layout import VolumeCase, VolumeLayout, volumes_by_name
 
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 DESCRIPTION = "dataset.json"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metseg.errors import DataError
 from metseg.imaging.channel_names import DEFAULT_CHANNELS
 from metseg.imaging.layouts.base import files_by_name, folders_in
-from metseg.imaging.layouts.picture_layout import EVERY_CHANNEL, SAME_SLICE, PictureCase, PictureLayout
+from metseg.imaging.layouts.base_pictures import EVERY_CHANNEL, SAME_SLICE, PictureCase, PictureLayout
 
 DATED = re.compile(r"(?P<patient>TCGA_\w{2}_\w{4})_(?P<date>\d{8})")
 

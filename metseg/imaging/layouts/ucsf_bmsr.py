@@ -6,7 +6,7 @@ import re
 from typing import ClassVar
 
 from metseg.imaging.channel_names import MASK
-from metseg.imaging.layouts.volume_layout import VolumeLayout
+from metseg.imaging.layouts.base_volumes import VolumeLayout
 
 
 class UcsfBmsr(VolumeLayout):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from metseg.errors import MetsegError, Unreachable, VersionRefused
 from metseg.settings import Settings
-from metseg.tracking import model_registry, runs
+from metseg.tracking import mlflow_runs, model_registry
 from metseg.tracking.model_registry import SERVING_TAG
 from metseg.tracking.serving_labels import LABELS
 
@@ -171,7 +171,7 @@ class AliasRegistry:
 
         if self._connected is None:
             try:
-                self._connected = runs.client(self._settings)
+                self._connected = mlflow_runs.client(self._settings)
             except MetsegError as error:
                 raise Unreachable(str(error)) from error
         try:

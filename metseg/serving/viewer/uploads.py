@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from metseg.dataset.archives import ArchiveLimits, is_archive, unpack
 from metseg.errors import DataError
 from metseg.imaging.channel_names import MASK, channel_name
-from metseg.imaging.dicom.geometry import Grid, canonical
 from metseg.imaging.dicom.headers import Header, is_dicom
 from metseg.imaging.dicom.mask_reader import read_mask, regions_of
 from metseg.imaging.dicom.mr_sequences import CHANNELS
+from metseg.imaging.dicom.plane_geometry import Grid, canonical
 from metseg.imaging.dicom.series import Series, read_series
 from metseg.imaging.dicom.study import DicomStudy, candidates_of, find_studies, stack_channels
 from metseg.imaging.geometry import Geometry, require_same_grid

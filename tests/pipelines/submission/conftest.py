@@ -13,7 +13,7 @@ from werkzeug.wrappers import Request, Response
 
 from metseg import cli
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from pipelines.submission import run_monitor
 from pipelines.submission import submit as submission
 from tests.pipelines.submission.kubeflow_server import Kubeflow, serving
@@ -62,7 +62,7 @@ def submit(monkeypatch, capsys, caplog, host) -> Callable[..., tuple[int, str]]:
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory) -> str:
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-    runs.client(Settings.from_environment().replaced(tracking_uri=uri))
+    mlflow_runs.client(Settings.from_environment().replaced(tracking_uri=uri))
     return uri
 
 
@@ -75,7 +75,7 @@ def leave(monkeypatch, mlflow) -> Callable[..., str]:
         settings = Settings.from_environment()
         own = {"kfp.pipeline_run_id": run, "metseg.kind": "pipeline"}
         named = {name.replace("_", "."): value for name, value in tags.items()}
-        return runs.start_run(runs.client(settings), settings, "r", {}, {**own, **named})
+        return mlflow_runs.start_run(mlflow_runs.client(settings), settings, "r", {}, {**own, **named})
 
     return left
 

@@ -8,7 +8,7 @@ import pytest
 
 from metseg.progress import LOG_TAG
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from pipelines.submission.pod_events import waiting_reason
 from pipelines.submission.run_monitor import ending
 from tests.pipelines.submission import DATA, recorded
@@ -79,7 +79,7 @@ def test_failed_step_ends_in_its_own_words_with_its_pod(submit, kubeflow, playin
     assert code == 1 and f"(pod {pod})" in said and "ingest: failed" in said
     assert "ingest: s3://scans/p12: the bucket cannot be listed (Could not connect to the endpoint URL" in said
     assert "See to the name, AWS_ENDPOINT_URL and the credentials" in said
-    assert runs.client(Settings.from_environment()).get_run(left).info.status == "FAILED"
+    assert mlflow_runs.client(Settings.from_environment()).get_run(left).info.status == "FAILED"
 
 
 def test_running_step_is_counted_and_named_and_what_is_over_is_not_read_again(submit, kubeflow, playing, leave):
@@ -148,7 +148,7 @@ def test_run_that_argo_says_was_stopped_was_stopped_by_a_person(submit, kubeflow
     kubernetes[path] = {"status": {"nodes": {"metseg-training-92stb": {"message": message}}}}
     code, said = submit("--follow", run)
     assert code == 1 and "the run was terminated by a user" in said
-    assert runs.client(Settings.from_environment()).get_run(left).info.status == "KILLED"
+    assert mlflow_runs.client(Settings.from_environment()).get_run(left).info.status == "KILLED"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from metseg.progress import LOG_TAG
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from pipelines.submission import run_monitor, submit_command
 from tests.pipelines.submission import recorded
 
@@ -170,6 +170,6 @@ def test_recorded_run_is_told_with_its_names_count_pod_words_and_exit_code(submi
     said = re.sub(r"has waited \d+ (s|min|h) ", "has waited … ", said)
     for words in expected.words:
         assert words in said
-    status = runs.client(Settings.from_environment()).get_run(left).info.status
+    status = mlflow_runs.client(Settings.from_environment()).get_run(left).info.status
     assert status == ("FAILED" if code == FAILED else "RUNNING")
     assert ("no longer followed. The run continues" in said) == (code == GOES_ON)

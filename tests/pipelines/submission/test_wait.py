@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from metseg.progress import LOG_TAG, STEP_TAG, TAG
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from pipelines.submission import run_monitor
 from tests.pipelines.submission import DATA, titles
 from tests.pipelines.submission.argo import CACHED
@@ -150,7 +150,7 @@ def test_run_that_fails_ends_as_failed_in_mlflow(submit, kubeflow, leave):
 
     def started(run: str) -> None:
         made.append(leave(run))
-        tracking = runs.client(Settings.from_environment())
+        tracking = mlflow_runs.client(Settings.from_environment())
         within = tracking.get_run(made[0]).info.experiment_id
         made.append(tracking.create_run(within, tags={"mlflow.parentRunId": made[0]}).info.run_id)
         made.append(leave("another-kubeflow-run"))
@@ -158,7 +158,7 @@ def test_run_that_fails_ends_as_failed_in_mlflow(submit, kubeflow, leave):
     kubeflow.started = started
     kubeflow.goes[SECOND] = ["FAILED"]
     code, _ = submit(*DATA, "--wait")
-    tracking = runs.client(Settings.from_environment())
+    tracking = mlflow_runs.client(Settings.from_environment())
     assert code == 1
     assert [tracking.get_run(run).info.status for run in made] == ["FAILED", "FAILED", "RUNNING"]
 
@@ -242,7 +242,7 @@ def test_run_that_a_person_ended_is_said_to_be_so_and_is_killed_in_mlflow(submit
         kubeflow.extra = {"state_history": [{"update_time": "2026-11-27T21:00:00Z", "state": "CANCELING"}]}
     code, said = submit(*DATA, "--wait")
     assert code == 1 and "the run was terminated by a user" in said and "it has no log" not in said
-    assert runs.client(Settings.from_environment()).get_run(left[0]).info.status == "KILLED"
+    assert mlflow_runs.client(Settings.from_environment()).get_run(left[0]).info.status == "KILLED"
 
 
 def test_run_that_nobody_begins_is_spoken_of(submit, kubeflow, mlflow_says, monkeypatch):

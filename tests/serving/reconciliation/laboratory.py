@@ -30,7 +30,7 @@ from metseg.serving.reconciliation.registry_state import AliasRegistry
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tensorflow_protos import model_pb2, predict_pb2, prediction_service_pb2_grpc
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from tests.mlflow_store import fresh_store
 from tests.serving.server_process import METSEG, Said, ServerProcess
 
@@ -117,7 +117,7 @@ class Laboratory:
     channels: int = CHANNELS
 
     def __post_init__(self) -> None:
-        self.mlflow = runs.client(self.settings)
+        self.mlflow = mlflow_runs.client(self.settings)
         self.aliases = AliasRegistry(self.settings)
         self.volume = ServingVolume(self.settings.model_base_path)
 
@@ -160,7 +160,7 @@ class Laboratory:
         # A number that is none is not even itself.
         key = (factor, str(golden), without)
         if key not in self.runs:
-            run = runs.start_run(self.mlflow, self.settings, f"factor {factor}", {}, {})
+            run = mlflow_runs.start_run(self.mlflow, self.settings, f"factor {factor}", {}, {})
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch)
                 saved_model = folder / "model" / "tf2model"
@@ -176,7 +176,7 @@ class Laboratory:
                 if saved_model.exists():
                     digest = saved_model_digest(saved_model)
                 self.mlflow.log_artifacts(run, str(folder))
-            runs.finish(self.mlflow, run)
+            mlflow_runs.finish(self.mlflow, run)
             self.runs[key] = (run, digest)
         return self.runs[key]
 

@@ -22,7 +22,7 @@ from metseg.serving.reconciliation.promotion import (
     promote,
     rollback,
 )
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.registration import RegisteredVersion, Registration
 from tests.serving.reconciliation.laboratory import Laboratory, answer, reconciling, request
 from tests.serving.server_process import METSEG, ServerProcess
@@ -141,7 +141,7 @@ class Step:
         self.laboratory, self.server, self.name, self.folder = laboratory, server, name, folder
 
     def __call__(self, number: int | None, factor: float, promotion: str) -> dict:
-        run = runs.start_run(self.laboratory.mlflow, self.laboratory.settings, "pipeline", {}, {})
+        run = mlflow_runs.start_run(self.laboratory.mlflow, self.laboratory.settings, "pipeline", {}, {})
         registered = None if number is None else RegisteredVersion(self.name, number, run)
         Registration(run, registered).write(self.folder / "registration" / "registration.json")
         verdict = Verdict(True, "promote", "unet", False, "unet is promoted.", ())

@@ -20,8 +20,8 @@ from components.ingest.step import ingest
 from metseg.dataset.manifest import Manifest
 from metseg.serving.client import ModelClient
 from metseg.serving.served_version import find_served
-from metseg.tracking import model_registry, runs
-from metseg.tracking.lineage import find_version, trace
+from metseg.tracking import mlflow_runs, model_registry
+from metseg.tracking.model_lineage import find_version, trace
 from tests.dataset.cohorts import brats_case, brats_cohort
 from tests.dataset.s3_server import BUCKET, S3Server, running
 from tests.serving.reconciliation.laboratory import Laboratory, serving, settings_in
@@ -77,7 +77,7 @@ def laboratory(
     found = Laboratory(settings, factor_models)
     brats_cohort(settings.data, 3)
     run = ingest(DataSettings(str(settings.data)), settings.workspace / "first", model_name=NAME)
-    runs.finish(found.mlflow, run)
+    mlflow_runs.finish(found.mlflow, run)
     manifest = Manifest.read(settings.workspace / "first" / "manifest.json")
     number = found.register(NAME, 0.5)
     for key, value in {"pipeline.run_id": run, "data.version": manifest.version, "git.commit": "unknown"}.items():

@@ -184,9 +184,9 @@ def _card(model: str, number: int) -> tuple[str, Version]:
             "There is no MLflow registry in this workspace: start the viewer where `metseg run` was started, or set "
             "MLFLOW_TRACKING_URI."
         )
-    from metseg.tracking import runs
+    from metseg.tracking import mlflow_runs
 
-    client = runs.client(settings)
+    client = mlflow_runs.client(settings)
     entry = version(client, model, number)
     if entry is None:
         raise MetsegError(f"The registry has no version {number} of {model}.")

@@ -27,8 +27,8 @@ from metseg.imaging.layouts.base import (
     other_folders_note,
     require_pairs,
 )
+from metseg.imaging.layouts.base_volumes import VolumeCase, VolumeLayout
 from metseg.imaging.layouts.mask_values import labels_note, lesion_of_greys
-from metseg.imaging.layouts.volume_layout import VolumeCase, VolumeLayout
 from metseg.message_text import listed
 
 EVERY_CHANNEL = ""

@@ -15,7 +15,7 @@ from metseg.imaging.preprocessing.specification import PreprocessingSpecificatio
 from metseg.quiet_tensorflow import import_tensorflow
 from metseg.records import Record
 from metseg.settings import Settings
-from metseg.tracking import runs
+from metseg.tracking import mlflow_runs
 from metseg.tracking.code_version import git_commit, training_code_digest
 from metseg.training.configuration import TrainingConfiguration
 from metseg.tuning.search_space import PREPROCESSING, Dimension, readable
@@ -235,11 +235,11 @@ def _score(
         "metseg.kind": "trial",
     }
     parameters = {**asdict(configuration), "preprocessing": specification.to_json()}
-    run = runs.start_run(tracking, settings, f"trial {trial.number}", parameters, tags, parent=parent)
+    run = mlflow_runs.start_run(tracking, settings, f"trial {trial.number}", parameters, tags, parent=parent)
     trial.set_user_attr("run", run)
 
     def report(epoch: int, figures: dict[str, float]) -> None:
-        runs.log_metrics(tracking, run, figures, step=epoch + 1)
+        mlflow_runs.log_metrics(tracking, run, figures, step=epoch + 1)
         trial.report(figures["val_dice"], epoch)
         if epoch + 1 < configuration.epochs and trial.should_prune():
             dice = f"{figures['val_dice']:.3f} after epoch {epoch + 1}"
@@ -256,7 +256,7 @@ def _score(
             "parameters": judged.exported.parameters,
             "training_seconds": time.monotonic() - started,
         }
-        runs.log_metrics(tracking, run, figures, step=configuration.epochs)
+        mlflow_runs.log_metrics(tracking, run, figures, step=configuration.epochs)
         status = "FINISHED"
         return float(getattr(judged.point, search.objective))
     except optuna.TrialPruned:
