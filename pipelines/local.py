@@ -37,11 +37,11 @@ def _new_run_folder(runs: Path) -> Path:
     raise MetsegError(f"no free name for a run in {runs}")
 
 
-def _point_latest(run: Path) -> None:
+def _point_latest(folder: Path) -> None:
     """Point `runs/latest` at a finished run."""
-    temporary = run.parent / f".latest.{os.getpid()}"
-    temporary.symlink_to(run.name)
-    temporary.replace(run.parent / "latest")
+    temporary = folder.parent / f".latest.{os.getpid()}"
+    temporary.symlink_to(folder.name)
+    temporary.replace(folder.parent / "latest")
 
 
 def _for_this_machine(pipeline: Any, in_containers: bool) -> Any:
@@ -60,8 +60,8 @@ def _for_this_machine(pipeline: Any, in_containers: bool) -> Any:
     return pipeline
 
 
-def _execute(run: Path, values: dict[str, Any], console: Console, settings: Settings, in_containers: bool) -> None:
-    """Run the pipeline for the selected networks, its outputs below `run/steps`.
+def _execute(folder: Path, values: dict[str, Any], console: Console, settings: Settings, in_containers: bool) -> None:
+    """Run the pipeline for the selected networks, its outputs below `folder/steps`.
 
     Raises:
         MetsegError: a step failed; the message is the step's own where it gave one.
@@ -71,7 +71,7 @@ def _execute(run: Path, values: dict[str, Any], console: Console, settings: Sett
     from pipelines.training import training_pipeline
 
     warnings.filterwarnings("ignore", module="kfp.*")
-    steps = run / "steps"
+    steps = folder / "steps"
     networks = architectures_of(values.get("train_architectures", DEFAULT_ARCHITECTURES))
     runner = (
         containers.runner(settings, values["data_reference"], steps)
@@ -79,7 +79,7 @@ def _execute(run: Path, values: dict[str, Any], console: Console, settings: Sett
         else local.SubprocessRunner(use_venv=False)
     )
     local.init(runner=runner, pipeline_root=str(steps), raise_on_error=True)
-    log_path = run / "log.txt"
+    log_path = folder / "log.txt"
     with log_path.open("w", encoding="utf-8") as log, contextlib.closing(StepConsole(console, log)) as out:
         try:
             with contextlib.redirect_stdout(out):
@@ -96,19 +96,19 @@ def _execute(run: Path, values: dict[str, Any], console: Console, settings: Sett
             ) from error
 
 
-def _collect(run: Path) -> RunSummary:
+def _collect(folder: Path) -> RunSummary:
     """Copy the run's summary, report and picture to the top of its folder."""
-    summaries = sorted((run / "steps").rglob(SUMMARY))
+    summaries = sorted((folder / "steps").rglob(SUMMARY))
     if not summaries:
-        raise MetsegError(f"the run left no {SUMMARY} below {run / 'steps'}; see {run / 'log.txt'}")
+        raise MetsegError(f"the run left no {SUMMARY} below {folder / 'steps'}; see {folder / 'log.txt'}")
     for name in (SUMMARY, REPORT, OVERLAY):
         source = summaries[-1].parent / name
         if source.exists():
-            shutil.copyfile(source, run / name)
-    return RunSummary.read(run / SUMMARY)
+            shutil.copyfile(source, folder / name)
+    return RunSummary.read(folder / SUMMARY)
 
 
-def print_summary(summary: RunSummary, run: Path, settings: Settings, console: Console) -> None:
+def print_summary(summary: RunSummary, folder: Path, settings: Settings, console: Console) -> None:
     """Print the results of a run, the paths of its files and the next commands."""
     table = Table(title="Test patients: " + ", ".join(summary.data.test_patients), title_justify="left")
     for heading in ("network", "parameters", "Dice", "IoU", "sensitivity", "precision", "lesion F1"):
@@ -137,9 +137,9 @@ def print_summary(summary: RunSummary, run: Path, settings: Settings, console: C
     def shown(path: Path) -> str:
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
-    console.print(f"\nSummary  {shown(run.parent / 'latest' / SUMMARY)}", highlight=False)
-    console.print(f"Report   {shown(run.parent / 'latest' / REPORT)}", highlight=False)
-    console.print(f"Overlay  {shown(run.parent / 'latest' / OVERLAY)}", highlight=False)
+    console.print(f"\nSummary  {shown(folder.parent / 'latest' / SUMMARY)}", highlight=False)
+    console.print(f"Report   {shown(folder.parent / 'latest' / REPORT)}", highlight=False)
+    console.print(f"Overlay  {shown(folder.parent / 'latest' / OVERLAY)}", highlight=False)
     console.print("\nNext:", highlight=False)
     for command, purpose in (
         ("make ui", "compare runs and versions in the MLflow UI"),
