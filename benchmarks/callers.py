@@ -29,8 +29,8 @@ def overhead(address: str, rounds: int) -> list[Figure]:
 
     from metseg.imaging.geometry import Geometry
     from metseg.serving.client import SegmentationClient
-    from metseg.serving.codec.tensor_proto import to_tensor_proto
     from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
+    from tests.serving.tensor_protos import to_tensor_proto
 
     image = np.random.default_rng(5).gamma(2.0, 100.0, SHAPE).astype(np.float32)
     request = predict_pb2.PredictRequest(output_filter=["probability"])

@@ -70,8 +70,9 @@ def over_grpc(address: str) -> Predict:
 
 def by_stub(address: str) -> Predict:
     """Return Predict with the official stub and its messages."""
-    from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
+    from metseg.serving.codec.tensor_proto import ReceivedTensor
     from metseg.tensorflow_protos import predict_pb2, prediction_service_pb2_grpc
+    from tests.serving.tensor_protos import to_tensor_proto
 
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel_to(address))
 

@@ -56,7 +56,6 @@ def _generated(module_name: str) -> Any:
 
 
 with _bare_tensorflow():
-    example_pb2 = _generated("tensorflow.core.example.example_pb2")
     tensor_pb2 = _generated("tensorflow.core.framework.tensor_pb2")
     types_pb2 = _generated("tensorflow.core.framework.types_pb2")
     saved_model_pb2 = _generated("tensorflow.core.protobuf.saved_model_pb2")

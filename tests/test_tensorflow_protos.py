@@ -30,7 +30,7 @@ def run(code: str) -> str:
 def test_importing_protos_leaves_no_trace_of_tensorflow() -> None:
     loaded = run(
         "import sys\nfrom metseg import tensorflow_protos as protos\n"
-        "protos.predict_pb2.PredictRequest(), protos.example_pb2.Example(), protos.prediction_service_pb2_grpc\n"
+        "protos.predict_pb2.PredictRequest(), protos.prediction_service_pb2_grpc\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras', 'numpy')])"
     )
     assert loaded.strip() == "[]"

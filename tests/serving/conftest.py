@@ -12,7 +12,6 @@ import grpc
 import pytest
 
 from metseg.serving.client import SegmentationClient
-from metseg.serving.codec.tensor_proto import to_tensor_proto
 from metseg.serving.server.flags import ServerOptions
 from metseg.serving.server.model_server import ModelServer
 from metseg.tensorflow_protos import (
@@ -23,6 +22,7 @@ from metseg.tensorflow_protos import (
 from tests.serving.callers import models
 from tests.serving.conformance.model import MODEL, export_tiny_model
 from tests.serving.model_config_files import write_model_config
+from tests.serving.tensor_protos import to_tensor_proto
 
 
 @pytest.fixture(scope="session")

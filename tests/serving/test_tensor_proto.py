@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from metseg.errors import ServingError
-from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.tensorflow_protos import tensor_pb2, types_pb2
+from tests.serving.tensor_protos import to_tensor_proto
 
 RANDOM = np.random.default_rng(7)
 ARRAYS = {

@@ -107,8 +107,10 @@ class ReceivedTensor:
         return np.frombuffer(packed, dtype=dtype.newbyteorder("<")).astype(dtype, copy=False)
 
 
-def to_tensor_proto(array: NDArray[Any], *, typed_fields: bool = False) -> Any:
-    """Return the array as a TensorProto.
+def bulk_of(array: NDArray[Any], *, typed_fields: bool) -> tuple[Any, list[bytes | memoryview]]:
+    """Return a TensorProto without elements, and its elements in wire format.
+
+    The bytes of both, joined, are the bytes of the whole TensorProto.
 
     Args:
         array: numeric or boolean of a dtype listed in this file, or strings (`bytes` or `str` elements), of any shape.
@@ -116,17 +118,6 @@ def to_tensor_proto(array: NDArray[Any], *, typed_fields: bool = False) -> Any:
 
     Raises:
         ServingError: for an unsupported dtype.
-    """
-    proto, bulk = bulk_of(array, typed_fields=typed_fields)
-    proto.MergeFromString(b"".join(bulk))
-    return proto
-
-
-def bulk_of(array: NDArray[Any], *, typed_fields: bool) -> tuple[Any, list[bytes | memoryview]]:
-    """Return a TensorProto without elements, and its elements in wire format.
-
-    The bytes of both, joined, are the bytes of the whole TensorProto; arguments and errors are those of
-    `to_tensor_proto`.
     """
     if array.dtype.kind in "OSU":
         return _string_proto(array), []

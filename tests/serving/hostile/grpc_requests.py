@@ -13,7 +13,6 @@ import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from metseg.serving.codec.tensor_proto import to_tensor_proto
 from metseg.tensorflow_protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -38,6 +37,7 @@ from tests.serving.hostile.messages import (
 )
 from tests.serving.hostile.target import EXPORTED, PREDICT, TINY, HostileTarget
 from tests.serving.hostile.volley import Code, raw
+from tests.serving.tensor_protos import to_tensor_proto
 
 _PREDICTION, _MODEL = "/tensorflow.serving.PredictionService", "/tensorflow.serving.ModelService"
 _METHODS: dict[str, tuple[Any, set[Code]]] = {

@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.tensorflow_protos import predict_pb2
 from tests.serving.callers import models
 from tests.serving.conformance import model as conformance
@@ -24,6 +24,7 @@ from tests.serving.hostile.volley import SECONDS
 from tests.serving.model_config_files import write_model_config
 from tests.serving.ports import free_port
 from tests.serving.server_process import Said, ServerProcess
+from tests.serving.tensor_protos import to_tensor_proto
 
 TINY, EXPORTED = conformance.MODEL, models.MODEL
 """The model of the conformance suite, and one as metseg exports them, in versions 1 and 2."""

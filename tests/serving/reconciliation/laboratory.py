@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from metseg.saved_model_digest import saved_model_digest
 from metseg.serving.client import ModelClient
-from metseg.serving.codec.tensor_proto import ReceivedTensor, to_tensor_proto
+from metseg.serving.codec.tensor_proto import ReceivedTensor
 from metseg.serving.reconciliation.reconciler import Reconciler
 from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
 from metseg.serving.reconciliation.registry_state import AliasRegistry
@@ -33,6 +33,7 @@ from metseg.tensorflow_protos import model_pb2, predict_pb2, prediction_service_
 from metseg.tracking import mlflow_runs
 from tests.mlflow_store import fresh_store
 from tests.serving.server_process import METSEG, Said, ServerProcess
+from tests.serving.tensor_protos import to_tensor_proto
 
 CHANNELS = 2
 FACTORS = (0.25, 0.5, 0.75, 1.0)
