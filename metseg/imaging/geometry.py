@@ -139,7 +139,7 @@ def corners_of(shape: Shape) -> NDArray[np.int64]:
     return np.array([(*place, 1) for place in product(*((0, extent - 1) for extent in reversed(shape[:3])))]).T
 
 
-def largest_shift(shape: Shape, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def _largest_shift(shape: Shape, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return the largest distance between equal corners of two grids of one `shape`.
 
     Args:
@@ -160,7 +160,7 @@ def same_grid(first_shape: Shape, first: Geometry, shape: Shape, geometry: Geome
     """
     if first_shape[:3] != shape[:3]:
         return False
-    shift = largest_shift(shape, np.array(first.affine), np.array(geometry.affine))
+    shift = _largest_shift(shape, np.array(first.affine), np.array(geometry.affine))
     return shift <= TOLERANCE * min(first.spacing)
 
 
@@ -175,7 +175,7 @@ def require_same_grid(
         return
     apart = ""
     if first_shape[:3] == shape[:3]:
-        apart = f" (up to {largest_shift(shape, np.array(first.affine), np.array(geometry.affine)):.2f} mm away)"
+        apart = f" (up to {_largest_shift(shape, np.array(first.affine), np.array(geometry.affine)):.2f} mm away)"
     raise DataError(
         f"{path}: lies on another grid than {first_path}{apart}. Its grid: {describe_grid(shape, geometry)}; "
         f"that of {first_path.name}: {describe_grid(first_shape, first)}; both as slices×rows×columns, LPS. {remedy}"
