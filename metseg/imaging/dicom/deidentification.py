@@ -186,8 +186,8 @@ def _blank(dataset: Dataset, element: DataElement, *, dummy: bool) -> None:
 def profile() -> Mapping[int, str]:
     """Return the basic profile's action by tag: `gone`, `empty`, `dummy` or `uid`.
 
-    From dicom-anonymizer's table of PS3.15 table E.1-1. If the table leaves a choice (X/Z/D), an optional attribute is
-    removed, unless an image needs it to be read.
+    From dicom-anonymizer's table of PS3.15 table E.1-1. If the table leaves a choice (X/Z/D), the action is the
+    one that retains most: `uid` or `dummy`, else `empty`.
     """
     from dicomanonymizer import simpledicomanonymizer as library  # type: ignore[import-untyped]
 
