@@ -61,15 +61,42 @@ def write_case(folder: Path, case: Case, image: NDArray[np.generic], mask: NDArr
 
 
 def read_case(folder: Path) -> Case:
-    """Read the description of the case in `folder`; `load_image` and `load_mask` return its arrays."""
+    """Read the description of the case in `folder`; `load_image` and `load_mask` return its arrays.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> case = Case("p1-000", "p1", ("t1c",), Geometry.unknown(), ("0",), ("p1.png", "p1_mask.png"))
+        >>> with TemporaryDirectory() as name:
+        ...     write_case(Path(name) / "p1-000", case, np.zeros((1, 3, 4, 1)), np.zeros((1, 3, 4), np.uint8))
+        ...     read_case(Path(name) / "p1-000").patient
+        'p1'
+    """
     return Case.read(folder / DESCRIPTION)
 
 
 def load_image(folder: Path) -> NDArray[np.generic]:
-    """Return the image of the case in `folder`, memory-mapped, `(slices, height, width, channels)`."""
+    """Return the image of the case in `folder`, memory-mapped, `(slices, height, width, channels)`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> case = Case("p1-000", "p1", ("t1n", "t1c"), Geometry.unknown(), ("0",), ())
+        >>> with TemporaryDirectory() as name:
+        ...     write_case(Path(name) / "p1-000", case, np.array([[[[5, 9]]]], np.int16), np.ones((1, 1, 1), np.uint8))
+        ...     load_image(Path(name) / "p1-000")[0, 0, 0].tolist()
+        [5, 9]
+    """
     return np.load(folder / "image.npy", mmap_mode="r")  # type: ignore[no-any-return]
 
 
 def load_mask(folder: Path) -> NDArray[np.uint8]:
-    """Return the mask of the case in `folder`, memory-mapped, uint8 `(slices, height, width)`."""
+    """Return the mask of the case in `folder`, memory-mapped, uint8 `(slices, height, width)`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> case = Case("p1-000", "p1", ("t1c",), Geometry.unknown(), ("0",), ())
+        >>> with TemporaryDirectory() as name:
+        ...     write_case(Path(name) / "p1-000", case, np.zeros((1, 2, 2, 1)), np.eye(2, dtype=np.uint8)[None])
+        ...     load_mask(Path(name) / "p1-000").tolist()
+        [[[1, 0], [0, 1]]]
+    """
     return np.load(folder / "mask.npy", mmap_mode="r")  # type: ignore[no-any-return]

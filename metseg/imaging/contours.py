@@ -57,6 +57,15 @@ def write_outlines(path: Path, image: NDArray[np.uint8], mask: NDArray[np.bool_]
         image: windowed grey values uint8 `(slices, height, width)`.
         mask: `(slices, height, width)`.
         count: largest number of slices.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> mask = np.zeros((3, 4, 4), bool)
+        >>> mask[[0, 2], 1:3, 1:3] = True
+        >>> with TemporaryDirectory() as folder:
+        ...     write_outlines(Path(folder) / "outlines.png", np.full(mask.shape, 90, np.uint8), mask)
+        ...     cv2.imread(f"{folder}/outlines.png").shape  # the two slices with lesions, side by side
+        (324, 648, 3)
     """
     tiles = []
     for place in slices_to_show(mask, count):

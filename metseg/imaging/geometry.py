@@ -88,7 +88,14 @@ def to_canonical(
 
 
 def from_canonical(array: NDArray[np.uint8], transform: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return a canonical `(slices, height, width)` array as voxels `(i, j, k)` in the file's own axes."""
+    """Return a canonical `(slices, height, width)` array as voxels `(i, j, k)` in the file's own axes.
+
+    Example:
+        >>> voxels = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)
+        >>> array, _, transform = to_canonical(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]))
+        >>> array.shape, np.array_equal(from_canonical(array, transform), voxels)
+        ((2, 3, 4), True)
+    """
     inverse = np.empty_like(transform)
     for axis, (target, flip) in enumerate(transform):
         inverse[int(target)] = (axis, flip)
@@ -100,6 +107,11 @@ def require_spanning(affine: NDArray[np.float64], path: Path, fields: str) -> No
     """Raise a `DataError` if an affine is singular or not finite.
 
     The message names the header's `fields`.
+
+    Example:
+        >>> require_spanning(np.diag([1.0, 1.0, 0.0, 1.0]), Path("head.nii"), "srow_z")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        metseg.errors.DataError: head.nii: the affine [[1.0, 0.0, 0.0, 0.0], ...] does not span space ...srow_z.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -139,7 +151,7 @@ def corners_of(shape: Shape) -> NDArray[np.int64]:
     return np.array([(*place, 1) for place in product(*((0, extent - 1) for extent in reversed(shape[:3])))]).T
 
 
-def largest_shift(shape: Shape, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def _largest_shift(shape: Shape, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return the largest distance between equal corners of two grids of one `shape`.
 
     Args:
@@ -160,7 +172,7 @@ def same_grid(first_shape: Shape, first: Geometry, shape: Shape, geometry: Geome
     """
     if first_shape[:3] != shape[:3]:
         return False
-    shift = largest_shift(shape, np.array(first.affine), np.array(geometry.affine))
+    shift = _largest_shift(shape, np.array(first.affine), np.array(geometry.affine))
     return shift <= TOLERANCE * min(first.spacing)
 
 
@@ -170,12 +182,19 @@ def require_same_grid(
     """Raise a `DataError` with both grids if two canonical volumes do not overlay.
 
     The message ends in the `remedy`.
+
+    Example:
+        >>> thick, thin = (Geometry.of_affine(np.diag([1.0, 1.0, depth, 1.0])) for depth in (3.0, 2.0))
+        >>> image, mask = Path("image.nii"), Path("mask.nii")
+        >>> require_same_grid(image, (5, 4, 4), thick, mask, (5, 4, 4), thin, "Resample it.")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        metseg.errors.DataError: mask.nii: lies on another grid than image.nii (up to 4.00 mm away)... Resample it.
     """
     if same_grid(first_shape, first, shape, geometry):
         return
     apart = ""
     if first_shape[:3] == shape[:3]:
-        apart = f" (up to {largest_shift(shape, np.array(first.affine), np.array(geometry.affine)):.2f} mm away)"
+        apart = f" (up to {_largest_shift(shape, np.array(first.affine), np.array(geometry.affine)):.2f} mm away)"
     raise DataError(
         f"{path}: lies on another grid than {first_path}{apart}. Its grid: {describe_grid(shape, geometry)}; "
         f"that of {first_path.name}: {describe_grid(first_shape, first)}; both as slices×rows×columns, LPS. {remedy}"
@@ -193,6 +212,13 @@ def resample_mask(mask: NDArray[np.uint8], geometry: Geometry, shape: Shape, ont
 
     Returns:
         uint8 of `shape`: at each voxel's centre the value of the nearest voxel of `mask`.
+
+    Example:
+        >>> coarse, fine = np.diag([2.0, 2.0, 2.0, 1.0]), np.eye(4)
+        >>> fine[0, 3] = -0.5  # both grids begin at one edge
+        >>> mask = np.array([[[0, 1]]], np.uint8)
+        >>> resample_mask(mask, Geometry.of_affine(coarse), (1, 1, 6), Geometry.of_affine(fine)).tolist()
+        [[[0, 0, 1, 1, 0, 0]]]
     """
     between = np.linalg.inv(np.array(geometry.affine)) @ np.array(onto.affine)
     height, width = shape[1:3]

@@ -40,6 +40,19 @@ def compare_with_champion(candidate: Scored, champion: Scored | Incomparable, ru
     With `rules.minimum_patients` or more, the paired Dice differences must pass a one-sided sign-flip permutation test,
     and lesion F1 and lesion sensitivity must not be inferior (`_not_inferior`). With fewer, the point estimates decide:
     mean Dice strictly higher, lesion F1 and lesion sensitivity not lower.
+
+    Example:
+        >>> import numpy as np
+        >>> from metseg.scoring.network_evaluation import ValidationScores
+        >>> from metseg.scoring.patient_scores import score_patient
+        >>> truth = np.zeros((4, 8, 8))
+        >>> truth[1:3, 2:6, 2:6] = 1
+        >>> def scored(prediction):
+        ...     patients = {"a": score_patient(truth, prediction, (3.0, 1.0, 1.0), True)}
+        ...     return Scored("unet", ("t1c",), ("1",), ValidationScores(0.7, 0.5), patients, ("b",))
+        >>> comparison = compare_with_champion(scored(truth), scored(np.roll(truth, 1, axis=1)), Rules())
+        >>> [(check.name, check.value) for check in comparison.checks if check.name.startswith("dice")], comparison.tie
+        ([('dice_above_champion', 0.25)], False)
     """
     task = _task_check(candidate, champion)
     if isinstance(champion, Incomparable) or not task.passed:
@@ -158,7 +171,21 @@ def _not_inferior(differences: Sequence[float], score: str, name: str, rules: Ru
 
 
 def gains_over_baseline(candidates: Mapping[str, Scored]) -> tuple[Gain, ...]:
-    """Return each network's mean paired Dice gain over the plain one; empty without it."""
+    """Return each network's mean paired Dice gain over the plain one; empty without it.
+
+    Example:
+        >>> import numpy as np
+        >>> from metseg.scoring.network_evaluation import ValidationScores
+        >>> from metseg.scoring.patient_scores import score_patient
+        >>> truth = np.zeros((4, 8, 8))
+        >>> truth[1:3, 2:6, 2:6] = 1
+        >>> def scored(name, prediction):
+        ...     patients = {"a": score_patient(truth, prediction, (3.0, 1.0, 1.0), True)}
+        ...     return Scored(name, ("t1c",), ("1",), ValidationScores(0.7, 0.5), patients, ())
+        >>> plain, nested = scored("unet", np.roll(truth, 1, axis=1)), scored("nested_unet", truth)
+        >>> [(gain.architecture, gain.value) for gain in gains_over_baseline({"unet": plain, "nested_unet": nested})]
+        [('nested_unet', 0.25)]
+    """
     baseline = candidates.get(BASELINE)
     if baseline is None:
         return ()

@@ -123,7 +123,7 @@ def dice_tested(mean: float, interval: Interval, p_value: float, significance: f
     """Return the text of the sign-flip test against the champion.
 
     Example:
-        >>> dice_tested(0.02, (-0.01, 0.05), 0.11, 0.05)[69:]
+        >>> dice_tested(0.02, (-0.01, 0.05), 0.11, 0.05).split("; ")[1]
         'one-sided sign-flip p = 0.11, at most 0.05 needed.'
     """
     return (

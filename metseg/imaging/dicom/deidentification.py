@@ -60,6 +60,18 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
     Raises:
         UsageError: `source` is no folder, or `target` is not empty.
         DataError: a file is broken or has text burned into its pixels; nothing is written then.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> with TemporaryDirectory() as name:
+        ...     source, target = Path(name) / "source", Path(name) / "target"
+        ...     source.mkdir()
+        ...     examples.mr.save_as(source / "IM1")
+        ...     count = deidentify_folder(source, target, Pseudonyms(b"key"))
+        ...     (copy,) = target.rglob("*.dcm")
+        ...     count, str(examples.mr.PatientName), str(pydicom.dcmread(copy).PatientName)
+        (1, 'CompressedSamples^MR1', 'P5e1051389587b415')
     """
     if not source.is_dir():
         raise UsageError(f"{source}: there is no such folder. Name a folder of DICOM files.")
@@ -90,6 +102,15 @@ def find_file(source: Path, handle: str, pseudonyms: Pseudonyms | None = None) -
 
     Raises:
         UsageError: there is none.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> pseudonyms = Pseudonyms(b"key")
+        >>> with TemporaryDirectory() as name:
+        ...     for file in ("IM1", "IM2"):
+        ...         (Path(name) / file).touch()
+        ...     find_file(Path(name), pseudonyms.handle("file", "IM2"), pseudonyms).name
+        'IM2'
     """
     names = pseudonyms or Pseudonyms.from_environment()
     path = next((path for path in files_under(source) if handle_of(path, source, names) == handle), None)
@@ -111,6 +132,17 @@ def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None
 
     Retained beyond the profile are the pipeline's needs, which identify no patient: the pseudonym as PatientID and
     PatientName, and the channel (`t1c`) as SeriesDescription.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> image, pseudonyms = examples.mr, Pseudonyms(b"key")
+        >>> with TemporaryDirectory() as name:
+        ...     image.save_as(Path(name) / "IM1")
+        ...     (header,) = scan(Path(name), pseudonyms).headers
+        >>> deidentify(image, header, pseudonyms)
+        >>> image.PatientName == header.patient, image.InstitutionName, "PatientWeight" in image
+        (True, 'ANONYMIZED', False)
     """
     _clean(dataset, pseudonyms)
     dataset.PatientID = dataset.PatientName = header.patient
@@ -186,8 +218,14 @@ def _blank(dataset: Dataset, element: DataElement, *, dummy: bool) -> None:
 def profile() -> Mapping[int, str]:
     """Return the basic profile's action by tag: `gone`, `empty`, `dummy` or `uid`.
 
-    From dicom-anonymizer's table of PS3.15 table E.1-1. If the table leaves a choice (X/Z/D), an optional attribute is
-    removed, unless an image needs it to be read.
+    From dicom-anonymizer's table of PS3.15 table E.1-1. If the table leaves a choice (X/Z/D), the action is the
+    one that retains most: `uid` or `dummy`, else `empty`.
+
+    Example:
+        >>> from pydicom.datadict import tag_for_keyword
+        >>> names = ("PatientAge", "PatientName", "InstitutionName", "StudyInstanceUID", "EchoTime")
+        >>> [profile().get(tag_for_keyword(name)) for name in names]
+        ['gone', 'empty', 'dummy', 'uid', None]
     """
     from dicomanonymizer import simpledicomanonymizer as library  # type: ignore[import-untyped]
 

@@ -107,6 +107,12 @@ def refusing(handle: str, what: str = "the DICOM file cannot be read") -> Iterat
     """Translate a library's errors on a broken file to a `DataError`.
 
     Its message quotes none of the file's values.
+
+    Example:
+        >>> with refusing("file-1c9b0d6e55aa"):  # doctest: +ELLIPSIS
+        ...     raise ValueError("Doe^Jane is no date")
+        Traceback (most recent call last):
+        metseg.errors.DataError: file-1c9b0d6e55aa: the DICOM file cannot be read (ValueError). Export it again, ...
     """
     _silence_libraries()
     try:
@@ -133,6 +139,12 @@ def read_dataset(path: Path, handle: str, *, pixels: bool = False) -> Dataset:
 
     Raises:
         DataError: it is broken; the message holds `handle`, not the path.
+
+    Example:
+        >>> from pydicom import examples
+        >>> dataset = read_dataset(examples.get_path("mr"), "file-1c9b0d6e55aa")
+        >>> float(dataset.EchoTime), "PixelData" in dataset
+        (240.0, False)
     """
     with refusing(handle):
         _require_no_bomb(path, handle)
@@ -167,6 +179,11 @@ def is_dicom(path: Path) -> bool:
     """Return True if the file begins as in PS3.10.
 
     Files with an ending of another format are not opened.
+
+    Example:
+        >>> from pydicom import examples
+        >>> is_dicom(examples.get_path("mr")), is_dicom(Path("head.nii.gz"))
+        (True, False)
     """
     if path.suffix.lower() in OTHER_SUFFIXES or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
@@ -181,6 +198,14 @@ def files_under(root: Path) -> Iterator[Path]:
     """Yield every file under `root` that is not hidden, in order of paths.
 
     Links are followed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as root:
+        ...     for name in ("IM2", "IM1", ".hidden"):
+        ...         (Path(root) / name).touch()
+        ...     [path.name for path in files_under(Path(root))]
+        ['IM1', 'IM2']
     """
     for path in data_files(root):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
@@ -188,7 +213,12 @@ def files_under(root: Path) -> Iterator[Path]:
 
 
 def handle_of(path: Path, root: Path, pseudonyms: Pseudonyms) -> str:
-    """Return the name of the file `path` under `root` in messages."""
+    """Return the name of the file `path` under `root` in messages.
+
+    Example:
+        >>> handle_of(Path("scans/Doe_Jane/IM1"), Path("scans"), Pseudonyms(b"key"))
+        'file-2883966c3dd1'
+    """
     return pseudonyms.handle("file", path.relative_to(root).as_posix())
 
 
@@ -197,6 +227,16 @@ def scan(root: Path, pseudonyms: Pseudonyms) -> Scan:
 
     Raises:
         DataError: a file is broken, names no patient or study, or has text burned into its pixels.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> with TemporaryDirectory() as root:
+        ...     examples.mr.save_as(Path(root) / "IM1")
+        ...     (Path(root) / "notes.txt").touch()
+        ...     scanned = scan(Path(root), Pseudonyms(b"key"))
+        >>> [(header.is_mask, header.acquisition.echo) for header in scanned.headers], scanned.passed_over
+        ([(False, 240.0)], 1)
     """
     headers, passed_over = [], 0
     for path in files_under(root):
@@ -282,5 +322,12 @@ def _referenced_series(dataset: Dataset) -> tuple[str, ...]:
 
 
 def items(dataset: Dataset, keyword: str) -> list[Any]:
-    """Return the items of a sequence; none if it is absent or empty."""
+    """Return the items of a sequence; none if it is absent or empty.
+
+    Example:
+        >>> segmentation = Dataset()
+        >>> segmentation.SegmentSequence = [Dataset(), Dataset()]
+        >>> len(items(segmentation, "SegmentSequence")), items(segmentation, "ROIContourSequence")
+        (2, [])
+    """
     return list(dataset.get(keyword) or ())

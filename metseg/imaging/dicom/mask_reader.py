@@ -40,7 +40,23 @@ class Regions:
 
 
 def regions_of(header: Header) -> Regions:
-    """Read the numbers of the regions in the file of `header`."""
+    """Read the numbers of the regions in the file of `header`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> from pydicom.uid import ImplicitVRLittleEndian
+        >>> from metseg.imaging.dicom.headers import scan
+        >>> from metseg.pseudonyms import Pseudonyms
+        >>> structures = examples.rt_ss
+        >>> structures.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        >>> with TemporaryDirectory() as folder:
+        ...     structures.save_as(Path(folder) / "RS1", enforce_file_format=True)
+        ...     (header,) = scan(Path(folder), Pseudonyms(b"key")).headers
+        ...     regions_of(header).numbers
+        (1, 2, 3)
+    """
     dataset = read_dataset(header.path, header.handle)
     with refusing(header.handle):
         if header.kind in SEGMENTATIONS:
@@ -77,6 +93,23 @@ def read_mask(
 
     Raises:
         DataError: the file is broken, or does not lie on the image's grid; the message has both.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> from pydicom.uid import ImplicitVRLittleEndian
+        >>> from metseg.imaging.dicom.headers import scan
+        >>> from metseg.pseudonyms import Pseudonyms
+        >>> structures = examples.rt_ss
+        >>> structures.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        >>> affine = np.array([[100, 0, 0, -250], [0, 100, 0, -200], [0, 0, 10, -200], [0, 0, 0, 1]])
+        >>> with TemporaryDirectory() as folder:
+        ...     structures.save_as(Path(folder) / "RS1", enforce_file_format=True)
+        ...     (header,) = scan(Path(folder), Pseudonyms(b"key")).headers
+        ...     mask, resampled = read_mask(header, (1,), Grid((3, 5, 6), affine))
+        >>> mask.sum(axis=(1, 2)).tolist(), resampled  # of a box of 400×300 mm, in pixels of 100×100 mm
+        ([12, 12, 12], False)
     """
     with refusing(header.handle):
         if header.kind in SEGMENTATIONS:

@@ -55,7 +55,15 @@ class Acquisition:
 
 
 def acquisition_of(dataset: Dataset) -> Acquisition:
-    """Read an `Acquisition` from a header, of an MR image or an enhanced MR image."""
+    """Read an `Acquisition` from a header, of an MR image or an enhanced MR image.
+
+    Example:
+        >>> header = Dataset()
+        >>> header.SeriesDescription, header.EchoTime, header.ContrastBolusAgent = "Ax T1 MPRAGE", 3.5, "Gadobutrol"
+        >>> taken = acquisition_of(header)
+        >>> taken.description.strip(), taken.echo, taken.agent
+        ('ax t1 mprage', 3.5, True)
+    """
     groups = list(dataset.get("SharedFunctionalGroupsSequence") or ())
     groups += list(dataset.get("PerFrameFunctionalGroupsSequence") or ())[:1]
     agents = [str(dataset.get("ContrastBolusAgent") or "")]
@@ -99,6 +107,11 @@ def channel_of(taken: Acquisition) -> str | None:
        is named or the description has post; else `t1n`;
     4. `t2w`: the description has T2 (but not T2*), or neither, and echo and repetition time are at least 70 and
        2000 ms; a gradient echo is none.
+
+    Example:
+        >>> flair = Acquisition(echo=110.0, repetition=9000.0, inversion=2500.0)
+        >>> [channel_of(taken) for taken in (Acquisition("ax t1 mprage +c"), flair, Acquisition("3-plane localizer"))]
+        ['t1c', 't2f', None]
     """
     text, echo, repetition, inversion = taken.description, taken.echo, taken.repetition, taken.inversion
     if _NO_ANATOMY.search(text) or taken.types & _NO_ANATOMY_TYPES:
@@ -119,5 +132,10 @@ def channel_of(taken: Acquisition) -> str | None:
 
 
 def matches(taken: Acquisition, pattern: str) -> bool:
-    """Return True if the description matches a shell pattern (`*post*`), ignoring case."""
+    """Return True if the description matches a shell pattern (`*post*`), ignoring case.
+
+    Example:
+        >>> matches(Acquisition("ax t1 post gd"), "*Post*"), matches(Acquisition("ax t1 pre"), "*Post*")
+        (True, False)
+    """
     return fnmatchcase(taken.description, f"*{pattern.lower()}*")

@@ -98,7 +98,14 @@ class Grid:
 
 
 def planes_of(dataset: Dataset) -> list[Plane]:
-    """Return the planes of an image or SEG file, in the order of its frames."""
+    """Return the planes of an image or SEG file, in the order of its frames.
+
+    Example:
+        >>> from pydicom import examples
+        >>> (plane,) = planes_of(examples.mr)
+        >>> plane.size, plane.position.tolist(), plane.step
+        ((64, 64), [-83.9063, -91.2, 6.6406], 0.8)
+    """
     return [_plane(dataset, frame) for frame in range(len(dataset.get("PerFrameFunctionalGroupsSequence") or [None]))]
 
 
@@ -106,6 +113,14 @@ def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset:
     """Return a group of attributes of a frame, its own or the shared one.
 
     A single image is its own group.
+
+    Example:
+        >>> measures, shared, image = Dataset(), Dataset(), Dataset()
+        >>> measures.SliceThickness = 3
+        >>> shared.PixelMeasuresSequence = [measures]
+        >>> image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], [Dataset()]
+        >>> float(functional_group(image, 0, "PixelMeasuresSequence").SliceThickness)
+        3.0
     """
     if not dataset.get("PerFrameFunctionalGroupsSequence"):
         return dataset
@@ -158,6 +173,15 @@ def grid_of(planes: list[Plane], name: str) -> Grid:
     Raises:
         DataError: planes are not parallel, differ in size or spacing, lie twice in one place, or leave a gap; the
             message names the gap.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from pydicom import examples
+        >>> (plane,) = planes_of(examples.mr)
+        >>> planes = [replace(plane, position=np.array([0.0, 0.0, height])) for height in (0, 3, 6)]
+        >>> grid = grid_of(planes, "series-1")
+        >>> grid.shape[0], grid.geometry.spacing[0]
+        (3, 3.0)
     """
     _require_parallel(planes, name)
     first, last = planes[0], planes[-1]
@@ -188,6 +212,15 @@ def grid_of_frames(planes: list[Plane], name: str) -> tuple[Grid, list[int]]:
 
     Raises:
         DataError: planes are not parallel, differ in size or spacing, or lie at no whole multiples of one distance.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from pydicom import examples
+        >>> (plane,) = planes_of(examples.mr)
+        >>> planes = [replace(plane, position=np.array([0.0, 0.0, height])) for height in (9, 0, 3, 3)]
+        >>> grid, indices = grid_of_frames(planes, "file-1")  # no frame lies at 6 mm
+        >>> grid.shape, indices
+        ((4, 64, 64), [3, 0, 1, 1])
     """
     _require_parallel(planes, name)
     first = min(planes, key=lambda plane: plane.height)
@@ -254,6 +287,12 @@ def canonical(array: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], Geometry, 
     Returns:
         Array `(slices, height, width)`; its geometry; and the transform that `from_canonical` inverts, from the
         grid's `(column, row, plane)`.
+
+    Example:
+        >>> grid = Grid((2, 1, 1), np.diag([0.5, 0.5, -3.0, 1.0]))  # planes from head to feet
+        >>> array, geometry, _ = canonical(np.array([[[7]], [[9]]]), grid)
+        >>> array.ravel().tolist(), geometry.spacing, geometry.affine[2]
+        ([9, 7], (3.0, 0.5, 0.5), (0.0, 0.0, 3.0, -3.0))
     """
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
     turned, affine, transform = to_canonical(np.transpose(array, (2, 1, 0)), ras)

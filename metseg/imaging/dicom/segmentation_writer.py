@@ -78,6 +78,20 @@ def write_dicom_segmentation(
 
     Raises:
         DataError: a file of the series is missing or broken, or there are more than `MOST_LESIONS` lesions.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import dcmread, examples
+        >>> from metseg.imaging.dicom.plane_geometry import Grid, canonical, planes_of
+        >>> grid = Grid((1, 64, 64), planes_of(examples.mr)[0].affine(np.array([0.0, 0.0, 0.8])))
+        >>> labels, _, orientation = canonical(np.eye(64, dtype=np.uint8)[None], grid)
+        >>> original = DicomOriginal((examples.get_path("mr"),), (0,), grid, orientation)
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "lesions.dcm"
+        ...     write_dicom_segmentation(path, labels, original, Finder("metastases", "3", "1.0"), patient="P1")
+        ...     written = dcmread(path)
+        >>> written.SegmentSequence[0].SegmentLabel, int(written.pixel_array.sum()), str(written.PatientID)
+        ('Lesion 1', 64, 'P1')
     """
     import highdicom
 

@@ -87,6 +87,20 @@ def read_grid(series: Series) -> Grid:
 
     Raises:
         DataError: its planes make up no grid.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> from metseg.imaging.dicom.headers import scan
+        >>> from metseg.pseudonyms import Pseudonyms
+        >>> image = examples.mr
+        >>> with TemporaryDirectory() as folder:
+        ...     for name, height in (("IM1", 3), ("IM2", 0)):
+        ...         image.ImagePositionPatient = [0, 0, height]
+        ...         image.save_as(Path(folder) / name)
+        ...     series = Series("series-1", scan(Path(folder), Pseudonyms(b"key")).headers)
+        ...     read_grid(series).geometry.spacing
+        (3.0, 0.3125, 0.3125)
     """
     planes: list[Plane] = []
     for header in series.headers:
@@ -100,6 +114,14 @@ def slice_order(planes: Sequence[Plane]) -> list[int]:
     """Return the positions in `planes`, sorted by height along the normal of their planes.
 
     File names, instance numbers and times of acquisition play no part: they need not follow the anatomy.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from pydicom import examples
+        >>> from metseg.imaging.dicom.plane_geometry import planes_of
+        >>> (plane,) = planes_of(examples.mr)
+        >>> slice_order([replace(plane, position=np.array([0.0, 0.0, height])) for height in (6, 0, 3)])
+        [1, 2, 0]
     """
     return sorted(range(len(planes)), key=lambda index: planes[index].height)
 
@@ -110,6 +132,21 @@ def read_series(series: Series) -> SeriesVolume:
     Raises:
         DataError: a file is broken, has an unsupported coding, or planes do not make up a regular grid.
         LimitExceeded: the series exceeds an enclosing `limit_voxels`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> from metseg.imaging.dicom.headers import scan
+        >>> from metseg.pseudonyms import Pseudonyms
+        >>> image = examples.mr
+        >>> with TemporaryDirectory() as folder:
+        ...     for name, height in (("IM1", 3), ("IM2", 0)):
+        ...         image.ImagePositionPatient = [0, 0, height]
+        ...         image.save_as(Path(folder) / name)
+        ...     series = Series("series-1", scan(Path(folder), Pseudonyms(b"key")).headers)
+        ...     volume = read_series(series)
+        >>> volume.array.shape, [file.name for file in volume.files]
+        ((2, 64, 64), ['IM2', 'IM1'])
     """
     slices: list[tuple[Plane, NDArray[Any], Path]] = []
     voxels = 0
@@ -144,6 +181,12 @@ def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
 
     Raises:
         DataError: pixels are missing, coloured, truncated, or in a transfer syntax that no installed decoder reads.
+
+    Example:
+        >>> from pydicom import examples
+        >>> pixels = decoded(examples.mr, "file-1c9b0d6e55aa")
+        >>> pixels.shape, np.array_equal(pixels[0], examples.mr.pixel_array)
+        ((1, 64, 64), True)
     """
     syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
     if "PixelData" not in dataset and "FloatPixelData" not in dataset:
@@ -194,5 +237,13 @@ def mask_on_planes(mask: NDArray[np.uint8], original: DicomOriginal) -> NDArray[
 
     Returns:
         uint8 `(planes, rows, columns)`, plane by plane in the order of `original.files`.
+
+    Example:
+        >>> from metseg.imaging.dicom.plane_geometry import canonical
+        >>> grid = Grid((2, 1, 1), np.diag([1.0, 1.0, -3.0, 1.0]))  # planes from head to feet
+        >>> mask, _, orientation = canonical(np.array([[[0]], [[1]]], np.uint8), grid)
+        >>> original = DicomOriginal((Path("IM1"), Path("IM2")), (0, 0), grid, orientation)
+        >>> mask.ravel().tolist(), mask_on_planes(mask, original).ravel().tolist()
+        ([1, 0], [0, 1])
     """
     return np.ascontiguousarray(np.transpose(from_canonical(mask, original.orientation), (2, 1, 0)))

@@ -76,6 +76,15 @@ def find_studies(folder: Path, pseudonyms: Pseudonyms) -> StudyFolder:
 
     Raises:
         DataError: a file is broken, or a study has two patients.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> with TemporaryDirectory() as folder:
+        ...     examples.mr.save_as(Path(folder) / "IM1")
+        ...     content = find_studies(Path(folder), Pseudonyms(b"key"))
+        >>> [(study.timepoint, len(study.series), len(study.masks)) for study in content.studies], content.other_files
+        ([('000', 1, 0)], 0)
     """
     scanned = scan(folder, pseudonyms)
     study_of = {header.series: header.study for header in scanned.headers if not header.is_mask}
@@ -131,6 +140,15 @@ def candidates_of(study: DicomStudy, patterns: Mapping[str, str]) -> dict[str, l
     """Return the series of a study by channel.
 
     They match the user's patterns, or else are identified by their acquisition.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> with TemporaryDirectory() as folder:
+        ...     examples.mr.save_as(Path(folder) / "IM1")
+        ...     (study,) = find_studies(Path(folder), Pseudonyms(b"key")).studies
+        >>> list(candidates_of(study, {})), list(candidates_of(study, {"t1c": "*"}))
+        (['t2w'], ['t1c'])
     """
     candidates: dict[str, list[Series]] = defaultdict(list)
     for series in study.series:
@@ -143,7 +161,14 @@ def candidates_of(study: DicomStudy, patterns: Mapping[str, str]) -> dict[str, l
 
 
 def require_channels(study: DicomStudy, wanted: Sequence[str], known: Iterable[str], setting: str) -> None:
-    """Raise a `DataError` if a wanted channel has no series; `setting` names the user's option."""
+    """Raise a `DataError` if a wanted channel has no series; `setting` names the user's option.
+
+    Example:
+        >>> study = DicomStudy("P1-000", "P1", "000", (Series("series-1", ()),), ())
+        >>> require_channels(study, ("t1n", "t1c"), ("t1n",), "channels")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        metseg.errors.DataError: P1-000: no series is t1c; identified were t1n among 1 series, ...
+    """
     missing = [name for name in wanted if name not in known]
     if missing:
         raise DataError(
@@ -154,7 +179,18 @@ def require_channels(study: DicomStudy, wanted: Sequence[str], known: Iterable[s
 
 
 def several_series(study: DicomStudy, channel: str, series: Sequence[Series], setting: str) -> DataError:
-    """Return the error for a channel with several series."""
+    """Return the error for a channel with several series.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> with TemporaryDirectory() as folder:
+        ...     examples.mr.save_as(Path(folder) / "IM1")
+        ...     (study,) = find_studies(Path(folder), Pseudonyms(b"key")).studies
+        >>> series = [*study.series, Series("series-2", study.series[0].headers)]
+        >>> print(several_series(study, "t2w", series, "channels"))  # doctest: +ELLIPSIS
+        P...-000: 2 series are t2w: series-... (1 files), series-2 (1 files). Identify one by its description, ...
+    """
     files = ", ".join(f"{one.name} ({len(one.headers)} files)" for one in series)
     return DataError(
         f"{study.case}: {len(series)} series are {channel}: {files}. Identify one by its description, such as "
@@ -172,6 +208,19 @@ def read_channels(case: str, series: Sequence[Series], pseudonyms: Pseudonyms) -
 
     Raises:
         DataError: a file is broken, or channels lie on different grids or in different frames of reference.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> image = examples.mr
+        >>> with TemporaryDirectory() as folder:
+        ...     for name, height in (("IM1", 3), ("IM2", 0)):
+        ...         image.ImagePositionPatient = [0, 0, height]
+        ...         image.save_as(Path(folder) / name)
+        ...     (study,) = find_studies(Path(folder), Pseudonyms(b"key")).studies
+        ...     read = read_channels(study.case, study.series, Pseudonyms(b"key"))
+        >>> read.image.shape, read.geometry.spacing
+        ((2, 64, 64, 1), (3.0, 0.3125, 0.3125))
     """
     expected = series[0].frame_of_reference
     for one in series[1:]:
@@ -191,6 +240,14 @@ def stack_channels(volumes: Sequence[SeriesVolume]) -> StudyImage:
     """Return series on one grid as one canonical image.
 
     Its dtype is the smallest that represents all of them.
+
+    Example:
+        >>> from metseg.imaging.dicom.plane_geometry import Grid
+        >>> grid = Grid((1, 2, 2), np.diag([1.0, 1.0, 3.0, 1.0]))
+        >>> arrays = np.full(grid.shape, 7, np.uint8), np.full(grid.shape, 300, np.int16)
+        >>> read = stack_channels([SeriesVolume(array, grid, (Path("IM1"),), (0,)) for array in arrays])
+        >>> read.image[0, 0, 0].tolist(), read.image.dtype
+        ([7, 300], dtype('int16'))
     """
     first = volumes[0]
     turned = [canonical(volume.array, first.grid) for volume in volumes]
@@ -200,7 +257,17 @@ def stack_channels(volumes: Sequence[SeriesVolume]) -> StudyImage:
 
 
 def other_frame(case: str, first: Series, name: str, uid: str, pseudonyms: Pseudonyms) -> DataError:
-    """Return the error for a series or mask in another frame of reference."""
+    """Return the error for a series or mask in another frame of reference.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pydicom import examples
+        >>> with TemporaryDirectory() as folder:
+        ...     examples.mr.save_as(Path(folder) / "IM1")
+        ...     (study,) = find_studies(Path(folder), Pseudonyms(b"key")).studies
+        >>> print(other_frame("P1-000", study.series[0], "series-2", "1.2.3", Pseudonyms(b"key")))  # doctest: +ELLIPSIS
+        P1-000: series-... has the FrameOfReferenceUID 2.25..., series-2 has 2.25... (as they are remapped): ...
+    """
     return DataError(
         f"{case}: {first.name} has the FrameOfReferenceUID {pseudonyms.uid(first.frame_of_reference) or 'none'}, "
         f"{name} has {pseudonyms.uid(uid) or 'none'} (as they are remapped): they were not acquired in one position. "

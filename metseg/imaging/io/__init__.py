@@ -27,12 +27,22 @@ ENDINGS = tuple(ending for format in FORMATS for ending in format.endings)
 
 
 def is_picture(path: Path) -> bool:
-    """Return True if the name is that of a picture."""
+    """Return True if the name is that of a picture.
+
+    Example:
+        >>> is_picture(Path("slice.PNG")), is_picture(Path("head.nii.gz"))
+        (True, False)
+    """
     return PICTURES.matches(path)
 
 
 def is_volume(path: Path) -> bool:
-    """Return True if the name is that of a format with geometry: NIfTI or NRRD."""
+    """Return True if the name is that of a format with geometry: NIfTI or NRRD.
+
+    Example:
+        >>> is_volume(Path("head.nii.gz")), is_volume(Path("head.nrrd")), is_volume(Path("slice.png"))
+        (True, True, False)
+    """
     return any(format.matches(path) for format in FORMATS if format.has_geometry)
 
 
@@ -97,6 +107,14 @@ def read_picture(path: Path, *, finite: bool = True) -> NDArray[np.generic]:
 
     Raises:
         DataError: the file is absent, damaged, too large, of several pages, or not finite.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as folder:
+        ...     Image.fromarray(np.array([[0, 7], [9, 0]], np.uint8)).save(f"{folder}/slice.png")
+        ...     read_picture(Path(folder) / "slice.png").tolist()
+        [[0, 7], [9, 0]]
     """
     pages = read_image(path, finite=finite).array
     if len(pages) != 1:
@@ -110,12 +128,26 @@ def read_affine(path: Path) -> NDArray[np.float64] | None:
 
     Raises:
         DataError: the header is damaged, or the format is not supported.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import nibabel
+        >>> image = nibabel.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
+        >>> with TemporaryDirectory() as folder:
+        ...     image.to_filename(f"{folder}/head.nii.gz")
+        ...     read_affine(Path(folder) / "head.nii.gz").diagonal().tolist(), read_affine(Path("slice.png"))
+        ([0.5, 0.5, 3.0, 1.0], None)
     """
     return _format_of(path).read_affine(path)
 
 
 def mask_suffix(original: Original) -> str:
-    """Return the ending of a mask's file: the image's, or `.png` for JPEG."""
+    """Return the ending of a mask's file: the image's, or `.png` for JPEG.
+
+    Example:
+        >>> mask_suffix(Original(Path("head.nii.gz"), (4, 4, 2))), mask_suffix(Original(Path("slice.jpg"), (1, 4, 4)))
+        ('.nii.gz', '.png')
+    """
     return _format_of(original.path).mask_endings(original)[0]
 
 
@@ -129,6 +161,18 @@ def write_mask_like(path: Path, mask: NDArray[np.uint8], original: Original) -> 
 
     Raises:
         DataError: mask and image differ in size, or the ending does not fit.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import nibabel
+        >>> head = nibabel.Nifti1Image(np.zeros((3, 2, 2), np.int16), np.diag([0.5, 0.5, 3.0, 1.0]))
+        >>> with TemporaryDirectory() as folder:
+        ...     head.to_filename(f"{folder}/head.nii.gz")
+        ...     image = read_image(Path(folder) / "head.nii.gz")
+        ...     write_mask_like(Path(folder) / "mask.nii.gz", np.ones((2, 2, 3), np.uint8), image.original)
+        ...     mask = nibabel.load(f"{folder}/mask.nii.gz")
+        >>> mask.shape, bool((mask.affine == head.affine).all())
+        ((3, 2, 2), True)
     """
     format = _format_of(original.path)
     endings = format.mask_endings(original)

@@ -73,12 +73,27 @@ class Pictures(ImageFormat):
 
 
 def is_lossy(path: Path) -> bool:
-    """Return True for JPEG, in which a mask is no longer binary."""
+    """Return True for JPEG, in which a mask is no longer binary.
+
+    Example:
+        >>> is_lossy(Path("mask.JPG")), is_lossy(Path("mask.png"))
+        (True, False)
+    """
     return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def is_stack(path: Path) -> bool:
-    """Return True if the file is a TIFF of several pages."""
+    """Return True if the file is a TIFF of several pages.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> page = Image.fromarray(np.zeros((2, 2), np.uint8))
+        >>> with TemporaryDirectory() as folder:
+        ...     page.save(f"{folder}/slice.tif")
+        ...     page.save(f"{folder}/slices.tif", save_all=True, append_images=[page])
+        ...     is_stack(Path(folder) / "slice.tif"), is_stack(Path(folder) / "slices.tif")
+        (False, True)
+    """
     if not _is_tiff(path):
         return False
     require_file(path)

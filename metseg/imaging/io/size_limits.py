@@ -41,7 +41,15 @@ _voxel_limit: ContextVar[int | None] = ContextVar("voxel_limit", default=None)
 
 @contextmanager
 def limit_voxels(voxels: int) -> Iterator[None]:
-    """Refuse larger images within this block and thread; bounds memory for untrusted uploads."""
+    """Refuse larger images within this block and thread; bounds memory for untrusted uploads.
+
+    Example:
+        >>> with limit_voxels(7999):
+        ...     require_within_limit("a.nii", 8000)
+        Traceback (most recent call last):
+        metseg.errors.LimitExceeded: a.nii: its header claims 8000 voxels; the limit is 7999 voxels. Cut it to the head.
+        >>> require_within_limit("a.nii", 8000)  # after the block there is no limit
+    """
     token = _voxel_limit.set(voxels)
     try:
         yield
@@ -67,6 +75,13 @@ def require_file(path: Path) -> int:
 
     Raises:
         DataError: it is absent or empty.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "head.nii"
+        ...     path.write_bytes(bytes(352)) == require_file(path)
+        True
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
@@ -87,6 +102,12 @@ def require_plausible_size(path: Path, shape: tuple[int, ...], claimed: int, siz
         claimed: claimed bytes of header and voxels.
         size: bytes of the file.
         packed: whether it is compressed by gzip.
+
+    Example:
+        >>> require_plausible_size(Path("a.nii"), (10, 10, 10), 2352, 400, packed=True)  # 1000 zeros may be packed so
+        >>> require_plausible_size(Path("a.nii"), (10, 10, 10), 2352, 400, packed=False)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        metseg.errors.DataError: a.nii: the file is truncated ... claims (10, 10, 10) voxels, 2352 bytes, ... has 400...
     """
     require_within_limit(path, math.prod(shape))
     if claimed > MAX_BYTES:
@@ -103,7 +124,14 @@ def require_plausible_size(path: Path, shape: tuple[int, ...], claimed: int, siz
 
 @contextmanager
 def gzip_errors(path: Path) -> Iterator[None]:
-    """Translate the errors of a broken gzip stream to a `DataError` that names the file."""
+    """Translate the errors of a broken gzip stream to a `DataError` that names the file.
+
+    Example:
+        >>> with gzip_errors(Path("a.nii.gz")):  # doctest: +ELLIPSIS
+        ...     gzip.decompress(b"no gzip")
+        Traceback (most recent call last):
+        metseg.errors.DataError: a.nii.gz: the gzip stream is broken (...). Copy the file again from its source.
+    """
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -117,6 +145,14 @@ def read_exactly(stream: BinaryIO, claimed: int, path: Path, shape: tuple[int, .
 
     Raises:
         DataError: the stream is shorter or longer.
+
+    Example:
+        >>> from io import BytesIO
+        >>> bytes(read_exactly(BytesIO(b"abcd"), 4, Path("a.nii"), (1, 2, 2)))
+        b'abcd'
+        >>> read_exactly(BytesIO(b"abc"), 4, Path("a.nii"), (1, 2, 2))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        metseg.errors.DataError: a.nii: the file is truncated: 3 bytes of voxels, while its header claims (1, 2, 2)...
     """
     raw = bytearray()
     while len(raw) < claimed:
@@ -139,6 +175,11 @@ def require_finite(array: NDArray[np.generic], path: Path) -> None:
     """Raise a `DataError` if `array` has NaN or infinite values.
 
     The message names the file and the first place.
+
+    Example:
+        >>> require_finite(np.array([[[0.0, np.nan]]]), Path("a.nii"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        metseg.errors.DataError: a.nii: 1 of 2 values are NaN or infinite, the first at (0, 0, 1) of (1, 1, 2) ...
     """
     if not np.issubdtype(array.dtype, np.floating):
         return

@@ -46,6 +46,16 @@ def recognise(root: Path) -> Layout[Any]:
 
     Raises:
         DataError: it has none of the layouts, or several; the message lists the layouts.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as root:
+        ...     case = Path(root) / "BraTS-MET-00086-000"
+        ...     case.mkdir()
+        ...     for channel in ("t1n", "t1c", "t2f", "seg"):
+        ...         (case / f"{case.name}-{channel}.nii.gz").touch()
+        ...     recognise(Path(root)).name
+        'brats-mets'
     """
     fitting = [layout for layout in LAYOUTS if layout.recognise(root)]
     # Several layouts are folders of volumes too: the general one applies only if no other does.
@@ -76,6 +86,17 @@ def open_cohort(root: Path, layout: str = AUTO, options: LayoutOptions | None = 
     Raises:
         UsageError: the layout's name is unknown, or an option does not fit it.
         DataError: files are missing, duplicate or do not fit; the message names them.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as root:
+        ...     case = Path(root) / "BraTS-MET-00086-000"
+        ...     case.mkdir()
+        ...     for channel in ("t1n", "t1c", "t2f", "seg"):
+        ...         (case / f"{case.name}-{channel}.nii.gz").touch()
+        ...     cohort = open_cohort(Path(root))
+        >>> cohort.layout, cohort.channels, [(case.patient, case.timepoint) for case in cohort.cases]
+        ('brats-mets', ('t1n', 't2f', 't1c'), [('BraTS-MET-00086', '000')])
     """
     names = {known.name: known for known in LAYOUTS}
     if layout != AUTO and layout not in names:

@@ -186,12 +186,30 @@ def patient_and_timepoint(case: str) -> tuple[str, str]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return the entries of `folder` that are not hidden, sorted by name."""
+    """Return the entries of `folder` that are not hidden, sorted by name.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as root:
+        ...     for name in ("p2.png", ".DS_Store", "p1.png"):
+        ...         (Path(root) / name).touch()
+        ...     [path.name for path in visible(Path(root))]
+        ['p1.png', 'p2.png']
+    """
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def folders_in(root: Path) -> list[Path]:
-    """Return the folders in `root` that are not hidden, sorted by name."""
+    """Return the folders in `root` that are not hidden, sorted by name.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as root:
+        ...     (Path(root) / "Mets_005").mkdir()
+        ...     (Path(root) / "README.md").touch()
+        ...     [path.name for path in folders_in(Path(root))]
+        ['Mets_005']
+    """
     return [path for path in visible(root) if path.is_dir()]
 
 
@@ -207,6 +225,15 @@ def files_by_name(folder: Path, name_of: Callable[[Path], str | None], same: str
 
     Raises:
         DataError: two files have one name.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("10.png", "2.png", "notes.txt"):
+        ...         (Path(folder) / name).touch()
+        ...     name_of = lambda path: path.stem if path.suffix == ".png" else None
+        ...     list(files_by_name(Path(folder), name_of, "is the same slice"))
+        ['2', '10']
     """
     files: dict[str, Path] = {}
     for path in visible(folder) if folder.is_dir() else ():
@@ -220,12 +247,26 @@ def files_by_name(folder: Path, name_of: Callable[[Path], str | None], same: str
 
 
 def passed_over_note(kind: str, names: Sequence[str]) -> list[str]:
-    """Return a note on entries that were not read; empty without entries."""
+    """Return a note on entries that were not read; empty without entries.
+
+    Example:
+        >>> passed_over_note("entries are no images", ["notes.txt", "README.md"])
+        ['2 entries are no images and were passed over: notes.txt, README.md']
+    """
     return [f"{len(names)} {kind} and were passed over: {listed(names)}"] if names else []
 
 
 def other_folders_note(root: Path, cases: Iterable[FoundCase]) -> list[str]:
-    """Return a note on the folders that are no cases; empty without such folders."""
+    """Return a note on the folders that are no cases; empty without such folders.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as root:
+        ...     for name in ("p1", "old"):
+        ...         (Path(root) / name).mkdir()
+        ...     other_folders_note(Path(root), [FoundCase("p1", "p1", "")])
+        ['1 folders are no cases and were passed over: old']
+    """
     known = {case.case for case in cases}
     return passed_over_note("folders are no cases", [path.name for path in folders_in(root) if path.name not in known])
 
@@ -252,7 +293,13 @@ def gaps(numbers: Iterable[int]) -> str:
 
 
 def require_pairs(root: Path, without_mask: Iterable[str], without_image: Iterable[str]) -> None:
-    """Raise a `DataError` that lists images without masks, and masks without images."""
+    """Raise a `DataError` that lists images without masks, and masks without images.
+
+    Example:
+        >>> require_pairs(Path("cohort"), ["p1.png"], [])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        metseg.errors.DataError: cohort: images and masks do not pair up. 1 without a mask: p1.png. Add what is ...
+    """
     images, masks = list(without_mask), list(without_image)
     problems = []
     if images:
@@ -267,7 +314,13 @@ def require_pairs(root: Path, without_mask: Iterable[str], without_image: Iterab
 
 
 def chosen_channels(wanted: tuple[str, ...], there: tuple[str, ...], layout: str) -> tuple[int, ...]:
-    """Return the positions in `there` of the wanted channels; all by default."""
+    """Return the positions in `there` of the wanted channels; all by default.
+
+    Example:
+        >>> there = ("t1n", "t2f", "t1c")
+        >>> chosen_channels(("t1c", "t1n"), there, "tcga-lgg"), chosen_channels((), there, "tcga-lgg")
+        ((2, 0), (0, 1, 2))
+    """
     require_distinct(wanted)
     unknown = [name for name in wanted if name not in there]
     if unknown:
@@ -278,6 +331,12 @@ def chosen_channels(wanted: tuple[str, ...], there: tuple[str, ...], layout: str
 
 
 def require_distinct(channels: Sequence[str]) -> None:
-    """Raise a `UsageError` if `data_channels` names a channel twice."""
+    """Raise a `UsageError` if `data_channels` names a channel twice.
+
+    Example:
+        >>> require_distinct(("t1c", "t2f", "t1c"))
+        Traceback (most recent call last):
+        metseg.errors.UsageError: data_channels=t1c,t2f,t1c names a channel twice.
+    """
     if len(set(channels)) != len(channels):
         raise UsageError(f"data_channels={','.join(channels)} names a channel twice.")

@@ -145,6 +145,12 @@ def grey_plane(array: NDArray[np.generic], path: Path, expected: str) -> NDArray
 
     Raises:
         DataError: it has colours; the message ends in `expected`.
+
+    Example:
+        >>> grey = np.array([[3, 5]])
+        >>> coloured = np.repeat(grey[..., None], 3, axis=2)  # three equal colours are grey
+        >>> bool((grey_plane(grey, Path("1.png"), "") == grey_plane(coloured, Path("1.png"), "")).all())
+        True
     """
     if not is_grey(array):
         raise DataError(f"{path}: this picture has colours; {expected}")

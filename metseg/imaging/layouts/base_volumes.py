@@ -185,7 +185,16 @@ class VolumeLayout(Layout[VolumeCase]):
 
 
 def volumes_by_name(folder: Path, name_of: Callable[[Path], str | None]) -> dict[str, Path]:
-    """Return the volume files of `folder` by their names; see `files_by_name`."""
+    """Return the volume files of `folder` by their names; see `files_by_name`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("t1c.nii.gz", "seg.nrrd", "preview.png"):
+        ...         (Path(folder) / name).touch()
+        ...     list(volumes_by_name(Path(folder), bare_stem))
+        ['seg', 't1c']
+    """
     return files_by_name(folder, lambda path: name_of(path) if is_volume(path) else None, "holds the same")
 
 
@@ -194,6 +203,16 @@ def labelling_of(labels: str, masks: Iterable[Path], layout: str) -> tuple[Label
 
     If every mask contains only 0 and 1, or 0 and 255, all values but 0 are lesion, whatever `labels` is: a 1 is then no
     necrotic core. Masks are read until one has more values.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import nibabel
+        >>> with TemporaryDirectory() as folder:
+        ...     masks = [Path(folder) / "p1.nii", Path(folder) / "p2.nii"]
+        ...     for value, path in enumerate(masks, 1):
+        ...         nibabel.Nifti1Image(np.full((2, 2, 2), value, np.uint8), np.eye(4)).to_filename(path)
+        ...     labelling_of("core", masks[:1], "case-folders")[0], labelling_of("core", masks, "case-folders")[0]
+        (Labelling(lesion=(), known=(0, 1, 2, 3, 4)), Labelling(lesion=(1, 3), known=(0, 1, 2, 3, 4)))
     """
     chosen = lesion_labels(labels or "core")
     if all(is_binary(read_image(path).array) for path in masks):

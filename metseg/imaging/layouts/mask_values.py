@@ -124,6 +124,12 @@ def labels_note(labels: str, layout: str) -> list[str]:
 
     Raises:
         UsageError: `labels` is invalid.
+
+    Example:
+        >>> labels_note("core", "tcga-lgg")
+        []
+        >>> labels_note("whole", "tcga-lgg")
+        ['data_labels=whole was not applied: masks of tcga-lgg are lesion or not, and all that is not 0 is lesion']
     """
     if labels in ("", "core"):
         return []
@@ -134,7 +140,12 @@ def labels_note(labels: str, layout: str) -> list[str]:
 
 
 def is_binary(segmentation: NDArray[np.generic]) -> bool:
-    """Return True if a mask contains only 0 and 1, or only 0 and 255."""
+    """Return True if a mask contains only 0 and 1, or only 0 and 255.
+
+    Example:
+        >>> is_binary(np.array([0, 255])), is_binary(np.array([0, 1, 255])), is_binary(np.array([0, 3]))
+        (True, False, False)
+    """
     values = set(np.unique(segmentation).tolist())
     return values <= {0, 1} or values <= {0, 255}
 

@@ -67,7 +67,15 @@ class Cover:
 
 
 def under_pseudonyms(cohort: SourceCohort, covering: Cover) -> SourceCohort:
-    """Return the cohort with hashed names; timepoints become 000, 001, … in the order of their names."""
+    """Return the cohort with hashed names; timepoints become 000, 001, … in the order of their names.
+
+    Example:
+        >>> case = CaseSource("Doe_t1", "Doe", "t1", ("0",), ("Doe_t1.png",), lambda: None)
+        >>> cohort = SourceCohort("image-mask-folders", ("image",), ("lesion",), (case,))
+        >>> (hidden,) = under_pseudonyms(cohort, Cover(Path("absent"), Pseudonyms(b"key"), frozenset())).cases
+        >>> hidden.case, hidden.sources
+        ('P5dd83983265c98a0-000', ('file-708348a9c9a0',))
+    """
     by_patient: dict[str, list[CaseSource]] = defaultdict(list)
     for case in cohort.cases:
         by_patient[case.patient].append(case)

@@ -76,7 +76,14 @@ def channel_window(voxels: NDArray[np.float32], specification: PreprocessingSpec
 
 
 def volume_window(image: NDArray[np.float32], specification: PreprocessingSpecification) -> NDArray[np.float32]:
-    """Return the windows of all channels of `(slices, height, width, channels)`, as float32 `(channels, 2)`."""
+    """Return the windows of all channels of `(slices, height, width, channels)`, as float32 `(channels, 2)`.
+
+    Example:
+        >>> image = np.arange(2 * 1001, dtype=np.float32).reshape(1, 1, 2, 1001).transpose(0, 1, 3, 2)
+        >>> specification = PreprocessingSpecification(("t1n", "t1c"), head_fraction=0.0, lower_percentile=0.0)
+        >>> volume_window(image, specification).tolist()
+        [[1.0, 998.0], [1002.0, 1999.0]]
+    """
     return np.array(
         [channel_window(image[..., channel], specification) for channel in range(image.shape[-1])], dtype=np.float32
     )

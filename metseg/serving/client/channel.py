@@ -120,7 +120,16 @@ def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
 
 
 def is_retried(error: Any) -> bool:
-    """Return whether a later try of a call that failed with this `grpc.RpcError` may succeed."""
+    """Return whether a later try of a call that failed with this `grpc.RpcError` may succeed.
+
+    Example:
+        >>> from grpc.aio import AioRpcError, Metadata
+        >>> def failed(code, text): return AioRpcError(code, Metadata(), Metadata(), text)
+        >>> is_retried(failed(grpc.StatusCode.UNAVAILABLE, "connection refused"))
+        True
+        >>> is_retried(failed(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)"))
+        False
+    """
     return error.code() in RETRIED and TOO_LARGE not in (error.details() or "")
 
 
@@ -132,6 +141,12 @@ def serving_error(error: Any, timeout: float, target: str, address: str) -> Serv
         timeout: seconds that the call had.
         target: subject of the message, such as `brain-mets-segmentation at 127.0.0.1:8500`.
         address: `host:port`.
+
+    Example:
+        >>> from grpc.aio import AioRpcError, Metadata
+        >>> error = AioRpcError(grpc.StatusCode.NOT_FOUND, Metadata(), Metadata(), "no version 7")
+        >>> serving_error(error, 5.0, "metastases at 127.0.0.1:8500", "127.0.0.1:8500")
+        NotServed('metastases at 127.0.0.1:8500: no version 7; request a model and version that the server has loaded')
     """
     kind, text = _ERRORS.get(error.code(), (ServingError, _REFUSED))
     fields = {"code": error.code().name, "details": error.details(), "timeout": timeout}

@@ -77,6 +77,14 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
     Raises:
         UsageError: a path does not exist, or a folder has no image.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("p1-t1c.nii.gz", "p1-seg.nii.gz", "notes.txt"):
+        ...         (Path(folder) / name).touch()
+        ...     [path.name for path in image_files([Path(folder)])]
+        ['p1-t1c.nii.gz']
     """
     files: list[Path] = []
     for path in paths:
@@ -146,6 +154,14 @@ def find_cases(
     Raises:
         UsageError: a path does not exist, or names and channels do not fit.
         DataError: a DICOM file is broken, or a study lacks a channel.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("p1-t1c.nii.gz", "p1-t2f.nii.gz", "p2-t1c.nii.gz", "p2-t2f.nii.gz"):
+        ...         (Path(folder) / name).touch()
+        ...     [(case.name, sorted(case.files)) for case in find_cases([Path(folder)], ("t1c", "t2f"))]
+        [('p1', ['t1c', 't2f']), ('p2', ['t1c', 't2f'])]
     """
     studies = [path for path in paths if path.is_dir() and any(is_dicom(file) for file in files_under(path))]
     cases: list[PredictCase | DicomCase] = [case for folder in studies for case in dicom_cases(folder, wanted, given)]
@@ -172,6 +188,17 @@ def dicom_cases(folder: Path, wanted: Sequence[str], given: Sequence[str] = ()) 
     Raises:
         UsageError: `given` has another form.
         DataError: a file is broken, there is no MR series, or a study has no series or several for a channel.
+
+    Example:
+        >>> import os
+        >>> from tempfile import TemporaryDirectory
+        >>> from unittest.mock import patch
+        >>> from pydicom import examples
+        >>> with TemporaryDirectory() as folder, patch.dict(os.environ, METSEG_PSEUDONYM_KEY="0123456789abcdef"):
+        ...     examples.mr.save_as(Path(folder) / "IM1")
+        ...     (case,) = dicom_cases(Path(folder), ("t2w",))
+        >>> case.name, list(case.series)
+        ('P58ee8dddcc827c31-000', ['t2w'])
     """
     _, patterns = patterns_of(text for text in given if text)
     studies = find_studies(folder, Pseudonyms.from_environment()).studies
@@ -193,6 +220,17 @@ def read_case(case: PredictCase | DicomCase, wanted: Sequence[str]) -> ReadCase:
 
     Raises:
         DataError: a channel is missing, a file is broken, or sizes, grids or frames of reference differ.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import nibabel
+        >>> with TemporaryDirectory() as folder:
+        ...     files = {channel: Path(folder) / f"p1-{channel}.nii.gz" for channel in ("t1c", "t2f")}
+        ...     for value, path in enumerate(files.values()):
+        ...         nibabel.Nifti1Image(np.full((4, 3, 2), value, np.int16), np.eye(4)).to_filename(path)
+        ...     read = read_case(PredictCase("p1", files), ("t2f", "t1c"))
+        >>> read.image.shape, read.image[0, 0, 0].tolist(), list(read.sources)
+        ((2, 3, 4, 2), [1, 0], ['t2f', 't1c'])
     """
     if isinstance(case, PredictCase):
         return _read_files(case, wanted)
@@ -207,6 +245,17 @@ def stack_files(files: Sequence[Path]) -> LoadedImage:
 
     Raises:
         DataError: a file is broken or coloured, or lies on another grid than the first.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import nibabel
+        >>> with TemporaryDirectory() as folder:
+        ...     files = [Path(folder) / "p1-t1c.nii.gz", Path(folder) / "p1-t2f.nii.gz"]
+        ...     for value, path in enumerate(files):
+        ...         nibabel.Nifti1Image(np.full((4, 3, 2), value, np.int16), np.eye(4)).to_filename(path)
+        ...     array = stack_files(files).array
+        >>> array.shape, array[0, 0, 0].tolist()
+        ((2, 3, 4, 2), [0, 1])
     """
     first = read_image(files[0])
     planes = []

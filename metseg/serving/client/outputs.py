@@ -78,7 +78,15 @@ class CaseResult:
 
 
 def suffix_of(read: ReadCase) -> str:
-    """Return the suffix of the case's mask: its image's, or `.dcm` for a SEG."""
+    """Return the suffix of the case's mask: its image's, or `.dcm` for a SEG.
+
+    Example:
+        >>> from metseg.imaging.geometry import Geometry
+        >>> from metseg.imaging.io import Original
+        >>> picture = Original(Path("slice.jpg"), (1, 4, 4))
+        >>> suffix_of(ReadCase(np.zeros((1, 4, 4, 1)), Geometry.unknown(), picture, {"all": "slice.jpg"}))
+        '.png'
+    """
     return ".dcm" if isinstance(read.original, DicomOriginal) else mask_suffix(read.original)
 
 
@@ -97,6 +105,20 @@ def write_outputs(
 
     Raises:
         DataError: a source image no longer exists.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from metseg.imaging.geometry import Geometry
+        >>> from metseg.imaging.io import Original, read_image
+        >>> mask = np.eye(8, dtype=np.uint8)[None]
+        >>> read = ReadCase(mask[..., None], Geometry.unknown(), Original(Path("slice.png"), mask.shape), {})
+        >>> description = ModelDescription.parse("metastases", '{"channels": ["t1c"]}')
+        >>> segmentation = Segmentation(mask, mask.astype(np.float32), (), 8, 3, description)
+        >>> with TemporaryDirectory() as folder:
+        ...     written, overlay = Path(folder) / "mask.png", Path(folder) / "overlay.png"
+        ...     write_outputs(read, segmentation, "metastases", written, overlay, patient=None)
+        ...     int(np.count_nonzero(read_image(written).array)), overlay.is_file()
+        (8, True)
     """
     description = segmentation.description
     if isinstance(read.original, DicomOriginal):
