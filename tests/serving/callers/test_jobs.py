@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -44,16 +45,19 @@ def test_owners_share_the_places(tmp_path: Path) -> None:
 
 def test_owners_take_turns(tmp_path: Path) -> None:
     order: list[str] = []
+    submitted = threading.Event()
 
     def segment(job: Job, folder: Path, report: object) -> JobResult:
+        submitted.wait(10)
         order.append(job.owner)
         return JobResult(1, "mm", ())
 
     jobs = Jobs(tmp_path, segment, workers=1, waiting=20, keep_seconds=100, owners=2)
+    jobs.start()
     for owner in "aaaaabb":
         assert jobs.reserve(owner)
         jobs.submit(jobs.new_folder(), owner, UploadedCase({"": "image.nii"}))
-    jobs.start()
+    submitted.set()
     while jobs.counts()["done"] < 7:
         time.sleep(0.01)
     jobs.stop(5)
