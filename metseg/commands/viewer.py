@@ -47,9 +47,9 @@ def viewer(
         raise UsageError("the viewer needs Streamlit, which is not installed: install the extra `ui`")
     if not is_loopback(host):
         print(
-            f"warning: --host {host} opens the page to other machines, and it has no login: whoever reaches port "
-            f"{port} sees the samples and uses the models. Let only a proxy with TLS and a login reach it, and name "
-            f"the proxy's host in {HOSTS_VARIABLE}; or listen on 127.0.0.1.",
+            f"warning: --host {host} opens the page to other machines, and it has no login: all callers of port {port} "
+            "can see the samples and use the models. Let only a proxy with TLS and a login reach it, and name the "
+            f"proxy's host in {HOSTS_VARIABLE}; or listen on 127.0.0.1.",
             file=sys.stderr,
             flush=True,
         )

@@ -1,6 +1,6 @@
-"""The hosts and origins of a browser's requests, so that no page of another site uses a server on this machine.
+"""Hosts and origins of requests: no page of another site uses a server here.
 
-Such a page can let its own name lead here (DNS rebinding), or send a form (CSRF). Neither needs a login or CORS.
+A page in the user's browser can let its own name lead here (DNS rebinding), or send a form (CSRF).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def refusal(scope: Scope, names: Collection[str], variable: str) -> tuple[int, str] | None:
-    """Return status and reason for a request that may come from another site's page; None for others.
+    """Return status and reason to refuse a request of another site's page, else None.
 
     Args:
         scope: of an HTTP request or a WebSocket.
@@ -89,8 +89,8 @@ def is_address(name: str) -> bool:
 
 
 def _same_origin(headers: Headers, host: str) -> bool:
-    """Return False for another origin; programs send neither header, and the port of TLS is a proxy's."""
+    """Return False for a request of another origin; programs send neither header."""
     origin = headers.get("origin")
     if origin is not None:
-        return urlsplit(origin).netloc.lower() == host.lower() if "://" in origin else False
+        return origin.partition("://")[2].lower() == host.lower()
     return headers.get("sec-fetch-site", "none") in ("same-origin", "none")

@@ -51,6 +51,8 @@ HOST = "127.0.0.1:8080"
         ({"origin": "http://localhost:8080"}, False),
         ({"origin": "http://evil.example"}, False),
         ({"origin": "null"}, False),
+        ({"origin": "http://[::1"}, False),
+        ({"origin": "http://127.0.0.1:8080/"}, False),
         ({"origin": ""}, False),
         ({"origin": "127.0.0.1:8080"}, False),
         ({"sec-fetch-site": "cross-site"}, False),

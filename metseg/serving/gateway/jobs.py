@@ -233,7 +233,7 @@ class Jobs:
         return {state: states.count(state) for state in get_args(State)}
 
     def _enqueue(self, job: Job) -> None:
-        """Queue a job: an owner's next one waits for one of each other owner at most (start-time fair queuing)."""
+        """Queue a job; owners take turns (start-time fair queuing)."""
         with self._lock:
             self._jobs[job.id] = job
             turn = max(self._turn, self._last_turns.get(job.owner, 0.0) + 1)

@@ -104,7 +104,7 @@ class Guard:
         self._record(scope, status, time.perf_counter() - began)
 
     def _access_problem(self, scope: Scope) -> Problem | None:
-        """Return the problem of large headers, of a remote request without keys, or of another site's page."""
+        """Return the problem of large headers, a missing key, or another site's page."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
             return Problem(431, f"the headers have more than {HEADER_BYTES >> 10} kB")
         settings = self._settings

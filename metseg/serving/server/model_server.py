@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 OPEN_TO_OTHERS = (
-    "other machines reach the server, and it has no login: whoever does so can use its models and, by gRPC, load "
-    "others, whose code then runs here. Let only known clients reach the ports, require client certificates for gRPC "
+    "other machines reach the server, and it has no login: every caller can use its models and, by gRPC, load others, "
+    "whose code then runs here. Let only known clients reach the ports, require client certificates for gRPC "
     "by --ssl_config_file, or listen on 127.0.0.1"
 )
 PROMETHEUS_PATH = "/monitoring/prometheus/metrics"

@@ -1,4 +1,4 @@
-"""Middleware of the page: refuses pages of other sites, and lets the browser load from the viewer alone."""
+"""Middleware of the viewer: refuses pages of other sites, and loads nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Streamlit lacks: linked viewports, a table with rows to click, and text that is not Markdown."""
+"""Elements that Streamlit lacks: linked viewports, a table to click, and plain text."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Viewport:
 
 
 def plain(value: object) -> str:
-    """Return Markdown that shows a text of others, such as a name, in one line as it is.
+    """Return Markdown that shows a name or message as it is, in one line.
 
     Example:
         >>> plain("[a](b) $x$")
