@@ -131,6 +131,17 @@ def _slow(body: bytes, pause: float) -> Callable[[str], int]:
     return send
 
 
+def slow_sender(base: str, key: str = "") -> socket.socket:
+    """A connection that has begun an upload."""
+    place = urlsplit(base)
+    line = socket.create_connection((place.hostname, place.port), timeout=30)
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: 1000000\r\n"
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    header = f"X-API-Key: {key}\r\n" if key else ""
+    line.sendall(f"{head}{header}\r\n{part}".encode())
+    return line
+
+
 def _slow_headers(base: str) -> int:
     """A connection that begins a request and never ends it: closed without an answer."""
     return _raw(base, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")

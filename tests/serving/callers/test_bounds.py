@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from benchmarks.processes import Memory
 from tests.serving.callers.conftest import write_head
 from tests.serving.callers.gateways import files_of, gateway
-from tests.serving.callers.hostile import BOUNDARY, MULTIPART, ROUTE
+from tests.serving.callers.hostile import BOUNDARY, MULTIPART, ROUTE, slow_sender
 from tests.serving.hostile.volley import dribble
-
-
-def slow_sender(base: str, headers: str) -> socket.socket:
-    """A connection that has begun an upload."""
-    place = urlsplit(base)
-    line = socket.create_connection((place.hostname, place.port), timeout=30)
-    head = f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: 1000000\r\n"
-    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
-    line.sendall(f"{head}{headers}\r\n{part}".encode())
-    return line
 
 
 def test_slow_senders_of_one_key_keep_no_other_key_waiting(address: str, tmp_path: Path) -> None:
@@ -30,7 +18,7 @@ def test_slow_senders_of_one_key_keep_no_other_key_waiting(address: str, tmp_pat
     more = {"api_keys": f"{slow},{quick}", "patience_seconds": 60, "slowest_rate": 1, "queue": 8}
     with gateway(address, tmp_path, **more) as shut, shut.http() as http, ExitStack() as lines:
         for _ in range(20):
-            lines.enter_context(closing(slow_sender(shut.base, f"X-API-Key: {slow}\r\n")))
+            lines.enter_context(closing(slow_sender(shut.base, slow)))
         time.sleep(1)
         files = files_of(write_head(tmp_path / "in"))
         assert http.post(ROUTE, files=files, headers={"X-API-Key": slow}).status_code == 429
@@ -43,7 +31,7 @@ def test_slow_senders_of_one_key_keep_no_other_key_waiting(address: str, tmp_pat
 def test_an_upload_ends_in_time_however_steadily_it_comes(address: str, tmp_path: Path) -> None:
     with gateway(address, tmp_path, upload_seconds=2, patience_seconds=60, slowest_rate=1) as running:
         began = time.monotonic()
-        with closing(slow_sender(running.base, "")) as line:
+        with closing(slow_sender(running.base)) as line:
             dribble(line, b"x" * 500, pause=0.1)
             assert line.recv(100).startswith(b"HTTP/1.1 408 ")
         assert 1.5 < time.monotonic() - began < 10
