@@ -278,6 +278,17 @@ def test_mlflow_is_reached_by_the_host_of_its_ingress():
     assert should_block_cors_request("https://elsewhere.example.org", "POST", origins)
 
 
+@pytest.mark.parametrize("service", ["gateway", "viewer"])
+def test_a_service_admits_the_host_of_its_ingress_and_its_names_in_the_cluster(objects, service):
+    (ingress,) = [entry for entry in of_kind(objects, "Ingress") if entry["metadata"]["name"] == service]
+    maps = {entry["metadata"]["name"]: entry["data"] for entry in of_kind(objects, "ConfigMap")}
+    variable = f"METSEG_{service.upper()}_HOSTS"
+    (given,) = [entry for entry in containers(pods(objects)[service])[0]["env"] if entry["name"] == variable]
+    names = maps[given["valueFrom"]["configMapKeyRef"]["name"]][variable].split(",")
+    hosts = {rule["host"] for rule in ingress["spec"]["rules"]}
+    assert {*names} == {*hosts, service, f"{service}.metseg", f"{service}.metseg.svc.cluster.local"}
+
+
 def test_monitoring_renders_and_its_metrics_are_those_that_are_exported():
     from prometheus_client import CollectorRegistry  # noqa: F401 - the gateway's metrics are made by it
 
