@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import gzip
 import json
 import os
@@ -27,6 +28,8 @@ from metseg.errors import DataError
 from metseg.imaging.io import read_image, write_mask_like
 from metseg.pseudonyms import KEY_FILE, Pseudonyms
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
+from tests.imaging.planted import NEEDLES as PLANTED
+from tests.imaging.planted import plant, plant_in_items, structure
 from tests.privacy_search import found
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +39,7 @@ COMMON = [
     "ACC5550123", "Hospital of Nowhere", "Quux^Operator", "Refers^Doctor", "SCANNER77X", "SN-31337-Q", "19990909",
     "private remark", "secret^operator", "comment on her", "Nested^Person",
 ]  # fmt: skip
-NEEDLES = [*PATIENTS, *BIRTHS, *(f"QX-9912-{number}" for number in range(4)), *COMMON]
+NEEDLES = [*PATIENTS, *BIRTHS, *(f"QX-9912-{number}" for number in range(4)), *COMMON, *PLANTED]
 
 
 def export(root: Path) -> list[str]:
@@ -59,11 +62,17 @@ def export(root: Path) -> list[str]:
                 nested = Dataset()
                 nested.PersonName = COMMON[10]
                 dataset.ReferencedInstanceSequence = [nested]
-                dataset.save_as(folder / channel / f"IM_{name}_{plane}", enforce_file_format=True)
+                planted = copy.deepcopy(dataset)
+                plant(planted, {"SpacingBetweenSlices", *(element.keyword for element in dataset)})
+                planted.save_as(folder / channel / f"IM_{name}_{plane}", enforce_file_format=True)
             for path in (folder / channel).glob("IM0*"):
                 path.unlink()
             if channel == "t1c":
                 write_segmentation(folder / "seg.dcm", images, mask[..., None], operator=COMMON[8])
+                mask_file = pydicom.dcmread(folder / "seg.dcm")
+                plant_in_items(mask_file)
+                plant(mask_file, structure(mask_file) | {"ContentCreatorName"})
+                mask_file.save_as(folder / "seg.dcm")
             uids += [study.uid, study.frame_of_reference, images[0].SeriesInstanceUID, images[0].SOPInstanceUID]
     return [*map(str, uids)]
 
