@@ -61,12 +61,12 @@ def plant(dataset: Dataset, keep: Collection[str] = (), *, deep: bool = True) ->
     return planted
 
 
-def plant_in_items(dataset: Dataset) -> int:
+def plant_in_items(dataset: Dataset, keep: Collection[str] = ()) -> int:
     """Plant into all items of a file's sequences, beside what they hold and into their free text; gives the number."""
     planted = 0
     for element in list(dataset):
         for item in element.value if element.VR == "SQ" else ():
-            planted += plant_in_items(item) + plant(item, structure(item), deep=False)
+            planted += plant_in_items(item, keep) + plant(item, {*keep, *structure(item)}, deep=False)
     return planted
 
 

@@ -27,7 +27,7 @@ from metseg.serving.client import SegmentationClient
 from metseg.serving.client.batch_predict import predict_files
 from metseg.serving.client.inputs import find_cases
 from tests.imaging.dicom_cohorts import AXIAL, SAGITTAL, Study, write_series
-from tests.imaging.planted import NEEDLES, plant
+from tests.imaging.planted import NEEDLES, TEXT, plant
 from tests.privacy_search import found
 from tests.serving.callers.conftest import AFFINE, head, write_head
 from tests.serving.callers.models import CHANNELS, MODEL, THRESHOLD
@@ -80,10 +80,16 @@ def write_study(folder: Path, orientation: tuple[float, ...] = AXIAL, **extra: o
 
 
 def write_planted_study(folder: Path) -> dict[str, list[FileDataset]]:
-    """The study of `write_study` with an identifier in every attribute but those that its channels are told by."""
-    written = write_study(folder)
-    for path in list(folder.iterdir()):
+    """The study of `write_study`, with an identifier in every attribute but those that its channels are told by.
+
+    The first plane of each series has it, from which a SEG is described, and the first file, which tells its channel.
+    """
+    written = write_study(folder, IssuerOfPatientID=TEXT)
+    for path in sorted(folder.iterdir()):
         dataset = pydicom.dcmread(path)
+        first = written[path.name[:3]][0]
+        if dataset.SOPInstanceUID != first.SOPInstanceUID and not path.name.endswith("000"):
+            continue
         keep = {"EchoTime", "RepetitionTime", "InversionTime", "SliceThickness", "SpacingBetweenSlices"}
         if not path.name.startswith("t1c"):
             keep |= {"ContrastBolusAgent", "ContrastBolusAgentSequence"}
