@@ -104,7 +104,10 @@ def naming(settings: Settings | None = None) -> str:
 
 
 def _given_key() -> bytes:
-    """Return the key in the environment, without the newline that `echo` gives a Secret; empty if there is none."""
+    """Return the key in the environment; empty if there is none.
+
+    The newline that `echo` gives a Secret is no part of it.
+    """
     given = os.environ.get(KEY_VARIABLE, "")
     if given and not given.strip():
         raise UsageError(f"{KEY_VARIABLE} is blank. Set it to the key for pseudonyms, or unset it.")

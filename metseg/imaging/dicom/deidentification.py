@@ -161,7 +161,10 @@ def deidentified(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> Da
 
 
 def _decode(dataset: Dataset, handle: str) -> None:
-    """Reduce PixelData to its pixels, in place: no comments of a coding, no bytes behind, no overlay in unused bits."""
+    """Reduce PixelData to its pixels, in place.
+
+    The comments of a coding, bytes behind the pixels, and an overlay in unused bits are gone.
+    """
     if "PixelData" not in dataset:
         return
     syntax = dataset.file_meta.TransferSyntaxUID

@@ -1,4 +1,4 @@
-"""The attributes that outputs in DICOM keep of their sources, and what each may hold; all others are left out.
+"""Attributes that outputs in DICOM keep of their sources; all others are left out.
 
 A rule stands for each attribute, at every depth alike. None lets free text through: it gives numbers within limits,
 terms of a closed list, mapped UIDs, codes of the standard's dictionary with the dictionary's own meanings, or a neutral
@@ -53,14 +53,13 @@ class KeepList:
             >>> header.EchoTime, header.RepetitionTime, header.ImageComments = 9, 19370212, "Doe^Jane"
             >>> nested.PatientName, nested.EffectiveEchoTime = "Doe^Jane", 9.0
             >>> header.MREchoSequence = [nested]
-            >>> print(KeepList(KEPT, str).copy(header))
-            (0018,0080) Repetition Time                     DS: ''
-            (0018,0081) Echo Time                           DS: '9.0'
-            (0018,9114)  MR Echo Sequence  1 item(s) ----
-               (0018,9082) Effective Echo Time                 FD: 9.0
-               ---------
+            >>> output = KeepList(KEPT, str).copy(header)
+            >>> [(element.keyword, str(element.value)) for element in output if element.VR != "SQ"]
+            [('RepetitionTime', ''), ('EchoTime', '9.0')]
+            >>> output.MREchoSequence[0].dir()
+            ['EffectiveEchoTime']
         """
-        kept = Dataset()
+        output = Dataset()
         for tag in sorted(dataset.keys()):
             rule = self.rules.get(keyword_for_tag(tag))
             if rule is None:
@@ -72,9 +71,9 @@ class KeepList:
                 continue
             value = EMPTY if element.is_empty else rule(element.value, self)
             if value is not None:
-                kept.add_new(tag, vr, value)
-        _name_region(kept)
-        return kept
+                output.add_new(tag, vr, value)
+        _name_region(output)
+        return output
 
 
 def _name_region(item: Dataset) -> None:
@@ -96,7 +95,10 @@ def _always(neutral: str) -> Rule:
 
 
 def _numbers(low: float, high: float, otherwise: str | None = None) -> Rule:
-    """Return the rule of numbers within limits, beyond which a date or a patient's number would lie."""
+    """Return the rule of numbers within limits; any other becomes `otherwise`, or goes.
+
+    A date or a patient's number, put there by mistake, lies beyond the limits.
+    """
 
     def rule(value: Any, keep: KeepList) -> Any:
         try:
@@ -131,21 +133,21 @@ def _tags(value: Any, keep: KeepList) -> Any:
 
 
 def _stack(value: Any, keep: KeepList) -> Any:
-    """A stack's name, which viewers sort by and scanners count up."""
+    """Keep a stack's name if it is a small number, as scanners count them."""
     return value if re.fullmatch(r"\d{1,4}", str(value)) else "1"
 
 
 def _codes(otherwise: Code | None = None) -> Rule:
-    """Return the rule of coded items; a code that the dictionary lacks becomes `otherwise`, or its item goes."""
+    """Return the rule of coded items; an unknown code becomes `otherwise`, or goes."""
 
     def rule(value: Any, keep: KeepList) -> Any:
         items = []
         for item in value:
             code = _dictionary().get((_text(item, "CodingSchemeDesignator"), _text(item, "CodeValue")), otherwise)
             if code is not None:
-                kept = keep.copy(item)
-                kept.CodeValue, kept.CodingSchemeDesignator, kept.CodeMeaning = code[:3]
-                items.append(kept)
+                output = keep.copy(item)
+                output.CodeValue, output.CodingSchemeDesignator, output.CodeMeaning = code[:3]
+                items.append(output)
         return items
 
     return rule
@@ -157,7 +159,10 @@ def _text(item: Dataset, keyword: str) -> str:
 
 @cache
 def _dictionary() -> Mapping[tuple[str, str], Code]:
-    """Return pydicom's codes of DICOM and SNOMED CT by scheme and value, also by SNOMED's older values (SRT)."""
+    """Return pydicom's codes of DICOM and SNOMED CT by scheme and value.
+
+    SNOMED's older values (SRT) lead to the same codes.
+    """
     from pydicom.sr._snomed_dict import mapping  # the public way to it compares two codes, and gives no other
     from pydicom.sr.codedict import codes
 

@@ -154,7 +154,10 @@ def _with_required(image: Dataset) -> Dataset:
 
 
 def _nameless(image: Dataset, patient: str) -> Dataset:
-    """Return a new header with what a SEG needs of a source image, for highdicom copies whole modules from it."""
+    """Return a new header with what a SEG needs of a source image.
+
+    highdicom copies whole modules from it: patient, study, equipment, frame of reference.
+    """
     source = _with_required(SOURCE.copy(image))
     source.PatientName = source.PatientID = patient
     source.PatientIdentityRemoved = "YES"

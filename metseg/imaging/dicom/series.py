@@ -200,7 +200,9 @@ def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
 
 
 def require_decodable(dataset: Dataset, handle: str) -> None:
-    """Raise a `DataError` if no installed decoder reads the pixels, or they are more than their bytes can contain.
+    """Raise a `DataError` if the pixels cannot be decoded.
+
+    No installed decoder reads their coding, or the header claims more pixels than the bytes can contain.
 
     Example:
         >>> from pydicom import examples
