@@ -20,7 +20,7 @@ from metseg.imaging.dicom.deidentification import REQUIRED, deidentify_folder
 from metseg.imaging.dicom.headers import IMAGES, MASKS, scan
 from metseg.imaging.dicom.kept_attributes import KEPT, KeepList
 from metseg.imaging.dicom.mask_reader import read_mask
-from metseg.imaging.dicom.mr_sequences import CHANNELS, Acquisition, acquisition_of, channel_of
+from metseg.imaging.dicom.mr_sequences import CHANNELS, acquisition_of, channel_of
 from metseg.imaging.dicom.segmentation_writer import Finder, write_dicom_segmentation
 from metseg.imaging.dicom.series import mask_on_planes
 from metseg.imaging.layouts import LayoutOptions, SourceCohort, open_cohort
@@ -332,10 +332,6 @@ def test_the_channel_of_a_copy_is_that_of_its_source(
     copy = KeepList(KEPT, str).copy(header)
     copy.SeriesDescription = channel or "no channel"
     assert channel_of(acquisition_of(copy)) == channel
-
-
-def test_a_series_of_no_channel_stays_so_whatever_its_times() -> None:
-    assert channel_of(Acquisition("no channel", echo=9.0, repetition=600.0)) is None
 
 
 RULES = [
