@@ -103,6 +103,13 @@ def test_two_keys_of_pseudonyms_are_reported_and_neither_is_changed(cluster):
     assert made["profile-b", "metseg-pseudonyms"]["key"] == "another" != made["kubeflow", "metseg-pseudonyms"]["key"]
 
 
+def test_the_newline_behind_a_key_of_pseudonyms_makes_no_other_key(cluster):
+    cluster.apply("kubeflow", "profile-b")
+    key = cluster.secret("kubeflow", "metseg-pseudonyms")["key"]
+    cluster.put_secret("profile-b", "metseg-pseudonyms", key=key + "\n")
+    assert "different keys" not in cluster.run().stderr
+
+
 def test_a_role_takes_the_place_of_storage_keys(cluster):
     made = parsed(cluster.apply("kubeflow", "--no-storage-keys", DATABASE_URI="postgresql://u:p@db.example.org/runs"))
     assert not [name for _, name in made if name in ("metseg-storage", "metseg-database")]

@@ -179,7 +179,7 @@ def pseudonym_keys(held: Held, runs: Sequence[str], note: Callable[[str], None])
 
     It never changes: another would give patients other names and splits.
     """
-    keys = {place: value for place in runs if (value := held.get((place, PSEUDONYMS), {}).get("key"))}
+    keys = {place: value for place in runs if (value := held.get((place, PSEUDONYMS), {}).get("key", "").strip())}
     if len(set(keys.values())) > 1:
         note(f"{', '.join(sorted(keys))} hold different keys of pseudonyms: patients have other names in each")
     key = next(iter(keys.values()), None) or token_hex(32)
