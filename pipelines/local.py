@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import time
 import warnings
@@ -39,7 +40,7 @@ def _new_run_folder(runs: Path) -> Path:
 
 def _point_latest(folder: Path) -> None:
     """Point `runs/latest` at a finished run."""
-    temporary = folder.parent / f".latest.{os.getpid()}"
+    temporary = folder.parent / f".latest.{secrets.token_hex(4)}"
     temporary.symlink_to(folder.name)
     temporary.replace(folder.parent / "latest")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -12,7 +11,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from metseg.files import parse_json
+
 SECONDS = 10.0
+_TOKEN_BYTES = 1 << 20
 MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -100,7 +102,7 @@ def _token(challenge: dict[str, str]) -> str | None:
         return None
     try:
         with urlopen(f"{realm}?{urlencode(challenge)}", timeout=SECONDS) as response:
-            content: dict[str, object] = json.load(response)
+            content = parse_json(response.read(_TOKEN_BYTES))
     except (URLError, HTTPException, OSError, ValueError):
         return None
     token = content.get("token") or content.get("access_token")

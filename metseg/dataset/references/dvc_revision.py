@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -72,7 +72,7 @@ def _opened(reference: GitRevision) -> Iterator[tuple[Any, str, str]]:
                 with attempt:
                     repository = DVCFileSystem(url, rev=reference.revision)
                     commit = str(repository.repo.scm.resolve_rev(reference.revision))
-            yield repository, commit, _version(repository.info(reference.path), reference)
+            yield repository, commit, _version(repository, reference)
     except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, DataIndexError, OSError) as error:
         raise DataError(
             f"{reference}: {_reason(error)}. Check the repository's URL, the revision, the path and the DVC remote "
@@ -95,9 +95,23 @@ def _reason(error: BaseException) -> str:
     return ": ".join(messages)
 
 
-def _version(info: dict[str, Any], reference: GitRevision) -> str:
-    """Return the `.dir` md5 of a tracked folder from DVC's information on its path."""
+def _version(repository: Any, reference: GitRevision) -> str:
+    """Return the `.dir` md5 of a tracked folder; raises `DataError` for any other path."""
+    files, root = repository.repo.fs, repository.repo.root_dir
+    for parent in PurePosixPath(reference.path).parents:
+        if parent.parts and files.exists(files.join(root, *parent.parts, ".dvc")):
+            raise DataError(
+                f"{reference}: {parent} is a DVC project inside a repository (`dvc init --subdir`); they are read at "
+                "the root alone. Clone the repository, run `dvc pull` in that folder, and name the folder of the data."
+            )
+    info = repository.info(reference.path)
     version = info.get("md5")
+    if "md5-dos2unix" in info:
+        repository.repo.drop_data_index()  # DVC would take the migrated folder for this one, by its md5
+        raise DataError(
+            f"{reference}: DVC 2 added this folder, and its hashes differ from those of DVC 3. Run `dvc cache migrate "
+            "--dvc-files` in the repository, commit the changed .dvc files, run `dvc push` and name that commit."
+        )
     if info.get("type") != "directory" or not version or not str(version).endswith(".dir"):
         raise DataError(
             f"{reference}: the path is no folder that DVC tracks as a whole at this commit. Name the folder that was "

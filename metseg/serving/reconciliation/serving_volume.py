@@ -87,7 +87,7 @@ class ServingVolume:
         """Remove the leftovers of a process that was killed while it held the lock."""
         for download in self.root.glob(f"{_DOWNLOAD}*"):
             shutil.rmtree(download, ignore_errors=True)
-        for written in self.root.glob(f".{CONFIG}.*"):
+        for written in self.root.glob(f".{Path(CONFIG).stem}.*"):
             written.unlink(missing_ok=True)
         for base in self.root.iterdir():
             if base.is_dir():
