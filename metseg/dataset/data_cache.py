@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from metseg.environment_settings import CACHE_BYTES, ResourceSettings
 from metseg.errors import DataError
+from metseg.files import make_closed
 from metseg.settings import Settings
 
 IN_USE_SECONDS = 3600.0
@@ -63,6 +64,7 @@ class DataCache:
 
     def only_one(self, entry: Path) -> FileLock:
         """Return the lock for writing an entry, a context manager; other processes wait."""
+        make_closed(self.root)
         entry.parent.mkdir(parents=True, exist_ok=True)
         # Without `flock` there is no fallback to a lock that outlives a killed process.
         return FileLock(entry.parent / f".{entry.name}.lock", fallback_to_soft=False)
