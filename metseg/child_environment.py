@@ -72,17 +72,22 @@ GIT = _named(
 )
 DATA = STORAGE | PSEUDONYMS | GIT
 """Needed to read data, and to name their patients."""
-DOCKER = NETWORK | _named("DOCKER_HOST DOCKER_CONFIG DOCKER_CONTEXT DOCKER_CERT_PATH DOCKER_TLS_VERIFY")
+DOCKER = NETWORK | _named(
+    "DOCKER_HOST DOCKER_CONFIG DOCKER_CONTEXT DOCKER_CERT_PATH DOCKER_TLS_VERIFY DOCKER_BUILDKIT BUILDX_CONFIG"
+)
 KUBECTL = STORAGE | _named("KUBECONFIG GOOGLE_APPLICATION_CREDENTIALS CLOUDSDK_CONFIG AZURE_CONFIG_DIR")
 """Needed by kubectl and by the program of a cloud that it logs in with."""
 
 
 def of_this_process(names: Iterable[str], families: tuple[str, ...]) -> dict[str, str]:
-    """Return those variables of this process that have one of the names, or begin like a family."""
+    """Return this process's variables with one of the names, or of a family."""
     wanted = frozenset(names)
     return {name: value for name, value in os.environ.items() if name in wanted or name.startswith(families)}
 
 
 def child_environment(*groups: Iterable[str]) -> dict[str, str]:
-    """Return the environment of a program of this machine: the system's variables, and those of the groups."""
+    """Return the environment of a program of this machine.
+
+    It is the system's variables, and those of the groups.
+    """
     return of_this_process(SYSTEM.union(*groups), LANGUAGE + HARDWARE)

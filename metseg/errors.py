@@ -4,7 +4,10 @@ from metseg.hidden_secrets import hidden
 
 
 class MetsegError(Exception):
-    """Base class: the command ends with exit code 1 and this message, without a traceback or a secret."""
+    """Base class: the command ends with exit code 1 and this message, without a traceback.
+
+    The message has no secret.
+    """
 
     exit_code = 1
 

@@ -61,7 +61,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def make_closed(folder: Path) -> None:
-    """Make a folder that other users cannot open, or close an existing one of this user."""
+    """Create a folder that other users cannot open, or close an existing one."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     if status.st_uid == os.geteuid() and status.st_mode & 0o077:

@@ -1,4 +1,4 @@
-"""Hide the secrets of this process in every text that leaves it: messages, logs, tracebacks, records."""
+"""Hide the secrets of this process in messages, logs, tracebacks and records."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ class Login:
 
 
 def login_in(address: str) -> Login | None:
-    """Return the login in an address, if there is one; a password may hold any character.
+    """Return the login in an address, if it has one.
+
+    A password may hold any character.
 
     >>> login_in("http://me:a/b@host:5000").address
     'http://host:5000'
@@ -102,7 +104,7 @@ def login_in(address: str) -> Login | None:
 
 
 def remember(secret: str) -> str:
-    """Hide a secret that comes from elsewhere than a variable, such as a file; returns it."""
+    """Hide a secret that comes from a file, and return it."""
     _remembered.add(secret)
     return secret
 
@@ -123,7 +125,7 @@ def hidden(text: str) -> str:
 def _pattern(
     values: tuple[str, ...], addresses: tuple[str, ...], remembered: tuple[str, ...]
 ) -> re.Pattern[str] | None:
-    """Return the pattern of all secrets in every form that they are written in, the longest first."""
+    """Return the pattern of all secrets in each of their forms, the longest first."""
     secrets = {*values, *remembered, *(part.strip() for value in values for part in value.split(","))}
     for address in filter(None, addresses):
         secrets |= _secrets_in(address)
@@ -132,20 +134,20 @@ def _pattern(
 
 
 def _secrets_in(address: str) -> set[str]:
-    """Return the secrets in an address: a password, a token in place of a user, parts of a query."""
-    found = set()
+    """Return the secrets in an address: password, token or parts of a query."""
+    secrets = set()
     if login := login_in(address):
-        found.add(login.password or login.user)
+        secrets.add(login.password or login.user)
     try:
         parts = urlsplit(address)
-        found.add(parts.password or "")
+        secrets.add(parts.password or "")
     except ValueError:  # a bracket in the password
-        return found
-    return found | {value for name, value in parse_qsl(parts.query) if _SECRET_PART.search(name)}
+        return secrets
+    return secrets | {value for name, value in parse_qsl(parts.query) if _SECRET_PART.search(name)}
 
 
 def _forms(secret: str) -> set[str]:
-    """Return a secret as it is, as in an address, and as in JSON and in Python's `repr`."""
+    """Return a secret as in an address, in JSON and in Python's `repr`."""
     plain = {secret, unquote(secret)}
     coded = {quote(form, safe="") for form in plain} | {quote(form) for form in plain}
     return plain | coded | {json.dumps(form)[1:-1] for form in plain} | {repr(form)[1:-1] for form in plain}
@@ -169,7 +171,7 @@ def print_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def hide_everywhere() -> None:
-    """Hide secrets in every log record and every traceback that ends this process or a thread of it."""
+    """Hide secrets in log records, and in tracebacks that end this process or a thread."""
     logging.setLogRecordFactory(_Record)
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = print_traceback

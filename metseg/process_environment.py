@@ -113,7 +113,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def apply_defaults() -> None:
-    """Add the defaults of `QUIET`, set `MLFLOW_*` and `AWS_*` from `METSEG_*`, and hide secrets in logs."""
+    """Add the defaults of `QUIET`, hide secrets in logs, and `prepare`."""
     hide_everywhere()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -170,7 +170,7 @@ def origin(address: str) -> tuple[str, str, int | None]:
 
 
 def _take_logins_out() -> None:
-    """Move user and password from an address to the variables for them: addresses are printed and recorded."""
+    """Move the logins in addresses to variables: addresses are printed and recorded."""
     for name, places in LOGINS.items():
         given = os.environ.get(name, "")
         login = login_in(given) if given.startswith(("http://", "https://")) else None

@@ -46,9 +46,9 @@ def _point_latest(folder: Path) -> None:
 
 
 def _for_this_machine(pipeline: Any, settings: Settings, in_containers: bool) -> Any:
-    """Return the pipeline without the settings for pods of a cluster, each step with its own variables.
+    """Return the pipeline without settings for pods, each step with its own variables.
 
-    Those for pods are a task's retries, since an error on this machine is a lasting one, and the variables of a pod's
+    Those are a task's retries, since an error on this machine is a lasting one, and the variables of a pod's
     folders and image. Outside a container `kfp.local` hands a step everything that this process has; `env` takes out
     what the step does not need.
     """

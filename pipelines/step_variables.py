@@ -29,7 +29,7 @@ def step_variables(step: str, settings: Settings) -> frozenset[str]:
 
 
 def withheld(step: str, settings: Settings) -> list[str]:
-    """Return the names of this process's variables that a step on this machine must not get."""
+    """Return the names of variables that a step on this machine must not get."""
     return sorted(os.environ.keys() - of_machine(step_variables(step, settings)).keys())
 
 

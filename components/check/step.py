@@ -41,7 +41,7 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _check_addresses(values: Mapping[str, object]) -> None:
-    """Raise UsageError for a text that may hold a secret, before anything repeats or records it."""
+    """Raise UsageError for a text that may hold a secret."""
     require_no_secret(str(values.get("data_reference", "")))
     for name, value in values.items():
         if name != "data_reference" and "://" in str(value):

@@ -25,7 +25,7 @@ class HashTable:
     """Cache of file MD5s, keyed by size, time and inode.
 
     A file changed within the last two seconds is hashed but not remembered: another change could leave the same time.
-    Paths may bear patients' names: the table has each part of them hashed under a secret key in a file beside it.
+    Paths may bear patients' names: the table has each part of them hashed under a secret key, in a file next to it.
 
     Args:
         path: SQLite file, created if missing and recreated if broken or of another key; None: nothing is stored.
@@ -102,7 +102,10 @@ class HashTable:
 
 
 def _kept_key(table: Path) -> bytes:
-    """Return the key of a table, made if missing; a table without a key is one of names without a key, and goes."""
+    """Return the key of a table, generated if missing.
+
+    A table without a key has names that were hashed without one, and is removed.
+    """
     path = table.with_suffix(".key")
     if not path.is_file() or path.stat().st_size != KEY_BYTES:
         make_closed(path.parent)

@@ -1,4 +1,4 @@
-"""DVC's own files: its index, which has names of data files in clear, and its clones of repositories."""
+"""Place of DVC's own files: its index, with names of data files, and its clones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABANDONED_SECONDS = 86400.0
 
 @contextmanager
 def dvc_in_state() -> Iterator[None]:
-    """Let DVC keep its files in the state folder, closed to other users, within the block.
+    """Keep DVC's files in the state folder, closed to others, within the block.
 
     Its own places are `/var/tmp/dvc`, which others of a machine may write to and a container may not, and `/tmp`.
     """

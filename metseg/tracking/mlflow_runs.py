@@ -185,7 +185,7 @@ def _supersede(tracking: MlflowClient, run: Run, tags: Mapping[str, str]) -> tup
 def _opened(
     tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, object], tags: Mapping[str, str]
 ) -> str:
-    run = tracking.create_run(experiment, run_name=name, tags={key: hidden(value) for key, value in tags.items()})
+    run = tracking.create_run(experiment, run_name=name, tags={key: hidden(str(value)) for key, value in tags.items()})
     return _filled(tracking, str(run.info.run_id), parameters, {})
 
 
@@ -218,7 +218,7 @@ def log_results(tracking: MlflowClient, run: str, metrics: Mapping[str, float]) 
 def set_tags(tracking: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
     """Set several tags."""
     for key, value in tags.items():
-        tracking.set_tag(run, key, hidden(value))
+        tracking.set_tag(run, key, hidden(str(value)))
 
 
 def fail_unfinished(tracking: MlflowClient, name: str) -> None:

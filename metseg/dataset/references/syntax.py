@@ -131,7 +131,10 @@ def parse(reference: str) -> Reference:
 
 
 def require_no_secret(reference: str) -> None:
-    """Raise UsageError for a reference that may hold a secret; a path need not exist here."""
+    """Raise UsageError for a reference that may hold a secret.
+
+    A path need not exist here.
+    """
     if not _LOCAL.fullmatch(reference):
         parse(reference)
 
