@@ -35,6 +35,7 @@ def variables_of_the_code() -> set[str]:
     """Every name of a variable in the code and the manifests."""
     folders = (ROOT / name for name in ("metseg", "components", "pipelines", "infra"))
     files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".yaml", ".sh", ".env")]
+    files.remove(ROOT / "metseg/child_environment.py")  # parts of names
     return {name for path in files for name in PLACES.findall(path.read_text(encoding="utf-8"))}
 
 
@@ -77,8 +78,8 @@ def test_a_variable_that_is_a_secret_is_hidden_in_every_form(bare, monkeypatch, 
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_the_password_of_an_address_is_hidden_apart_from_it(bare, monkeypatch, name, address, form):
-    if form == SECRET and "{}@host" in address and "me:" not in address:
-        pytest.skip("a token that is no part of an address")
+    if "/" in form and "{}@host" in address and "me:" not in address:
+        pytest.skip("a host and a path")
     if form != FORMS[1] and "password=" in address:
         pytest.skip("a plus in a query is a blank")
     monkeypatch.setenv(name, address.format(form))
@@ -163,7 +164,7 @@ def test_a_program_that_fails_prints_no_secret(end, tmp_path):
         [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     told = done.stdout + done.stderr
-    assert "…" in told and not any(form in told for form in FORMS), told
+    assert ("…" in told or "\\u2026" in told) and not any(form in told for form in FORMS), told
 
 
 # MLflow's address
@@ -181,9 +182,8 @@ def test_the_login_leaves_mlflows_address_for_its_own_variables(bare, monkeypatc
 
     login = get_default_host_creds(settings.tracking_uri)
     assert (login.username, login.password) == ("me@home", SECRET)
-    assert SECRET not in repr(settings) and not [
-        variable for variable, value in os.environ.items() if form in value and not variable.endswith("PASSWORD")
-    ]
+    kept = {variable for variable, value in os.environ.items() if form in value} - {"PYTEST_CURRENT_TEST"}
+    assert SECRET not in repr(settings) and all(variable.endswith("PASSWORD") for variable in kept)
 
 
 @pytest.mark.parametrize("name", [name for name, places in LOGINS.items() if not places])
