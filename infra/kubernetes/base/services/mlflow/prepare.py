@@ -70,7 +70,8 @@ def set_login() -> None:
     name, password = config.admin_username, config.admin_password
     if not name or not password:
         sys.exit("MLFLOW_AUTH_ADMIN_USERNAME or MLFLOW_AUTH_ADMIN_PASSWORD is empty: make the secrets first")
-    viewer, viewers = (os.environ.get(f"METSEG_VIEWER_MLFLOW_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    viewer = os.environ.get("METSEG_VIEWER_MLFLOW_USERNAME", "")
+    viewers = os.environ.get("METSEG_VIEWER_MLFLOW_PASSWORD", "")
     if viewer == name:
         sys.exit(f"METSEG_VIEWER_MLFLOW_USERNAME is {name}, the administrator: give the viewer another user")
     _keep_user(store, name, password, is_admin=True)
