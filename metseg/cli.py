@@ -26,6 +26,7 @@ from metseg.commands.tune import tune
 from metseg.commands.validate import validate
 from metseg.commands.viewer import viewer
 from metseg.errors import MetsegError
+from metseg.hidden_secrets import print_traceback
 
 EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     phantom: ("metseg phantom data", "metseg phantom /tmp/heads --patients 6 --seed 1"),
@@ -138,6 +139,9 @@ def main() -> None:
     except MetsegError as error:
         print(f"metseg: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        print_traceback(type(error), error, error.__traceback__)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("metseg: interrupted", file=sys.stderr)
         sys.exit(130)

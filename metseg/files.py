@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from metseg.errors import DataError
+from metseg.hidden_secrets import hidden
 
 logger = logging.getLogger(__name__)
 
@@ -120,10 +121,18 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_closed(folder: Path) -> None:
+    """Create a folder that other users cannot open, or close an existing one."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid == os.geteuid() and status.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically and without secrets."""
     with written_beside(path) as beside:
-        beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.write_text(hidden(json.dumps(content, indent=1, ensure_ascii=False)) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

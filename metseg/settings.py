@@ -40,7 +40,7 @@ class Settings(EnvironmentSettings):
     runs: Path = Path("runs")
     model_base_path: Path = Path("var/serving")
     state: Path = Path("var/state")
-    tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
+    tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI", repr=False)
     artifact_root: str = ""
     model_server: str = ""
     served_base_path: Path | None = None

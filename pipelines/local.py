@@ -23,6 +23,7 @@ from metseg.tracking import mlflow_runs
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
 from pipelines import containers
 from pipelines.console import StepConsole
+from pipelines.step_variables import withheld
 
 
 def _new_run_folder(runs: Path) -> Path:
@@ -45,19 +46,27 @@ def _point_latest(folder: Path) -> None:
     temporary.replace(folder.parent / "latest")
 
 
-def _for_this_machine(pipeline: Any, in_containers: bool) -> Any:
-    """Return the pipeline without the settings for pods of a cluster.
+def _for_this_machine(pipeline: Any, settings: Settings, in_containers: bool) -> Any:
+    """Return the pipeline without settings for pods, each step with its own variables.
 
-    These are a task's retries, since an error on this machine is a lasting one, and the variables of a pod's folders
-    and image. Outside a container `kfp.local` would set them over those of this process; in a container those of the
-    runner win.
+    Those are a task's retries, since an error on this machine is a lasting one, and the variables of a pod's
+    folders and image. Outside a container `kfp.local` hands a step everything that this process has; `env` takes out
+    what the step does not need.
     """
     specification = pipeline.pipeline_spec
     for graph in (specification.root.dag, *(component.dag for component in specification.components.values())):
         for task in graph.tasks.values():
             task.ClearField("retry_policy")
-    for executor in () if in_containers else specification.deployment_spec["executors"].values():
-        executor["container"].fields.pop("env", None)
+    for label, executor in specification.deployment_spec["executors"].items():
+        container, step = executor["container"], label.split("-")[1]
+        variables = [] if "env" not in container else list(container["env"])
+        container.fields.pop("env", None)
+        if in_containers:
+            given = containers.environment(settings, step)
+            container["env"] = [*variables, *({"name": name, "value": value} for name, value in given.items())]
+        else:
+            unset = [word for name in withheld(step, settings) for word in ("-u", name)]
+            container["command"] = ["env", *unset, *container["command"]]
     return pipeline
 
 
@@ -84,7 +93,7 @@ def _execute(folder: Path, values: dict[str, Any], console: Console, settings: S
     with log_path.open("w", encoding="utf-8") as log, contextlib.closing(StepConsole(console, log)) as out:
         try:
             with contextlib.redirect_stdout(out):
-                _for_this_machine(training_pipeline(networks), in_containers)(**pack(values))
+                _for_this_machine(training_pipeline(networks), settings, in_containers)(**pack(values))
             if out.error is not None:
                 # kfp treats a container removed before its exit code is read as successful.
                 raise RuntimeError("a step reported a failure")

@@ -162,7 +162,7 @@ def unpack(form: Mapping[str, object]) -> dict[str, object]:
     for field in OPTIONS:
         for name, value in parse_options(field, str(form.get(field) or "")).items():
             if name in values and value != values[name] != SETTINGS[name].default:
-                raise UsageError(f"{field}: {name}={value}, but the field {name} has {values[name]}: give it once")
+                raise UsageError(f"{field}: the field {name} has another value of it: give it once")
             values[name] = value
     return values
 

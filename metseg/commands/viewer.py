@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from metseg.child_environment import FOLDERS, MLFLOW, PSEUDONYMS, SETTINGS, child_environment
 from metseg.errors import UsageError
 from metseg.process_environment import apply_defaults
 from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
@@ -57,4 +58,6 @@ def viewer(
     # Streamlit replaces this process, so that it gets signals and sets the exit code. Its other options are in
     # `.streamlit/config.toml` next to the page.
     command = [sys.executable, "-m", "streamlit", "run", str(PAGE), "--server.port", str(port)]
-    os.execve(sys.executable, [*command, "--server.address", host], {**os.environ, **options.to_environment()})
+    streamlits = [name for name in os.environ if name.startswith("STREAMLIT_")]
+    needed = child_environment(SETTINGS, FOLDERS, MLFLOW, PSEUDONYMS, streamlits)
+    os.execve(sys.executable, [*command, "--server.address", host], {**needed, **options.to_environment()})

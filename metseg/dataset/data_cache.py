@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from metseg.environment_settings import CACHE_BYTES, ResourceSettings
 from metseg.errors import DataError
+from metseg.files import make_closed
 from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class DataCache:
 
         What a killed writer of the entry left is removed.
         """
+        make_closed(self.root)
         entry.parent.mkdir(parents=True, exist_ok=True)
         with _lock(entry):
             _sweep(entry)

@@ -11,6 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from metseg.child_environment import DOCKER, child_environment
 from metseg.files import parse_json
 
 SECONDS = 10.0
@@ -65,7 +66,9 @@ def _docker_holds(name: str) -> bool:
         return False
     command = [docker, "image", "inspect", "--format", "{{.Id}}", name]
     try:
-        return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False).returncode == 0
+        environment = child_environment(DOCKER)
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=SECONDS, check=False)
+        return done.returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from metseg.errors import MetsegError
+from metseg.hidden_secrets import hidden
 from metseg.settings import Settings
 from metseg.tracking.kubeflow_run import (
     KIND_TAG,
@@ -184,7 +185,7 @@ def _supersede(tracking: MlflowClient, run: Run, tags: Mapping[str, str]) -> tup
 def _opened(
     tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, object], tags: Mapping[str, str]
 ) -> str:
-    run = tracking.create_run(experiment, run_name=name, tags=dict(tags))
+    run = tracking.create_run(experiment, run_name=name, tags={key: hidden(str(value)) for key, value in tags.items()})
     return _filled(tracking, str(run.info.run_id), parameters, {})
 
 
@@ -197,7 +198,7 @@ def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, object], 
 
 def _kept(value: Any) -> str:
     """Return a parameter's value as MLflow stores it."""
-    return str(value)[:PARAMETER_LENGTH]
+    return hidden(str(value))[:PARAMETER_LENGTH]
 
 
 def log_metrics(tracking: MlflowClient, run: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -217,7 +218,7 @@ def log_results(tracking: MlflowClient, run: str, metrics: Mapping[str, float]) 
 def set_tags(tracking: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
     """Set several tags."""
     for key, value in tags.items():
-        tracking.set_tag(run, key, value)
+        tracking.set_tag(run, key, hidden(str(value)))
 
 
 def fail_unfinished(tracking: MlflowClient, name: str) -> None:

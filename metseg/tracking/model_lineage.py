@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from metseg.child_environment import GIT, child_environment
 from metseg.dataset.data_cache import DataCache
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references import look_again
@@ -191,7 +192,9 @@ def _git(*arguments: str) -> str | None:
     """Return Git's output for the repository of this code; None if Git fails."""
     command = ["git", "-C", str(ROOT), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        environment = child_environment(GIT)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=20)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

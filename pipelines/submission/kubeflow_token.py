@@ -10,6 +10,7 @@ from pathlib import Path
 
 from metseg.errors import UsageError
 from metseg.files import parse_json
+from metseg.hidden_secrets import remember
 
 VARIABLE = "METSEG_KUBEFLOW_TOKEN"
 FILE_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"
@@ -58,7 +59,7 @@ class TokenSource:
             raise UsageError(f"token file {self.file} cannot be read ({error.strerror}): {REMEDY}") from error
         if not text:
             raise UsageError(f"token file {self.file} is empty: {REMEDY}")
-        return text
+        return remember(text)
 
 
 def expired_since(token: str) -> float | None:

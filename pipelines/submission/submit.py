@@ -52,8 +52,9 @@ def check_reference(reference: str) -> None:
     Raises:
         UsageError: it is a folder or archive of this machine.
     """
-    from metseg.dataset.references.syntax import parse
+    from metseg.dataset.references.syntax import parse, require_no_secret
 
+    require_no_secret(reference)
     if not reference.startswith(EVERYWHERE):
         raise UsageError(
             f"{REFERENCE}={reference!r}: pods of a cluster cannot read folders of this machine; put the data into "

@@ -103,6 +103,32 @@ def test_no_manifest_holds_a_secret(objects):
                 assert not secret or "secretKeyRef" in entry["valueFrom"], (name, entry["name"])
 
 
+def test_no_secret_is_put_on_a_command_line(objects):
+    """Kubernetes replaces `$(NAME)` in a command by the variable's value, which every process of the node can read."""
+    for name, template in pods(objects).items():
+        for container in containers(template):
+            secret = {
+                entry["name"]
+                for entry in container.get("env", [])
+                if "secretKeyRef" in entry.get("valueFrom", {}) and not entry["name"].endswith("USERNAME")
+            }
+            named = set(
+                re.findall(r"\$\((\w+)\)", " ".join([*container.get("command", []), *container.get("args", [])]))
+            )
+            assert not secret & named, (name, container["name"])
+
+
+def test_no_client_but_the_reconciler_has_the_administrators_login(objects):
+    holders = {
+        container["name"]
+        for template in pods(objects).values()
+        for container in containers(template)
+        for entry in container.get("env", [])
+        if entry.get("valueFrom", {}).get("secretKeyRef", {}).get("name") == "metseg-mlflow-client"
+    }
+    assert holders == {"prepare", "mlflow", "reconciler"}
+
+
 def test_services_ingresses_budgets_and_scalers_name_what_there_is(objects):
     templates = pods(objects)
     services = {entry["metadata"]["name"]: entry["spec"] for entry in of_kind(objects, "Service")}

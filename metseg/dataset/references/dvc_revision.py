@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -12,12 +11,12 @@ from urllib.parse import unquote, urlparse
 
 from metseg.dataset.data_cache import DataCache
 from metseg.dataset.data_version import HashTable, listing_version
+from metseg.dataset.dvc_folders import dvc_in_state
 from metseg.dataset.references.downloads import RemoteFile, attempts, fetch
 from metseg.dataset.references.git_credentials import git_access
 from metseg.dataset.references.syntax import GitRevision
 from metseg.errors import DataError
 from metseg.retry_deadline import away, chain, hopeless, patience
-from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +60,11 @@ def _opened(reference: GitRevision) -> Iterator[tuple[Any, str, str]]:
     from dvc_objects.fs.errors import ConfigError as RemoteError
     from scmrepo.exceptions import SCMError
 
-    # DVC's own place is /var/tmp, which a container may not write to, and which others of a machine share.
-    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Settings.from_environment().state / "dvc"))
     parsed = urlparse(reference.url)
     # DVC opens a repository on this machine in place, with the cache next to it.
     url = unquote(parsed.path) if parsed.scheme == "file" else reference.url
     try:
-        with git_access(reference.url):
+        with dvc_in_state(), git_access(reference.url):
             for attempt in attempts(f"opening {reference}", _host_is_away, at_least=1):
                 with attempt:
                     repository = DVCFileSystem(url, rev=reference.revision)
