@@ -63,7 +63,10 @@ def check_reference(reference: str) -> None:
 
 
 def _exists(image: str) -> bool | None:
-    """Return whether an image exists that the user named, whose registry is hence trusted; None if unknown."""
+    """Return whether an image of the user exists; None if unknown.
+
+    Its registry is trusted, because the user named it.
+    """
     return image_exists(image, {ImageName.parse(image).registry})
 
 

@@ -141,7 +141,7 @@ class ServingVolume:
 
     @property
     def registry(self) -> str:
-        """The registry that the models are from, by its identity; empty if none is on record."""
+        """Identity of the registry that the models are from; empty without a record."""
         path = self.root / REGISTRY
         try:
             return path.read_text(encoding="utf-8").strip()
