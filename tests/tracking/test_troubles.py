@@ -246,7 +246,7 @@ def environment_of(workspace: Path) -> dict[str, str]:
 
 
 STARTS = int(os.environ.get("METSEG_STARTS", "2"))
-"""How often three processes start in an empty workspace; 50 for the figure in docs/operations.md."""
+"""How often three processes start in an empty workspace; a release is tried with 50."""
 
 
 def test_three_first_commands_at_once_leave_a_whole_registry(tmp_path):
