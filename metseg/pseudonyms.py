@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metseg.errors import UsageError
+from metseg.file_access import require_writable
 from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ def _given_key() -> bytes:
 
 def _kept_key(path: Path) -> bytes:
     """Return the key in the file `path`, generated if missing."""
+    require_writable(path)
     if not path.exists():
         _make_key(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -20,10 +21,14 @@ from metseg.process_environment import apply_defaults
 from metseg.report.run_summary import OVERLAY, REPORT, SUMMARY, RunSummary
 from metseg.settings import Settings
 from metseg.tracking import mlflow_runs
+from metseg.tracking.mlflow_errors import explained
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
 from pipelines import containers
 from pipelines.console import StepConsole
 from pipelines.step_variables import withheld
+
+logger = logging.getLogger(__name__)
 
 
 def _new_run_folder(runs: Path) -> Path:
@@ -106,6 +111,21 @@ def _execute(folder: Path, values: dict[str, Any], console: Console, settings: S
             ) from error
 
 
+def _fail_in_mlflow(folder: Path, name: str, began: float, settings: Settings) -> None:
+    """Mark the run and its training runs as failed in MLflow, if it responds.
+
+    Where ingest left no record of the run, it is the one of that name since the beginning.
+    """
+    try:
+        tracking = mlflow_runs.client(settings)
+        recorded = [RunRecord.read(path).run for path in (folder / "steps").rglob(RUN_RECORD)]
+        opened = set(recorded) or mlflow_runs.running_since(tracking, name, int(began * 1000))
+        mlflow_runs.fail_unfinished(tracking, opened)
+    except Exception as error:
+        reason = explained(error, settings.tracking_uri) or error
+        logger.warning("the failed run stays RUNNING in MLflow: %s", reason)
+
+
 def _collect(folder: Path) -> RunSummary:
     """Copy the run's summary, report and picture to the top of its folder."""
     summaries = sorted((folder / "steps").rglob(SUMMARY))
@@ -177,10 +197,12 @@ def run(values: dict[str, Any], settings: Settings, console: Console, in_contain
     os.environ["PYTHONUNBUFFERED"] = "1"
     folder = _new_run_folder(settings.runs)
     console.print(f"Run {folder.name}: {values['data_reference']} → {values['model_name']}", highlight=False)
+    values = {**values, "run_name": values.get("run_name") or folder.name}
+    began = time.time()
     try:
-        _execute(folder, {"run_name": folder.name, **values}, console, settings, in_containers)
-    except MetsegError:
-        mlflow_runs.fail_unfinished(mlflow_runs.client(settings), folder.name)
+        _execute(folder, values, console, settings, in_containers)
+    except BaseException:
+        _fail_in_mlflow(folder, values["run_name"], began, settings)
         raise
     summary = _collect(folder)
     _point_latest(folder)

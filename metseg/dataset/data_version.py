@@ -14,6 +14,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from metseg.file_access import require_writable
 from metseg.files import data_files, make_closed, unreadable_entry
 
 _SETTLED_SECONDS = 2.0
@@ -85,6 +86,7 @@ class HashTable:
         """Write new hashes to the table."""
         if self._path is None or not self._learnt:
             return
+        require_writable(self._path)
         with closing(sqlite3.connect(self._path, timeout=30)) as table, table:
             table.execute(
                 "CREATE TABLE IF NOT EXISTS files "
