@@ -157,7 +157,11 @@ def measured(parts: Sequence[str], moves: int, kills: int, folder: Path) -> tupl
         if "full-size" in parts:
             networks, respond = full_size(folder)
             full = replace(
-                laboratory.within(folder / "full-size"), saved_models=networks, answer=respond, channels=len(CHANNELS)
+                laboratory.within(folder / "full-size"),
+                saved_models=networks,
+                answer=respond,
+                channels=len(CHANNELS),
+                runs={},  # those of the small models have the same factors
             )
             figures += move_figures(full, "full-size", moves, FULL_SIZE_CALLERS, FULL_SIZE_DIFFERENCE)
         if "kills" in parts:
