@@ -156,11 +156,12 @@ def read_json_of_others(path: Path, limit: int = MAX_JSON) -> Any:
     return parse_json(path.read_text(encoding="utf-8"))
 
 
-def parse_json(text: str | bytes, **options: Any) -> Any:
+def parse_json(text: str | bytes, *, any_number: bool = False, **options: Any) -> Any:
     """Parse JSON from others.
 
     Args:
         text: the document.
+        any_number: whether NaN and infinity pass, for a caller that names their place itself.
         options: of `json.loads`.
 
     Raises:
@@ -170,7 +171,8 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
     {'labels': {'tumour': 1}}
     """
     try:
-        content = json.loads(text, parse_float=_finite, parse_constant=_no_number, **options)
+        numbers: dict[str, Any] = {} if any_number else {"parse_float": _finite, "parse_constant": _no_number}
+        content = json.loads(text, **numbers, **options)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     level = [content]

@@ -32,7 +32,7 @@ print("{{}}")
 PLANTED = "planted"
 STARTED: dict[str, tuple[Callable[[], object], set[str]]] = {
     "git": (git_commit, set()),
-    "docker": (lambda: image_exists("here/image:1"), PROXIES | {"DOCKER_HOST"}),
+    "docker": (lambda: image_exists("here/image:1", ()), PROXIES | {"DOCKER_HOST"}),
     "kubectl": (lambda: Kubectl().run("get", "pods"), PROXIES | STORAGE),
 }
 """Programs, what starts each, and the variables with a secret, or an address that may hold one, that it gets."""

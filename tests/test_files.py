@@ -23,9 +23,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "write_json": lambda path: write_json(path, {}),
     "folder_written_beside": lambda path: _fill(path),
     "models.config": lambda path: write_configuration(path, empty_configuration()),
-    "lock of the cache": lambda path: _lock(path),
 }
-"""Everything that makes files for others to read."""
+"""Everything that makes files for others to read; the cache is closed to them (tests/dataset/test_case_cache.py)."""
 
 
 def _write(path: Path) -> None:
@@ -37,11 +36,6 @@ def _fill(path: Path) -> None:
     with folder_written_beside(path) as beside:
         (beside / "sub").mkdir()
         (beside / "file").write_text("x")
-
-
-def _lock(path: Path) -> None:
-    with DataCache(path).only_one(path / "fetched" / "entry"):
-        pass
 
 
 @contextmanager

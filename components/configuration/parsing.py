@@ -32,7 +32,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
 
 def _json(text: str) -> object:
     """Parse JSON; raise ValueError for malformed JSON, and GivenTwice for a repeated name."""
-    return parse_json(text, object_pairs_hook=_once)
+    return parse_json(text, any_number=True, object_pairs_hook=_once)
 
 
 KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
@@ -116,7 +116,7 @@ def parse_options(field: str, text: str) -> dict[str, object]:
     pairs: list[tuple[str, Any]]
     if text.lstrip().startswith("{"):
         try:
-            pairs = list(parse_json(text, object_pairs_hook=_once).items())
+            pairs = list(parse_json(text, any_number=True, object_pairs_hook=_once).items())
         except GivenTwice as twice:
             raise UsageError(f"{where}{twice}") from None
         except ValueError as error:
