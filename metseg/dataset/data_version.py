@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+
+from filelock import FileLock
 
 from metseg.file_access import require_writable
 from metseg.files import data_files, make_closed, unreadable_entry
@@ -109,17 +110,20 @@ def _kept_key(table: Path) -> bytes:
     A table without a key has names that were hashed without one, and is removed.
     """
     path = table.with_suffix(".key")
-    if not path.is_file() or path.stat().st_size != KEY_BYTES:
+    if not _is_key(path):
         make_closed(path.parent)
-        table.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-        with contextlib.suppress(FileExistsError):  # another process was first: both then read its key
-            os.link(beside, path)
-        beside.unlink()
+        with FileLock(path.with_name(f".{path.name}.lock"), mode=0o600):
+            if not _is_key(path):
+                table.unlink(missing_ok=True)
+                beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+                with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+                    file.write(secrets.token_bytes(KEY_BYTES))
+                beside.replace(path)
     return path.read_bytes()
+
+
+def _is_key(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == KEY_BYTES
 
 
 def _stat(path: Path) -> _Stat:
