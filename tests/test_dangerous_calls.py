@@ -101,6 +101,7 @@ CALLERS = {
     "metseg/serving/reconciliation/serving_volume.py": "the name of this machine",
     "metseg/serving/server/rest.py": "the server's own port",
     "metseg/tracking/container_registry.py": "metseg lineage: the registry of a version's image",
+    "metseg/tracking/mlflow_store.py": "the configured MLflow",
     "metseg/tracking/kubeflow_run.py": "the API of the Kubeflow that the step runs in",
     "pipelines/containers.py": "the Docker of this machine",
     "pipelines/submission/kubeflow_client.py": "metseg submit: the configured Kubeflow",
@@ -124,6 +125,7 @@ OWN_JSON = {
     "metseg/serving/server/json_tensors.py": "bounded in size and depth by itself",
     "metseg/training/accelerators.py": "TF_CONFIG, of who starts the process",
     "metseg/training/checkpoint.py": "what metseg wrote",
+    "metseg/workspace.py": "what metseg wrote",
     "pipelines/cluster_doctor.py": "the configured cluster",
     "pipelines/console.py": "what metseg's own steps print",
     "pipelines/submission/kubeflow_client.py": "the configured Kubeflow",
@@ -133,6 +135,7 @@ OWN_JSON = {
 
 ADDRESSES = {
     "http://ml-pipeline.kubeflow:8888": "the API of the Kubeflow that the step runs in",
+    "http://HOST:PORT": "how a message shows MLflow's address",
     "http://127.0.0.1:8080/v1/segmentations?wait=30": "an example in the gateway's description",
     "http://localhost:5000": "how a message shows MLflow's address",
     "http://localhost:8080": "metseg submit: Kubeflow behind `kubectl port-forward`",

@@ -42,6 +42,8 @@ def workspace() -> Iterator[Path]:
         (folder / "scan").write_bytes(b"scan")
         for file in ("pseudonym.key", "hashes.sqlite"):
             (folder / "var/state" / file).touch(0o600)
+        (folder / "var/state/hashes.key").touch(0o600)
+        (folder / "var/state/hashes.key").write_bytes(bytes(32))
         yield folder
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from metseg.file_access import require_writable
+from metseg.file_access import DENIED, require_writable
 from metseg.files import data_files, make_closed, unreadable_entry
 
 _SETTLED_SECONDS = 2.0
@@ -39,8 +39,10 @@ class HashTable:
         if path is not None:
             try:
                 self._key = _kept_key(path)
-            except OSError:  # a folder that cannot be written to
-                self._path = None
+            except OSError as error:
+                if error.errno in DENIED:
+                    require_writable(path)
+                self._path = None  # the hashes are a saving of time alone
         self._known: dict[bytes, tuple[_Stat, str]] = {}
         self._learnt: dict[bytes, tuple[_Stat, str]] = {}
 

@@ -76,7 +76,7 @@ def viewer(
     proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), elsewhere[0])
     direct = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     # Outside of the image: there MLflow reads no SQLite.
-    direct["METSEG_TEST_HIDDEN_MODULES"] = "{}"
+    direct["PYTHON_HIDDEN_MODULES"] = "{}"
     more = {"METSEG_WORKSPACE": str(folder), "METSEG_VIEWER_HOSTS": "viewer.example.org"}
     arguments = ["--host", "0.0.0.0", "--samples", str(folder / "samples")]
     process, base = start_viewer(two_models.address, folder, *arguments, **proxy, **direct, **more)
