@@ -59,6 +59,9 @@ images: $(STAMP) ## Build the images: make images [BASE_IMAGE=…] [CUDA=1]; doc
 test-containers: $(STAMP) ## Run the pipeline with every step in its container, by this machine's Docker
 	@BASE_IMAGE="$(BASE_IMAGE)" $(BIN)/python -m pytest -m containers tests/containers
 
+audit: $(STAMP) ## Compare the pinned packages with known advisories; list licences and release dates
+	@$(BIN)/python infra/audit.py requirements*.lock infra/docker/*.lock tests/containers/*.lock
+
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -101,4 +104,4 @@ image-locks: $(STAMP)
 clean: ## Remove the files of runs (data, runs, var), but not the environment
 	rm -rf data runs var
 
-.PHONY: help install data run test test-kills images test-containers bench contest format serve predict viewer ui compile lock image-locks clean
+.PHONY: help audit install data run test test-kills images test-containers bench contest format serve predict viewer ui compile lock image-locks clean

@@ -20,7 +20,6 @@ EXTRAS = {
     # With the two above.
     "data": [
         "boto3",
-        "dicom-anonymizer",
         "dvc[s3]",
         "great-expectations>=1.24",
         "imagehash",

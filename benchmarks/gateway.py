@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
+import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from benchmarks.figures import OUT, Figure, table, write_figures
@@ -13,6 +16,8 @@ REQUESTS = 500
 AT_ONCE = 4
 MOST_MEMORY_MB = 512
 MOST_SECONDS = 10.0
+SLOW_SENDERS = 20
+MOST_WAITING_SECONDS = 5.0
 
 
 def hostile_figures(published: Path, folder: Path) -> list[Figure]:
@@ -43,6 +48,34 @@ def hostile_figures(published: Path, folder: Path) -> list[Figure]:
     ]
 
 
+def waiting_figure(published: Path, folder: Path) -> Figure:
+    """Return how long an upload of one key takes while another key has begun many and sends no more."""
+    from metseg.serving.server.flags import ServerOptions
+    from metseg.serving.server.model_server import ModelServer
+    from tests.serving.callers.gateways import gateway
+    from tests.serving.callers.hostile import ROUTE, slow_sender
+    from tests.serving.callers.models import MODEL
+
+    slow, quick = "first-key-0123456789", "second-key-0123456789"
+    options = ServerOptions(port=0, model_name=MODEL, model_base_path=str(published))
+    keys = {"api_keys": f"{slow},{quick}", "patience_seconds": 60, "slowest_rate": 1, "label": ""}
+    with (
+        ModelServer(options) as server,
+        gateway(f"127.0.0.1:{server.port}", folder, **keys) as running,
+        running.http(headers={"X-API-Key": quick}) as http,
+        ExitStack() as lines,
+    ):
+        for _ in range(SLOW_SENDERS):
+            lines.enter_context(closing(slow_sender(running.base, slow)))
+        sample = http.get("/docs/sample.png").content
+        began = time.monotonic()
+        job = http.post(f"{ROUTE}?wait=60", files={"files": ("sample.png", sample)}).json()
+        seconds = time.monotonic() - began if job.get("state") == "done" else math.inf
+    return Figure(
+        f"an upload beside {SLOW_SENDERS} slow senders of another key", seconds, at_most=MOST_WAITING_SECONDS, unit="s"
+    )
+
+
 def main() -> None:
     """Print the table, write the JSON."""
     from tests.serving.callers.models import MODEL, export_models
@@ -54,6 +87,7 @@ def main() -> None:
         published = Path(folder) / MODEL
         export_models(published)
         figures = hostile_figures(published, Path(folder) / "gateway")
+        figures.append(waiting_figure(published, Path(folder) / "waiting"))
     print(table(figures))
     write_figures(given.out, figures)
 

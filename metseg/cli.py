@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -25,7 +26,10 @@ from metseg.commands.submit import submit
 from metseg.commands.tune import tune
 from metseg.commands.validate import validate
 from metseg.commands.viewer import viewer
+from metseg.commands.workspace import workspace
 from metseg.errors import MetsegError
+from metseg.hidden_secrets import print_traceback
+from metseg.message_text import printable
 
 EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     phantom: ("metseg phantom data", "metseg phantom /tmp/heads --patients 6 --seed 1"),
@@ -87,6 +91,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "METSEG_PSEUDONYM_KEY=$(cat key) metseg deidentify export/2024 clean",
         "metseg deidentify export/2024 --find file-1c9b0d6e55aa",
     ),
+    workspace: ("metseg workspace", "metseg workspace --relocate"),
     doctor: (
         "metseg doctor",
         "metseg doctor --docker",
@@ -136,8 +141,17 @@ def main() -> None:
     try:
         app()
     except MetsegError as error:
-        print(f"metseg: {error}", file=sys.stderr)
+        print(f"metseg: {printable(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        from metseg.tracking.mlflow_errors import explained
+
+        readable = explained(error, os.environ.get("MLFLOW_TRACKING_URI", ""))
+        if readable is None:
+            print_traceback(type(error), error, error.__traceback__)
+            sys.exit(1)
+        print(f"metseg: {printable(str(readable))}", file=sys.stderr)
+        sys.exit(readable.exit_code)
     except KeyboardInterrupt:
         print("metseg: interrupted", file=sys.stderr)
         sys.exit(130)

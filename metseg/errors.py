@@ -1,10 +1,19 @@
 """Errors reported to users: each states the problem, its place, the expectation and the remedy."""
 
+from metseg.hidden_secrets import hidden
+
 
 class MetsegError(Exception):
-    """Base class: the command ends with exit code 1 and this message, without a traceback."""
+    """Base class: the command ends with exit code 1 and this message, without a traceback.
+
+    The message has no secret.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message without secrets."""
+        return hidden(super().__str__())
 
 
 class UsageError(MetsegError):

@@ -8,6 +8,15 @@ SHOWN = 5
 """Names in a message; the rest is counted."""
 
 
+def printable(text: str) -> str:
+    """Replace control characters other than line ends, which could steer a terminal.
+
+    >>> printable("a\\x1b[2Jb")
+    'a�[2Jb'
+    """
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
 def listed(names: Iterable[str], most: int = SHOWN, separator: str = ", ") -> str:
     """Join the first of `names` and the number of the others.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from metseg.certificates import trust_own_authorities
+from metseg.hidden_secrets import hide_everywhere, login_in, remember
 from metseg.retry_deadline import have_mlflow_wait
 
 logger = logging.getLogger(__name__)
@@ -100,11 +101,20 @@ FOREIGN_LOGIN = (
 """How another MLflow server is logged into, and by which certificates it is known."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
+LOGINS: Mapping[str, tuple[str, str] | None] = {
+    TRACKING_URI: ("METSEG_MLFLOW_USERNAME", "METSEG_MLFLOW_PASSWORD"),
+    "MLFLOW_TRACKING_URI": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "METSEG_MLFLOW_URL": None,
+    "METSEG_KUBEFLOW_URL": None,
+}
+"""Where the login in an address over HTTP goes; those without a place are addresses of pages, which are recorded."""
+
 _PORTS = {"http": 80, "https": 443}
 
 
 def apply_defaults() -> None:
-    """Add the defaults of `QUIET` to the environment, and set `MLFLOW_*` and `AWS_*` from `METSEG_*`."""
+    """Add the defaults of `QUIET`, hide secrets in logs, and `prepare`."""
+    hide_everywhere()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     prepare()
@@ -118,6 +128,7 @@ def prepare(mounted: Path = MOUNTED) -> None:
     """
     for name, text in _read_mounted(mounted).items():
         os.environ.setdefault(name, text)
+    _take_logins_out()
     _leave_foreign_mlflow()
     for own, library in OURS.items():
         if value := os.environ.get(own):
@@ -156,6 +167,20 @@ def origin(address: str) -> tuple[str, str, int | None]:
     """Return scheme, host and port of an address, by default the scheme's port."""
     parts = urlsplit(address)
     return parts.scheme, (parts.hostname or ""), parts.port or _PORTS.get(parts.scheme)
+
+
+def _take_logins_out() -> None:
+    """Move the logins in addresses to variables: addresses are printed and recorded."""
+    for name, places in LOGINS.items():
+        given = os.environ.get(name, "")
+        login = login_in(given) if given.startswith(("http://", "https://")) else None
+        if login is None:
+            continue
+        os.environ[name] = login.address
+        remember(login.password or login.user)
+        for place, value in zip(places or (), (login.user, login.password), strict=False):
+            if value:
+                os.environ[place] = value
 
 
 def _leave_foreign_mlflow() -> None:

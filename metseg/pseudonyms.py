@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metseg.errors import UsageError
+from metseg.file_access import require_writable
 from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,14 +47,13 @@ class Pseudonyms:
         """Return pseudonyms under `METSEG_PSEUDONYM_KEY`, or under a random key kept in the state folder.
 
         Raises:
-            UsageError: other users of the machine may read the key's file, or it is empty; or there is no key on
+            UsageError: other users of the machine may read the key's file, or the key is blank; or there is no key on
                 Kubeflow, where one that is made would be gone with the pod, and the patients' names and split with it.
         """
-        given = os.environ.get(KEY_VARIABLE, "")
-        if given:
+        if given := _given_key():
             if len(given) < SHORT_KEY:
                 logger.warning("%s is shorter than %d characters: it can be guessed", KEY_VARIABLE, SHORT_KEY)
-            return cls(given.encode())
+            return cls(given)
         if os.environ.get(KUBEFLOW_VARIABLE):
             raise UsageError(
                 f"{KEY_VARIABLE} is not set, and a pod keeps no key: the same patients would get other names and "
@@ -100,21 +100,36 @@ def naming(settings: Settings | None = None) -> str:
     Before a key was ever needed there is none, and none is made.
     """
     path = (settings or Settings.from_environment()).state / KEY_FILE
-    given = os.environ.get(KEY_VARIABLE, "").encode()
-    key = given or (path.read_bytes().strip() if path.exists() else b"")
+    key = _given_key() or (_read_key(path) if path.exists() else b"")
     return hashlib.sha256(b"naming\0" + key + bytes([pseudonyms_everywhere()])).hexdigest()[:16]
+
+
+def _given_key() -> bytes:
+    """Return the key in the environment; empty if there is none.
+
+    The newline that `echo` gives a Secret is no part of it.
+    """
+    given = os.environ.get(KEY_VARIABLE, "")
+    if given and not given.strip():
+        raise UsageError(f"{KEY_VARIABLE} is blank. Set it to the key for pseudonyms, or unset it.")
+    return given.strip().encode()
 
 
 def _kept_key(path: Path) -> bytes:
     """Return the key in the file `path`, generated if missing."""
+    require_writable(path)
     if not path.exists():
         _make_key(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise UsageError(f"{path}: others may read the key for pseudonyms. Type `chmod 600 {path}`.")
-    key = path.read_text(encoding="utf-8").strip()
+    key = _read_key(path)
     if not key:
         raise UsageError(f"{path}: the key for pseudonyms is empty. Restore it, or remove the file to make a new one.")
-    return key.encode()
+    return key
+
+
+def _read_key(path: Path) -> bytes:
+    return path.read_text(encoding="utf-8").strip().encode()
 
 
 def _make_key(path: Path) -> None:

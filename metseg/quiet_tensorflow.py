@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from metseg.child_environment import child_environment
+
 FILTER = """
 import re, sys
 level = int(sys.argv[1])
@@ -63,7 +65,8 @@ def _filtered_log(level: str) -> Iterator[None]:
     sys.stderr.flush()
     own = os.dup(2)
     try:
-        with subprocess.Popen([sys.executable, "-S", "-c", FILTER, level], stdin=subprocess.PIPE) as passing:
+        command = [sys.executable, "-S", "-c", FILTER, level]
+        with subprocess.Popen(command, env=child_environment(), stdin=subprocess.PIPE) as passing:
             assert passing.stdin is not None
             os.dup2(passing.stdin.fileno(), 2)
             passing.stdin.close()

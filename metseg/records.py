@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from metseg.errors import DataError
-from metseg.files import write_json
+from metseg.files import read_json_of_others, write_json
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 FORMAT_KEY = "format"
+MAX_RECORD = 512 << 20
+"""Bytes of a file; the largest are manifests of cohorts of DICOM, with the name of every file."""
 
 
 _ADAPTERS: dict[type[Record], TypeAdapter[Any]] = {}
@@ -35,7 +37,7 @@ def read_object(path: Path) -> dict[str, Any]:
         DataError: the file cannot be read, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_of_others(path, MAX_RECORD)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): run the step that writes it again") from error
     if not isinstance(content, dict):

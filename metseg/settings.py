@@ -12,6 +12,7 @@ from metseg.environment_settings import EnvironmentSettings
 from metseg.errors import UsageError
 from metseg.process_environment import TRACKING_URI, apply_defaults
 from metseg.retry_deadline import IN_POD
+from metseg.workspace import require_place
 
 REQUIRED_IN_POD = (TRACKING_URI, "METSEG_MODEL_SERVER", "METSEG_RECONCILER")
 """Without these a step would fall back to files of its own pod."""
@@ -40,7 +41,7 @@ class Settings(EnvironmentSettings):
     runs: Path = Path("runs")
     model_base_path: Path = Path("var/serving")
     state: Path = Path("var/state")
-    tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
+    tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI", repr=False)
     artifact_root: str = ""
     model_server: str = ""
     served_base_path: Path | None = None
@@ -67,6 +68,17 @@ class Settings(EnvironmentSettings):
     @classmethod
     def from_environment(cls) -> Self:
         """Read the environment, after `apply_defaults`.
+
+        Raises:
+            UsageError: a setting is invalid, or missing in a pod of Kubeflow; or the workspace was copied or moved.
+        """
+        settings = cls.of_any_place()
+        require_place(settings.workspace)
+        return settings
+
+    @classmethod
+    def of_any_place(cls) -> Self:
+        """Read the environment, also for a workspace that was copied or moved.
 
         Raises:
             UsageError: a setting is invalid, or missing in a pod of Kubeflow.

@@ -7,29 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from metseg.certificates import BUNDLE, BUNDLE_VARIABLE, FILE, own_authorities
+from metseg.certificates import BUNDLE, FILE, own_authorities
 from metseg.dataset.data_cache import DISK_LIMIT
-from metseg.dataset.references.git_credentials import FOLDER, FOLDER_VARIABLE
+from metseg.dataset.references.git_credentials import FOLDER
 from metseg.dataset.references.git_credentials import folder as git_credentials
 from metseg.errors import MetsegError, UsageError
-from metseg.process_environment import PROXIES, QUIET
 from metseg.settings import Settings
+from pipelines.step_variables import for_container
 
 USER = "1000:0"
 """User of the steps if the caller is root, which no step needs."""
-HANDED_ON = ("MLFLOW_", "METSEG_", "AWS_", "OPENBLAS_", "OMP_", "TF_", *PROXIES, *map(str.lower, PROXIES), *QUIET)
-"""Beginnings of the names of variables that a step gets from the caller's environment."""
-OWN = (
-    "METSEG_WORKSPACE",
-    "METSEG_DATA",
-    "METSEG_RUNS",
-    "METSEG_IMAGE",
-    "METSEG_GIT_COMMIT",
-    "AWS_CA_BUNDLE",
-    FOLDER_VARIABLE,
-    BUNDLE_VARIABLE,
-)
-"""Of these, the variables for paths of this machine, or set by an image itself."""
 
 
 def split(images: str) -> tuple[str, str]:
@@ -101,13 +88,11 @@ def step_user() -> str:
     return os.environ.get("METSEG_STEP_USER") or (f"{os.getuid()}:{os.getgid()}" if os.getuid() else USER)
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def environment(settings: Settings, step: str) -> dict[str, str]:
     """Return the variables that a step gets in addition to those of its image."""
-    handed = {
-        name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and not name.startswith(OWN)
-    }
     # The pipeline's limit is that of a pod's volume; here the state folder has the whole disk.
-    return {DISK_LIMIT: ""} | handed | {"METSEG_STATE": str(settings.state), "METSEG_PROGRESS": "lines"}
+    here = {"METSEG_STATE": str(settings.state), "METSEG_PROGRESS": "lines"}
+    return {DISK_LIMIT: ""} | for_container(step, settings) | here
 
 
 def credentials() -> dict[Path, str]:
@@ -149,7 +134,6 @@ def runner(settings: Settings, reference: str, steps: Path) -> Any:
         mounts.append(Mount(data, data, type="bind", read_only=True))
     mounts += [Mount(inside, str(here), type="bind", read_only=True) for here, inside in credentials().items()]
     return local.DockerRunner(
-        environment=environment(settings),
         mounts=mounts,
         network_mode="host",
         user=user,

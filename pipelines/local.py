@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import secrets
 import shutil
 import time
 import warnings
@@ -19,9 +21,14 @@ from metseg.process_environment import apply_defaults
 from metseg.report.run_summary import OVERLAY, REPORT, SUMMARY, RunSummary
 from metseg.settings import Settings
 from metseg.tracking import mlflow_runs
+from metseg.tracking.mlflow_errors import explained
+from metseg.tracking.registration import RUN_RECORD, RunRecord
 from metseg.training.configuration import DEFAULT_ARCHITECTURES, architectures_of
 from pipelines import containers
 from pipelines.console import StepConsole
+from pipelines.step_variables import withheld
+
+logger = logging.getLogger(__name__)
 
 
 def _new_run_folder(runs: Path) -> Path:
@@ -39,24 +46,32 @@ def _new_run_folder(runs: Path) -> Path:
 
 def _point_latest(folder: Path) -> None:
     """Point `runs/latest` at a finished run."""
-    temporary = folder.parent / f".latest.{os.getpid()}"
+    temporary = folder.parent / f".latest.{secrets.token_hex(4)}"
     temporary.symlink_to(folder.name)
     temporary.replace(folder.parent / "latest")
 
 
-def _for_this_machine(pipeline: Any, in_containers: bool) -> Any:
-    """Return the pipeline without the settings for pods of a cluster.
+def _for_this_machine(pipeline: Any, settings: Settings, in_containers: bool) -> Any:
+    """Return the pipeline without settings for pods, each step with its own variables.
 
-    These are a task's retries, since an error on this machine is a lasting one, and the variables of a pod's folders
-    and image. Outside a container `kfp.local` would set them over those of this process; in a container those of the
-    runner win.
+    Those are a task's retries, since an error on this machine is a lasting one, and the variables of a pod's
+    folders and image. Outside a container `kfp.local` hands a step everything that this process has; `env` takes out
+    what the step does not need.
     """
     specification = pipeline.pipeline_spec
     for graph in (specification.root.dag, *(component.dag for component in specification.components.values())):
         for task in graph.tasks.values():
             task.ClearField("retry_policy")
-    for executor in () if in_containers else specification.deployment_spec["executors"].values():
-        executor["container"].fields.pop("env", None)
+    for label, executor in specification.deployment_spec["executors"].items():
+        container, step = executor["container"], label.split("-")[1]
+        variables = [] if "env" not in container else list(container["env"])
+        container.fields.pop("env", None)
+        if in_containers:
+            given = containers.environment(settings, step)
+            container["env"] = [*variables, *({"name": name, "value": value} for name, value in given.items())]
+        else:
+            unset = [word for name in withheld(step, settings) for word in ("-u", name)]
+            container["command"] = ["env", *unset, *container["command"]]
     return pipeline
 
 
@@ -83,7 +98,7 @@ def _execute(folder: Path, values: dict[str, Any], console: Console, settings: S
     with log_path.open("w", encoding="utf-8") as log, contextlib.closing(StepConsole(console, log)) as out:
         try:
             with contextlib.redirect_stdout(out):
-                _for_this_machine(training_pipeline(networks), in_containers)(**pack(values))
+                _for_this_machine(training_pipeline(networks), settings, in_containers)(**pack(values))
             if out.error is not None:
                 # kfp treats a container removed before its exit code is read as successful.
                 raise RuntimeError("a step reported a failure")
@@ -94,6 +109,21 @@ def _execute(folder: Path, values: dict[str, Any], console: Console, settings: S
             raise MetsegError(
                 f"unexpected failure of step {out.failure or error}; everything that it printed is in {log_path}"
             ) from error
+
+
+def _fail_in_mlflow(folder: Path, name: str, began: float, settings: Settings) -> None:
+    """Mark the run and its training runs as failed in MLflow, if it responds.
+
+    Where ingest left no record of the run, it is the one of that name since the beginning.
+    """
+    try:
+        tracking = mlflow_runs.client(settings)
+        recorded = [RunRecord.read(path).run for path in (folder / "steps").rglob(RUN_RECORD)]
+        opened = set(recorded) or mlflow_runs.running_since(tracking, name, int(began * 1000))
+        mlflow_runs.fail_unfinished(tracking, opened)
+    except Exception as error:
+        reason = explained(error, settings.tracking_uri) or error
+        logger.warning("the failed run stays RUNNING in MLflow: %s", reason)
 
 
 def _collect(folder: Path) -> RunSummary:
@@ -167,10 +197,12 @@ def run(values: dict[str, Any], settings: Settings, console: Console, in_contain
     os.environ["PYTHONUNBUFFERED"] = "1"
     folder = _new_run_folder(settings.runs)
     console.print(f"Run {folder.name}: {values['data_reference']} → {values['model_name']}", highlight=False)
+    values = {**values, "run_name": values.get("run_name") or folder.name}
+    began = time.time()
     try:
-        _execute(folder, {"run_name": folder.name, **values}, console, settings, in_containers)
-    except MetsegError:
-        mlflow_runs.fail_unfinished(mlflow_runs.client(settings), folder.name)
+        _execute(folder, values, console, settings, in_containers)
+    except BaseException:
+        _fail_in_mlflow(folder, values["run_name"], began, settings)
         raise
     summary = _collect(folder)
     _point_latest(folder)

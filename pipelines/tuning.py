@@ -40,11 +40,13 @@ class Data:
         reference: of the data, as `ingest` takes it.
         given: the same as the user gave it; empty for the phantom cohort.
         options: further arguments of ingest.
+        experiment: of the search in MLflow.
     """
 
     reference: str
     given: str
     options: Mapping[str, Any]
+    experiment: str = mlflow_runs.EXPERIMENT
 
 
 def run(search: Search, data: Data, name: str, settings: Settings, console: Console) -> TuningRecord:
@@ -130,7 +132,9 @@ def _ingested(folder: Path, study: optuna.Study, data: Data, name: str) -> str:
     given = {option: value for option, value in identity.items() if option != "model_name"}
     settings = DataSettings(**{option.removeprefix("data_"): value for option, value in given.items()})
     model_name = data.options.get("model_name", "")
-    parent = ingest(settings, folder / "cohort", model_name=model_name, run_name=f"tune {name}")
+    parent = ingest(
+        settings, folder / "cohort", model_name=model_name, run_name=f"tune {name}", experiment=data.experiment
+    )
     tracking = mlflow_runs.client(Settings.from_environment())
     mlflow_runs.set_tags(tracking, parent, {"metseg.kind": "tuning"})
     study.set_user_attr("data", identity)

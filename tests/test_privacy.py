@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import gzip
 import json
 import os
@@ -27,6 +28,8 @@ from metseg.errors import DataError
 from metseg.imaging.io import read_image, write_mask_like
 from metseg.pseudonyms import KEY_FILE, Pseudonyms
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
+from tests.imaging.planted import NEEDLES as PLANTED
+from tests.imaging.planted import TEXT, plant, plant_in_items, structure
 from tests.privacy_search import found
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +39,7 @@ COMMON = [
     "ACC5550123", "Hospital of Nowhere", "Quux^Operator", "Refers^Doctor", "SCANNER77X", "SN-31337-Q", "19990909",
     "private remark", "secret^operator", "comment on her", "Nested^Person",
 ]  # fmt: skip
-NEEDLES = [*PATIENTS, *BIRTHS, *(f"QX-9912-{number}" for number in range(4)), *COMMON]
+NEEDLES = [*PATIENTS, *BIRTHS, *(f"QX-9912-{number}" for number in range(4)), *COMMON, *PLANTED]
 
 
 def export(root: Path) -> list[str]:
@@ -50,6 +53,7 @@ def export(root: Path) -> list[str]:
             "PatientBirthDate": BIRTHS[number], "AccessionNumber": COMMON[0], "InstitutionName": COMMON[1],
             "OperatorsName": COMMON[2], "ReferringPhysicianName": COMMON[3], "StationName": COMMON[4],
             "DeviceSerialNumber": COMMON[5], "ImageComments": COMMON[9], "SeriesDescription": f"AX T1 POST {name}",
+            "IssuerOfPatientID": TEXT,
         }  # fmt: skip
         for channel in ("t1c", "t2f"):
             described = {**identifiers, "SeriesDescription": f"{'T1 POST' if channel == 't1c' else 'FLAIR'} {name}"}
@@ -59,11 +63,19 @@ def export(root: Path) -> list[str]:
                 nested = Dataset()
                 nested.PersonName = COMMON[10]
                 dataset.ReferencedInstanceSequence = [nested]
-                dataset.save_as(folder / channel / f"IM_{name}_{plane}", enforce_file_format=True)
+                planted = copy.deepcopy(dataset)
+                if plane == 0:
+                    plant(planted, {"SpacingBetweenSlices", *(element.keyword for element in dataset)})
+                planted.save_as(folder / channel / f"IM_{name}_{plane}", enforce_file_format=True)
             for path in (folder / channel).glob("IM0*"):
                 path.unlink()
             if channel == "t1c":
                 write_segmentation(folder / "seg.dcm", images, mask[..., None], operator=COMMON[8])
+                mask_file = pydicom.dcmread(folder / "seg.dcm")
+                # Codes have one value or another: with both, the mask would be refused.
+                plant_in_items(mask_file, {"LongCodeValue", "URNCodeValue"})
+                plant(mask_file, structure(mask_file) | {"ContentCreatorName"})
+                mask_file.save_as(folder / "seg.dcm")
             uids += [study.uid, study.frame_of_reference, images[0].SeriesInstanceUID, images[0].SOPInstanceUID]
     return [*map(str, uids)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
@@ -12,7 +13,8 @@ import pytest
 from metseg.dataset.data_cache import DataCache
 from metseg.dataset.ingest import ingest
 from metseg.errors import UsageError
-from metseg.pseudonyms import KEY_FILE, Pseudonyms
+from metseg.process_environment import prepare
+from metseg.pseudonyms import KEY_FILE, Pseudonyms, naming
 from metseg.settings import Settings
 from tests.dataset.cohorts import brats_cohort
 from tests.imaging.dicom_cohorts import Study, head, write_segmentation, write_series
@@ -51,6 +53,51 @@ def test_the_key_is_made_once_and_kept_from_others(
     with caplog.at_level(logging.WARNING, "metseg"):
         assert Pseudonyms.from_environment(settings).key == b"given"
     assert "can be guessed" in caplog.text
+
+
+def from_variable(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METSEG_PSEUDONYM_KEY", text)
+
+
+def from_mounted_file(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set first, so that what `prepare` sets is undone after the test.
+    monkeypatch.setenv("METSEG_PSEUDONYM_KEY", "")
+    monkeypatch.delenv("METSEG_PSEUDONYM_KEY")
+    (folder / "mounted" / "pseudonyms").mkdir(parents=True)
+    (folder / "mounted" / "pseudonyms" / "key").write_bytes(text.encode())
+    prepare(folder / "mounted")
+
+
+def from_state_folder(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("METSEG_PSEUDONYM_KEY", raising=False)
+    path = Settings.from_environment().state / KEY_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode())
+    path.chmod(0o600)
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", " \n\n"], ids=repr)
+@pytest.mark.parametrize("way", [from_variable, from_mounted_file, from_state_folder])
+def test_a_key_gives_the_same_names_whatever_ends_it(
+    way: Callable[[str, Path, pytest.MonkeyPatch], None], ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    way("one key that is long enough" + ending, tmp_path, monkeypatch)
+    # The constant of openssl above.
+    assert Pseudonyms.from_environment().patient("4711", "north") == "P59164ead4eee1749"
+    given = naming()
+    monkeypatch.setenv("METSEG_PSEUDONYM_KEY", "one key that is long enough")
+    assert naming() == given
+
+
+@pytest.mark.parametrize("way", [from_variable, from_state_folder])
+def test_a_blank_key_is_refused(
+    way: Callable[[str, Path, pytest.MonkeyPatch], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METSEG_WORKSPACE", str(tmp_path))
+    way("\n", tmp_path, monkeypatch)
+    with pytest.raises(UsageError, match=r"is blank\. Set it|is empty\. Restore it"):
+        Pseudonyms.from_environment()
 
 
 def test_two_runs_on_kubeflow_over_one_folder_give_the_same_names_and_split(

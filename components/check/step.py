@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from components.configuration.setting_names import SETTINGS, find, renamed
 from components.configuration.settings import Configuration, DataSettings
+from metseg.dataset.references.syntax import require_no_secret
 from metseg.errors import UsageError
 
 
@@ -20,6 +21,7 @@ def check(values: Mapping[str, object]) -> Configuration:
             setting of that name.
     """
     _check_names(values)
+    _check_addresses(values)
     configuration = Configuration.of(values)
     _check_data(configuration.data)
     return configuration
@@ -36,6 +38,14 @@ def _check_names(names: Iterable[str]) -> None:
         raise UsageError("; ".join(old))
     for name in unknown:
         find(name)
+
+
+def _check_addresses(values: Mapping[str, object]) -> None:
+    """Raise UsageError for a text that may hold a secret."""
+    require_no_secret(str(values.get("data_reference", "")))
+    for name, value in values.items():
+        if name != "data_reference" and "://" in str(value):
+            raise UsageError(f"{name}: expected no address; it is not repeated here, as it may hold a secret")
 
 
 def _check_data(data: DataSettings) -> None:

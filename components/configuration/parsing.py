@@ -9,7 +9,10 @@ from typing import Any
 
 from components.configuration.setting_names import OPTIONS, SETTINGS, Setting, find
 from metseg.errors import UsageError
+from metseg.files import parse_json
 
+LONGEST = 300
+"""Characters of a wrong value in a message."""
 BOOLEANS = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
 
 
@@ -29,7 +32,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, object]:
 
 def _json(text: str) -> object:
     """Parse JSON; raise ValueError for malformed JSON, and GivenTwice for a repeated name."""
-    return json.loads(text, object_pairs_hook=_once)
+    return parse_json(text, any_number=True, object_pairs_hook=_once)
 
 
 KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
@@ -60,10 +63,12 @@ def _value(setting: Setting, value: Any, where: str) -> Any:
             parsed = int(value)
     except GivenTwice as twice:
         raise UsageError(f"{where}{setting.name}={value}: {twice}") from None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         parsed = None
     if type(parsed) is not setting.kind:
-        problem = f"={value}: {value!r} is not" if isinstance(value, str) else f"={value!r}: expected"
+        shown = value if isinstance(value, str) else repr(value)
+        shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+        problem = f"={shown}: {shown!r} is not" if isinstance(value, str) else f"={shown}: expected"
         raise UsageError(f"{where}{setting.name}{problem} {expected}")
     return parsed
 
@@ -111,7 +116,7 @@ def parse_options(field: str, text: str) -> dict[str, object]:
     pairs: list[tuple[str, Any]]
     if text.lstrip().startswith("{"):
         try:
-            pairs = list(json.loads(text, object_pairs_hook=_once).items())
+            pairs = list(parse_json(text, any_number=True, object_pairs_hook=_once).items())
         except GivenTwice as twice:
             raise UsageError(f"{where}{twice}") from None
         except ValueError as error:
@@ -157,7 +162,7 @@ def unpack(form: Mapping[str, object]) -> dict[str, object]:
     for field in OPTIONS:
         for name, value in parse_options(field, str(form.get(field) or "")).items():
             if name in values and value != values[name] != SETTINGS[name].default:
-                raise UsageError(f"{field}: {name}={value}, but the field {name} has {values[name]}: give it once")
+                raise UsageError(f"{field}: the field {name} has another value of it: give it once")
             values[name] = value
     return values
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from metseg.dataset.manifest import Manifest
+from metseg.errors import MetsegError
 from metseg.report.evaluation_data import WORST_CASES, network_content, write_calibration, write_worst_cases
 from metseg.scoring.unscored_champion import Absent, Incomparable
 from metseg.settings import Settings
@@ -104,7 +105,10 @@ def evaluate_champion(
         absent.write(evaluation / EVALUATION)
         return absent
     folder = model_registry.download(tracking, model_name, champion.number, evaluation / "model")
-    training = TrainingRecord.read(Path(tracking.download_artifacts(champion.run, TRAINING, str(evaluation))))
+    record = model_registry.download_from_run(tracking, champion.run, TRAINING, evaluation)
+    if record is None:
+        raise MetsegError(f"run {champion.run} of the champion, version {champion.number}, holds no {TRAINING}")
+    training = TrainingRecord.read(record)
     manifest, description = Manifest.read(cohort / "manifest.json"), training.description
     if description.channels != tuple(manifest.channels) or description.labels != tuple(manifest.labels):
         logger.info("champion %d takes channels %s: not comparable", champion.number, list(description.channels))

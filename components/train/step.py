@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
 from metseg.errors import DataError
-from metseg.files import folder_written_beside
+from metseg.files import folder_written_beside, temporary_folder
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.records import Record
 from metseg.retention import sweep_checkpoints
@@ -241,8 +240,8 @@ def _log_first_batch(run: TrainingRun, data: Cohort, configuration: TrainingConf
     store = SliceStore(data.records / "train", data.specification.context_slices)
     images, masks = draw_batch(store, configuration, 0)
     how = "augmented" if configuration.augmentation else "not augmented"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "first.png"
+    with temporary_folder() as folder:
+        path = folder / "first.png"
         batch_sheet(path, images, masks, data.specification.channels, f"First training batch, {how}")
         run.tracking.log_artifact(run.id, str(path), "batches")
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from components import container_images  # noqa: E402
+from metseg.child_environment import DOCKER, child_environment  # noqa: E402
 from metseg.tracking.code_version import git_commit  # noqa: E402
 
 LARGEST = {"data": 1.3e9, "train": 3.2e9, "serve": 1.3e9}
@@ -77,7 +78,7 @@ def build(image: str, base: str, variant: str) -> None:
         command += ["--build-arg", key]
     network = os.environ.get("BUILD_NETWORK")
     command += ["--network", network] if network else []
-    subprocess.run([*command, "."], cwd=ROOT, check=True, env={**os.environ, **sources})
+    subprocess.run([*command, "."], cwd=ROOT, check=True, env={**child_environment(DOCKER), **sources})
 
 
 def size(image: str) -> int:

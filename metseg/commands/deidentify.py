@@ -20,7 +20,7 @@ def deidentify(
 ) -> None:
     """Write de-identified copies of DICOM images and masks.
 
-    They follow PS3.15, basic profile.
+    They have only the attributes known to be needed: no names, dates or free text.
     """
     import logging
 

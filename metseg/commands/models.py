@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metseg.errors import MetsegError
+from metseg.message_text import printable
 from metseg.process_environment import apply_defaults
 from metseg.serving_defaults import MODEL_NAME
 
@@ -48,6 +49,7 @@ def models(
 def _print_versions(name: str, versions: list[Version]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from metseg.tracking.model_registry import REFUSED, SERVING_TAG
 
@@ -57,12 +59,14 @@ def _print_versions(name: str, versions: list[Version]) -> None:
         tag = entry.tags.get
         scores = [_score(tag(f"test.{score}"), tag(f"test.{score}.interval")) for score in SCORES]
         before = [str(entry.number), ", ".join(entry.aliases), tag(SERVING_TAG, "–"), tag("architecture", "–")]
-        table.add_row(*before, *scores, tag("gate", "–"), tag("data.version", "–")[:12])
+        cells = [*before, *scores, tag("gate", "–"), tag("data.version", "–")[:12]]
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH)
     console.print(table)
     for entry in versions:
         if entry.tags.get(SERVING_TAG) == REFUSED:
-            console.print(f"{entry.number} is not served: {entry.tags.get('serving.reason', 'no reason is given')}")
+            reason = printable(entry.tags.get("serving.reason", "no reason is given"))
+            console.print(f"{entry.number} is not served: {reason}", markup=False)
 
 
 def _score(mean: str | None, interval: str | None) -> str:
@@ -70,7 +74,10 @@ def _score(mean: str | None, interval: str | None) -> str:
     if mean is None:
         return "–"
     low, separator, high = (interval or "").partition(" to ")
-    return f"{float(mean):.3f}" + (f" ({float(low):.2f} to {float(high):.2f})" if separator else "")
+    try:
+        return f"{float(mean):.3f}" + (f" ({float(low):.2f} to {float(high):.2f})" if separator else "")
+    except ValueError:  # tags can be changed in MLflow
+        return "?"
 
 
 def lineage(
@@ -107,5 +114,5 @@ def lineage(
 def _print_links(links: list[Link]) -> None:
     width = max(len(link.name) for link in links)
     for link in links:
-        print(f"{MARKS[link.state]} {link.name:<{width}}  {link.identity}")
-        print(f"  {'':<{width}}  {link.detail}")
+        print(f"{MARKS[link.state]} {link.name:<{width}}  {printable(link.identity)}")
+        print(f"  {'':<{width}}  {printable(link.detail)}")

@@ -167,6 +167,7 @@ def _follower(
 
     settings = _settings(server, base_path, served, elsewhere)
     registry = AliasRegistry(settings)
+    registry.connect()  # before a model server is started
     with following(settings, registry) as follower:
         yield registry, follower
 

@@ -31,6 +31,7 @@ def run(
     from components.check.step import check
     from components.configuration.parsing import parse
     from metseg.settings import Settings
+    from metseg.tracking import mlflow_runs
     from pipelines import containers
 
     refuse_empty({"--images": images})
@@ -45,6 +46,7 @@ def run(
     values = {
         "gate_promotion": "automatic",
         "gpu_count": 0,
+        "run_experiment": mlflow_runs.default_experiment(),
         "data_reference": source.reference,
         "model_name": source.model_name,
         **source.budget,
@@ -53,6 +55,7 @@ def run(
     check(values)
     if images:
         containers.require_images()
+    mlflow_runs.experiment_id(mlflow_runs.client(settings), settings, str(values["run_experiment"]))
     source.make_phantom()
     # The console keeps this very stream: the runner redirects `sys.stdout` into it.
     local.run(values, settings, console(), in_containers=bool(images))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from metseg.process_environment import apply_defaults
+from metseg.workspace import require_place_of
 
 _USAGE = """Usage: metseg serve [FLAGS]
 
@@ -39,4 +42,7 @@ def serve(context: typer.Context) -> None:
         from metseg.serving.server.model_server import serve as serve_until_stopped
 
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        serve_until_stopped(parse_flags(context.args))
+        options = parse_flags(context.args)
+        if options.model_config_file:
+            require_place_of(Path(options.model_config_file))
+        serve_until_stopped(options)

@@ -51,12 +51,14 @@ def tune(
     from components.configuration.parsing import parse
     from components.configuration.setting_names import find
     from metseg.settings import Settings
+    from metseg.tracking import mlflow_runs
     from metseg.tuning.optuna_study import OBJECTIVES, Search
     from metseg.tuning.search_space import DEFAULT_SEARCH, PREPROCESSING, TRAINING, parse_search
     from pipelines import tuning
 
     settings = Settings.from_environment()
     given = parse(param or [])
+    experiment = str(given.pop("run_experiment", "") or mlflow_runs.default_experiment())
     if unfit := sorted(set(given) - {*INGEST_OPTIONS, *PREPROCESSING, *TRAINING}):
         raise UsageError(f"--param {unfit[0]}: a search ends with training, and this setting belongs to a later step")
     if objective not in OBJECTIVES:
@@ -69,11 +71,12 @@ def tune(
     chosen = Search(architecture, dimensions, fixed, objective, trials)
     chosen.check()
     ingest = {name: value for name, value in given.items() if name in INGEST_OPTIONS}
+    mlflow_runs.experiment_id(mlflow_runs.client(settings), settings, experiment)
     source.make_phantom()
     data_name = source.model_name.removeprefix(MODEL_NAME).strip("-") or "phantom"
     tuning.run(
         chosen,
-        tuning.Data(source.reference, data or "", {"model_name": source.model_name, **ingest}),
+        tuning.Data(source.reference, data or "", {"model_name": source.model_name, **ingest}, experiment),
         study or f"{data_name}-{architecture}",
         settings,
         console(),

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from metseg.child_environment import FOLDERS, MLFLOW, PSEUDONYMS, SETTINGS, child_environment
 from metseg.errors import UsageError
 from metseg.process_environment import apply_defaults
 from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
@@ -32,14 +33,31 @@ def viewer(
 
     It shows slices, masks, models side by side, lesions, scores and downloads.
     """
-    from metseg.serving.viewer.options import ViewerOptions
+    from metseg.serving.http_hosts import is_address, is_loopback
+    from metseg.serving.viewer.options import HOSTS_VARIABLE, ViewerOptions
 
     apply_defaults()
-    options = ViewerOptions(server=server, models=tuple(model_name or [MODEL_NAME]), samples=samples)
+    named = ViewerOptions.from_environment().hosts
+    options = ViewerOptions(
+        server=server,
+        models=tuple(model_name or [MODEL_NAME]),
+        samples=samples,
+        hosts=named if is_address(host) else (*named, host),
+    )
     if find_spec("streamlit") is None:
         raise UsageError("the viewer needs Streamlit, which is not installed: install the extra `ui`")
+    if not is_loopback(host):
+        print(
+            f"warning: --host {host} opens the page to other machines, and it has no login: all callers of port {port} "
+            "can see the samples and use the models. Let only a proxy with TLS and a login reach it, and name the "
+            f"proxy's host in {HOSTS_VARIABLE}; or listen on 127.0.0.1.",
+            file=sys.stderr,
+            flush=True,
+        )
     print(f"viewer: http://{host}:{port} (model server {options.server})", flush=True)
     # Streamlit replaces this process, so that it gets signals and sets the exit code. Its other options are in
     # `.streamlit/config.toml` next to the page.
     command = [sys.executable, "-m", "streamlit", "run", str(PAGE), "--server.port", str(port)]
-    os.execve(sys.executable, [*command, "--server.address", host], {**os.environ, **options.to_environment()})
+    streamlits = [name for name in os.environ if name.startswith("STREAMLIT_")]
+    needed = child_environment(SETTINGS, FOLDERS, MLFLOW, PSEUDONYMS, streamlits)
+    os.execve(sys.executable, [*command, "--server.address", host], {**needed, **options.to_environment()})

@@ -102,8 +102,13 @@ def keep(cache: DataCache, key: str, out: Path, cohort: ReadCohort) -> None:
     size = folder_bytes(out)
     if size > cache.limit_bytes:
         logger.info("%.1f GB of cases exceed METSEG_CACHE_GB and are not cached", size / 2**30)
-        return
-    folder = cache.cases / key
+    else:
+        _store(cache, cache.cases / key, out, cohort)
+    for path in cache.prune():
+        logger.info("removed %s from the cache: unused for longest", path.name)
+
+
+def _store(cache: DataCache, folder: Path, out: Path, cohort: ReadCohort) -> None:
     with cache.only_one(folder):
         if folder.is_dir():
             return
@@ -114,8 +119,6 @@ def keep(cache: DataCache, key: str, out: Path, cohort: ReadCohort) -> None:
             files = {name: _stat(beside / CONTENT / name) for name in names}
             content = cohort.to_dict()
             write_json(beside / INDEX, {"digest": _digest(content, files), "cohort": content, "files": files})
-    for path in cache.prune():
-        logger.info("removed %s from the cache: unused for longest", path.name)
 
 
 def _digest(*parts: Any) -> str:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
 import shutil
+import stat
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from metseg.environment_settings import CACHE_BYTES, ResourceSettings
 from metseg.errors import DataError
+from metseg.files import make_closed
 from metseg.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PARTIAL = ".partial"
+"""Ending of the folder of an unfinished download."""
 
 IN_USE_SECONDS = 3600.0
 """An entry used this recently is never removed: another run may be reading it."""
@@ -61,36 +72,103 @@ class DataCache:
         """Mark an entry as used now."""
         os.utime(entry)
 
-    def only_one(self, entry: Path) -> FileLock:
-        """Return the lock for writing an entry, a context manager; other processes wait."""
+    @contextmanager
+    def only_one(self, entry: Path) -> Iterator[None]:
+        """Hold the lock for writing an entry; other processes wait.
+
+        What a killed writer of the entry left is removed.
+        """
+        make_closed(self.root)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        # Without `flock` there is no fallback to a lock that outlives a killed process.
-        return FileLock(entry.parent / f".{entry.name}.lock", fallback_to_soft=False)
+        with _lock(entry):
+            _sweep(entry)
+            yield
 
     def prune(self) -> list[Path]:
         """Remove the least recently used entries until the rest fits, and return them.
 
-        Entries used within the last hour stay.
+        Entries used within the last hour, and those that a process writes, stay. Left-overs of killed writers are
+        removed first.
         """
-        paths = [*self.fetched.glob("*"), *self.cases.glob("*")]
-        entries = [path for path in paths if path.is_dir() and not path.name.startswith(".")]
-        sizes = {path: folder_bytes(path) for path in entries}
-        total = sum(sizes.values())
-        removed = []
-        for path in sorted(entries, key=lambda path: path.stat().st_mtime):
-            if total <= self.limit_bytes or time.time() - path.stat().st_mtime < IN_USE_SECONDS:
+        entries: dict[Path, list[Path]] = {}
+        for path in [path for folder in (self.fetched, self.cases) if folder.is_dir() for path in folder.iterdir()]:
+            entries.setdefault(_entry_of(path), []).append(path)
+        for entry, paths in entries.items():
+            if any(map(_is_left, paths)):
+                _if_free(entry, _sweep)
+        sizes = {entry: sum(map(folder_bytes, paths)) for entry, paths in entries.items()}
+        total, removed = sum(sizes.values()), []
+        for entry, used in sorted(_last_uses(entries).items(), key=lambda item: item[1]):
+            if total <= self.limit_bytes or time.time() - used < IN_USE_SECONDS:
                 break
-            shutil.rmtree(path)
-            for lock in path.parent.glob(f".{path.name}.*"):
-                lock.unlink()
-            total -= sizes[path]
-            removed.append(path)
+            if _if_free(entry, _remove):
+                total -= sizes[entry]
+                removed.append(entry)
         return removed
 
 
+def _lock(entry: Path, timeout: float = -1) -> FileLock:
+    # Without `flock` there is no fallback to a lock that outlives a killed process.
+    return FileLock(entry.with_name(f".{entry.name}.lock"), timeout, fallback_to_soft=False)
+
+
+def _entry_of(path: Path) -> Path:
+    """Return the entry of a path that is named `NAME`, `NAME.partial` or `.NAME.…`."""
+    name = path.name[1:].partition(".")[0] if path.name.startswith(".") else path.name.removesuffix(PARTIAL)
+    return path.with_name(name or path.name)
+
+
+def _is_left(path: Path) -> bool:
+    return path.name.startswith(".") and path.suffix not in (".lock", ".version")
+
+
+def _last_uses(entries: Mapping[Path, Sequence[Path]]) -> dict[Path, float]:
+    """Return the time of the last use of each entry that has a folder."""
+    uses: dict[Path, float] = {}
+    for entry, paths in entries.items():
+        for path in paths:
+            if not path.name.startswith(".") and path.is_dir():
+                uses[entry] = max(uses.get(entry, 0.0), path.lstat().st_mtime)
+    return uses
+
+
+def _sweep(entry: Path) -> None:
+    """Remove what killed writers of an entry left; its lock must be held."""
+    for path in entry.parent.glob(f".{glob.escape(entry.name)}.*"):
+        if _is_left(path):
+            logger.info("removing %s, left by a process that was stopped", path)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry and all that belongs to it; its lock must be held."""
+    _sweep(entry)
+    for folder in (entry, entry.with_name(entry.name + PARTIAL)):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    for path in entry.parent.glob(f".{glob.escape(entry.name)}.*"):
+        path.unlink()
+
+
+def _if_free(entry: Path, remove: Callable[[Path], None]) -> bool:
+    """Call `remove` unless a process writes the entry; return whether it succeeded."""
+    try:
+        with _lock(entry, timeout=0):
+            remove(entry)
+    except (Timeout, OSError) as error:
+        logger.info("%s stays in the cache: %s", entry, error)
+        return False
+    return True
+
+
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Return the size of a file, or of all files below a folder."""
+    total = 0
+    for path in [folder, *(Path(here, name) for here, _, names in os.walk(folder) for name in names)]:
+        with suppress(OSError):  # another process writes there
+            status = path.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -12,9 +13,13 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from metseg.files import data_files, unreadable_entry
+from filelock import FileLock
+
+from metseg.file_access import DENIED, require_writable
+from metseg.files import data_files, make_closed, unreadable_entry
 
 _SETTLED_SECONDS = 2.0
+KEY_BYTES = 32
 _Stat = tuple[int, int, int]
 
 
@@ -22,13 +27,22 @@ class HashTable:
     """Cache of file MD5s, keyed by size, time and inode.
 
     A file changed within the last two seconds is hashed but not remembered: another change could leave the same time.
+    Paths may bear patients' names: the table has each part of them hashed under a secret key, in a file next to it.
 
     Args:
-        path: SQLite file, created if missing and recreated if broken; None: nothing is stored.
+        path: SQLite file, created if missing and recreated if broken or of another key; None: nothing is stored.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self._key = secrets.token_bytes(32)
+        if path is not None:
+            try:
+                self._key = _kept_key(path)
+            except OSError as error:
+                if error.errno in DENIED:
+                    require_writable(path)
+                self._path = None  # the hashes are a saving of time alone
         self._known: dict[bytes, tuple[_Stat, str]] = {}
         self._learnt: dict[bytes, tuple[_Stat, str]] = {}
 
@@ -39,7 +53,7 @@ class HashTable:
         """Load the known hashes of the files below `root`."""
         if self._path is None or not self._path.exists():
             return
-        first = _hidden_name(root) + b"/"
+        first = self._hidden_name(root) + b"/"
         try:
             with closing(sqlite3.connect(self._path, timeout=30)) as table:
                 # The digit 0 follows the separator in ASCII: these are the paths below the folder.
@@ -56,7 +70,7 @@ class HashTable:
 
     def md5(self, path: Path) -> str:
         """Return the MD5 of a file, which is read only if unknown or changed."""
-        name = _hidden_name(path)
+        name = self._hidden_name(path)
         before = _stat(path)
         known = self._known.get(name)
         if known is not None and known[0] == before:
@@ -68,14 +82,14 @@ class HashTable:
 
     def learn(self, path: Path, md5: str) -> None:
         """Add the MD5 of a verified file that no other process writes."""
-        name = _hidden_name(path)
+        name = self._hidden_name(path)
         self._known[name] = self._learnt[name] = (_stat(path), md5)
 
     def __exit__(self, *raised: object) -> None:
         """Write new hashes to the table."""
         if self._path is None or not self._learnt:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        require_writable(self._path)
         with closing(sqlite3.connect(self._path, timeout=30)) as table, table:
             table.execute(
                 "CREATE TABLE IF NOT EXISTS files "
@@ -86,11 +100,32 @@ class HashTable:
                 [(name, *stat, digest) for name, (stat, digest) in self._learnt.items()],
             )
 
+    def _hidden_name(self, path: Path) -> bytes:
+        """Return a path with each part hashed."""
+        parts = map(os.fsencode, Path(os.path.realpath(path)).parts)
+        return b"/".join(hashlib.blake2b(part, key=self._key, digest_size=12).hexdigest().encode() for part in parts)
 
-def _hidden_name(path: Path) -> bytes:
-    """Return a path with each part hashed: folders may bear patients' names."""
-    parts = Path(os.path.realpath(path)).parts
-    return b"/".join(hashlib.sha256(os.fsencode(part)).hexdigest()[:24].encode() for part in parts)
+
+def _kept_key(table: Path) -> bytes:
+    """Return the key of a table, generated if missing.
+
+    A table without a key has names that were hashed without one, and is removed.
+    """
+    path = table.with_suffix(".key")
+    if not _is_key(path):
+        make_closed(path.parent)
+        with FileLock(path.with_name(f".{path.name}.lock"), mode=0o600):
+            if not _is_key(path):
+                table.unlink(missing_ok=True)
+                beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+                with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+                    file.write(secrets.token_bytes(KEY_BYTES))
+                beside.replace(path)
+    return path.read_bytes()
+
+
+def _is_key(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == KEY_BYTES
 
 
 def _stat(path: Path) -> _Stat:

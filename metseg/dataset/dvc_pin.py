@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metseg.dataset.data_version import data_version
+from metseg.dataset.dvc_folders import dvc_in_state
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def record_pinned(folder: Path) -> bool:
     from scmrepo.exceptions import SCMError
 
     try:
-        with Repo(str(folder.parent)) as repo:
+        with dvc_in_state(), Repo(str(folder.parent)) as repo:
             target = f"{folder}.dvc"
             outs = [out for stage in repo.stage.collect(target) for out in stage.outs]
             if any(out.changed_cache() for out in outs):

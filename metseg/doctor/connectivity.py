@@ -42,7 +42,7 @@ def mlflow() -> str:
     user = first("METSEG_MLFLOW_USERNAME", "MLFLOW_TRACKING_USERNAME")
     password = first("METSEG_MLFLOW_PASSWORD", "MLFLOW_TRACKING_PASSWORD")
     if not address.startswith("http"):
-        return f"METSEG_MLFLOW_TRACKING_URI is {address!r}"
+        return "METSEG_MLFLOW_TRACKING_URI is " + ("no address over HTTP" if address else "''")
     login = base64.b64encode(f"{user}:{password}".encode()).decode()
     headers = {"Authorization": f"Basic {login}"} if user else {}
     problem = http(f"{address}/api/2.0/mlflow/experiments/search?max_results=1", headers)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from metseg.hidden_secrets import hidden
+
 LEAST_WIDTH = 150
 """Columns of the table if it is not printed to a terminal."""
 
@@ -76,7 +78,7 @@ def exit_code(findings: Sequence[Finding]) -> int:
 def print_report(title: str, findings: Sequence[Finding], as_json: bool = False) -> None:
     """Print findings as a table, or as a JSON list of their fields."""
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+        print(hidden(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -85,7 +87,8 @@ def print_report(title: str, findings: Sequence[Finding], as_json: bool = False)
     table = Table("", "what", "found", "remedy", title=title, show_lines=any(finding.remedy for finding in findings))
     for finding in findings:
         # Texts of a cluster may hold what rich would take for its markup.
-        table.add_row(*(Text(cell) for cell in (MARKS[finding.state], finding.what, finding.found, finding.remedy)))
+        cells = (MARKS[finding.state], finding.what, finding.found, finding.remedy)
+        table.add_row(*(Text(hidden(cell)) for cell in cells))
     console = Console(width=None if sys.stdout.isatty() else LEAST_WIDTH)
     console.print(table)
     count = sum(finding.state is State.BROKEN for finding in findings)

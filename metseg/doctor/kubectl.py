@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from metseg.child_environment import KUBECTL, child_environment
 from metseg.doctor.findings import last_line
 from metseg.errors import MetsegError
 
@@ -65,7 +66,10 @@ class Kubectl:
         raise kind(f"`kubectl {' '.join(arguments)}`: {last_line(done.stderr)}")
 
     def _execute(self, command: list[str], text: str | None, seconds: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)
+        environment = child_environment(KUBECTL)
+        return subprocess.run(
+            command, env=environment, input=text, capture_output=True, text=True, timeout=seconds, check=False
+        )
 
     def server_version(self) -> Object:
         """Return the version of the API server."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from metseg.child_environment import DOCKER, child_environment
 from metseg.doctor.findings import Finding, broken, good, last_line, warning
 from metseg.settings import Settings
 
@@ -63,7 +64,9 @@ def _tensorflow() -> Finding:
     """Import TensorFlow in another process: a missing processor instruction would kill this one."""
     command = [sys.executable, "-c", TENSORFLOW]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)
+        done = subprocess.run(
+            command, env=child_environment(), capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         return broken("TensorFlow", f"not imported in {IMPORT_SECONDS} s", "make install compiles its modules")
     if done.returncode < 0:
@@ -149,7 +152,8 @@ def _docker() -> Finding:
     remedy = "start Docker, or name it by DOCKER_HOST; only `metseg run --images` and infra/compose need it"
     try:
         command = ["docker", "version", "--format", "{{.Server.Version}}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        environment = child_environment(DOCKER)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return broken("Docker", str(error), remedy)
     if done.returncode:

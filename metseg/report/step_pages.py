@@ -5,12 +5,12 @@ Each is one HTML file with every picture inside it.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from metseg.dataset.slice_files import RecordFile
+from metseg.files import temporary_folder
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 from metseg.report.page_templates import Drawn, write_page
 from metseg.report.style import name_of
@@ -85,8 +85,8 @@ def write_records_page(path: Path, records: Path) -> None:
         slices.append(case.read(int(np.argmax(case.lesion_counts))))
     figures = []
     if slices:
-        with tempfile.TemporaryDirectory() as folder:
-            sheet = Path(folder) / "slices.png"
+        with temporary_folder() as folder:
+            sheet = folder / "slices.png"
             images = np.stack([image for image, _ in slices])
             masks = np.stack([mask for _, mask in slices])[..., None].astype(np.float32)
             batch_sheet(sheet, images, masks, specification.channels, "Training cases after preprocessing")

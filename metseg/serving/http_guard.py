@@ -1,4 +1,4 @@
-"""Limits on HTTP callers: connections, sending time, and bodies in memory."""
+"""Limits on HTTP callers: connections, sending time, framing, and bodies in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 LARGEST_BODY_BYTES = 2**28
@@ -38,7 +38,7 @@ def guarded_config(app: ASGIApp, *, connections: int, header_seconds: int, **opt
         options: further arguments of `uvicorn.Config`.
     """
     return uvicorn.Config(
-        app,
+        _close_after_ambiguous(app),
         http=HeaderTimeoutProtocol,
         ws="none",
         interface="asgi3",
@@ -50,6 +50,25 @@ def guarded_config(app: ASGIApp, *, connections: int, header_seconds: int, **opt
         timeout_keep_alive=header_seconds,
         **options,
     )
+
+
+def _close_after_ambiguous(app: ASGIApp) -> ASGIApp:
+    """Return the application, which closes the connection after a request with two lengths (RFC 9112, section 6.1).
+
+    A proxy may have used the other length, so what follows on the connection may be no request of the same caller.
+    """
+
+    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [item for item in message.get("headers", ()) if item[0].lower() != b"connection"]
+                message["headers"] = [*headers, (b"connection", b"close")]
+            await send(message)
+
+        names = {name for name, _ in scope.get("headers", ())}
+        await app(scope, receive, send_last if {b"content-length", b"transfer-encoding"} <= names else send)
+
+    return closing
 
 
 class HeaderTimeoutProtocol(H11Protocol):

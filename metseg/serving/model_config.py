@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from metseg.errors import PublishError, UsageError
-from metseg.files import flush_folder
+from metseg.files import flush_folder, written_beside
 from metseg.tensorflow_protos import model_server_config_pb2
 
 PLATFORM = "tensorflow"
@@ -120,15 +120,11 @@ def write_configuration(path: Path, configuration: Any) -> None:
     Raises:
         PublishError: if the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        with written_beside(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
             stream.write(text_format.MessageToString(configuration))
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)  # whatever the umask is: the server often runs as another user
-        temporary.replace(path)
         flush_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise PublishError(f"{path}: the model configuration cannot be written: {error}") from error

@@ -9,6 +9,7 @@ from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tracking.model_lineage import Evidence, require_digest
 from metseg.tracking.model_registry import Version
+from metseg.tracking.registry_values import require_model_name
 from metseg.tracking.serving_labels import LABELS
 
 
@@ -39,7 +40,7 @@ def _loaded(version: Version, server: str) -> Evidence:
 
 def _published(settings: Settings, version: Version) -> Evidence:
     """Return the evidence that the version lies below the base path with its registered contents."""
-    folder = settings.model_base_path / version.name / str(version.number)
+    folder = settings.model_base_path / require_model_name(version.name) / str(version.number)
     aliases = [alias for alias in LABELS if alias in version.aliases]
     if not (folder / SAVED_MODEL_FILE).is_file():
         if not aliases:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from metseg.tracking.kubeflow_run import RUN_TAG, fail_run_of, kubeflow_run, run_state
 from metseg.tracking.mlflow_runs import experiments
+from metseg.tracking.registry_values import KUBEFLOW_RUN
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,12 +22,17 @@ PATIENCE = 10.0
 
 
 def left_running(tracking: MlflowClient) -> list[str]:
-    """Return other Kubeflow runs whose pipeline's run is RUNNING in MLflow."""
+    """Return other Kubeflow runs whose pipeline's run is RUNNING in MLflow.
+
+    A tag that is no run's id is left out: it would become part of an address.
+    """
     places = experiments(tracking)
     query = "attributes.status = 'RUNNING' and tags.`metseg.kind` = 'pipeline'"
     matches = tracking.search_runs(places, query, max_results=200) if places else []
     named = (run.data.tags.get(RUN_TAG, "") for run in matches)
-    return [identity for identity in dict.fromkeys(named) if identity not in ("", kubeflow_run())]
+    return [
+        identity for identity in dict.fromkeys(named) if KUBEFLOW_RUN.fullmatch(identity) and identity != kubeflow_run()
+    ]
 
 
 def close_abandoned(tracking: MlflowClient, patience: float = PATIENCE) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from metseg.errors import MetsegError
 from metseg.settings import Settings
 from metseg.tracking import mlflow_runs, model_registry
+from metseg.tracking.registry_values import version_number
 from metseg.tracking.serving_labels import CHAMPION
 
 OPPONENT_TAG = "gate.champion"
@@ -31,7 +32,8 @@ def opponent_of(run: str, model_name: str) -> model_registry.Version | None:
         return champion
     if noted == NO_OPPONENT:
         return None
-    version = model_registry.version(tracking, model_name, int(noted))
+    number = version_number(noted)
+    version = model_registry.version(tracking, model_name, number) if number is not None else None
     if version is None:
         raise MetsegError(
             f"version {noted} of {model_name} was champion when run {run} began, and the registry no longer holds it: "

@@ -8,6 +8,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from metseg.child_environment import GIT, child_environment
+
 
 def git_commit() -> str:
     """Return the Git commit of this code, with `-dirty` for changes.
@@ -20,7 +22,8 @@ def git_commit() -> str:
     root = Path(__file__).resolve().parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        environment = child_environment(GIT)
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return output.stdout.strip()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metseg.dataset.manifest import Manifest
-from metseg.errors import DataError
+from metseg.errors import MetsegError
 from metseg.tracking import model_registry
 from metseg.tracking.mlflow_runs import experiments
+from metseg.tracking.registry_values import in_filter
 from metseg.tracking.serving_labels import CHAMPION
 
 if TYPE_CHECKING:
@@ -97,10 +98,9 @@ def _last_run(tracking: MlflowClient, model_name: str) -> str:
     places = experiments(tracking)
     if not places:
         return ""
-    quoted = model_name.replace("'", "''")
     latest = tracking.search_runs(
         places,
-        f"tags.`{MODEL_TAG}` = '{quoted}' and attributes.status = 'FINISHED'",
+        f"tags.`{MODEL_TAG}` = {in_filter(model_name)} and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
@@ -112,8 +112,8 @@ def _splits_of(tracking: MlflowClient, run: str) -> dict[str, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            path = Path(tracking.download_artifacts(run, f"{ARTIFACTS}/manifest.json", folder))
-            return Manifest.read(path).assignments()
-        except (MlflowException, OSError, DataError) as error:
+            path = model_registry.download_from_run(tracking, run, f"{ARTIFACTS}/manifest.json", Path(folder))
+            return Manifest.read(path).assignments() if path is not None else {}
+        except (MlflowException, OSError, MetsegError) as error:
             logger.info("splits of run %s cannot be read (%s): patients go where their hash puts them", run, error)
             return {}

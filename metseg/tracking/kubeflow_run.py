@@ -89,10 +89,12 @@ def handed_down(tracking: MlflowClient) -> Run | None:
 def kubeflows_run(tracking: MlflowClient) -> Run | None:
     """Return the run that Kubeflow opened for the whole pipeline; None if it opened none.
 
-    It opens one for each nested pipeline too, between that of the whole and that of the task.
+    It opens one for each nested pipeline too, between that of the whole and that of the task. Tags that lead round in
+    a circle are followed once.
     """
-    run = handed_down(tracking)
-    while run is not None and (parent := run.data.tags.get(PARENT_TAG)):
+    run, seen = handed_down(tracking), set[str]()
+    while run is not None and (parent := run.data.tags.get(PARENT_TAG)) and parent not in seen:
+        seen.add(parent)
         run = tracking.get_run(parent)
     return run
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from metseg.errors import MetsegError
+from metseg.hidden_secrets import hidden
+from metseg.retry_deadline import IN_POD
 from metseg.settings import Settings
 from metseg.tracking.kubeflow_run import (
     KIND_TAG,
@@ -21,7 +23,8 @@ from metseg.tracking.kubeflow_run import (
     kubeflows_run,
     pipeline_run,
 )
-from metseg.tracking.mlflow_errors import no_answer
+from metseg.tracking.mlflow_store import open_store
+from metseg.tracking.tracking_address import SERVERS, backend
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,27 +41,23 @@ DATA_TAG = "data.version"
 """Tag of a run: the version of the data that it reads."""
 
 
+def default_experiment() -> str:
+    """Return the experiment of runs that name none: `MLFLOW_EXPERIMENT_NAME`, else `metseg`.
+
+    In a pod that variable is of Kubeflow's plugin, and does not count.
+    """
+    return ("" if IN_POD in os.environ else os.environ.get("MLFLOW_EXPERIMENT_NAME", "")) or EXPERIMENT
+
+
 def client(settings: Settings) -> MlflowClient:
-    """Return a client of the tracking server and registry; a missing SQLite store is created.
+    """Return a client of the tracking server and registry.
+
+    The workspace's own SQLite store is made if it is missing.
 
     Raises:
-        MetsegError: the server does not respond, or refuses the request.
+        MetsegError: MLflow does not respond, refuses the request, or its store cannot be used.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    parsed = urlparse(settings.tracking_uri)
-    if parsed.scheme == "sqlite":
-        Path(settings.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    tracking = mlflow.MlflowClient(tracking_uri=settings.tracking_uri)
-    try:
-        tracking.search_experiments(max_results=1)
-    except MlflowException as error:
-        raise MetsegError(no_answer(settings.tracking_uri, str(error).splitlines()[0])) from error
-    return tracking
+    return open_store(settings)
 
 
 def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERIMENT) -> str:
@@ -71,15 +70,40 @@ def experiment_id(tracking: MlflowClient, settings: Settings, name: str = EXPERI
     """
     experiment = tracking.get_experiment_by_name(name)
     if experiment is None:
-        root = settings.artifact_root if urlparse(settings.tracking_uri).scheme == "sqlite" else None
+        root = settings.artifact_root if backend(settings.tracking_uri) == "sqlite" else None
         identity = str(tracking.create_experiment(name, artifact_location=root))
     elif experiment.lifecycle_stage != "active":
-        raise MetsegError(f"the experiment {name} was deleted in MLflow: restore it there, or name another")
+        raise MetsegError(
+            f"the experiment {name} was deleted in MLflow: restore it by `mlflow experiments restore --experiment-id "
+            f"{experiment.experiment_id}`, or name another by run_experiment"
+        )
     else:
         identity = str(experiment.experiment_id)
+    _require_artifacts(settings, name, str(tracking.get_experiment(identity).artifact_location))
     if name != EXPERIMENT and (experiment is None or EXPERIMENT_TAG not in experiment.tags):
         tracking.set_experiment_tag(identity, EXPERIMENT_TAG, "true")
     return identity
+
+
+def _require_artifacts(settings: Settings, experiment: str, root: str) -> None:
+    """Require that artifacts do not end in a folder of this machine alone.
+
+    A server without --serve-artifacts hands out its own folder, which each client then takes for one of its own.
+
+    Raises:
+        MetsegError: the folder is not on this machine, or this user may not write it.
+    """
+    local = urlparse(root).scheme in ("", "file")
+    if backend(settings.tracking_uri) not in SERVERS or not local:
+        return
+    folder = Path(urlparse(root).path)
+    there = folder if folder.is_dir() else folder.parent
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise MetsegError(
+            f"the experiment {experiment} keeps artifacts in {folder} of MLflow's server, which is not open to this "
+            "machine: start the server with --serve-artifacts, and name a new experiment by run_experiment (an "
+            "experiment keeps its place)"
+        )
 
 
 def experiments(tracking: MlflowClient) -> list[str]:
@@ -184,7 +208,7 @@ def _supersede(tracking: MlflowClient, run: Run, tags: Mapping[str, str]) -> tup
 def _opened(
     tracking: MlflowClient, experiment: str, name: str, parameters: Mapping[str, object], tags: Mapping[str, str]
 ) -> str:
-    run = tracking.create_run(experiment, run_name=name, tags=dict(tags))
+    run = tracking.create_run(experiment, run_name=name, tags={key: hidden(str(value)) for key, value in tags.items()})
     return _filled(tracking, str(run.info.run_id), parameters, {})
 
 
@@ -197,7 +221,7 @@ def _filled(tracking: MlflowClient, run: str, parameters: Mapping[str, object], 
 
 def _kept(value: Any) -> str:
     """Return a parameter's value as MLflow stores it."""
-    return str(value)[:PARAMETER_LENGTH]
+    return hidden(str(value))[:PARAMETER_LENGTH]
 
 
 def log_metrics(tracking: MlflowClient, run: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -217,18 +241,35 @@ def log_results(tracking: MlflowClient, run: str, metrics: Mapping[str, float]) 
 def set_tags(tracking: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
     """Set several tags."""
     for key, value in tags.items():
-        tracking.set_tag(run, key, value)
+        tracking.set_tag(run, key, hidden(str(value)))
 
 
-def fail_unfinished(tracking: MlflowClient, name: str) -> None:
-    """Mark the pipeline's unfinished run of that name as failed, nested runs too."""
+def fail_unfinished(tracking: MlflowClient, runs: Collection[str]) -> None:
+    """Mark runs as failed that are still under way, those nested in them too."""
     places = experiments(tracking)
-    if not places:
-        return
-    for run in tracking.search_runs(places, f"attributes.run_name = '{name}' and attributes.status = 'RUNNING'"):
-        nested = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
-        for child in [*tracking.search_runs(places, nested), run]:
-            finish(tracking, child.info.run_id, failed=True)
+    for run in runs:
+        nested = f"tags.`{PARENT_TAG}` = '{run}' and attributes.status = 'RUNNING'"
+        children = tracking.search_runs(places, nested) if places else []
+        for one in [*children, tracking.get_run(run)]:
+            if one.info.status == "RUNNING":
+                finish(tracking, one.info.run_id, failed=True)
+
+
+def running_since(tracking: MlflowClient, name: str, milliseconds: int) -> list[str]:
+    """Return the pipeline runs of a name that were opened since a time and continue.
+
+    Args:
+        tracking: MLflow client.
+        name: of the runs.
+        milliseconds: since 1970.
+    """
+    places = experiments(tracking)
+    query = (
+        f"attributes.status = 'RUNNING' and attributes.start_time >= {milliseconds} and tags.`{KIND_TAG}` = 'pipeline'"
+    )
+    # MLflow's filters have no way to quote every name.
+    matches = tracking.search_runs(places, query) if places else []
+    return [str(run.info.run_id) for run in matches if run.info.run_name == name]
 
 
 def finish(tracking: MlflowClient, run: str, failed: bool = False) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from metseg.child_environment import GIT, child_environment
 from metseg.dataset.data_cache import DataCache
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references import look_again
@@ -16,7 +17,8 @@ from metseg.errors import DataError, MetsegError, PublishError
 from metseg.saved_model_digest import saved_model_digest
 from metseg.settings import Settings
 from metseg.tracking import model_registry
-from metseg.tracking.container_registry import image_exists
+from metseg.tracking.container_registry import image_exists, trusted_registries
+from metseg.tracking.registry_values import COMMIT, require_run
 from metseg.tracking.serving_labels import LABELS
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ def _run(origin: _Origin, run: str) -> Run:
     """Return a run that was not deleted."""
     if not run:
         raise MetsegError("the version has no tag pipeline.run_id: it was not registered by a run of the pipeline")
-    entity = origin.tracking.get_run(run)
+    entity = origin.tracking.get_run(require_run(run))
     if entity.info.lifecycle_stage != "active":
         raise MetsegError(f"run {run} was deleted: restore it by `mlflow runs restore --run-id {run}`")
     return entity
@@ -165,7 +167,10 @@ def _data(origin: _Origin) -> Evidence:
     if version not in digests:
         raise DataError(f"the run names {', '.join(digests) or 'no data'}: tag or run were changed since")
     with tempfile.TemporaryDirectory(prefix="metseg-lineage-") as folder:
-        manifest = Manifest.read(Path(origin.tracking.download_artifacts(run.info.run_id, MANIFEST, folder)))
+        path = model_registry.download_from_run(origin.tracking, run.info.run_id, MANIFEST, Path(folder))
+        if path is None:
+            raise DataError(f"the run holds no {MANIFEST}: was the artifact store cleaned?")
+        manifest = Manifest.read(path)
     if manifest.version != version:
         raise DataError(f"the run's {MANIFEST} is of version {manifest.version}: it was changed since")
     where = look_again(manifest, DataCache.of(origin.settings))
@@ -177,9 +182,11 @@ def _commit(commit: str) -> Evidence:
     clean = commit.removesuffix(DIRTY)
     if clean in ("", "unknown"):
         raise MetsegError("the training run was outside a Git repository, and METSEG_GIT_COMMIT named no commit")
+    if not COMMIT.fullmatch(clean):
+        raise MetsegError("the tag git.commit holds no commit (40 hexadecimal digits): it was changed since")
     if _git("rev-parse", "--git-dir") is None:
         return "unsure", "there is no Git repository here: run the command in a clone"
-    subject = _git("log", "-1", "--format=%s", f"{clean}^{{commit}}")
+    subject = _git("log", "-1", "--format=%s", "--end-of-options", f"{clean}^{{commit}}")
     if subject is None:
         raise MetsegError("this repository does not hold it: `git fetch --all`, or `--unshallow` in a shallow clone")
     if commit.endswith(DIRTY):
@@ -191,7 +198,9 @@ def _git(*arguments: str) -> str | None:
     """Return Git's output for the repository of this code; None if Git fails."""
     command = ["git", "-C", str(ROOT), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        environment = child_environment(GIT)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=20)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -201,9 +210,12 @@ def _image(origin: _Origin) -> Evidence:
     image = origin.tag("container.image")
     if not image:
         return "there", f"trained outside a container, by metseg {origin.tag('metseg.version') or 'of unknown version'}"
-    exists = image_exists(image)
+    exists = image_exists(image, trusted_registries())
     if exists is None:
-        return "unsure", "neither Docker here nor, without credentials, its registry can confirm that it exists"
+        return "unsure", (
+            "neither Docker here nor, without credentials, its registry can confirm that it exists; only registries "
+            "that METSEG_IMAGE_PREFIX or another image of this installation names get a request"
+        )
     if not exists:
         raise MetsegError("its registry does not hold it: push it again from that commit")
     return "there", "Docker here or its registry holds it"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metseg.errors import MetsegError
+from metseg.tracking.registry_values import in_filter, require_run, require_source
 from metseg.tracking.serving_labels import CHALLENGER, CHAMPION, PREVIOUS
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def versions(registry: MlflowClient, name: str) -> list[Version]:
     by_version: dict[int, list[str]] = {}
     for alias, number in model.aliases.items():
         by_version.setdefault(int(number), []).append(alias)
-    entries = registry.search_model_versions(f"name = '{name}'")
+    entries = registry.search_model_versions(f"name = {in_filter(name)}")
     known = [_version(entry, by_version.get(int(entry.version), ())) for entry in entries]
     return sorted(known, key=lambda entry: entry.number)
 
@@ -142,15 +143,27 @@ def download(registry: MlflowClient, name: str, number: int, folder: Path) -> Pa
     from mlflow.artifacts import download_artifacts
 
     folder.mkdir(parents=True, exist_ok=True)
-    source = registry.get_model_version_download_uri(name, str(number))
+    source = artifact_source(registry, name, number)
     path = Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
     if not (path / "MLmodel").exists():
         raise MetsegError(f"version {number} of {name} has no MLmodel at {source}: was the artifact store cleaned?")
     return path
 
 
+def artifact_source(registry: MlflowClient, name: str, number: int) -> str:
+    """Return where the artifact of a version lies.
+
+    Raises:
+        MetsegError: MLflow names an address of another server.
+    """
+    source = str(registry.get_model_version_download_uri(name, str(number))).rstrip("/")
+    return require_source(source, str(registry.tracking_uri))
+
+
 def download_from_run(registry: MlflowClient, run: str, artifact: str, folder: Path) -> Path | None:
     """Download one artifact of a run into `folder`; None if it does not exist.
+
+    A run whose artifacts lie at another server is refused with MetsegError.
 
     Args:
         registry: MLflow client.
@@ -158,6 +171,7 @@ def download_from_run(registry: MlflowClient, run: str, artifact: str, folder: P
         artifact: path of the file inside the run.
         folder: where to put it.
     """
+    require_source(str(registry.get_run(require_run(run)).info.artifact_uri), str(registry.tracking_uri))
     inside = artifact.rpartition("/")[0]
     if artifact not in {entry.path for entry in registry.list_artifacts(run, inside or None)}:
         return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from metseg.dataset.ingest import CASES, MANIFEST, STATISTICS, ingest
 from metseg.dataset.manifest import Manifest
 from metseg.errors import UsageError
+from metseg.files import temporary_folder
 from metseg.imaging.layouts import AUTO, LayoutOptions
 from metseg.validation.cohort_validation import validate_cohort
 from metseg.validation.reference_statistics import Reference
@@ -50,8 +50,8 @@ def validate_folder(
         return _validate(folder, target, statistics), target
     chosen = options or LayoutOptions()
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".cohort.", dir=target, ignore_cleanup_errors=True) as temporary:
-        cohort = Path(temporary) / "cohort"
+    with temporary_folder(target, "cohort") as temporary:
+        cohort = temporary / "cohort"
         ingest(
             str(folder),
             cohort,

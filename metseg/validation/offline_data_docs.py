@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-from metseg.html_templates import render
+from metseg.html_templates import POLICY, render
 
 _LOADED = re.compile(r"<(script|footer)\b.*?</\1>|<(?:link|img)\b[^>]*>", re.DOTALL | re.IGNORECASE)
 _ADDRESS = re.compile(r"url\(\s*['\"]?(?:https?:)?//[^)]*\)", re.IGNORECASE)
@@ -39,9 +39,9 @@ def make_offline(docs: Path) -> None:
 
 
 def offline(page: str, style: str) -> str:
-    """Remove scripts, linked styles and pictures from a page and add `style`; its text remains."""
-    page = _LOADED.sub("", _ACTIONS.sub("", page))
-    return _ADDRESS.sub("none", page).replace("</head>", f"{style}</head>", 1)
+    """Remove scripts, linked styles and pictures from a page; add policy and `style`."""
+    page = _ADDRESS.sub("none", _LOADED.sub("", _ACTIONS.sub("", page)))
+    return page.replace("<head>", f"<head>{POLICY}", 1).replace("</head>", f"{style}</head>", 1)
 
 
 def _index(pages: list[Path]) -> str:

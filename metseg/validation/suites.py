@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
 SITE = "metseg"
+VIEW = {"module_name": "metseg.validation.escaping_view", "class_name": "EscapingPageView"}
 INDEXED = {
     "cases": ["case"],
     "channels": ["case", "channel"],
@@ -81,6 +82,9 @@ def run_suites(
             "show_how_to_buttons": False,
             "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(temporary.resolve())},
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            "site_section_builders": {
+                section: {"view": VIEW} for section in ("expectations", "validations", "profiling")
+            },
         }
         context = _context({SITE: site})
         results = _run(context, expected, tables)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from metseg.errors import UsageError
+from metseg.files import parse_json
+from metseg.hidden_secrets import remember
 
 VARIABLE = "METSEG_KUBEFLOW_TOKEN"
 FILE_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"
@@ -58,7 +59,7 @@ class TokenSource:
             raise UsageError(f"token file {self.file} cannot be read ({error.strerror}): {REMEDY}") from error
         if not text:
             raise UsageError(f"token file {self.file} is empty: {REMEDY}")
-        return text
+        return remember(text)
 
 
 def expired_since(token: str) -> float | None:
@@ -67,9 +68,9 @@ def expired_since(token: str) -> float | None:
     if len(parts) != 3:
         return None
     try:
-        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        payload = parse_json(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
         ends = float(payload["exp"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
     since = time.time() - ends
     return since if since > 0 else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metseg.errors import KubeflowError, NotKnown, UsageError
-from metseg.tracking.container_registry import image_exists
+from metseg.tracking.container_registry import ImageName, image_exists
 from pipelines.submission.kubeflow_client import CREATE_SECONDS, UPLOAD_SECONDS, Kubeflow, Unreachable
 from pipelines.submission.pipeline_package import Package
 
@@ -52,14 +52,23 @@ def check_reference(reference: str) -> None:
     Raises:
         UsageError: it is a folder or archive of this machine.
     """
-    from metseg.dataset.references.syntax import parse
+    from metseg.dataset.references.syntax import parse, require_no_secret
 
+    require_no_secret(reference)
     if not reference.startswith(EVERYWHERE):
         raise UsageError(
             f"{REFERENCE}={reference!r}: pods of a cluster cannot read folders of this machine; put the data into "
             f"a bucket (--param {REFERENCE}=s3://BUCKET/PREFIX) or under DVC (git+URL@REVISION#PATH)"
         )
     parse(reference)
+
+
+def _exists(image: str) -> bool | None:
+    """Return whether an image of the user exists; None if unknown.
+
+    Its registry is trusted, because the user named it.
+    """
+    return image_exists(image, {ImageName.parse(image).registry})
 
 
 def check_images(images: tuple[str, ...]) -> None:
@@ -69,7 +78,7 @@ def check_images(images: tuple[str, ...]) -> None:
         UsageError: an image is not in its registry.
     """
     for image in images:
-        exists = image_exists(image)
+        exists = _exists(image)
         if exists is False:
             raise UsageError(
                 f"image {image}: its registry does not have it; `docker push` it, or name others with --images"
@@ -85,7 +94,7 @@ def check_images(images: tuple[str, ...]) -> None:
 def image_states(images: tuple[str, ...]) -> list[tuple[str, str]]:
     """Return each image with its state in its registry, as far as known."""
     known = {True: "exists", False: "not in its registry", None: "its registry cannot be queried from here"}
-    return [(image, known[image_exists(image)]) for image in images]
+    return [(image, known[_exists(image)]) for image in images]
 
 
 @dataclass(frozen=True)

@@ -155,3 +155,15 @@ def test_a_network_that_the_pipeline_has_no_tasks_for_is_refused():
     require_tasks(configuration, ("nested_unet", "unet"))
     with pytest.raises(UsageError, match="no tasks for unet; take its version with the baseline"):
         require_tasks(configuration, ("nested_unet", "attention_unet"))
+
+
+TEXTS = [name for name, setting in SETTINGS.items() if setting.kind in (str, list, dict)]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_address_with_a_secret_is_refused_in_every_text_and_not_repeated(name):
+    address = "https://me:hunter2SECRET@host.example/x"
+    value = {str: address, list: [{"key": address}], dict: {"pool": address}}[SETTINGS[name].kind]
+    with pytest.raises(UsageError) as refused:
+        check({"data_reference": "/data", name: value})
+    assert "hunter2SECRET" not in str(refused.value)

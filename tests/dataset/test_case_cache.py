@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import sqlite3
+import stat
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +190,73 @@ def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path) -> None:
 
 def test_a_broken_table_is_made_anew(tmp_path: Path) -> None:
     root = settled(brats_cohort(tmp_path / "data"))
+    HashTable(tmp_path / "hashes")
     (tmp_path / "hashes").write_bytes(b"this is no table" * 1000)
     for _ in range(2):
         with HashTable(tmp_path / "hashes") as table:
             assert data_version(root, table=table) == data_version(root)
+
+
+def test_a_list_of_names_finds_none_in_the_table(tmp_path: Path) -> None:
+    """Whoever has the table and a list of patients, but not the key."""
+    root = settled(brats_cohort(tmp_path / "Zwingelstein_Ottilie"))
+    tables = [tmp_path / "one" / "hashes.sqlite", tmp_path / "two" / "hashes.sqlite"]
+    names: list[set[bytes]] = []
+    for path in tables:
+        with HashTable(path) as table:
+            data_version(root, table=table)
+        with closing(sqlite3.connect(path)) as opened:
+            rows = opened.execute("SELECT path FROM files").fetchall()
+        names.append({part for (row,) in rows for part in bytes(row).split(b"/")})
+        assert rows and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.with_suffix(".key").stat().st_mode) == 0o600
+    guessed = {
+        digest(part.encode()).hexdigest()[:length].encode()
+        for part in (*root.parts, *(path.name for path in root.rglob("*")))
+        for digest in (hashlib.md5, hashlib.sha1, hashlib.sha256, hashlib.sha512, hashlib.blake2b, hashlib.blake2s)
+        for length in (16, 24, 32, 40, 64, 128)
+    }
+    assert not names[0] & guessed and not names[0] & names[1], "each table has a key of its own"
+
+
+def test_a_table_of_an_earlier_release_is_replaced(tmp_path: Path) -> None:
+    """Its names were hashed without a key: they must not stay in the file, whose free pages keep what was deleted."""
+    root = settled(brats_cohort(tmp_path / "data"))
+    path = tmp_path / "cache" / "hashes.sqlite"
+    path.parent.mkdir()
+    old = hashlib.sha256(b"Zwingelstein").hexdigest()[:24].encode()
+    with closing(sqlite3.connect(path)) as table, table:
+        table.execute(
+            "CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, md5 TEXT)"
+        )
+        table.execute("INSERT INTO files VALUES (?, 1, 1, 1, 'x')", (old,))
+    for _ in range(2):
+        with HashTable(path) as table:
+            assert data_version(root, table=table) == data_version(root)
+    assert old not in path.read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the next test has a file in the way")
+def test_a_cache_that_cannot_be_written_to_costs_time_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with HashTable(tmp_path / "cache" / "hashes.sqlite") as table:
+        assert data_version(tmp_path, table=table)
+
+
+def test_a_file_in_place_of_the_cache_costs_time_alone(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    with HashTable(tmp_path / "cache" / "hashes.sqlite") as table:
+        assert data_version(tmp_path, table=table)
+
+
+def test_tables_that_are_opened_at_once_share_one_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: HashTable(tmp_path / "hashes.sqlite")._key, range(64)))
+    assert len(keys) == 1
+
+
+def test_the_cache_is_closed_to_other_users(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o755)
+    cache = DataCache(tmp_path / "cache")
+    with cache.only_one(cache.fetched / "one"):
+        assert stat.S_IMODE(cache.root.stat().st_mode) == 0o700

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -156,3 +157,38 @@ def test_what_is_not_in_the_repository_is_named(tmp_path: Path, repository: Comm
             resolved(f"git+{root.as_uri()}@{revision}#{path}", tmp_path / "cache")
     with pytest.raises(DataError, match="URL"):
         resolved(f"git+{(tmp_path / 'no-repository').as_uri()}@main#data", tmp_path / "cache")
+
+
+def test_data_of_dvc_2_are_refused_with_the_remedy_which_helps(tmp_path: Path, repository: Command) -> None:
+    root = tmp_path / "repository"
+    brats_cohort(root / "data", 1)
+    (root / "data" / "participants.csv").write_bytes(b"a,b\r\n1,2\r\n")
+    repository("dvc", "add", "-q", "data")
+    pointer = root / "data.dvc"
+    pointer.write_text(pointer.read_text().replace("  hash: md5\n", ""))  # as DVC 2 wrote it
+    legacy = root / ".dvc" / "cache"
+    for entry in (legacy / "files" / "md5").iterdir():
+        entry.rename(legacy / entry.name)
+    repository("git", "add", "-A")
+    repository("git", "commit", "-qm", "By DVC 2")
+    with pytest.raises(DataError, match="DVC 2 added this folder") as refused:
+        resolved(f"git+file://{root}@{repository('git', 'rev-parse', 'HEAD')}#data", tmp_path / "cache")
+    repository(*str(refused.value).split("`")[1].split())
+    repository("git", "commit", "-qam", "By DVC 3")
+    reference = f"git+file://{root}@{repository('git', 'rev-parse', 'HEAD')}#data"
+    assert resolved(reference, tmp_path / "cache").version == pinned_version(root)
+
+
+def test_a_project_inside_a_repository_is_refused_with_the_reason(tmp_path: Path, repository: Command) -> None:
+    root = tmp_path / "repository"
+    for command in (["git", "rm", "-rqf", "--ignore-unmatch", ".dvc", ".dvcignore"], ["mkdir", "inner"]):
+        repository(*command)
+    shutil.rmtree(root / ".dvc", ignore_errors=True)
+    dvc = [sys.executable, "-m", "dvc"]
+    brats_cohort(root / "inner" / "data", 1)
+    for words in (["init", "-q", "--subdir"], ["add", "-q", "data"]):
+        subprocess.run([*dvc, *words], cwd=root / "inner", check=True, timeout=120)
+    repository("git", "add", "-A")
+    repository("git", "commit", "-qm", "Inside")
+    with pytest.raises(DataError, match=r"inner is a DVC project inside a repository .*--subdir"):
+        resolved(f"git+file://{root}@HEAD#inner/data", tmp_path / "cache")

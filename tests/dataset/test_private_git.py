@@ -158,7 +158,6 @@ def test_file_of_several_hosts_has_a_login_for_each(credentials):
     assert "2/" not in repr(two)
     (credentials / "token").write_text("just-a-token")
     assert login_for(here, here).user == "x-access-token"
-    assert login_for(here, "https://deploy@one.example.org/r.git").user == "deploy"
     assert login_for("https://other.example.org/r.git", here) is None
     for wrong in ("", "two words", "https://no-token@host"):
         (credentials / "token").write_text(wrong)

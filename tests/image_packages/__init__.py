@@ -72,4 +72,4 @@ def as_in_steps() -> dict[str, str]:
 
 def _environment(listing: str) -> dict[str, str]:
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"PYTHONPATH": os.pathsep.join(paths), "METSEG_TEST_HIDDEN_MODULES": listing}
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHON_HIDDEN_MODULES": listing}

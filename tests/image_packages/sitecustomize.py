@@ -1,4 +1,4 @@
-"""Hide modules from the import system: those that `METSEG_TEST_HIDDEN_MODULES` lists for the step of this process.
+"""Hide modules from the import system: those that `PYTHON_HIDDEN_MODULES` lists for the step of this process.
 
 Python imports this module at its start where its folder is on `PYTHONPATH`.
 """
@@ -25,16 +25,16 @@ class WithoutHidden:
 
 
 def hide():
-    listing = json.loads(os.environ["METSEG_TEST_HIDDEN_MODULES"])
+    listing = json.loads(os.environ["PYTHON_HIDDEN_MODULES"])
     arguments = sys.orig_argv
     if "--function_to_execute" in arguments:
         # A worker of the step has other arguments and inherits the environment.
         step = arguments[arguments.index("--function_to_execute") + 1]
         listing = {"": listing.get(step, [])}
-        os.environ["METSEG_TEST_HIDDEN_MODULES"] = json.dumps(listing)
+        os.environ["PYTHON_HIDDEN_MODULES"] = json.dumps(listing)
     if modules := frozenset(listing.get("", ())):
         sys.meta_path[:] = [WithoutHidden(finder, modules) for finder in sys.meta_path]
 
 
-if "METSEG_TEST_HIDDEN_MODULES" in os.environ:
+if "PYTHON_HIDDEN_MODULES" in os.environ:
     hide()

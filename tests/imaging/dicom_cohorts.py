@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
 from metseg.imaging.dicom.series import DicomOriginal
 from metseg.imaging.dicom.study import find_studies, read_channels
@@ -125,6 +132,31 @@ def _image(study: Study, series: str, channel: str) -> FileDataset:
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
     return dataset
+
+
+def write_multi_frame(path: Path, images: Sequence[FileDataset]) -> FileDataset:
+    """Write an enhanced MR image of single-frame images, each a frame that is rescaled by 3 and 1."""
+    enhanced = copy.deepcopy(images[0])
+    shared, orientation, measures, echo = Dataset(), Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient, measures.PixelSpacing = images[0].ImageOrientationPatient, [0.9, 0.7]
+    measures.SliceThickness = images[0].SliceThickness
+    echo.EffectiveEchoTime = float(images[0].EchoTime)
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    shared.MREchoSequence = [echo]
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "EchoTime"):
+        delattr(enhanced, keyword)
+    enhanced.SOPClassUID = enhanced.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    enhanced.SharedFunctionalGroupsSequence, enhanced.PerFrameFunctionalGroupsSequence = [shared], []
+    for image in images:
+        frame, place, value = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient, value.RescaleSlope, value.RescaleIntercept = image.ImagePositionPatient, 3, 1
+        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [place], [value]
+        enhanced.PerFrameFunctionalGroupsSequence.append(frame)
+    enhanced.NumberOfFrames = len(images)
+    enhanced.PixelData = b"".join(image.PixelData for image in images)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    enhanced.save_as(path, enforce_file_format=True)
+    return enhanced
 
 
 def write_segmentation(

@@ -39,6 +39,7 @@ from tests.imaging.dicom_cohorts import (
     head,
     read_one_series,
     volume,
+    write_multi_frame,
     write_segmentation,
     write_series,
 )
@@ -195,24 +196,7 @@ def test_a_coding_that_nothing_here_reads_is_refused_by_name(tmp_path: Path) -> 
 
 def test_a_multi_frame_file_is_read_as_its_single_frames_are(tmp_path: Path) -> None:
     images = write_series(tmp_path / "single", Study(), volume(10), ContentDate="20200101", ContentTime="10")
-    enhanced = pydicom.dcmread(next((tmp_path / "single").iterdir()))
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "EchoTime"):
-        delattr(enhanced, keyword)
-    enhanced.SOPClassUID = enhanced.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
-    shared, orientation, measures = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
-    orientation.ImageOrientationPatient, measures.PixelSpacing = [1, 0, 0, 0, 1, 0], [0.9, 0.7]
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    enhanced.SharedFunctionalGroupsSequence, enhanced.PerFrameFunctionalGroupsSequence = [shared], []
-    backwards = images[::-1]
-    for image in backwards:
-        frame, place, value = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
-        place.ImagePositionPatient, value.RescaleSlope, value.RescaleIntercept = image.ImagePositionPatient, 3, 1
-        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [place], [value]
-        enhanced.PerFrameFunctionalGroupsSequence.append(frame)
-    enhanced.NumberOfFrames = len(backwards)
-    enhanced.PixelData = b"".join(image.PixelData for image in backwards)
-    (tmp_path / "multi").mkdir()
-    enhanced.save_as(tmp_path / "multi" / "x")
+    write_multi_frame(tmp_path / "multi" / "x", images[::-1])
     array, geometry, original = read_one_series(tmp_path / "multi", KEY)
     plain, expected, _ = read_one_series(tmp_path / "single", KEY)
     np.testing.assert_array_equal(array, plain * 3.0 + 1)

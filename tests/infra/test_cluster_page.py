@@ -142,7 +142,7 @@ def test_the_table_of_rotations_is_right_for_a_database_elsewhere_and_a_role(tmp
     cluster.apply("kubeflow", "--no-storage-keys", DATABASE_URI=URI)
     for workload in ("mlflow", "model-server", "viewer", "gateway"):
         cluster.put({"kind": "deployment", "metadata": {"name": workload}}, "metseg")
-    assert len(rotations()) == 4
+    assert len(rotations()) == 5
     for password, local, elsewhere in rotations():
         before = cluster.secrets()
         answer = cluster.run("--rotate", password)

@@ -134,6 +134,7 @@ def test_example_holds_every_variable_and_no_secret(services, example):
     assert {name for name, value in example.items() if not value} == {
         "POSTGRES_PASSWORD",
         "MLFLOW_PASSWORD",
+        "VIEWER_MLFLOW_PASSWORD",
         "MLFLOW_FLASK_SERVER_SECRET_KEY",
         "S3_SECRET_ACCESS_KEY",
         "METSEG_API_KEYS",

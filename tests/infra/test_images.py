@@ -23,9 +23,9 @@ INDEX = "https://name:secret@packages.example.org/simple"
 DOCKER = """#!{python}
 import json, os, sys
 if sys.argv[1] == "image":
-    print(os.environ["FAKE_SIZE"])
+    print({size})
 else:
-    with open(os.environ["FAKE_LOG"], "a") as log:
+    with open({log!r}, "a") as log:
         indices = os.environ.get("PIP_INDEX_URL"), os.environ.get("UV_DEFAULT_INDEX")
         log.write(json.dumps([sys.argv[1:], *indices]) + "\\n")
 """
@@ -33,18 +33,15 @@ else:
 
 def build(folder: Path, *arguments: str, size: int = 10**9) -> tuple[subprocess.CompletedProcess[str], list]:
     """What the program says, and the builds it asked for with the indices in their environments."""
-    program = folder / "docker"
-    program.write_text(DOCKER.format(python=sys.executable))
+    program, log = folder / "docker", folder / "log"
+    program.write_text(DOCKER.format(python=sys.executable, log=str(log), size=size))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    log = folder / "log"
     log.write_text("")
     answer = subprocess.run(
         [sys.executable, str(ROOT / "infra/docker/build.py"), *arguments],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))},
             "PATH": f"{folder}:{os.environ['PATH']}",
-            "FAKE_LOG": str(log),
-            "FAKE_SIZE": str(size),
             "PIP_INDEX_URL": INDEX,
             "PIP_EXTRA_INDEX_URL": "file:///srv/packages",
         },

@@ -103,6 +103,32 @@ def test_no_manifest_holds_a_secret(objects):
                 assert not secret or "secretKeyRef" in entry["valueFrom"], (name, entry["name"])
 
 
+def test_no_secret_is_put_on_a_command_line(objects):
+    """Kubernetes replaces `$(NAME)` in a command by the variable's value, which every process of the node can read."""
+    for name, template in pods(objects).items():
+        for container in containers(template):
+            secret = {
+                entry["name"]
+                for entry in container.get("env", [])
+                if "secretKeyRef" in entry.get("valueFrom", {}) and not entry["name"].endswith("USERNAME")
+            }
+            named = set(
+                re.findall(r"\$\((\w+)\)", " ".join([*container.get("command", []), *container.get("args", [])]))
+            )
+            assert not secret & named, (name, container["name"])
+
+
+def test_no_client_but_the_reconciler_has_the_administrators_login(objects):
+    holders = {
+        container["name"]
+        for template in pods(objects).values()
+        for container in containers(template)
+        for entry in container.get("env", [])
+        if entry.get("valueFrom", {}).get("secretKeyRef", {}).get("name") == "metseg-mlflow-client"
+    }
+    assert holders == {"prepare", "mlflow", "reconciler"}
+
+
 def test_services_ingresses_budgets_and_scalers_name_what_there_is(objects):
     templates = pods(objects)
     services = {entry["metadata"]["name"]: entry["spec"] for entry in of_kind(objects, "Service")}
@@ -276,6 +302,17 @@ def test_mlflow_is_reached_by_the_host_of_its_ingress():
     assert not is_allowed_host_header(allowed, "elsewhere.example.org")
     assert not should_block_cors_request(f"https://{host}", "POST", origins)
     assert should_block_cors_request("https://elsewhere.example.org", "POST", origins)
+
+
+@pytest.mark.parametrize("service", ["gateway", "viewer"])
+def test_a_service_admits_the_host_of_its_ingress_and_its_names_in_the_cluster(objects, service):
+    (ingress,) = [entry for entry in of_kind(objects, "Ingress") if entry["metadata"]["name"] == service]
+    maps = {entry["metadata"]["name"]: entry["data"] for entry in of_kind(objects, "ConfigMap")}
+    variable = f"METSEG_{service.upper()}_HOSTS"
+    (given,) = [entry for entry in containers(pods(objects)[service])[0]["env"] if entry["name"] == variable]
+    names = maps[given["valueFrom"]["configMapKeyRef"]["name"]][variable].split(",")
+    hosts = {rule["host"] for rule in ingress["spec"]["rules"]}
+    assert {*names} == {*hosts, service, f"{service}.metseg", f"{service}.metseg.svc.cluster.local"}
 
 
 def test_monitoring_renders_and_its_metrics_are_those_that_are_exported():

@@ -243,6 +243,48 @@ def test_no_peer_of_another_namespace_is_named_without_a_label_or_address():
                     assert selector is None or (selector and peer.get("podSelector")), (place, policy["metadata"])
 
 
+STRANGER = {"kubernetes.io/metadata.name": "stranger"}
+OURS = ("metseg-pipeline", "model-server", "viewer", "gateway", "mlflow", "prometheus", "ingress-nginx", "postgres")
+"""Names in the labels of pods that some policy lets in somewhere."""
+ATTACKERS = {
+    **{f"pod that calls itself {name}": ("stranger", {"app.kubernetes.io/name": name}, STRANGER) for name in OURS},
+    "pod that calls itself Kubeflow's": ("stranger", {"app": "ml-pipeline"}, STRANGER),
+    "pod that calls itself a driver": ("stranger", {"pipelines.kubeflow.org/v2_component": "true"}, STRANGER),
+    "pod with every label": (
+        "stranger",
+        {"app.kubernetes.io/name": "metseg-pipeline", "app.kubernetes.io/part-of": "metseg", "app": "ml-pipeline"},
+        STRANGER,
+    ),
+    "pod of a namespace whose label says no": ("stranger", STEP, {**STRANGER, "metseg-runs": "false"}),
+    "pod of a namespace whose label is another": ("stranger", STEP, {**STRANGER, "metseg": "true"}),
+    "notebook beside the runs": ("kubeflow", {"app": "notebook"}, RUNS),
+    "pod beside the ingress controller with a step's label": (
+        "ingress-nginx",
+        STEP,
+        {"kubernetes.io/metadata.name": "ingress-nginx"},
+    ),
+    "pod of the default namespace": ("default", STEP, {"kubernetes.io/metadata.name": "default"}),
+    "unlabelled pod of the services' namespace": ("metseg", {}, {"kubernetes.io/metadata.name": "metseg"}),
+    "node or other host": ("", {}, {}),
+}
+"""Who must reach neither MLflow nor the call that changes what is served; a new kind is a new row."""
+TARGETS = (("MLflow", 5000), ("model server", 8500), ("model server", 8501), ("PostgreSQL", 5432), ("S3 server", 9000))
+
+
+@pytest.mark.parametrize("attacker", ATTACKERS)
+def test_no_stranger_reaches_mlflow_or_the_reload_call(attacker):
+    """Whatever labels its pod has: pods label themselves, namespaces are labelled by an administrator."""
+    namespace, labels, of_namespace = ATTACKERS[attacker]
+    source = Endpoint("10.244.9.9", namespace, labels, of_namespace)
+    for place in ("local", "aws", "gpu", *COMPONENTS):
+        reached = [
+            (place, target, port)
+            for target, port in TARGETS
+            if present(target, place) and allowed(policies(place), source, ENDPOINTS[target], port)
+        ]
+        assert reached == []
+
+
 AND_OR = """
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy

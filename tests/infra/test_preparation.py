@@ -100,6 +100,24 @@ def test_the_password_of_the_secret_is_the_one_that_logs_in(prepared, written):
     assert "second-password" not in answer.stdout + answer.stderr
 
 
+def test_the_viewer_gets_a_user_that_may_only_read(server, prepared, written):
+    login = {"METSEG_VIEWER_MLFLOW_USERNAME": "viewer", "METSEG_VIEWER_MLFLOW_PASSWORD": "first-password-of-viewer"}
+    arguments = (prepared, written["backend-store-uri"], written["basic_auth.ini"], ADMIN)
+    for password, told in (("first", "viewer created"), ("second", "password of viewer changed")):
+        login["METSEG_VIEWER_MLFLOW_PASSWORD"] = f"{password}-password-of-viewer"
+        answer = prepare(*arguments, **login)
+        assert answer.returncode == 0 and told in answer.stdout, answer.stderr[-2000:]
+        assert "password-of-viewer" not in answer.stdout + answer.stderr
+    assert "viewer|f" in server.sql("SELECT username, is_admin FROM users").replace(" ", "")
+    assert "default_permission = READ" in written["basic_auth.ini"]
+
+
+def test_the_viewer_is_never_the_administrator(prepared, written):
+    login = {"METSEG_VIEWER_MLFLOW_USERNAME": "admin", "METSEG_VIEWER_MLFLOW_PASSWORD": "of-the-viewer"}
+    answer = prepare(prepared, written["backend-store-uri"], written["basic_auth.ini"], ADMIN, **login)
+    assert answer.returncode == 1 and "give the viewer another user" in answer.stderr
+
+
 def test_a_database_that_does_not_answer_is_waited_for_and_then_named(tmp_path):
     uri = f"postgresql+psycopg2://u:hidden@127.0.0.1:{free_port()}/d"
     started = time.monotonic()

@@ -173,6 +173,17 @@ def test_what_is_restarted_is_named(cluster):
         assert line in said.splitlines()
 
 
+def test_the_password_of_the_viewers_page_is_changed_alone(cluster):
+    before = cluster.secrets()
+    answer = cluster.run("--rotate", "viewer")
+    assert answer.returncode == 0, answer.stderr
+    after = cluster.secrets()
+    assert [name for name in before if after[name] != before[name]] == [("metseg", "metseg-viewer-login")]
+    old, new = before["metseg", "metseg-viewer-login"], after["metseg", "metseg-viewer-login"]
+    assert {key for key in new if new[key] != old[key]} == {"password", "auth"}
+    assert cluster.run().stdout == cluster.apply()
+
+
 def test_the_key_of_the_gateway_is_changed(cluster, tmp_path):
     old = cluster.secret("metseg", "metseg-gateway")["api-keys"]
     assert cluster.run("--rotate", "gateway").returncode == 0

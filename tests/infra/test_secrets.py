@@ -103,6 +103,13 @@ def test_two_keys_of_pseudonyms_are_reported_and_neither_is_changed(cluster):
     assert made["profile-b", "metseg-pseudonyms"]["key"] == "another" != made["kubeflow", "metseg-pseudonyms"]["key"]
 
 
+def test_the_newline_behind_a_key_of_pseudonyms_makes_no_other_key(cluster):
+    cluster.apply("kubeflow", "profile-b")
+    key = cluster.secret("kubeflow", "metseg-pseudonyms")["key"]
+    cluster.put_secret("profile-b", "metseg-pseudonyms", key=key + "\n")
+    assert "different keys" not in cluster.run().stderr
+
+
 def test_a_role_takes_the_place_of_storage_keys(cluster):
     made = parsed(cluster.apply("kubeflow", "--no-storage-keys", DATABASE_URI="postgresql://u:p@db.example.org/runs"))
     assert not [name for _, name in made if name in ("metseg-storage", "metseg-database")]
@@ -198,18 +205,38 @@ def test_the_environment_fills_gaps_and_replaces_nothing(cluster):
 
 def test_the_page_login_fits_the_password_and_is_kept(cluster):
     made = parsed(cluster.apply("kubeflow"))
-    user, _, hash_ = made["metseg", "metseg-viewer-login"]["auth"].partition(":")
-    password = made["metseg", "metseg-mlflow-client"]["password"]
-    salt = hash_.split("$")[2]
+    login = made["metseg", "metseg-viewer-login"]
+    user, _, hash_ = login["auth"].partition(":")
+    scheme, salt = hash_.split("$")[1:3]
     again = subprocess.run(
-        ["openssl", "passwd", "-apr1", "-salt", salt, "-stdin"], input=password, text=True, capture_output=True
+        ["openssl", "passwd", "-6", "-salt", salt, "-stdin"], input=login["password"], text=True, capture_output=True
     )
-    assert user == "admin" and again.stdout.strip() == hash_
+    assert (user, scheme) == (login["username"], "6") and again.stdout.strip() == hash_
+    assert parsed(cluster.apply())["metseg", "metseg-viewer-login"] == login
+
+
+def test_the_viewers_logins_are_not_the_administrators(cluster):
+    """Nor is the one that people type the one that its server has."""
+    made = parsed(cluster.apply("kubeflow"))
+    viewer, client = made["metseg", "metseg-viewer-login"], made["metseg", "metseg-mlflow-client"]
+    assert viewer["username"] != client["username"]
+    assert len({viewer["password"], viewer["mlflow-password"], client["password"]}) == 3
+
+
+def test_a_page_login_of_an_earlier_release_is_replaced(cluster):
+    """It was the administrator's password under MD5."""
+    cluster.put({"kind": "Namespace", "metadata": {"name": "metseg", "labels": {}}}, "-")
+    cluster.put_secret("metseg", "metseg-mlflow-client", username="admin", password="p" * 48)
+    cluster.put_secret("metseg", "metseg-viewer-login", auth="admin:$apr1$salt$ABCDEFGHIJKLMNOPQRSTU.")
+    answer = cluster.run("kubeflow")
+    login = parsed(answer.stdout)["metseg", "metseg-viewer-login"]
+    assert login["auth"].startswith("viewer:$6$") and "a user and password of its own" in answer.stderr
 
 
 def test_no_secret_stands_on_a_command_line(cluster, tmp_path):
     cluster.apply("kubeflow", "profile-b")
-    cluster.run("--rotate", "mlflow")
+    for rotated in ("mlflow", "viewer"):
+        assert cluster.run("--rotate", rotated).returncode == 0
     values = {value for held in cluster.secrets().values() for value in held.values() if len(value) > 10}
     lines = (cluster.folder / "calls.jsonl").read_text() + (tmp_path / "openssl.log").read_text()
     assert "passwd" in lines and not [value for value in values if value in lines]

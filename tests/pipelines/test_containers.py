@@ -87,12 +87,12 @@ def test_a_step_gets_addresses_and_keys_but_no_paths_of_this_machine(monkeypatch
         monkeypatch.setenv(name, value)
     for name in ("METSEG_IMAGE", "METSEG_GIT_COMMIT", "AWS_CA_BUNDLE", "PYTHONPATH", "SSL_CERT_FILE", "UNRELATED"):
         monkeypatch.setenv(name, "of this machine")
-    told = containers.environment(Settings.from_environment())
+    told = containers.environment(Settings.from_environment(), "ingest")
     assert told.items() >= {**SERVICES, "AWS_ACCESS_KEY_ID": "k", "METSEG_STATE": f"{tmp_path}/var/state"}.items()
     assert "of this machine" not in told.values() and "METSEG_WORKSPACE" not in told
     assert told["METSEG_DISK_GB"] == "", "the pipeline's is the limit of a pod"
     monkeypatch.setenv("METSEG_DISK_GB", "20")
-    assert containers.environment(Settings.from_environment())["METSEG_DISK_GB"] == "20"
+    assert containers.environment(Settings.from_environment(), "ingest")["METSEG_DISK_GB"] == "20"
 
 
 def test_step_finds_git_credentials_and_own_authorities_where_a_pod_does(monkeypatch, tmp_path):
@@ -108,7 +108,7 @@ def test_step_finds_git_credentials_and_own_authorities_where_a_pod_does(monkeyp
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     assert containers.credentials() == {git: "/etc/metseg/git", own.certificate: "/etc/metseg/ca/ca.crt"}
-    told = containers.environment(Settings.from_environment())
+    told = containers.environment(Settings.from_environment(), "ingest")
     assert told["HTTPS_PROXY"] == told["https_proxy"] == "http://proxy:3128"
     assert not {"METSEG_GIT_CREDENTIALS", "METSEG_CA_BUNDLE", *READERS} & set(told)
     assert "secret" not in " ".join(told.values())

@@ -171,6 +171,17 @@ def test_messages_above_the_limit_are_rejected(tmp_path: Path, saved_models: dic
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_a_server_open_to_others_says_so(saved_models: dict[int, Path], caplog: pytest.LogCaptureFixture) -> None:
+    for host, warned in (("127.0.0.1", False), ("0.0.0.0", True)):
+        caplog.clear()
+        with ModelServer(
+            ServerOptions(port=0, host=host, model_name=MODEL, model_base_path=str(saved_models[1].parent))
+        ):
+            warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
+        said = [text for text in warnings if f"--host {host}" in text and "--ssl_config_file" in text]
+        assert len(said) == warned
+
+
 def test_a_unix_socket_is_listened_to_as_well(tmp_path: Path, saved_models: dict[int, Path]) -> None:
     publish(saved_models[1], tmp_path / "base", 1)
     path = tmp_path / "s"

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MANIFEST = "/v2/metseg/train/manifests/1"
@@ -18,9 +18,10 @@ MANIFEST = "/v2/metseg/train/manifests/1"
 
 @dataclass(frozen=True)
 class ImageServer:
-    """Where it listens."""
+    """Where it listens, and the paths of the requests that it got."""
 
     host: str
+    requests: list[str] = field(default_factory=list)
 
     @property
     def image(self) -> str:
@@ -29,13 +30,17 @@ class ImageServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    requests: list[str]
+
     def do_GET(self) -> None:
+        self.requests.append(self.path)
         body = json.dumps({"token": "given-to-anybody"}).encode()
         self.send_response(200)
         self.end_headers()
         self.wfile.write(body)
 
     def do_HEAD(self) -> None:
+        self.requests.append(self.path)
         if self.headers.get("Authorization") != "Bearer given-to-anybody" or self.path.startswith("/v2/private/"):
             self.send_response(401)
             realm = f"http://{self.headers['Host']}/token"
@@ -53,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running() -> Iterator[ImageServer]:
     """The server, on a free port of this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+    requests: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"requests": requests})) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield ImageServer(f"127.0.0.1:{server.server_port}")
+        yield ImageServer(f"127.0.0.1:{server.server_port}", requests)
         server.shutdown()

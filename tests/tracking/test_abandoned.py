@@ -65,6 +65,13 @@ def states(tracking, *identities: str) -> list[str]:
     return [tracking.get_run(run).info.status for run in identities]
 
 
+@pytest.mark.parametrize("identity", ["../../../healthz", "f?x=1", "f#", "a/b", "x' or '1' = '1", "f\n", "%2e%2e"])
+def test_a_tag_that_is_no_run_becomes_no_address(tracking, settings, monkeypatch, api, identity):
+    run = mlflow_runs.start_pipeline_run(tracking, settings, "r", {}, {"metseg.kind": "pipeline"})
+    tracking.set_tag(run, "kfp.pipeline_run_id", identity)
+    assert close_abandoned(tracking) == [] and api.asked == []
+
+
 def test_states_of_kubeflow_decide(tracking, settings, monkeypatch, api):
     opened = {name: pipeline(tracking, settings, monkeypatch, name) for name in ("f", "c", "r", "s", "gone", "own")}
     api.states = {"f": "FAILED", "c": "CANCELED", "r": "RUNNING", "s": "SUCCEEDED", "own": "FAILED"}

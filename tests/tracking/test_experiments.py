@@ -47,6 +47,12 @@ def test_the_splits_of_the_last_run_are_looked_for_there(tracking, settings, mon
     assert _last_run(tracking, "mets") == later
 
 
+def test_a_model_is_looked_for_by_any_name(tracking, settings, monkeypatch):
+    run = opened(tracking, settings, monkeypatch, **{"metseg.model_name": "O'Hara's"})
+    mlflow_runs.finish(tracking, run)
+    assert _last_run(tracking, "O'Hara's") == run
+
+
 def test_what_was_left_running_is_looked_for_there(tracking, settings, monkeypatch):
     opened(tracking, settings, monkeypatch, "7c1e")
     monkeypatch.setenv("METSEG_KUBEFLOW_RUN", "8d2f")
@@ -57,7 +63,7 @@ def test_what_was_left_running_is_looked_for_there(tracking, settings, monkeypat
 def test_a_run_on_this_machine_that_was_stopped_is_closed_there(tracking, settings, monkeypatch):
     run = opened(tracking, settings, monkeypatch)
     training = mlflow_runs.start_run(tracking, settings, "unet", {}, {}, parent=run)
-    mlflow_runs.fail_unfinished(tracking, "june")
+    mlflow_runs.fail_unfinished(tracking, [run])
     assert [tracking.get_run(one).info.status for one in (run, training)] == ["FAILED", "FAILED"]
 
 
@@ -78,6 +84,9 @@ def test_an_experiment_that_was_there_is_taken_and_looked_into_from_then_on(trac
 
 
 def test_an_experiment_that_was_deleted_is_named_with_what_to_do(tracking, settings, monkeypatch):
-    tracking.delete_experiment(tracking.create_experiment("gone"))
-    with pytest.raises(MetsegError, match="gone was deleted in MLflow: restore it there, or name another"):
+    gone = tracking.create_experiment("gone")
+    tracking.delete_experiment(gone)
+    with pytest.raises(
+        MetsegError, match=rf"gone was deleted .*`mlflow experiments restore --experiment-id {gone}`, or name another"
+    ):
         opened(tracking, settings, monkeypatch, experiment="gone")

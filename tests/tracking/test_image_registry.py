@@ -43,7 +43,7 @@ def docker(monkeypatch, tmp_path):
 def test_registry_is_believed_before_this_machines_docker(docker, name, held_here, expected):
     docker(held_here)
     with running() as server:
-        assert image_exists(name.format(host=server.host)) is expected
+        assert image_exists(name.format(host=server.host), {server.host, "127.0.0.1:9"}) is expected
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_images_on_the_hub_are_asked_of_the_server_that_has_them(docker, monkeyp
     docker(False)
     asked = []
     monkeypatch.setattr(container_registry, "_head", lambda url, token: asked.append(url) or (200, ""))
-    assert image_exists(name) is True and asked == [expected]
+    assert image_exists(name, {name.partition("/")[0]}) is True and asked == [expected]

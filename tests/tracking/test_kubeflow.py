@@ -9,7 +9,7 @@ import pytest
 from metseg.settings import Settings
 from metseg.tracking import mlflow_runs
 from metseg.tracking.data_lineage import _last_run, log_data
-from metseg.tracking.kubeflow_run import mlflow_page
+from metseg.tracking.kubeflow_run import kubeflows_run, mlflow_page
 from tests.validation.cohorts import sound
 
 
@@ -156,6 +156,15 @@ def test_run_that_cannot_be_joined_is_replaced_by_a_new_one(tracking, settings, 
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     assert open_pipeline(tracking, settings) != "0" * 32
     assert "cannot be joined" in caplog.text
+
+
+def test_runs_that_name_each_other_as_parents_are_followed_once(tracking, settings, monkeypatch):
+    first, second = (mlflow_runs.start_run(tracking, settings, name, {}, {}) for name in ("a", "b"))
+    for run, parent in ((first, second), (second, first)):
+        tracking.set_tag(run, "mlflow.parentRunId", parent)
+    monkeypatch.setenv("MLFLOW_RUN_ID", first)
+    found = kubeflows_run(tracking)
+    assert found is not None and found.info.run_id in (first, second)
 
 
 def test_page_in_mlflow_is_known_where_its_address_is(monkeypatch):

@@ -60,6 +60,7 @@ def tracking_server(tmp_path_factory):
 def pipeline(tmp_path, repository, images, monkeypatch) -> Pipeline:
     """A run on a folder of data whose model was registered, made champion and published."""
     monkeypatch.setenv("METSEG_MODEL_BASE_PATH", str(tmp_path / "serving"))
+    monkeypatch.setenv("METSEG_IMAGE_PREFIX", f"{images.host}/metseg/")
     data = tmp_path / "scans"
     data.mkdir()
     (data / "scan.nii").write_bytes(b"scan")
@@ -176,6 +177,46 @@ def test_a_commit_that_is_not_there_breaks_its_link(pipeline):
     assert "git fetch" in broken(pipeline)["git commit"]
     pipeline.tracking.set_model_version_tag(pipeline.model_name, "1", "git.commit", "unknown")
     assert list(broken(pipeline)) == ["git commit"]
+
+
+@pytest.mark.parametrize(
+    "commit",
+    ["--output={file}", "-p", "HEAD", "HEAD~1", "{short}", "{commit}^@", "{commit} --output={file}", "main..x"],
+)
+def test_a_tag_that_is_no_commit_reaches_no_command_line(pipeline, repository, tmp_path, commit):
+    file = tmp_path / "written-by-git"
+    text = commit.format(file=file, short=repository[:12], commit=repository)
+    pipeline.tracking.set_model_version_tag(pipeline.model_name, "1", "git.commit", text)
+    assert "holds no commit" in broken(pipeline)["git commit"]
+    assert not list(tmp_path.glob("written-by-git*"))
+
+
+@pytest.mark.parametrize("run", ["../1", "x'; --", "f" * 31])
+def test_a_tag_that_is_no_run_breaks_its_links(pipeline, run):
+    pipeline.tracking.set_model_version_tag(pipeline.model_name, "1", "pipeline.run_id", run)
+    assert list(broken(pipeline)) == ["run", "data version"] and "no run's id" in broken(pipeline)["run"]
+
+
+def test_a_tag_that_is_no_images_name_breaks_its_link(pipeline):
+    pipeline.tracking.set_model_version_tag(pipeline.model_name, "1", "container.image", "--help")
+    assert "no image's name" in broken(pipeline)["image"]
+
+
+def test_tags_that_steer_a_terminal_or_are_no_numbers_are_listed_harmlessly(pipeline, capsys):
+    from metseg.commands.models import lineage, models
+
+    for tag, text in {
+        "architecture": "[/red]\x1b[2J",
+        "test.dice": "high",
+        "gate": "[bold]",
+        "git.commit": "\x1b[8m",
+    }.items():
+        pipeline.tracking.set_model_version_tag(pipeline.model_name, "1", tag, text)
+    models(pipeline.model_name, False)
+    with pytest.raises(MetsegError):
+        lineage("1", pipeline.model_name, "", False)
+    printed = capsys.readouterr().out
+    assert "[bold]" in printed and "\x1b[2J" not in printed and "\x1b[8m" not in printed
 
 
 def test_a_dirty_tree_and_a_missing_repository_leave_the_commit_unsure(pipeline, repository, tmp_path, monkeypatch):

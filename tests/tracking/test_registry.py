@@ -19,7 +19,7 @@ def settings(tmp_path_factory):
         runs=folder / "runs",
         model_base_path=folder / "serving",
         state=folder / "state",
-        tracking_uri=f"sqlite:///{folder}/deep/mlflow.db",
+        tracking_uri=f"sqlite:///{folder}/var/mlflow.db",
         artifact_root=(folder / "artifacts").as_uri(),
     )
 
@@ -62,6 +62,7 @@ def test_what_a_broken_run_left_running_is_marked_failed(tracking, settings):
     broken = mlflow_runs.start_run(tracking, settings, "broken", {}, {})
     child = mlflow_runs.start_run(tracking, settings, "unet", {}, {}, parent=broken)
     other = mlflow_runs.start_run(tracking, settings, "other", {}, {})
-    mlflow_runs.fail_unfinished(tracking, "broken")
+    assert mlflow_runs.running_since(tracking, "broken", 0) == []  # it is none of a pipeline
+    mlflow_runs.fail_unfinished(tracking, [broken])
     states = [tracking.get_run(run).info.status for run in (broken, child, other)]
     assert states == ["FAILED", "FAILED", "RUNNING"]

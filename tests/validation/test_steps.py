@@ -17,7 +17,7 @@ from metseg.imaging.geometry import Geometry
 from metseg.settings import Settings
 from metseg.tracking import mlflow_runs, model_registry
 from metseg.validation.reference_statistics import describe
-from tests.mlflow_store import crown
+from tests.mlflow_store import crown, fresh_store
 from tests.validation.cohorts import CHANNELS, SHAPE, Images, cohort, images
 
 MODEL = "brain-mets-segmentation-steps"
@@ -28,7 +28,7 @@ def tracking(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tracking")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METSEG_WORKSPACE", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         patch.setenv("METSEG_ARTIFACT_ROOT", (folder / "artifacts").as_uri())
         yield mlflow_runs.client(Settings.from_environment())
 

@@ -14,6 +14,7 @@ from cluster import SERVICES, Failure, Held, Secret
 CLIENT, STORAGE, PSEUDONYMS = "metseg-mlflow-client", "metseg-storage", "metseg-pseudonyms"
 DATABASE, SERVER = "metseg-database", "metseg-mlflow-server"
 GATEWAY, VIEWER = "metseg-gateway", "metseg-viewer-login"
+VIEWERS_USER = "viewer"
 NAMES = (CLIENT, STORAGE, PSEUDONYMS, DATABASE, SERVER, GATEWAY, VIEWER)
 OF_RUNS = (CLIENT, STORAGE, PSEUDONYMS)
 """Those that a namespace of runs has."""
@@ -67,15 +68,15 @@ def login_file(uri: str, held: str) -> str:
 
 
 def hashed(password: str, salt: str = "") -> str:
-    """Return the hash of a password for nginx (MD5 of Apache).
+    """Return the hash of a password for nginx: crypt's SHA-512, which every C library checks.
 
     The password goes to openssl through standard input.
     """
-    command = ["openssl", "passwd", "-apr1", "-stdin", *(["-salt", salt] if salt else [])]
+    command = ["openssl", "passwd", "-6", "-stdin", *(["-salt", salt] if salt else [])]
     try:
         done = subprocess.run(command, input=password + "\n", capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Failure(f"openssl passwd does not run ({error}): install openssl") from error
+        raise Failure(f"openssl passwd -6 does not run ({error}): install OpenSSL 1.1.1 or later") from error
     return done.stdout.strip()
 
 
@@ -86,9 +87,15 @@ def page_login(user: str, password: str, held: str) -> str:
     """
     name, _, hash_ = held.strip().partition(":")
     parts = hash_.split("$")
-    if name == user and len(parts) == 4 and parts[1] == "apr1" and hashed(password, parts[2]) == hash_:
+    if name == user and len(parts) == 4 and parts[1] == "6" and hashed(password, parts[2]) == hash_:
         return held
     return f"{user}:{hashed(password)}"
+
+
+def viewer_logins(held: Mapping[str, str]) -> dict[str, str]:
+    """Return the viewer's logins, apart from the administrator's: that of its page, and its own at MLflow, to read."""
+    values = {"username": VIEWERS_USER, "password": token_hex(24), "mlflow-password": token_hex(24), **held}
+    return {**values, "auth": page_login(values["username"], values["password"], held.get("auth", ""))}
 
 
 def storage_keys(held: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -158,8 +165,9 @@ def content(
         if urlsplit(uri).password != password:
             note(f"{SERVICES}/{DATABASE} and {SERVER} hold different passwords; --rotate database sets one in both")
     made.append(Secret(SERVICES, GATEWAY, {"api-keys": token_hex(24), **of(GATEWAY)}))
-    login = page_login(client["username"], client["password"], of(VIEWER).get("auth", ""))
-    made.append(Secret(SERVICES, VIEWER, {**of(VIEWER), "auth": login}))
+    made.append(Secret(SERVICES, VIEWER, viewer_logins(of(VIEWER))))
+    if of(VIEWER) and "password" not in of(VIEWER):
+        note(f"{SERVICES}/{VIEWER} has a user and password of its own now: the page no longer takes MLflow's")
     shared = {CLIENT: client} | ({STORAGE: storage_keys(first(STORAGE), environment)} if storage else {})
     for namespace in (SERVICES, *runs):
         for name, values in shared.items():
@@ -179,7 +187,7 @@ def pseudonym_keys(held: Held, runs: Sequence[str], note: Callable[[str], None])
 
     It never changes: another would give patients other names and splits.
     """
-    keys = {place: value for place in runs if (value := held.get((place, PSEUDONYMS), {}).get("key"))}
+    keys = {place: value for place in runs if (value := held.get((place, PSEUDONYMS), {}).get("key", "").strip())}
     if len(set(keys.values())) > 1:
         note(f"{', '.join(sorted(keys))} hold different keys of pseudonyms: patients have other names in each")
     key = next(iter(keys.values()), None) or token_hex(32)

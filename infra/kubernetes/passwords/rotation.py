@@ -23,7 +23,7 @@ from content import (
     in_cluster,
     login_file,
     normalised,
-    page_login,
+    viewer_logins,
     with_password,
 )
 
@@ -104,16 +104,15 @@ def database(secrets: Sequence[Secret], environment: Mapping[str, str], report: 
 
 
 def mlflow(secrets: Sequence[Secret], environment: Mapping[str, str], report: Report) -> None:
-    """Change MLflow's password in the secrets, then restart MLflow and its clients.
+    """Change MLflow's passwords, the viewer's too, in the secrets, then restart MLflow and its clients.
 
-    MLflow's first container sets the password in the database.
+    MLflow's first container sets the passwords in the database.
     """
     old = {"password": _data(secrets, CLIENT)["password"]}
     new = {"password": token_hex(24)}
     written = changed(secrets, CLIENT, old, new)
-    held = _data(secrets, VIEWER).get("auth", "")
-    login = page_login(_data(secrets, CLIENT)["username"], new["password"], held)
-    cluster.apply([*written, Secret(SERVICES, VIEWER, {**_data(secrets, VIEWER), "auth": login})])
+    viewer = {**_data(secrets, VIEWER), "mlflow-password": token_hex(24)}
+    cluster.apply([*written, Secret(SERVICES, VIEWER, viewer)])
     report(f"secrets: written in {', '.join(one.namespace for one in written)}")
     _restarted(MLFLOW, report, then=", password changed")
     _restarted(CLIENTS_OF_MLFLOW, report, wait=False)
@@ -155,11 +154,19 @@ def gateway(secrets: Sequence[Secret], environment: Mapping[str, str], report: R
     _restarted({"gateway": "deployment/gateway"}, report, wait=False, then=" with a new key; jobs under way end")
 
 
+def viewer(secrets: Sequence[Secret], environment: Mapping[str, str], report: Report) -> None:
+    """Change the password of the viewer's page; the ingress controller reads the secret again by itself."""
+    held = {**_data(secrets, VIEWER), "password": token_hex(24)}
+    cluster.apply([Secret(SERVICES, VIEWER, viewer_logins(held))])
+    report("viewer: its page takes the new password within a minute")
+
+
 ROTATED: dict[str, Callable[[Sequence[Secret], Mapping[str, str], Report], None]] = {
     "database": database,
     "mlflow": mlflow,
     "storage": storage,
     "gateway": gateway,
+    "viewer": viewer,
 }
 OF_STEPS = ("mlflow", "storage")
 """Passwords that a running step keeps in its environment."""

@@ -12,6 +12,7 @@ from metseg.dataset.data_version import HashTable, data_version, file_md5
 from metseg.dataset.manifest import Manifest
 from metseg.dataset.references.syntax import Archive, Folder, GitRevision, S3Archive, S3Prefix, parse
 from metseg.errors import DataError, UsageError
+from metseg.files import written_beside
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def _unpacked(archive: Path, cache: DataCache, table: HashTable) -> tuple[Path, 
             require_room(folder, unpacked_bytes(archive), f"{archive}: unpacking it")
             unpack(archive, folder)
             version = data_version(top_folder(folder), table=table)
-            record.write_text(version, encoding="utf-8")
+            with written_beside(record) as beside:
+                beside.write_text(version, encoding="utf-8")
         cache.use(folder)
     return top_folder(folder), version, packed

@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 from metseg.dataset.archives import inside
-from metseg.dataset.data_cache import require_room
+from metseg.dataset.data_cache import PARTIAL, require_room
 from metseg.dataset.data_version import HashTable, file_md5
 from metseg.errors import DataError
 from metseg.files import data_files
@@ -36,7 +36,6 @@ ATTEMPTS = 6
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 20.0
 AT_ONCE = 8
-PARTIAL = ".partial"
 
 
 class WrongContent(DataError):
@@ -170,6 +169,7 @@ def _fetch_one(file: RemoteFile, get: Get, folder: Path, transient: Callable[[Ex
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.fetching")
+    beside.unlink(missing_ok=True)  # not written through, if it is a link
     wrong = count(1)
 
     def passing(error: Exception) -> bool:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from metseg.dataset.data_cache import DataCache
 from metseg.dataset.data_version import HashTable, listing_version
+from metseg.dataset.dvc_folders import dvc_in_state
 from metseg.dataset.references.downloads import RemoteFile, attempts, fetch
 from metseg.dataset.references.git_credentials import git_access
 from metseg.dataset.references.syntax import GitRevision
 from metseg.errors import DataError
 from metseg.retry_deadline import away, chain, hopeless, patience
-from metseg.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +60,16 @@ def _opened(reference: GitRevision) -> Iterator[tuple[Any, str, str]]:
     from dvc_objects.fs.errors import ConfigError as RemoteError
     from scmrepo.exceptions import SCMError
 
-    # DVC's own place is /var/tmp, which a container may not write to, and which others of a machine share.
-    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(Settings.from_environment().state / "dvc"))
     parsed = urlparse(reference.url)
     # DVC opens a repository on this machine in place, with the cache next to it.
     url = unquote(parsed.path) if parsed.scheme == "file" else reference.url
     try:
-        with git_access(reference.url):
+        with dvc_in_state(), git_access(reference.url):
             for attempt in attempts(f"opening {reference}", _host_is_away, at_least=1):
                 with attempt:
                     repository = DVCFileSystem(url, rev=reference.revision)
                     commit = str(repository.repo.scm.resolve_rev(reference.revision))
-            yield repository, commit, _version(repository.info(reference.path), reference)
+            yield repository, commit, _version(repository, reference)
     except (DvcException, SCMError, RemoteError, BotoCoreError, ClientError, DataIndexError, OSError) as error:
         raise DataError(
             f"{reference}: {_reason(error)}. Check the repository's URL, the revision, the path and the DVC remote "
@@ -95,9 +92,23 @@ def _reason(error: BaseException) -> str:
     return ": ".join(messages)
 
 
-def _version(info: dict[str, Any], reference: GitRevision) -> str:
-    """Return the `.dir` md5 of a tracked folder from DVC's information on its path."""
+def _version(repository: Any, reference: GitRevision) -> str:
+    """Return the `.dir` md5 of a tracked folder; raises `DataError` for any other path."""
+    files, root = repository.repo.fs, repository.repo.root_dir
+    for parent in PurePosixPath(reference.path).parents:
+        if parent.parts and files.exists(files.join(root, *parent.parts, ".dvc")):
+            raise DataError(
+                f"{reference}: {parent} is a DVC project inside a repository (`dvc init --subdir`); they are read at "
+                "the root alone. Clone the repository, run `dvc pull` in that folder, and name the folder of the data."
+            )
+    info = repository.info(reference.path)
     version = info.get("md5")
+    if "md5-dos2unix" in info:
+        repository.repo.drop_data_index()  # DVC would take the migrated folder for this one, by its md5
+        raise DataError(
+            f"{reference}: DVC 2 added this folder, and its hashes differ from those of DVC 3. Run `dvc cache migrate "
+            "--dvc-files` in the repository, commit the changed .dvc files, run `dvc push` and name that commit."
+        )
     if info.get("type") != "directory" or not version or not str(version).endswith(".dir"):
         raise DataError(
             f"{reference}: the path is no folder that DVC tracks as a whole at this commit. Name the folder that was "

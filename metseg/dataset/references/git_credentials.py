@@ -15,13 +15,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from metseg.errors import UsageError
+from metseg.hidden_secrets import remember
 from metseg.process_environment import origin
 
 FOLDER_VARIABLE = "METSEG_GIT_CREDENTIALS"
 FOLDER = "/etc/metseg/git"
 TOKEN, KEY, KNOWN_HOSTS = "token", "ssh-key", "known-hosts"
 TOKEN_USER = "x-access-token"
-"""User that goes with a token alone; GitHub and GitLab take any, others want the URL or the file to name one."""
+"""User that goes with a token alone; GitHub and GitLab take any, others want the file to name one."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ def login_for(url: str, reference: str) -> Login | None:
         raise UsageError(f"{file}: it is empty; expected a token, or lines https://USER:TOKEN@HOST")
     if len(lines) == 1 and "://" not in lines[0]:
         same = origin(url) == origin(reference)
-        return Login(unquote(urlsplit(reference).username or TOKEN_USER), lines[0]) if same else None
+        return Login(TOKEN_USER, remember(lines[0])) if same else None
     for number, line in enumerate(lines, 1):
         parts = urlsplit(line)
         if parts.scheme != "https" or not parts.password or not parts.hostname:
             raise UsageError(f"{file}, entry {number}: expected https://USER:TOKEN@HOST")
         if origin(line) == origin(url):
-            return Login(unquote(parts.username or TOKEN_USER), unquote(parts.password))
+            return Login(unquote(parts.username or TOKEN_USER), remember(unquote(parts.password)))
     return None
 
 

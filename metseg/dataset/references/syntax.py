@@ -17,11 +17,26 @@ GRAMMAR = """a data reference is one of
   git+URL@REVISION#PATH            a folder under DVC in a Git repository, at a branch, tag or commit; URL begins with
                                    https://, http://, ssh:// or file://"""
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_GIT = re.compile(
-    r"git\+(?P<url>(?P<scheme>https|http|ssh|file)://(?P<host>[^/#]*)/(?P<path>[^@#]+))@(?P<revision>[^#]+)#(?P<inside>.+)"
+CREDENTIALS = (
+    "A reference is recorded, so it takes no password, token or query, and is not repeated here. Credentials belong "
+    'in files or variables of their own: see "Credentials" in docs/data.md'
 )
-_S3 = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<prefix>.*)")
+_LOCAL = re.compile(r"[^:@?]*")
+"""What can be nothing but a path of this machine, and so may be repeated."""
+_GIT = re.compile(
+    r"git\+(?P<url>(?P<scheme>https|http|ssh|file)://(?P<host>[^/#?]*)/(?P<path>[^@#?]+))"
+    r"@(?P<revision>[^#?]+)#(?P<inside>[^?]+)"
+)
+_HOST = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_REMOTE = re.compile(r"([\w./~+-]|%20)+")
+_PLACES = {
+    "https": (re.compile(_HOST), _REMOTE),
+    "http": (re.compile(_HOST), _REMOTE),
+    "ssh": (re.compile(rf"([A-Za-z0-9][A-Za-z0-9._-]{{0,31}}@)?{_HOST}"), _REMOTE),
+    "file": (re.compile(r"(localhost)?"), re.compile(r".+")),
+}
+"""Form of host and path, by the scheme of a repository's URL."""
+_S3 = re.compile(r"s3://(?P<bucket>[A-Za-z0-9._-]+)/(?P<prefix>[^?]*)")
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,7 @@ def parse(reference: str) -> Reference:
     """Parse a data reference.
 
     Raises:
-        UsageError: it is of no supported kind, or names a missing file; the message has the grammar.
+        UsageError: it is of no supported kind, names a missing file, or may hold a secret; the message has the grammar.
     """
     if reference.startswith("git+"):
         return _git(reference)
@@ -110,15 +125,27 @@ def parse(reference: str) -> Reference:
         raise UsageError(
             f"data reference {reference}: this file is no archive that is read ({', '.join(SUFFIXES)}); {GRAMMAR}"
         )
-    if _SCHEME.match(reference):
-        raise UsageError(f"data reference {reference!r} is of a kind that is not read; {GRAMMAR}")
-    raise UsageError(f"data reference {reference!r}: there is no such folder or file here; {GRAMMAR}")
+    if _LOCAL.fullmatch(reference):
+        raise UsageError(f"data reference {reference!r}: there is no such folder or file here; {GRAMMAR}")
+    raise UsageError(f"the data reference is neither a folder or file here nor of a kind that is read. {_TAUGHT}")
+
+
+def require_no_secret(reference: str) -> None:
+    """Raise UsageError for a reference that may hold a secret.
+
+    A path need not exist here.
+    """
+    if not _LOCAL.fullmatch(reference):
+        parse(reference)
+
+
+_TAUGHT = f"{CREDENTIALS}; {GRAMMAR}"
 
 
 def _s3(reference: str) -> S3Prefix | S3Archive:
     match = _S3.fullmatch(reference)
     if match is None:
-        raise UsageError(f"data reference {reference!r} names no bucket and prefix; {GRAMMAR}")
+        raise UsageError(f"data reference s3:…: expected a plain name of a bucket, and a prefix. {_TAUGHT}")
     if is_archive(match["prefix"]):
         return S3Archive(match["bucket"], match["prefix"].lstrip("/"))
     return S3Prefix(match["bucket"], match["prefix"].strip("/"))
@@ -127,13 +154,26 @@ def _s3(reference: str) -> S3Prefix | S3Archive:
 def _git(reference: str) -> GitRevision:
     match = _GIT.fullmatch(reference)
     if match is None:
-        raise UsageError(f"data reference {reference!r}: URL, revision and path are not all there; {GRAMMAR}")
-    if ":" in match["host"].rpartition("@")[0]:
+        raise UsageError(f"data reference git+…: URL, revision and path are not all there. {_TAUGHT}")
+    host, path = _PLACES[match["scheme"]]
+    if not host.fullmatch(match["host"]) or not path.fullmatch(match["path"]):
+        raise UsageError(f"data reference git+…: expected a plain host, an optional port and a path. {_TAUGHT}")
+    if _ends_userinfo(match["host"], match["revision"]):
         raise UsageError(
-            "data reference git+…: it holds a password, and references are recorded. Leave it out, and give it to "
-            "Git itself (a credential helper, or SSH)."
+            f"data reference git+…: the revision reads like the end of a password with a slash. Give the commit. "
+            f"{_TAUGHT}"
         )
     folder = inside(match["inside"])
     if folder is None:
-        raise UsageError(f"data reference {reference!r}: the path leads out of the repository; {GRAMMAR}")
+        raise UsageError(f"data reference git+…: the path leads out of the repository; {GRAMMAR}")
     return GitRevision(match["url"], match["revision"], str(folder))
+
+
+def _ends_userinfo(host: str, revision: str) -> bool:
+    """Return whether `HOST/…@REVISION` may be `USER:12/34@SERVER/…@REVISION`.
+
+    A branch `feature/x@y` is one where the host has a dot, as `SERVER` would.
+    """
+    first, slash, _ = revision.rpartition("@")[0].partition("/")
+    named = "." in host or host.startswith(("localhost", "[")) or not host
+    return bool(slash) and (not named or "." in first or ":" in first or first == "localhost")

@@ -1,44 +1,36 @@
-"""De-identification of DICOM files by the basic profile of DICOM PS3.15 Annex E.
+"""De-identification of DICOM files: new files, of the attributes in `kept_attributes` and of pixels alone.
 
-dicom-anonymizer has the profile as a table of attributes. It applies the table to the top level of a file only, draws
-UIDs at random and keeps free text outside the table. So the table is applied here to every sequence, with UIDs that
-depend on the key, and free text is removed unless it is known to be harmless.
+The basic profile of DICOM PS3.15 Annex E is a list of what to remove or replace, with clean-ups left to who applies it.
+Here everything goes that is not known to be needed, so an attribute that no list names goes too.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import pydicom
+import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.multival import MultiValue
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from metseg.errors import DataError, UsageError
 from metseg.files import folder_written_beside
 from metseg.imaging.dicom.headers import Header, files_under, handle_of, read_dataset, refusing, scan
-from metseg.imaging.dicom.mr_sequences import channel_of
+from metseg.imaging.dicom.kept_attributes import KEPT, KeepList
+from metseg.imaging.dicom.mr_sequences import NO_CHANNEL, channel_of
+from metseg.imaging.dicom.series import require_decodable
 from metseg.pseudonyms import Pseudonyms
 
 logger = logging.getLogger(__name__)
 
-EDITION = "dicomfields_2024b"
-METHOD = "metseg: PS3.15 2024b basic profile, descriptors cleaned"
+METHOD = "metseg: all attributes left out but those known to be needed"
 
-_FREE_TEXT = {"LO", "LT", "PN", "SH", "ST", "UC", "UN", "UR", "UT", "AE", "AS", "DA", "DT", "TM"}
-_HARMLESS = {
-    "Manufacturer", "ManufacturerModelName", "CodeValue", "CodeMeaning", "CodingSchemeDesignator",
-    "CodingSchemeVersion",
-}  # fmt: skip
-"""Attributes of free text outside the profile's table that are retained."""
-
-_GROUPS_GONE = (0x0400, 0x4008, 0xFFFC)
-"""Signatures and MACs, results, trailing padding."""
+REQUIRED = (
+    "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID",
+)  # fmt: skip
+"""Attributes of patient and study that every file must have, and may have empty (PS3.3, type 2)."""
 
 
 def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None = None) -> int:
@@ -63,14 +55,14 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> from pydicom import examples
+        >>> from pydicom import dcmread, examples
         >>> with TemporaryDirectory() as name:
         ...     source, target = Path(name) / "source", Path(name) / "target"
         ...     source.mkdir()
         ...     examples.mr.save_as(source / "IM1")
         ...     count = deidentify_folder(source, target, Pseudonyms(b"key"))
         ...     (copy,) = target.rglob("*.dcm")
-        ...     count, str(examples.mr.PatientName), str(pydicom.dcmread(copy).PatientName)
+        ...     count, str(examples.mr.PatientName), str(dcmread(copy).PatientName)
         (1, 'CompressedSamples^MR1', 'P5e1051389587b415')
     """
     if not source.is_dir():
@@ -91,8 +83,7 @@ def deidentify_folder(source: Path, target: Path, pseudonyms: Pseudonyms | None 
                 if path.exists():
                     raise DataError(f"{header.handle}: another file has the same SOPInstanceUID. Remove one of them.")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                deidentify(dataset, header, names)
-                dataset.save_as(path, enforce_file_format=True)
+                deidentified(dataset, header, names).save_as(path, enforce_file_format=True)
     logger.info("%d files de-identified, %d other files left out", len(scanned.headers), scanned.passed_over)
     return len(scanned.headers)
 
@@ -127,11 +118,14 @@ def _place(header: Header, instance: str, names: Pseudonyms) -> Path:
     return Path(header.patient, study, series, names.handle("instance", instance) + ".dcm")
 
 
-def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None:
-    """Apply the basic profile to a file's content, in place.
+def deidentified(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> Dataset:
+    """Return a new dataset of what is kept of a file's content.
 
-    Retained beyond the profile are the pipeline's needs, which identify no patient: the pseudonym as PatientID and
-    PatientName, and the channel (`t1c`) as SeriesDescription.
+    The pseudonym is its PatientID and PatientName, and the channel (`t1c`) its SeriesDescription. Pixels of a coding
+    that may hold comments are decoded.
+
+    Raises:
+        DataError: the pixels cannot be decoded.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -140,99 +134,52 @@ def deidentify(dataset: Dataset, header: Header, pseudonyms: Pseudonyms) -> None
         >>> with TemporaryDirectory() as name:
         ...     image.save_as(Path(name) / "IM1")
         ...     (header,) = scan(Path(name), pseudonyms).headers
-        >>> deidentify(image, header, pseudonyms)
-        >>> image.PatientName == header.patient, image.InstitutionName, "PatientWeight" in image
-        (True, 'ANONYMIZED', False)
+        >>> copy = deidentified(image, header, pseudonyms)
+        >>> copy.PatientName == header.patient, copy.EchoTime == image.EchoTime, copy.PatientSex
+        (True, True, '')
+        >>> sorted({"InstitutionName", "PatientWeight", "StudyDate"} & set(copy.dir()))
+        ['StudyDate']
     """
-    _clean(dataset, pseudonyms)
-    dataset.PatientID = dataset.PatientName = header.patient
-    channel = None if header.is_mask else channel_of(header.acquisition)
-    if channel:
-        dataset.SeriesDescription = channel
-    dataset.PatientIdentityRemoved = "YES"
-    dataset.DeidentificationMethod = METHOD
-    dataset.LongitudinalTemporalInformationModified = "REMOVED"
+    copy = KeepList(KEPT, pseudonyms.uid).copy(dataset)
+    for keyword in REQUIRED:
+        setattr(copy, keyword, "")
+    copy.PatientID = copy.PatientName = header.patient
+    if not header.is_mask:
+        copy.SeriesDescription = channel_of(header.acquisition) or NO_CHANNEL
+    copy.PatientIdentityRemoved = "YES"
+    copy.DeidentificationMethod = METHOD
+    copy.LongitudinalTemporalInformationModified = "REMOVED"
+    copy.file_meta = FileMetaDataset()
+    copy.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    copy.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    for keyword in ("PixelData", "FloatPixelData"):
+        if keyword in dataset:
+            pixels = dataset[keyword]
+            copy.add(DataElement(pixels.tag, pixels.VR, pixels.value, is_undefined_length=pixels.is_undefined_length))
+    _decode(copy, header.handle)
+    return copy
+
+
+def _decode(dataset: Dataset, handle: str) -> None:
+    """Reduce PixelData to its pixels, in place.
+
+    The comments of a coding, bytes behind the pixels, and an overlay in unused bits are gone.
+    """
+    if "PixelData" not in dataset:
+        return
     syntax = dataset.file_meta.TransferSyntaxUID
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
-    dataset.preamble = bytes(128)
-
-
-def _clean(dataset: Dataset, pseudonyms: Pseudonyms) -> None:
-    """Apply the profile to a dataset and, recursively, to its sequences."""
-    rules = profile()
-    for element in list(dataset):
-        action = "gone" if _always_goes(element) else rules.get(element.tag, "")
-        if not action and element.VR in _FREE_TEXT and element.keyword not in _HARMLESS:
-            action = "gone"
-        if action == "gone":
-            del dataset[element.tag]
-        elif element.VR == "UI":
-            element.value = _uids(element.value, pseudonyms)
-        elif action in ("dummy", "empty"):
-            _blank(dataset, element, dummy=action == "dummy")
-        elif element.VR == "SQ":
-            for item in element.value:
-                _clean(item, pseudonyms)
-    _name_regions(dataset)
-
-
-def _name_regions(dataset: Dataset) -> None:
-    """Set the required name of a segment or an ROI, whose free text was removed."""
-    if "SegmentNumber" in dataset:
-        dataset.SegmentLabel = f"Segment {dataset.SegmentNumber}"
-        if dataset.get("SegmentAlgorithmType", "MANUAL") != "MANUAL":
-            dataset.SegmentAlgorithmName = "removed"
-    if "ROINumber" in dataset:
-        dataset.ROIName = f"ROI {dataset.ROINumber}"
-
-
-def _always_goes(element: DataElement) -> bool:
-    tag = element.tag
-    curve_or_overlay = tag.group & 0xFF00 in (0x5000, 0x6000)
-    return tag.is_private or curve_or_overlay or tag.group in _GROUPS_GONE
-
-
-def _uids(value: Any, pseudonyms: Pseudonyms) -> Any:
-    if isinstance(value, MultiValue | list):
-        return [pseudonyms.uid(str(uid)) for uid in value]
-    return pseudonyms.uid(str(value)) if value else value
-
-
-def _blank(dataset: Dataset, element: DataElement, *, dummy: bool) -> None:
-    """Replace a required value by the library's dummy of its kind, any other by nothing."""
-    from dicomanonymizer.simpledicomanonymizer import replace_element  # type: ignore[import-untyped]
-
-    if element.VR == "SQ" and dummy:
-        # Of persons, institutions and report texts: a dummy item would be read as one.
-        del dataset[element.tag]
-    elif not dummy or element.is_empty:
-        # The library writes a date in the year 1 where there was none; what may be empty is better empty.
-        element.clear()
-    else:
-        replace_element(element)
-
-
-@cache
-def profile() -> Mapping[int, str]:
-    """Return the basic profile's action by tag: `gone`, `empty`, `dummy` or `uid`.
-
-    From dicom-anonymizer's table of PS3.15 table E.1-1. If the table leaves a choice (X/Z/D), the action is the
-    one that retains most: `uid` or `dummy`, else `empty`.
-
-    Example:
-        >>> from pydicom.datadict import tag_for_keyword
-        >>> names = ("PatientAge", "PatientName", "InstitutionName", "StudyInstanceUID", "EchoTime")
-        >>> [profile().get(tag_for_keyword(name)) for name in names]
-        ['gone', 'empty', 'dummy', 'uid', None]
-    """
-    from dicomanonymizer import simpledicomanonymizer as library  # type: ignore[import-untyped]
-
-    def meaning(action: Callable[..., None]) -> str:
-        words = action.__name__
-        return "uid" if "UID" in words else "dummy" if "replace" in words else "empty" if "empty" in words else "gone"
-
-    table = library.initialize_actions(EDITION)
-    # Tags of four numbers are patterns of repeating groups, which `_always_goes` covers.
-    return {pydicom.tag.Tag(*tag): meaning(action) for tag, action in table.items() if len(tag) == 2}
+    if syntax.is_encapsulated:
+        if dataset.BitsAllocated == 1:  # coded as RLE, which has no comments and is not unpacked to bits
+            return
+        require_decodable(dataset, handle)
+        dataset.decompress(generate_instance_uid=False)
+    length = get_expected_length(dataset)
+    pixels = dataset.PixelData[:length]
+    allocated, stored = dataset.BitsAllocated, dataset.BitsStored
+    if allocated in (8, 16, 32) and stored < allocated and dataset.get("HighBit") == stored - 1:
+        order = "<" if syntax.is_little_endian else ">"
+        kind = "i" if dataset.PixelRepresentation else "u"
+        values = np.frombuffer(pixels, f"{order}{kind}{allocated // 8}")
+        # To the left and back: the unused bits become copies of the sign, or 0.
+        pixels = np.right_shift(np.left_shift(values, allocated - stored), allocated - stored).tobytes()
+    dataset.PixelData = pixels + bytes(len(pixels) % 2)

@@ -13,15 +13,17 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 CHANNELS = ("t1n", "t1c", "t2f", "t2w")
+NO_CHANNEL = "no channel"
+"""Description of a series of none of them in a de-identified copy; there, the others' is their channel."""
 
 _NO_ANATOMY = re.compile(
-    r"loc(ali[sz]er)?\b|scout|survey|3.?plane|dwi|diff|adc|trace|b-?value|swi\b|swan|perf|dsc\b|dce\b|asl\b|rcbv|bold|fmri"
-    r"|tof\b|angio|mra\b|mip\b|subtr"
+    rf"{NO_CHANNEL}|loc(ali[sz]er)?\b|scout|survey|3.?plane|dwi|diff|adc|trace|b-?value|swi\b|swan|perf|dsc\b|dce\b"
+    r"|asl\b|rcbv|bold|fmri|tof\b|angio|mra\b|mip\b|subtr"
 )
-_NO_ANATOMY_TYPES = {
+NO_ANATOMY_TYPES = {
     "LOCALIZER", "ADC", "DIFFUSION", "TRACEW", "FA", "PERFUSION", "ASL", "PROJECTION IMAGE", "MIP", "SUBTRACT",
 }  # fmt: skip
-_FLAIR = re.compile(r"flair|dark.?fluid")
+_FLAIR = re.compile(r"flair|dark.?fluid|(?<![a-z0-9])t2f(?![a-z0-9])")
 _T1 = re.compile(r"(?<![a-z0-9])t1|mp-?rage|bravo|spgr|vibe|tfl")
 _T2 = re.compile(r"(?<![a-z0-9])t2(?!\s*(\*|star|_star|gre))")
 _CONTRAST = re.compile(r"post|gado|contrast|\+\s*c(?![a-z])|(?<![a-z])c\s*\+|(?<![a-z])(gd|ce|km|mdc)(?![a-z])|t1c")
@@ -66,10 +68,8 @@ def acquisition_of(dataset: Dataset) -> Acquisition:
     """
     groups = list(dataset.get("SharedFunctionalGroupsSequence") or ())
     groups += list(dataset.get("PerFrameFunctionalGroupsSequence") or ())[:1]
-    agents = [str(dataset.get("ContrastBolusAgent") or "")]
-    agents += ["yes" for _ in dataset.get("ContrastBolusAgentSequence") or ()]
     scanning = dataset.get("ScanningSequence") or ()
-    names = {scanning} if isinstance(scanning, str) else set(scanning)
+    names = {name.upper() for name in ([scanning] if isinstance(scanning, str) else scanning)}
     described = (str(dataset.get(name) or "") for name in ("SeriesDescription", "ProtocolName", "SequenceName"))
     return Acquisition(
         description=" ".join(described).lower(),
@@ -78,8 +78,18 @@ def acquisition_of(dataset: Dataset) -> Acquisition:
         repetition=_time(dataset, "RepetitionTime", groups, "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
         inversion=_time(dataset, "InversionTime", groups, "MRModifierSequence", "InversionTimes"),
         gradient_echo="GR" in names and not names & {"SE", "IR"},
-        agent=any(agent.strip().lower() not in _NO_AGENT for agent in agents),
+        agent=is_agent(str(dataset.get("ContrastBolusAgent") or "")) or bool(dataset.get("ContrastBolusAgentSequence")),
     )
+
+
+def is_agent(text: str) -> bool:
+    """Return whether the text of ContrastBolusAgent names an agent, and does not deny one.
+
+    Example:
+        >>> [is_agent(text) for text in ("Gadobutrol 7 ml", "None", "")]
+        [True, False, False]
+    """
+    return text.strip().lower() not in _NO_AGENT
 
 
 def _time(dataset: Dataset, plain: str, groups: list[Any], sequence: str, nested: str) -> float | None:
@@ -99,8 +109,8 @@ def channel_of(taken: Acquisition) -> str | None:
     The rules apply in this order:
 
     1. localisers, diffusion, perfusion, angiography, projections and differences are none;
-    2. `t2f`: the description has FLAIR (or dark fluid) and not T1, or the inversion time is at least 1500 ms and the
-       echo time at least 60 ms;
+    2. `t2f`: the description has FLAIR (or dark fluid, or t2f) and not T1, or the inversion time is at least 1500 ms
+       and the echo time at least 60 ms;
     3. T1: the description has T1, MPRAGE, BRAVO, SPGR or VIBE, or neither T1 nor T2, the echo time is at most 30 ms
        (12 ms of a gradient echo, for longer ones weigh iron), and the repetition time is below 1000 ms or the inversion
        time between 500 and 1500 ms. It is `t1n` if the description has pre or without; else `t1c` if a contrast agent
@@ -114,7 +124,7 @@ def channel_of(taken: Acquisition) -> str | None:
         ['t1c', 't2f', None]
     """
     text, echo, repetition, inversion = taken.description, taken.echo, taken.repetition, taken.inversion
-    if _NO_ANATOMY.search(text) or taken.types & _NO_ANATOMY_TYPES:
+    if _NO_ANATOMY.search(text) or taken.types & NO_ANATOMY_TYPES:
         return None
     says_t1, says_t2 = bool(_T1.search(text)), bool(_T2.search(text))
     silent = not says_t1 and not says_t2

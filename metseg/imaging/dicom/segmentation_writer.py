@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from metseg.errors import DataError
 from metseg.files import written_beside
 from metseg.imaging.dicom.headers import read_dataset, refusing
+from metseg.imaging.dicom.kept_attributes import KEPT, KeepList
 from metseg.imaging.dicom.series import DicomOriginal, mask_on_planes
 
 MANUFACTURER = "metseg"
@@ -21,13 +22,20 @@ MOST_LESIONS = 255
 """Segments of one file: their numbers have 8 bits here, and no reader shows as many."""
 
 SERIES_NUMBER = 9000
-_PATIENT = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "PatientSize",
-    "IssuerOfPatientID", "OtherPatientIDs", "OtherPatientIDsSequence", "PatientComments", "EthnicGroup",
-    "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "StudyID", "StudyDate", "StudyTime",
-    "ClinicalTrialSubjectID", "PatientBirthTime",
+SOURCE = KeepList(
+    {
+        keyword: KEPT[keyword]
+        for keyword in (
+            "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows",
+            "Columns", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+            "SliceThickness", "SpacingBetweenSlices", "LossyImageCompression", "SharedFunctionalGroupsSequence",
+            "PerFrameFunctionalGroupsSequence", "PixelMeasuresSequence", "PlanePositionSequence",
+            "PlaneOrientationSequence",
+        )
+    },
+    uid=str,
 )  # fmt: skip
-"""Attributes that highdicom copies from the source images and that identify a patient or a day."""
+"""What a SEG under a pseudonym takes of its source images: their UIDs, to which it refers, and their geometry."""
 
 _REQUIRED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
@@ -101,8 +109,7 @@ def write_dicom_segmentation(
     name = path.name
     images, planes = _sources(original, mask_on_planes(labels, original), name)
     if patient is not None:
-        for image in images:
-            _hide(image, patient)
+        images = [_nameless(image, patient) for image in images]
     from pydicom.uid import generate_uid
 
     with refusing(name, "the DICOM SEG cannot be made from these images"):
@@ -136,20 +143,26 @@ def _sources(original: DicomOriginal, planes: NDArray[np.uint8], name: str) -> t
 
 
 def _header(file: Path, name: str) -> Dataset:
-    image = read_dataset(file, name)
+    return _with_required(read_dataset(file, name))
+
+
+def _with_required(image: Dataset) -> Dataset:
     for keyword in _REQUIRED:
         if keyword not in image:
             setattr(image, keyword, "")
     return image
 
 
-def _hide(image: Dataset, patient: str) -> None:
-    for keyword in _PATIENT:
-        if keyword in image:
-            setattr(image, keyword, [] if keyword.endswith("Sequence") else "")
-    image.PatientName = image.PatientID = patient
-    image.PatientIdentityRemoved = "YES"
-    image.DeidentificationMethod = "metseg: patient and study modules emptied, UIDs kept"
+def _nameless(image: Dataset, patient: str) -> Dataset:
+    """Return a new header with what a SEG needs of a source image.
+
+    highdicom copies whole modules from it: patient, study, equipment, frame of reference.
+    """
+    source = _with_required(SOURCE.copy(image))
+    source.PatientName = source.PatientID = patient
+    source.PatientIdentityRemoved = "YES"
+    source.DeidentificationMethod = "metseg: of the source images, UIDs and geometry alone"
+    return source
 
 
 def _segments(count: int, finder: Finder, descriptions: Sequence[str]) -> list[Any]:

@@ -193,6 +193,22 @@ def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
         raise DataError(f"{handle}: the file holds no pixels. Export it again, or remove it.")
     if int(dataset.get("SamplesPerPixel", 1)) != 1:
         raise DataError(f"{handle}: its pixels are coloured; an MR image is grey. Remove the series.")
+    require_decodable(dataset, handle)
+    with refusing(handle, f"its pixels cannot be decoded ({syntax.name})"):
+        array = np.asarray(dataset.pixel_array)
+    return array[None] if array.ndim == 2 else array
+
+
+def require_decodable(dataset: Dataset, handle: str) -> None:
+    """Raise a `DataError` if the pixels cannot be decoded.
+
+    No installed decoder reads their coding, or the header claims more pixels than the bytes can contain.
+
+    Example:
+        >>> from pydicom import examples
+        >>> require_decodable(examples.mr, "file-1c9b0d6e55aa")
+    """
+    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
     if syntax.is_compressed and not _has_decoder(syntax):
         raise DataError(
             f"{handle}: its pixels are coded as {syntax.name} ({syntax}), which is not read. Decode it first, such as "
@@ -200,8 +216,6 @@ def decoded(dataset: Dataset, handle: str) -> NDArray[Any]:
         )
     with refusing(handle, f"its pixels cannot be decoded ({syntax.name})"):
         _require_possible(dataset, handle, syntax.is_compressed)
-        array = np.asarray(dataset.pixel_array)
-    return array[None] if array.ndim == 2 else array
 
 
 def _require_possible(dataset: Dataset, handle: str, packed: bool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from metseg.errors import DataError, UsageError
+from metseg.files import read_json_of_others
 from metseg.imaging.io import bare_stem
 from metseg.imaging.layouts.base import passed_over_note, patient_and_timepoint, visible
 from metseg.imaging.layouts.base_volumes import VolumeCase, VolumeLayout, volumes_by_name
@@ -15,6 +15,9 @@ from metseg.imaging.layouts.mask_values import Labelling, labels_note, lesion_la
 
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 DESCRIPTION = "dataset.json"
+MAX_LABEL = 65535
+MAX_SHOWN = 300
+"""Characters of a wrong value in a message."""
 
 
 class NnUnet(VolumeLayout):
@@ -70,9 +73,9 @@ def _description(root: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_of_others(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no JSON ({error}). Write it again, or remove it.") from error
+        raise DataError(f"{path}: is no JSON that can be read ({error}). Write it again, or remove it.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: an object is expected. Write it again, or remove it.")
     return content
@@ -82,13 +85,30 @@ def _channel_names(root: Path) -> dict[int, str]:
     """Return names by number, from `channel_names` or, in the first version of the format, `modality`."""
     path, description = root / DESCRIPTION, _description(root)
     given = description.get("channel_names", description.get("modality", {}))
-    if not isinstance(given, dict) or not all(str(number).isdecimal() for number in given):
-        raise DataError(f"{path}: channel_names should name each number, such as {{'0': 't1c'}}; found {given}.")
+    if not isinstance(given, dict) or not all(re.fullmatch("[0-9]{1,4}", number) for number in given):
+        raise DataError(
+            f"{path}: channel_names should name each number, such as {{'0': 't1c'}}; found {_shown(given)}."
+        )
     # A comma separates names in data_channels=…, and a name ends a file's name when predicting.
     names = {int(number): re.sub(r"[^A-Za-z0-9]+", "", str(name)) for number, name in given.items()}
     if len(set(names.values())) != len(names) or not all(names.values()):
-        raise DataError(f"{path}: channel_names {given} should all differ in their letters and digits; correct them.")
+        raise DataError(
+            f"{path}: channel_names {_shown(given)} should all differ in their letters and digits; correct them."
+        )
     return names
+
+
+def _label(number: object) -> int:
+    """Return a label as a number; raises ValueError for a value that no mask holds."""
+    label = int(str(number))
+    if not -MAX_LABEL <= label <= MAX_LABEL:
+        raise ValueError(f"{label} is no label of a mask")
+    return label
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} …"
 
 
 def _labelling(root: Path, labels: str) -> tuple[Labelling, list[str]] | None:
@@ -100,18 +120,22 @@ def _labelling(root: Path, labels: str) -> tuple[Labelling, list[str]] | None:
     pairs = [(value, key) if isinstance(value, str) else (str(key), value) for key, value in given.items()]
     try:
         named = {
-            int(number): name for name, value in pairs for number in (value if isinstance(value, list) else [value])
+            _label(number): name for name, value in pairs for number in (value if isinstance(value, list) else [value])
         }
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: labels {given} should give each name a number ({error}); correct them.") from error
+    except ValueError as error:
+        raise DataError(
+            f"{path}: labels {_shown(given)} should give each name a number ({error}); correct them."
+        ) from error
     foreground = sorted(number for number in named if number > 0 and named[number] != "ignore")
     if len(foreground) == 1:
         return Labelling(), labels_note(labels, NnUnet.name)
     lesion = lesion_labels(labels or "core")
     if not set(lesion) <= set(foreground):
         raise UsageError(
-            f"data_labels={labels or 'core'} means {', '.join(map(str, lesion))}, but {path} names {named}. Name those "
-            "of them that are lesion, such as data_labels=1,2."
+            f"data_labels={labels or 'core'} means {', '.join(map(str, lesion))}, but {path} names {_shown(named)}. "
+            "Name those of them that are lesion, such as data_labels=1,2."
         )
     chosen = ", ".join(f"{number} ({named[number]})" for number in lesion)
-    return Labelling(lesion, tuple(named)), [f"lesion is label {chosen} of those that {DESCRIPTION} names: {named}"]
+    return Labelling(lesion, tuple(named)), [
+        f"lesion is label {chosen} of those that {DESCRIPTION} names: {_shown(named)}"
+    ]

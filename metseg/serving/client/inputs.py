@@ -75,6 +75,8 @@ class ReadCase:
 def image_files(paths: Sequence[Path]) -> list[Path]:
     """Return the image files among `paths` and inside folders, where masks are left out.
 
+    Links are followed, and hidden files are skipped.
+
     Raises:
         UsageError: a path does not exist, or a folder has no image.
 
@@ -89,7 +91,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            images = [p for p in sorted(path.rglob("*")) if is_image(p) and channel_name(p).channel != MASK]
+            images = [file for file in files_under(path) if is_image(file) and channel_name(file).channel != MASK]
             if not images:
                 raise UsageError(f"{path}: the folder holds no image ({', '.join(ENDINGS)})")
             files += images

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metseg.errors import ServingError
+from metseg.files import parse_json
 from metseg.imaging.preprocessing.specification import PreprocessingSpecification
 
 SUMMARY_FIELDS = ("architecture", "channels", "threshold", "minimum_volume_mm3")
@@ -37,7 +38,7 @@ class ModelDescription:
     def parse(cls, model: str, text: str | bytes) -> ModelDescription:
         """Parse the text of the signature `describe`; raises ServingError if it is no JSON object."""
         try:
-            fields = json.loads(text)
+            fields = parse_json(text)
         except ValueError as error:
             raise ServingError(f"{model} describes itself by text that is not JSON: {text[:200]!r}") from error
         if not isinstance(fields, dict):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from metseg.csv_tables import Cell, csv_text
 from metseg.files import write_json, written_beside
 from metseg.imaging.contours import write_outlines
 from metseg.imaging.dicom.segmentation_writer import Finder, write_dicom_segmentation
@@ -147,26 +148,19 @@ def write_lesions(
         >>> with TemporaryDirectory() as folder:
         ...     table, sheet = write_lesions(Path(folder), "metastases", description, [result])
         ...     print(sheet.read_text())
-        case,id,x,y,z,volume,longest_axial_diameter,mean_probability,first_slice,last_slice,units
-        patient1,1,12.50,-3.00,40.00,410.00,11.20,0.9300,8,10,mm
+        "case","id","x","y","z","volume","longest_axial_diameter","mean_probability","first_slice","last_slice","units"
+        "patient1",1,12.50,-3.00,40.00,410.00,11.20,0.9300,8,10,"mm"
         <BLANKLINE>
     """
     table, sheet = folder / "lesions.json", folder / "lesions.csv"
     cases = [result.to_dict() for result in results]
     write_json(table, {"model": description.summary(model_name), "cases": cases})
-    with written_beside(sheet) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        for result in results:
-            writer.writerows([_cell(result.case), *_measures(row), result.units] for row in result.lesions)
+    rows = [(result.case, *_measures(row), result.units) for result in results for row in result.lesions]
+    with written_beside(sheet) as temporary:
+        temporary.write_text(csv_text([CSV_COLUMNS, *rows]), encoding="utf-8", newline="")
     return table, sheet
 
 
-def _measures(row: LesionRow) -> list[object]:
-    places = [f"{value:.2f}" for value in (*row.centroid_mm, row.volume_mm3, row.longest_axial_diameter_mm)]
-    return [row.id, *places, f"{row.mean_probability:.4f}", *(index + 1 for index in row.slices)]
-
-
-def _cell(text: str) -> str:
-    """Return a name as a cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
+def _measures(row: LesionRow) -> list[Cell]:
+    places = [Decimal(f"{value:.2f}") for value in (*row.centroid_mm, row.volume_mm3, row.longest_axial_diameter_mm)]
+    return [row.id, *places, Decimal(f"{row.mean_probability:.4f}"), *(index + 1 for index in row.slices)]

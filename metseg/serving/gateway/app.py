@@ -69,6 +69,8 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # A redirect to the path with or without a slash would lead to whatever the header Host names.
+        redirect_slashes=False,
     )
     app.state.gateway = gateway
     app.include_router(segmentations)
@@ -89,7 +91,14 @@ def _gateway(settings: GatewaySettings, metrics: Metrics) -> Gateway:
         metrics.segmenting.observe(time.monotonic() - began)
         return result
 
-    jobs = Jobs(settings.folder, segment, settings.workers, settings.queue, settings.keep_hours * 3600)
+    jobs = Jobs(
+        settings.folder,
+        segment,
+        settings.workers,
+        settings.queue,
+        settings.keep_hours * 3600,
+        len(settings.api_keys) or 1,
+    )
     return Gateway(settings, service, jobs, metrics)
 
 

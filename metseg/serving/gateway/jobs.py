@@ -5,13 +5,16 @@ Each job is a folder with a record.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import queue
 import re
 import secrets
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,20 +111,29 @@ Segment = Callable[[Job, Path, Callable[[float], None]], JobResult]
 class Jobs:
     """A queue of bounded length and its finished jobs.
 
+    Every owner has an equal share of the places, and the owners' jobs take turns: none can keep another out.
+
     Args:
         folder: of all jobs.
         segment: segments one job.
         workers: number of concurrent jobs.
         waiting: number of queued jobs.
         keep_seconds: time after which results are deleted.
+        owners: number of owners among whom the places are shared; each has at least one.
     """
 
-    def __init__(self, folder: Path, segment: Segment, workers: int, waiting: int, keep_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, segment: Segment, workers: int, waiting: int, keep_seconds: float, owners: int = 1
+    ) -> None:
         self._folder = folder
         self._segment = segment
         self._keep_seconds = keep_seconds
-        self._places = threading.BoundedSemaphore(workers + waiting)
-        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._share = max(1, (workers + waiting) // owners)
+        self._held: Counter[str] = Counter()
+        self._queue: queue.PriorityQueue[tuple[float, int, str, str]] = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._turn = 0.0
+        self._last_turns: dict[str, float] = {}
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -145,18 +157,23 @@ class Jobs:
         """
         self._stopping.set()
         for _ in self._threads:
-            self._queue.put(None)
+            self._queue.put((math.inf, next(self._numbers), "", ""))
         ends = time.monotonic() + grace
         for thread in self._threads:
             thread.join(max(ends - time.monotonic(), 0))
 
-    def reserve(self) -> bool:
-        """Reserve a place in the queue before the upload; return False if it is full."""
-        return self._places.acquire(blocking=False)
+    def reserve(self, owner: str = "") -> bool:
+        """Reserve one of the owner's places before the upload; return False if none is left."""
+        with self._lock:
+            if self._held[owner] >= self._share:
+                return False
+            self._held[owner] += 1
+        return True
 
-    def release(self) -> None:
+    def release(self, owner: str = "") -> None:
         """Release a reserved place."""
-        self._places.release()
+        with self._lock:
+            self._held[owner] -= 1
 
     def new_folder(self) -> Path:
         """Create an empty folder for an upload, named by the future job's id."""
@@ -168,9 +185,7 @@ class Jobs:
         """Queue the case in `folder`; the job's end releases its reserved place."""
         job = Job(folder.name, owner, case.files, case.patterns, created=time.time())
         job.write(folder / RECORD)
-        with self._lock:
-            self._jobs[job.id] = job
-        self._queue.put(job.id)
+        self._enqueue(job)
         return job
 
     def find(self, identifier: str) -> Job | None:
@@ -217,6 +232,14 @@ class Jobs:
             states = [job.state for job in self._jobs.values()]
         return {state: states.count(state) for state in get_args(State)}
 
+    def _enqueue(self, job: Job) -> None:
+        """Queue a job; owners take turns (start-time fair queuing)."""
+        with self._lock:
+            self._jobs[job.id] = job
+            turn = max(self._turn, self._last_turns.get(job.owner, 0.0) + 1)
+            self._last_turns[job.owner] = turn
+        self._queue.put((turn, next(self._numbers), job.id, job.owner))
+
     def _resume(self, folder: Path) -> None:
         """Queue the unfinished job in `folder` again; delete a folder without a readable record."""
         try:
@@ -227,21 +250,25 @@ class Jobs:
         self._jobs[job.id] = job
         if job.ended:
             return
-        if job.attempts >= MAX_ATTEMPTS or not self.reserve():
+        if job.attempts >= MAX_ATTEMPTS:
             self._fail(job, Problem(500, "the gateway was stopped during the segmentation; send it again"))
             return
-        self._jobs[job.id] = replace(job, state="queued", progress=0.0)
-        self._queue.put(job.id)
+        self._held[job.owner] += 1  # even beyond a share that new keys have made smaller
+        self._enqueue(replace(job, state="queued", progress=0.0))
 
     def _work(self) -> None:
-        while (identifier := self._queue.get()) is not None and not self._stopping.is_set():
+        while True:
+            turn, _, identifier, owner = self._queue.get()
+            if self._stopping.is_set():
+                return
+            self._turn = turn
             try:
                 if (job := self.find(identifier)) is not None:
                     self._run(job)
             except Exception:
                 LOGGER.exception("job %s could not be recorded", identifier)
             finally:
-                self.release()
+                self.release(owner)
 
     def _run(self, job: Job) -> None:
         folder = self._folder / job.id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import logging
 import time
 
@@ -12,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metseg.serving.gateway.problem_details import Problem, response_of
-from metseg.serving.gateway.settings import KEYS_VARIABLE, GatewaySettings
+from metseg.serving.gateway.settings import HOSTS_VARIABLE, KEYS_VARIABLE, GatewaySettings
+from metseg.serving.http_hosts import is_loopback, refusal
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,15 +41,6 @@ def owner_of(key: str | None, settings: GatewaySettings) -> str:
     if not any(matches):
         raise Problem(401, "send an API key in the header X-API-Key", WWW_Authenticate='ApiKey realm="metseg"')
     return given.hex()[:16]
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        # Of names, only localhost, a test client's and socket files are local.
-        return host in ("localhost", "testserver") or host.startswith("/")
 
 
 class Metrics:
@@ -113,12 +104,14 @@ class Guard:
         self._record(scope, status, time.perf_counter() - began)
 
     def _access_problem(self, scope: Scope) -> Problem | None:
-        """Return the problem of large headers, or of a remote request without keys."""
+        """Return the problem of large headers, a missing key, or another site's page."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
             return Problem(431, f"the headers have more than {HEADER_BYTES >> 10} kB")
-        if self._settings.api_keys or self._settings.open_to_all or is_loopback((scope.get("server") or ("",))[0]):
-            return None
-        return Problem(403, f"this gateway has no API keys and serves its own machine only; set {KEYS_VARIABLE}")
+        settings = self._settings
+        if not (settings.api_keys or settings.open_to_all or is_loopback((scope.get("server") or ("",))[0])):
+            return Problem(403, f"this gateway has no API keys and serves its own machine only; set {KEYS_VARIABLE}")
+        refused = refusal(scope, settings.hosts, HOSTS_VARIABLE)
+        return Problem(*refused) if refused else None
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"

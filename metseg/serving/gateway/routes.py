@@ -64,22 +64,23 @@ def _gateway(request: Request) -> Gateway:
 
 
 def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return the problems of a route, for the OpenAPI document."""
+    """Return the problems of a route, and that of every route, for the OpenAPI document."""
     schema = {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}
-    return {code: {"description": _MEANING[code], "content": {MEDIA_TYPE: schema}} for code in codes}
+    return {code: {"description": _MEANING[code], "content": {MEDIA_TYPE: schema}} for code in (*codes, 421)}
 
 
 _MEANING = {
     400: "The body is no multipart, or ends early.",
     401: "The API key is missing or wrong.",
-    403: "This gateway has no API keys and serves its own machine only.",
+    403: "This gateway has no API keys and serves its own machine only, or another site's page sent the request.",
     404: "There is no such segmentation or file, or it has expired.",
     408: "The upload was too slow.",
     409: "The segmentation is not done.",
     413: "The upload, or its unpacked content, is too large.",
     415: "The body is no multipart/form-data, or a file's kind is not accepted.",
     422: "The files cannot be read or do not fit the model.",
-    429: "The queue is full; Retry-After gives the seconds to wait.",
+    421: "The header Host names another server.",
+    429: "The queue, or the API key's share of it, is full; Retry-After gives the seconds to wait.",
     502: "The model server refused the request.",
     503: "The model server does not respond.",
     504: "The model server did not respond in time.",
@@ -135,12 +136,12 @@ async def create(
     gateway = _gateway(request)
     headers = request.headers
     boundary = uploads.boundary_of(headers.get("content-type", ""), headers.get("content-length", ""), gateway.settings)
-    if not gateway.jobs.reserve():
+    if not gateway.jobs.reserve(owner):
         raise Problem(429, "the queue is full", Retry_After=str(RETRY_SECONDS))
     try:
         job = await _submit(request, boundary, owner)
     except BaseException:
-        gateway.jobs.release()
+        gateway.jobs.release(owner)
         raise
     ends = time.monotonic() + wait
     while not job.ended and time.monotonic() < ends:

@@ -12,9 +12,10 @@ import uvicorn
 
 from metseg.errors import UsageError
 from metseg.serving.gateway.app import create_app
-from metseg.serving.gateway.middleware import HEADER_BYTES, is_loopback
+from metseg.serving.gateway.middleware import HEADER_BYTES
 from metseg.serving.gateway.settings import KEYS_VARIABLE, GatewaySettings
 from metseg.serving.http_guard import guarded_config
+from metseg.serving.http_hosts import is_address, is_loopback
 
 HEADER_SECONDS = 10.0
 """Longest time limit for the headers of a request; after the response, for the rest of its body."""
@@ -37,7 +38,7 @@ def serve(
     if (certificate is None) != (key is None):
         raise UsageError("--certificate and --key go together: give both, or neither")
     config = guarded_config(
-        create_app(settings),
+        create_app(settings if is_address(host) else settings.replaced(hosts=(*settings.hosts, host))),
         connections=MOST_CONNECTIONS,
         header_seconds=max(1, round(min(settings.patience_seconds, HEADER_SECONDS))),
         host=host,

@@ -10,10 +10,12 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from metseg.environment_settings import CommaSeparated, EnvironmentSettings, Megabytes
+from metseg.serving.http_hosts import HostNames
 from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
 from metseg.settings import Settings
 
 KEYS_VARIABLE = "METSEG_API_KEYS"
+HOSTS_VARIABLE = "METSEG_GATEWAY_HOSTS"
 LABEL_VARIABLE = "METSEG_GATEWAY_LABEL"
 MIN_KEY_LENGTH = 16
 _POSITIVE = "a number above 0"
@@ -38,13 +40,15 @@ class GatewaySettings(EnvironmentSettings):
         tls_ca: CA certificate (PEM) of the model server, which turns on TLS (`METSEG_GATEWAY_TLS_CA`).
         api_keys: accepted API keys; without any the gateway is open (`METSEG_API_KEYS`, separated by commas).
         open_to_all: serve other machines without API keys (`METSEG_GATEWAY_OPEN`).
+        hosts: names of the gateway in a Host header, besides addresses and localhost (`METSEG_GATEWAY_HOSTS`).
         upload_bytes: largest upload (`METSEG_GATEWAY_UPLOAD_MB`).
         voxels: most voxels of one channel (`METSEG_GATEWAY_VOXELS`); a worker takes some 30 bytes for each.
         workers: concurrent segmentations (`METSEG_GATEWAY_WORKERS`).
-        queue: waiting segmentations (`METSEG_GATEWAY_QUEUE`).
+        queue: waiting segmentations, shared equally among the API keys (`METSEG_GATEWAY_QUEUE`).
         keep_hours: hours after which results are deleted (`METSEG_GATEWAY_KEEP_HOURS`).
         patience_seconds: time before an upload's rate is checked (`METSEG_GATEWAY_PATIENCE_SECONDS`).
         slowest_rate: smallest average rate of an upload after that, bytes/s (`METSEG_GATEWAY_SLOWEST_RATE`).
+        upload_seconds: longest time for an upload as a whole (`METSEG_GATEWAY_UPLOAD_SECONDS`).
         timeout: seconds for one request to the model server (`METSEG_GATEWAY_TIMEOUT`).
         grace_seconds: time that a stopping gateway gives to running segmentations (`METSEG_GATEWAY_GRACE_SECONDS`).
     """
@@ -60,6 +64,7 @@ class GatewaySettings(EnvironmentSettings):
         default=(), repr=False, validation_alias=KEYS_VARIABLE
     )
     open_to_all: bool = Field(default=False, validation_alias="METSEG_GATEWAY_OPEN", description="on or off")
+    hosts: HostNames = ()
     upload_bytes: Megabytes = Field(
         default=1 << 30, gt=0, validation_alias="METSEG_GATEWAY_UPLOAD_MB", description="a number of megabytes above 0"
     )
@@ -69,6 +74,7 @@ class GatewaySettings(EnvironmentSettings):
     keep_hours: float = Field(default=24.0, gt=0, description=_POSITIVE)
     patience_seconds: float = Field(default=30.0, gt=0, description=_POSITIVE)
     slowest_rate: float = Field(default=16384.0, gt=0, description=_POSITIVE)
+    upload_seconds: float = Field(default=1800.0, gt=0, description=_POSITIVE)
     timeout: float = Field(default=600.0, gt=0, description=_POSITIVE)
     grace_seconds: float = Field(default=30.0, ge=0, description="a number, 0 or more")
 

@@ -1,4 +1,4 @@
-"""Stream a multipart request to disk, within limits on bytes, files and time.
+"""Stream a multipart request to disk, within limits on bytes, parts and time.
 
 No incoming name is stored.
 """
@@ -20,7 +20,9 @@ from metseg.serving.gateway.problem_details import Problem
 from metseg.serving.gateway.settings import GatewaySettings
 
 MAX_FILES = 16
-MAX_FIELD_BYTES = 4096
+MAX_PARTS = 64
+MAX_TEXT_BYTES = 64 << 10
+"""Of the fields and the headers of all parts together, which are kept in memory."""
 FILES, FIELDS = "files", ("channels",)
 MAX_BOUNDARY_BYTES = 200
 
@@ -52,14 +54,15 @@ class _Parts:
         self._folder = folder
         self._file: BinaryIO | None = None
         self._field: bytearray | None = None
+        self._parts = self._text_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self._name, self._value = bytearray(), bytearray()
         self._parser = MultipartParser(
             boundary,
             {
                 "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                "on_header_field": lambda data, start, end: self._keep(self._name, data[start:end]),
+                "on_header_value": lambda data, start, end: self._keep(self._value, data[start:end]),
                 "on_header_end": self._header,
                 "on_headers_finished": self._open,
                 "on_part_data": self._data,
@@ -81,7 +84,16 @@ class _Parts:
             self._file.close()
 
     def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise Problem(413, f"the upload has more than {MAX_PARTS} parts")
         self._headers = {}
+
+    def _keep(self, text: bytearray, data: bytes) -> None:
+        self._text_bytes += len(data)
+        if self._text_bytes > MAX_TEXT_BYTES:
+            raise Problem(413, f"the fields and part headers have more than {MAX_TEXT_BYTES >> 10} kB")
+        text += data
 
     def _header(self) -> None:
         self._headers[bytes(self._name).lower()] = bytes(self._value)
@@ -107,9 +119,7 @@ class _Parts:
         if self._file is not None:
             self._file.write(data[start:end])
         elif self._field is not None:
-            self._field += data[start:end]
-            if len(self._field) > MAX_FIELD_BYTES:
-                raise Problem(413, f"a field has more than {MAX_FIELD_BYTES} bytes")
+            self._keep(self._field, data[start:end])
 
     def _close(self) -> None:
         if self._file is not None:
@@ -151,8 +161,9 @@ async def receive(body: AsyncIterator[bytes], boundary: bytes, folder: Path, set
     began, received = time.monotonic(), 0
     try:
         while True:
-            # The deadline moves with each byte, so that only senders below the slowest average rate miss it.
-            left = began + settings.patience_seconds + received / settings.slowest_rate - time.monotonic()
+            # Each byte moves the deadline, so that only senders below the slowest average rate miss it, up to the last.
+            patience = settings.patience_seconds + received / settings.slowest_rate
+            left = began + min(patience, settings.upload_seconds) - time.monotonic()
             block = await asyncio.wait_for(anext(body, b""), max(left, 0))
             if not block:
                 break

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from metseg.errors import PublishError, ServingError, Unreachable
+from metseg.errors import MetsegError, PublishError, ServingError, Unreachable
 from metseg.files import written_beside
+from metseg.message_text import printable
 from metseg.serving.reconciliation.reconciler import Reconciler, ReconcileResult
 from metseg.serving.reconciliation.registry_state import AliasRegistry, DesiredState
 
@@ -70,10 +71,11 @@ class Loop:
         """Reconcile every model once; return whether serving is in the desired state."""
         try:
             desired = self.registry.models(self.names)
-        except Unreachable as error:
+            served = self.reconciler.volume.of_metseg()
+        except (Unreachable, PublishError) as error:
             self._report(_REGISTRY, str(error), outage=True)
             return False
-        names = self.names or sorted(desired)
+        names = self.names or [*sorted(desired), *sorted(served - desired.keys())]
         self._report(_REGISTRY, "" if names else "no model is registered yet")
         reached = [self._reconcile(name, desired.get(name)) for name in names]
         self.health.report("; ".join(self._reported.get(name, "") for name in names) or "nothing to do")
@@ -106,11 +108,15 @@ class Loop:
         except (Unreachable, PublishError, ServingError) as error:
             self._report(name, f"{name}: {error}", outage=True)
             return False
+        except MetsegError as error:
+            self._report(name, str(error))
+            return False
         self._report(name, str(result))
         return not result.complaints
 
     def _report(self, subject: str, text: str, *, outage: bool = False) -> None:
         """Log the state of a model or of the registry, if it changed."""
+        text = printable(text)
         if outage:
             self._waiting.add(subject)
             text = f"{text}; waiting"

@@ -22,6 +22,7 @@ from metseg.serving.reconciliation.registry_state import REASON_TAG, AliasRegist
 from metseg.serving.reconciliation.serving_volume import ServingVolume
 from metseg.settings import Settings
 from metseg.tracking.model_registry import REFUSED, SERVING_TAG
+from metseg.tracking.registry_values import version_number
 from metseg.tracking.serving_labels import CHALLENGER, CHAMPION, LABELS, PREVIOUS
 
 LOGGER = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ class RemoteFollower:
     def follow(self, name: str) -> dict[str, int]:
         """Return the version of each label, by the registry's tags."""
         desired = self.registry.desired_state(name)
-        return {label: int(number) for label, number in desired.tagged_labels.items()} if desired is not None else {}
+        tagged = desired.tagged_labels if desired is not None else {}
+        return {label: number for label, text in tagged.items() if (number := version_number(text)) is not None}
 
     def await_label(self, name: str, label: str, number: int) -> bool:
         """Wait until the label points at the version, or its alias is set back.

@@ -17,7 +17,7 @@ from metseg.serving.publishing import unpublish
 from metseg.serving.reconciliation.reconciliation_limits import ReconcileLimits
 from metseg.serving.reconciliation.registry_state import AliasRegistry, DesiredState
 from metseg.serving.reconciliation.server_sync import ServerSync
-from metseg.serving.reconciliation.serving_volume import ServingVolume
+from metseg.serving.reconciliation.serving_volume import REGISTRY, ServingVolume
 from metseg.serving.reconciliation.verification import Verifier
 from metseg.tracking.model_registry import REFUSED, VERIFIED
 from metseg.tracking.serving_labels import CHALLENGER, CHAMPION, LABELS, PREVIOUS
@@ -82,7 +82,7 @@ class Reconciler:
             desired = self.registry.desired_state(name)
             served = self.volume.served(name)
             if desired is None:
-                return ReconcileResult(served, ("it is not in the registry",))
+                return self._withdraw(served)
             turn = _Turn(
                 name=name,
                 aliases=dict(desired.aliases),
@@ -93,9 +93,39 @@ class Reconciler:
                 keep_days=self.limits.keep_days,
                 served=replace(served, base_path=self.volume.served_base(name)),
             )
-            turn.run()
+            identity = self.registry.identity()
+            turn.run(same_registry=bool(identity) and identity == self.volume.registry)
             self.registry.tag_labels(name, desired.tags, turn.served.labels)
-            return ReconcileResult(turn.served, (*turn.complaints, *self._foreign_contents(turn.served)))
+            complaints = (*turn.complaints, *self._foreign_contents(turn.served))
+            if not complaints:
+                self.volume.record_registry(identity)
+            return ReconcileResult(turn.served, complaints)
+
+    def _withdraw(self, served: ServedModel) -> ReconcileResult:
+        """Serve a renamed or deleted model no longer.
+
+        It stays if this is another registry than the one that it is from, or an emptied one.
+        """
+        name = served.name
+        if name not in self.volume.of_metseg():
+            return ReconcileResult(served, ("it is not in the registry",))
+        if not self.registry.lacks(name):
+            return ReconcileResult(served, ("the registry contradicts itself: serving stays as it is",))
+        if not self.volume.registry or self.registry.identity() != self.volume.registry:
+            text = (
+                f"it is not in this registry, which is not the one that {self.volume.root} was filled from: serving "
+                f"stays as it is. Mend MLFLOW_TRACKING_URI, or remove {REGISTRY} there to accept this registry"
+            )
+            return ReconcileResult(served, (text,))
+        LOGGER.warning("%s was renamed or deleted in the registry: it is served no longer", name)
+        for number in served.versions:
+            self.volume.mark(name, number)
+        withdrawn = replace(served, versions=[], labels={})
+        self.volume.write(withdrawn)
+        self._sync.apply(withdrawn)
+        for number in self.volume.expired(name, self.limits.keep_days):
+            unpublish(self.volume.base(name), number)
+        return ReconcileResult(withdrawn)
 
     def settled(self, name: str, desired: DesiredState) -> ReconcileResult | None:
         """Return the state of serving, or None if a turn would change something.
@@ -116,6 +146,7 @@ class Reconciler:
             served.labels == labels
             and set(served.versions) == versions <= set(self.volume.published(name))
             and desired.tagged_labels == {label: str(number) for label, number in labels.items()}
+            and bool(self.volume.registry)
             and all(self._contents.get((name, number)) == "" for number in versions)
             and not (self.volume.expired(name, self.limits.keep_days) - versions)
         )
@@ -149,12 +180,31 @@ class _Turn:
     served: ServedModel
     complaints: list[str] = field(default_factory=list)
 
-    def run(self) -> None:
-        """Do the turn."""
+    def run(self, same_registry: bool) -> None:
+        """Do the turn.
+
+        Args:
+            same_registry: whether this registry is the one that the served versions are from.
+        """
+        if same_registry:
+            self._withdraw_deleted()
         self._restore()
         for alias in (CHAMPION, CHALLENGER, PREVIOUS):
             self._follow(alias)
         self._remove_unused()
+
+    def _withdraw_deleted(self) -> None:
+        """Serve versions no longer that were deleted from the registry."""
+        deleted = {number for number in self.served.versions if self.registry.version(self.name, number) is None}
+        if not deleted:
+            return
+        for number in sorted(deleted):
+            LOGGER.warning("%s version %d was deleted from the registry: it is served no longer", self.name, number)
+            self.volume.mark(self.name, number)
+        versions = [number for number in self.served.versions if number not in deleted]
+        labels = {label: number for label, number in self.served.labels.items() if number not in deleted}
+        self._write(replace(self.served, versions=versions, labels=labels))
+        self._apply()
 
     def _restore(self) -> None:
         """Restore the server to the file, after a restart or a foreign reload."""

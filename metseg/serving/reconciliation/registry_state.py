@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 from metseg.errors import MetsegError, Unreachable, VersionRefused
 from metseg.settings import Settings
 from metseg.tracking import mlflow_runs, model_registry
+from metseg.tracking.mlflow_errors import explained, first_line
 from metseg.tracking.model_registry import SERVING_TAG
+from metseg.tracking.registry_values import in_filter
 from metseg.tracking.serving_labels import LABELS
+from metseg.tracking.tracking_address import SERVERS, backend, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +29,7 @@ SAVED_MODEL = "tf2model"
 GOLDEN = "evaluation/golden.npz"
 
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
+_FIRST_EXPERIMENT = "0"
 _LONGEST_TAG = 1000
 _PAGE = 1000
 """Registered models in one response, as many as MLflow returns."""
@@ -69,6 +73,11 @@ class AliasRegistry:
         self._ours: set[str] = set()
         self._others: dict[str, tuple[int, float]] = {}
 
+    def connect(self) -> None:
+        """Connect, unless that is done."""
+        with self._mlflow():
+            pass
+
     def models(self, names: Collection[str] = ()) -> dict[str, DesiredState]:
         """Return aliases and tags of models, by one request for any number of versions.
 
@@ -103,6 +112,34 @@ class AliasRegistry:
     def desired_state(self, name: str) -> DesiredState | None:
         """Return aliases and tags of a model; None if it is not registered."""
         return self.models([name]).get(name)
+
+    def identity(self) -> str:
+        """Return what distinguishes this registry from others; empty if nothing does.
+
+        It is the time at which MLflow made its database, as that of the experiment that it makes first.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self._mlflow() as mlflow:
+            try:
+                return str(mlflow.get_experiment(_FIRST_EXPERIMENT).creation_time or "")
+            except MlflowException as error:
+                if error.error_code != _ABSENT:
+                    raise
+                return ""
+
+    def lacks(self, name: str) -> bool:
+        """Return whether a request for a model by name reports that it does not exist."""
+        from mlflow.exceptions import MlflowException
+
+        with self._mlflow() as mlflow:
+            try:
+                mlflow.get_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != _ABSENT:
+                    raise
+                return True
+            return False
 
     def version(self, name: str, number: int) -> model_registry.Version | None:
         """Return a version; None if it is not registered."""
@@ -151,7 +188,7 @@ class AliasRegistry:
         from mlflow.artifacts import download_artifacts, list_artifacts
 
         with self._downloading("the SavedModel", version) as mlflow:
-            source = mlflow.get_model_version_download_uri(version.name, str(version.number)).rstrip("/")
+            source = model_registry.artifact_source(mlflow, version.name, version.number)
             names = {Path(entry.path).name for entry in list_artifacts(artifact_uri=source)}
             if SAVED_MODEL not in names:
                 raise VersionRefused(f"the artifact store holds no {SAVED_MODEL} at {source}: was it cleaned?")
@@ -177,7 +214,14 @@ class AliasRegistry:
         try:
             yield self._connected
         except MlflowException as error:
-            raise Unreachable(f"MLflow at {self._settings.tracking_uri} refuses: {_first_line(error)}") from error
+            if backend(self._settings.tracking_uri) not in SERVERS:
+                raise Unreachable(str(explained(error, self._settings.tracking_uri))) from error
+            raise Unreachable(f"MLflow at {shown(self._settings.tracking_uri)} refuses: {first_line(error)}") from error
+        except MetsegError:
+            raise
+        except Exception as error:  # a proxy may respond in MLflow's place, with anything
+            text = f"MLflow at {shown(self._settings.tracking_uri)} gives no response that can be read"
+            raise Unreachable(f"{text}: {type(error).__name__}: {first_line(error)}") from error
 
     @contextmanager
     def _downloading(self, what: str, version: model_registry.Version) -> Iterator[MlflowClient]:
@@ -188,9 +232,11 @@ class AliasRegistry:
                 yield mlflow
             except (MlflowException, VersionRefused):
                 raise
+            except MetsegError as error:  # an address that MLflow must not choose
+                raise VersionRefused(str(error)) from error
             except Exception as error:  # each kind of store (S3, Azure, files …) fails in its own library's way
                 text = f"{what} of version {version.number} of {version.name} cannot be fetched"
-                raise Unreachable(f"{text}: {type(error).__name__}: {_first_line(error)}") from error
+                raise Unreachable(f"{text}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _pages(mlflow: MlflowClient, condition: str) -> Iterator[RegisteredModel]:
@@ -206,11 +252,7 @@ def _pages(mlflow: MlflowClient, condition: str) -> Iterator[RegisteredModel]:
 
 def _name_filter(names: Collection[str]) -> str:
     """Return MLflow's filter for these names; empty for none."""
-    quoted = [f'"{name}"' if "'" in name else f"'{name}'" for name in names]
+    quoted = [in_filter(name) for name in names]
     if len(quoted) == 1:
         return f"name = {quoted[0]}"
     return f"name IN ({', '.join(quoted)})" if quoted else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no text"])[0]

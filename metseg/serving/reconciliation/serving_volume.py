@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from metseg.errors import PublishError, Unreachable
+from metseg.files import written_beside
 from metseg.retention import expired
 from metseg.serving.model_config import (
     ServedModel,
@@ -24,9 +25,13 @@ from metseg.serving.model_config import (
     write_configuration,
 )
 from metseg.serving.publishing import published_versions, remove_leftovers
+from metseg.tracking.registry_values import MODEL_NAME, require_model_name
 
 CONFIG = "models.config"
 _LOCK = ".metseg-reconcile.lock"
+REGISTRY = ".metseg-registry"
+"""File with the identity of the registry that the models are from."""
+_UNKNOWN = "unknown"
 _DOWNLOAD = ".metseg-download-"
 _POLL_SECONDS = 0.1
 
@@ -87,7 +92,7 @@ class ServingVolume:
         """Remove the leftovers of a process that was killed while it held the lock."""
         for download in self.root.glob(f"{_DOWNLOAD}*"):
             shutil.rmtree(download, ignore_errors=True)
-        for written in self.root.glob(f".{CONFIG}.*"):
+        for written in self.root.glob(f".{Path(CONFIG).stem}.*"):
             written.unlink(missing_ok=True)
         for base in self.root.iterdir():
             if base.is_dir():
@@ -100,12 +105,12 @@ class ServingVolume:
             yield Path(folder)
 
     def base(self, name: str) -> Path:
-        """Return the base path of a model, as this process sees it."""
-        return self.root / name
+        """Return the base path here; raises MetsegError for an unfit name."""
+        return self.root / require_model_name(name)
 
     def served_base(self, name: str) -> Path:
-        """Return the base path of a model, as the server sees it."""
-        return self._served_root / name
+        """Return the base path at the server; raises MetsegError for an unfit name."""
+        return self._served_root / require_model_name(name)
 
     def served(self, name: str) -> ServedModel:
         """Return the verified versions of a model and their labels, by the file."""
@@ -123,6 +128,33 @@ class ServingVolume:
     def published(self, name: str) -> list[int]:
         """Return the published versions in ascending order."""
         return published_versions(self.base(name))
+
+    def of_metseg(self) -> set[str]:
+        """Return the models of the file whose versions are published here."""
+        if not self.config.exists():
+            return set()
+        return {
+            name
+            for name, model in read_model_config(self.config).items()
+            if MODEL_NAME.fullmatch(name) and model.versions and model.base_path == self.served_base(name)
+        }
+
+    @property
+    def registry(self) -> str:
+        """Identity of the registry that the models are from; empty without a record."""
+        path = self.root / REGISTRY
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise PublishError(f"{path}: the record of the registry cannot be read: {error}") from error
+
+    def record_registry(self, identity: str) -> None:
+        """Record the registry of the first models; only a user removes it."""
+        if not self.registry:
+            with written_beside(self.root / REGISTRY) as beside:
+                beside.write_text((identity or _UNKNOWN) + "\n", encoding="utf-8")
 
     def mark(self, name: str, version: int) -> None:
         """Record that a version was in use until now."""

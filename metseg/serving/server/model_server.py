@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from metseg.errors import ServingError, UsageError
 from metseg.malloc import keep_freed_memory
+from metseg.serving.http_hosts import is_loopback
 from metseg.serving.model_config import read_message
 from metseg.serving.server.core import ServerCore
 from metseg.serving.server.flags import ServerOptions
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+OPEN_TO_OTHERS = (
+    "other machines reach the server, and it has no login: every caller can use its models and, by gRPC, load others, "
+    "whose code then runs here. Let only known clients reach the ports, require client certificates for gRPC "
+    "by --ssl_config_file, or listen on 127.0.0.1"
+)
 PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
 
 _CHANNEL_ARGUMENTS: dict[str, int | str] = {
@@ -89,6 +95,8 @@ class ModelServer:
         except BaseException:
             self.stop(grace=0)
             raise
+        if not is_loopback(self._options.host):
+            LOGGER.warning("--host %s: %s", self._options.host, OPEN_TO_OTHERS)
         LOGGER.info("serving gRPC at %s:%d", self._options.host, self.port)
         if self._rest is not None:
             LOGGER.info("serving REST at %s:%d", self._options.host, self._options.rest_api_port)

@@ -1,8 +1,9 @@
-"""Two elements that Streamlit lacks: linked viewports, and a table with rows to click."""
+"""Elements that Streamlit lacks: linked viewports, a table to click, and plain text."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ import streamlit as st
 from metseg.serving.viewer.rendering import Colour
 
 VIEWPORTS_KEY, LESIONS_KEY = "viewports", "lesions"
+_MARKUP = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Viewport:
             "x": x,
             "y": y,
         }
+
+
+def plain(value: object) -> str:
+    """Return Markdown that shows a name or message as it is, in one line.
+
+    Example:
+        >>> plain("[a](b) $x$")
+        '\\\\[a\\\\]\\\\(b\\\\) \\\\$x\\\\$'
+    """
+    return _MARKUP.sub(r"\\\g<0>", " ".join(str(value).split()))
 
 
 def css(colour: Colour) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zipfile
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from metseg.csv_tables import csv_text
+from metseg.files import temporary_folder
 from metseg.imaging.geometry import Geometry
 from metseg.imaging.io import mask_suffix, write_mask_like
 from metseg.scoring.lesion_table import lesion_record
@@ -37,8 +36,8 @@ def mask_suffix_of(study: Study) -> str:
 def mask_file(study: Study, prediction: StudyPrediction) -> bytes:
     """Return the mask on the study's grid, as a file with the suffix `mask_suffix_of`."""
     mask = prediction.mask.astype(np.uint8)
-    with TemporaryDirectory(prefix="metseg-viewer-") as folder:
-        path = Path(folder) / f"mask{mask_suffix_of(study)}"
+    with temporary_folder(name="viewer") as folder:
+        path = folder / f"mask{mask_suffix_of(study)}"
         if study.original is not None:
             write_mask_like(path, mask, study.original)
         else:
@@ -59,14 +58,13 @@ def lesions_json(study: Study, prediction: StudyPrediction) -> bytes:
 
 def lesions_csv(prediction: StudyPrediction) -> bytes:
     """Return one row a lesion; the centroid in LPS+ mm."""
-    text = io.StringIO()
-    writer = csv.writer(text)
     places = ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "first_slice", "last_slice")
     measures = ("volume_mm3", "longest_axial_diameter_mm", "mean_probability")
-    writer.writerow(["id", *places, *measures])
-    for row in map(lesion_record, prediction.lesions):
-        writer.writerow([row["id"], *row["centroid_mm"], *row["slices"], *(row[name] for name in measures)])
-    return text.getvalue().encode()
+    rows = [
+        [row["id"], *row["centroid_mm"], *row["slices"], *(row[name] for name in measures)]
+        for row in map(lesion_record, prediction.lesions)
+    ]
+    return csv_text([("id", *places, *measures), *rows]).encode()
 
 
 def planes_png(study: Study, prediction: StudyPrediction | None, position: Position, appearance: Appearance) -> bytes:

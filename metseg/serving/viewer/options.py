@@ -8,7 +8,10 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from metseg.environment_settings import CommaSeparated, EnvironmentSettings
+from metseg.serving.http_hosts import HostNames
 from metseg.serving_defaults import MODEL_NAME, MODEL_SERVER
+
+HOSTS_VARIABLE = "METSEG_VIEWER_HOSTS"
 
 
 class ViewerOptions(EnvironmentSettings):
@@ -18,6 +21,7 @@ class ViewerOptions(EnvironmentSettings):
         server: `host:port` of the model server (`METSEG_VIEWER_SERVER`).
         models: models on that server (`METSEG_VIEWER_MODELS`, with commas), since a server does not list them.
         samples: folder of a cohort, or of image files, to pick studies from (`METSEG_VIEWER_SAMPLES`).
+        hosts: names of the page's host in a browser, besides addresses and localhost (`METSEG_VIEWER_HOSTS`).
     """
 
     model_config = SettingsConfigDict(env_prefix="METSEG_VIEWER_")
@@ -25,6 +29,7 @@ class ViewerOptions(EnvironmentSettings):
     server: str = Field(default=MODEL_SERVER, pattern=r"^.+:\d+$", description=f"HOST:PORT, such as {MODEL_SERVER}")
     models: CommaSeparated = (MODEL_NAME,)
     samples: Path | None = None
+    hosts: HostNames = ()
 
     @field_validator("models")
     @classmethod
@@ -46,4 +51,5 @@ class ViewerOptions(EnvironmentSettings):
             "METSEG_VIEWER_SERVER": self.server,
             "METSEG_VIEWER_MODELS": ",".join(self.models),
             "METSEG_VIEWER_SAMPLES": str(self.samples.resolve()) if self.samples else "",
+            HOSTS_VARIABLE: ",".join(self.hosts),
         }

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from metseg.errors import DataError, UsageError
+from metseg.imaging.dicom.headers import files_under
 from metseg.imaging.geometry import Geometry, to_canonical
 from metseg.imaging.io import bare_stem, is_image
 from metseg.imaging.layouts import LayoutOptions, open_cohort
@@ -78,7 +79,7 @@ def _cases_without_masks(root: Path, wanted: Sequence[str]) -> dict[str, list[tu
     if pseudonyms_everywhere():
         return {}
     cases: dict[str, list[tuple[Path, str | None]]] = defaultdict(list)
-    images = [path for path in sorted(root.rglob("*")) if is_image(path) and path.is_file()]
+    images = [path for path in files_under(root) if is_image(path)]
     for path, role in zip(images, roles_of([path.name for path in images], wanted), strict=True):
         if role is not None and role != TRUTH:
             stem = bare_stem(path.relative_to(root))

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metseg.dataset.archives import ArchiveLimits, is_archive, unpack
 from metseg.errors import DataError
+from metseg.files import temporary_folder
 from metseg.imaging.channel_names import MASK, channel_name
 from metseg.imaging.dicom.headers import Header, is_dicom
 from metseg.imaging.dicom.mask_reader import read_mask, regions_of
@@ -82,8 +82,7 @@ def open_uploads(uploads: Sequence[tuple[Upload, str | None]], wanted: Sequence[
     Raises:
         DataError: in one sentence or two, without the name of any file that was dropped.
     """
-    with TemporaryDirectory(prefix="metseg-viewer-") as name, _neutral(Path(name)):
-        folder = Path(name)
+    with temporary_folder(name="viewer") as folder, _neutral(folder):
         archive = next((upload for upload, _ in uploads if is_archive(upload.name)), None)
         if archive is not None and len(uploads) > 1:
             raise DataError("An archive holds a whole study: drop it alone, or drop its files.")

@@ -16,6 +16,7 @@ from metseg.settings import Settings
 from metseg.tracking import mlflow_runs
 from pipelines.submission import run_monitor
 from pipelines.submission import submit as submission
+from tests.mlflow_store import fresh_store
 from tests.pipelines.submission.kubeflow_server import Kubeflow, serving
 
 
@@ -61,7 +62,7 @@ def submit(monkeypatch, capsys, caplog, host) -> Callable[..., tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    uri = fresh_store(tmp_path_factory.mktemp("mlflow"))
     mlflow_runs.client(Settings.from_environment().replaced(tracking_uri=uri))
     return uri
 

@@ -45,6 +45,11 @@ class Gateway:
         return self.process.wait(60)
 
 
+def files_of(paths: list[Path]) -> list[tuple[str, tuple[str, bytes]]]:
+    """The files of an upload, for httpx."""
+    return [("files", (path.name, path.read_bytes())) for path in paths]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

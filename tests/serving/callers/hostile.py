@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tests.serving.hostile.volley import SECONDS, Hostile, dribble, raw
+from tests.serving.hostile.volley import SECONDS, Code, Hostile, dribble, only_status, raw
 
 BOUNDARY = "metseg-boundary"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
@@ -42,12 +42,15 @@ def multipart(files: list[tuple[str, bytes]], field: str = "files", **fields: st
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
-def request(base: str, method: str, path: str, body: bytes | None = None, kind: str = MULTIPART) -> tuple[int, bytes]:
+def request(
+    base: str, method: str, path: str, body: bytes | None = None, kind: str = MULTIPART, **more: str
+) -> tuple[int, bytes]:
     """Status and body of an answer; every problem must be a problem document without a trace."""
     place = urlsplit(base)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=SECONDS)
     try:
         headers = {"Content-Type": kind} if kind and body is not None else {}
+        headers |= {name.replace("_", "-"): value for name, value in more.items()}
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
@@ -58,6 +61,7 @@ def request(base: str, method: str, path: str, body: bytes | None = None, kind: 
     if answer.status >= 400 and answer.getheader("content-type") == "application/problem+json":
         document = json.loads(content)
         assert document["status"] == answer.status and document["title"] and document["detail"]
+    assert "://" not in (answer.getheader("location") or "")
     assert b"Traceback" not in content and b'File "' not in content
     return answer.status, content
 
@@ -66,13 +70,24 @@ def post(*files: tuple[str, bytes], **fields: str) -> Callable[[str], int]:
     return lambda base: request(base, "POST", ROUTE, multipart(list(files), **fields))[0]
 
 
-def _plain(method: str, path: str, body: bytes | None = None, kind: str = MULTIPART) -> Callable[[str], int]:
-    return lambda base: request(base, method, path, body, kind)[0]
+def _plain(
+    method: str, path: str, body: bytes | None = None, kind: str = MULTIPART, **headers: str
+) -> Callable[[str], int]:
+    return lambda base: request(base, method, path, body, kind, **headers)[0]
 
 
 def _raw(base: str, sent: bytes, then: Callable[[socket.socket], None] | None = None) -> int:
     place = urlsplit(base)
     return raw(place.hostname or "", place.port or 0, sent, then)
+
+
+def _two_lengths(base: str) -> Code:
+    """A body that is another request by the other one of its two lengths."""
+    inside = b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    lengths = f"Content-Length: {len(inside)}\r\nTransfer-Encoding: chunked"
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\n{lengths}\r\n\r\n"
+    place = urlsplit(base)
+    return only_status(place.hostname or "", place.port or 0, head.encode() + inside)
 
 
 def nifti(shape: tuple[int, ...], content: bytes = b"", kind: int = 4, bits: int = 16) -> bytes:
@@ -109,23 +124,34 @@ def _slow(body: bytes, pause: float) -> Callable[[str], int]:
     """Headers and a first piece of a body at once, then a byte now and then."""
 
     def send(base: str) -> int:
-        head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
-
+        lines = f"Host: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}"
+        head = f"POST {ROUTE} HTTP/1.1\r\n{lines}\r\n\r\n"
         return _raw(base, head.encode() + body[:20], lambda line: dribble(line, body[20:], pause))
 
     return send
 
 
+def slow_sender(base: str, key: str = "") -> socket.socket:
+    """A connection that has begun an upload."""
+    place = urlsplit(base)
+    line = socket.create_connection((place.hostname, place.port), timeout=30)
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: 1000000\r\n"
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    header = f"X-API-Key: {key}\r\n" if key else ""
+    line.sendall(f"{head}{header}\r\n{part}".encode())
+    return line
+
+
 def _slow_headers(base: str) -> int:
     """A connection that begins a request and never ends it: closed without an answer."""
-    return _raw(base, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+    return _raw(base, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
 
 
 def _endless(limits: Limits, chunked: bool) -> Callable[[str], int]:
     def send(base: str) -> int:
         size = limits.upload_bytes + (1 << 20)
         length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
-        head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\n{length}\r\n\r\n"
+        head = f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\n{length}\r\n\r\n"
         part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'.encode()
 
         def pour(line: socket.socket) -> None:
@@ -138,11 +164,30 @@ def _endless(limits: Limits, chunked: bool) -> Callable[[str], int]:
     return send
 
 
+OTHER_HOSTS = (
+    "evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.1@evil.example",
+    "localhost:x", "evil.example/localhost", "[::1", "0x7f.1", "",
+)  # fmt: skip
+OTHER_ORIGINS = (
+    {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:1"},
+    {"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "same-site"},
+)  # fmt: skip
+
+
+def _texts(rng: random.Random, size: int) -> bytes:
+    """A body of parts that are kept in memory: fields of many names, many short ones, or long headers."""
+    names = b",".join(b"%03x" % number for number in range(1000))
+    field = b'Content-Disposition: form-data; name="channels"\r\n'
+    head, content = rng.choice([(field, names), (field, b""), (field + b"X-Long: " + b"a" * 4000 + b"\r\n", b"")])
+    part = b"--%s\r\n%s\r\n%s\r\n" % (BOUNDARY.encode(), head, content)
+    return part * (size // len(part)) + f"--{BOUNDARY}--\r\n".encode()
+
+
 KINDS = (
     "zip bomb", "traversal", "link", "no dicom", "truncated zip", "truncated nifti", "truncated gzip", "huge header",
     "odd header", "gzip bomb", "wrong type", "oversize", "random bytes", "broken multipart", "no file", "path",
     "method", "huge headers", "query", "picture bomb", "broken picture", "channels", "parts", "broken dicom",
-    "slow body", "slow headers",
+    "slow body", "slow headers", "texts", "other host", "other origin", "slash", "two lengths", "json",
 )  # fmt: skip
 
 
@@ -157,7 +202,7 @@ def hostile_requests(count: int, limits: Limits, seed: int = 2023) -> list[Hosti
     return found
 
 
-Made = tuple[set[int], Callable[[str], int]]
+Made = tuple[set[int], Callable[[str], Code]]
 
 
 def _one(kind: str, rng: random.Random, limits: Limits) -> Made:
@@ -242,7 +287,11 @@ def _request(kind: str, rng: random.Random, noise: bytes, limits: Limits) -> Mad
             method = rng.choice(["PUT", "PATCH", "TRACE", "BREW", "PROPFIND"])
             return {405}, _plain(method, rng.choice([ROUTE, "/healthz", "/metrics"]), noise)
         case "huge headers":
-            head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * rng.randint(70_000, 200_000) + b"\r\n\r\n"
+            head = (
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Big: "
+                + b"a" * rng.randint(70_000, 200_000)
+                + b"\r\n\r\n"
+            )
             return {400, 431}, lambda base: _raw(base, head)
         case "query":
             value = rng.choice(["x", "-1", "1e99", "nan", "61", "inf", "%00"])
@@ -260,6 +309,27 @@ def _request(kind: str, rng: random.Random, noise: bytes, limits: Limits) -> Mad
                 ]
             )
             return {400, 413}, _plain("POST", ROUTE, body)
+        case "texts":
+            return {413}, _plain("POST", ROUTE, _texts(rng, limits.upload_bytes * 3 // 4))
+        case "other host":
+            method, path = rng.choice(
+                [("GET", "/"), ("GET", "/docs/"), ("POST", ROUTE), ("GET", f"{ROUTE}/{'f' * 32}")]
+            )
+            return {400, 421}, _plain(method, path, multipart([("a", noise)]), Host=rng.choice(OTHER_HOSTS))
+        case "other origin":
+            method, path = rng.choice([("POST", ROUTE), ("DELETE", f"{ROUTE}/{'f' * 32}")])
+            return {403}, _plain(method, path, multipart([("a", noise)]), **rng.choice(OTHER_ORIGINS))
+        case "slash":
+            path = rng.choice(
+                ["/docs/", "/docs/static", "/healthz/", "/metrics/", "//evil.example/docs", "//evil.example/"]
+            )
+            return {404}, _plain("GET", path)
+        case "two lengths":
+            return {400}, _two_lengths
+        case "json":
+            depth = rng.choice([10, 1000, 100_000, 1_000_000])
+            body = rng.choice([b"[" * depth + b"]" * depth, b'{"a":' * depth, b"[" + b"1," * depth + b"1]"])
+            return {415}, _plain("POST", ROUTE, body, "application/json")
         case "slow body":
             return {408}, _slow(multipart([("a.nii", noise)]), limits.patience_seconds / 3)
         case _:

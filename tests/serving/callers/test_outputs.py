@@ -27,6 +27,8 @@ from metseg.serving.client import SegmentationClient
 from metseg.serving.client.batch_predict import predict_files
 from metseg.serving.client.inputs import find_cases
 from tests.imaging.dicom_cohorts import AXIAL, SAGITTAL, Study, write_series
+from tests.imaging.planted import NEEDLES, TEXT, plant
+from tests.privacy_search import found
 from tests.serving.callers.conftest import AFFINE, head, write_head
 from tests.serving.callers.models import CHANNELS, MODEL, THRESHOLD
 
@@ -74,6 +76,26 @@ def write_study(folder: Path, orientation: tuple[float, ...] = AXIAL, **extra: o
         written[channel] = write_series(
             folder, study, pixels, channel=channel, orientation=orientation, names=names, **extra
         )
+    return written
+
+
+def write_planted_study(folder: Path) -> dict[str, list[FileDataset]]:
+    """The study of `write_study`, with an identifier in every attribute but those that its channels are told by.
+
+    The first plane of each series has it, from which a SEG is described, and the first file, which tells its channel.
+    """
+    written = write_study(folder, IssuerOfPatientID=TEXT)
+    for path in sorted(folder.iterdir()):
+        dataset = pydicom.dcmread(path)
+        first = written[path.name[:3]][0]
+        if dataset.SOPInstanceUID != first.SOPInstanceUID and not path.name.endswith("000"):
+            continue
+        keep = {"EchoTime", "RepetitionTime", "InversionTime", "SliceThickness", "SpacingBetweenSlices"}
+        if not path.name.startswith("t1c"):
+            keep |= {"ContrastBolusAgent", "ContrastBolusAgentSequence"}
+        assert plant(dataset, keep) > 3800
+        dataset.save_as(path)
+    assert set(found(NEEDLES, [folder])) == set(NEEDLES), "the search finds what went in"
     return written
 
 
@@ -148,6 +170,16 @@ def test_a_dicom_seg_names_nobody_unless_told(address: str, private: Path) -> No
     assert str(hidden.PatientName) == case["case"].rpartition("-")[0]
     (case,) = predict(address, private / "named", private / "in", identified=True)["cases"]
     assert str(pydicom.dcmread(private / "named" / case["mask"]).PatientName) == PATIENT
+
+
+def test_nothing_planted_in_any_attribute_is_in_what_predict_writes(address: str, private: Path) -> None:
+    written = write_planted_study(private / "in")
+    (case,) = predict(address, private / "out", private / "in")["cases"]
+    assert found([*NEEDLES, "QX-9912"], [private / "out"]) == {}
+    segmentation = highdicom.seg.segread(private / "out" / case["mask"])
+    uids = [dataset.SOPInstanceUID for dataset in written["t1n"]]
+    pixels = segmentation.get_pixels_by_source_instance(uids, ignore_spatial_locations=False)
+    np.testing.assert_array_equal(pixels[..., 0] > 0, expected_mask(address))
 
 
 def test_a_dicom_seg_without_a_lesion_is_empty(address: str, private: Path) -> None:

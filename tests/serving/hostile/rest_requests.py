@@ -12,7 +12,7 @@ from metseg.serving.http_guard import BODY_SECONDS, LARGEST_BODY_BYTES
 from metseg.serving.server.rest import HEADER_SECONDS
 from tests.serving.hostile.messages import Shot
 from tests.serving.hostile.target import EXPORTED, TINY, HostileTarget
-from tests.serving.hostile.volley import Code, Hostile, dribble, raw
+from tests.serving.hostile.volley import Code, Hostile, dribble, only_status, raw
 
 _MODELS = "/v1/models"
 _PREDICT = f"{_MODELS}/{EXPORTED}:predict"
@@ -66,8 +66,8 @@ def noise(rng: random.Random) -> Shot:
 
 def deep(rng: random.Random) -> Shot:
     """Lists in lists, and objects in objects."""
-    depth = rng.choice([7, 33, 65, 300, 900, 1100, 50_000])
-    before, after = rng.choice([(b"[", b"]"), (b'{"a":', b"}")])
+    depth = rng.choice([7, 33, 65, 300, 900, 1023, 1024, 1025, 1100, 50_000, 5_000_000])
+    before, after = rng.choice([(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
     nested = before * depth + b"1" + after * depth
     where = rng.choice(
         [b'{"inputs": %s}', b'{"instances": [%s]}', b"%s", b'{"instances": 1, "x": %s}', b'{"signature_name": %s}']
@@ -243,9 +243,10 @@ def hang_up(rng: random.Random) -> Shot:
 
 
 def smuggled(rng: random.Random) -> Shot:
-    """Two lengths, one of which hides a second request: the first one gets a response, or both are rejected."""
+    """Two lengths, one of which hides a second request: only the first one gets a response."""
     inside = b"0\r\n\r\nGET /v1/models/x HTTP/1.1\r\nHost: x\r\n\r\n"
-    return _bytes(_BAD, _head(f"Content-Length: {len(inside)}", "Transfer-Encoding: chunked") + inside)
+    sent = _head(f"Content-Length: {len(inside)}", "Transfer-Encoding: chunked") + inside
+    return _BAD, lambda target: only_status("127.0.0.1", target.rest_port, sent)
 
 
 KINDS: tuple[Callable[[random.Random], Shot], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -107,6 +108,20 @@ def raw(
         except (ConnectionResetError, TimeoutError):
             return 0
     return int(response.split(b" ", 2)[1]) if response.startswith(b"HTTP/1.1 ") else 0
+
+
+def only_status(host: str, port: int, sent: bytes) -> Code:
+    """Return the status of the one response before the server closes the connection, or what came instead."""
+    received = b""
+    with socket.create_connection((host, port), timeout=SECONDS) as line:
+        line.sendall(sent)
+        try:
+            while block := line.recv(65536):
+                received += block
+        except TimeoutError:
+            return "still open"
+    statuses = re.findall(rb"HTTP/1\.1 (\d{3}) ", received)
+    return int(statuses[0]) if len(statuses) == 1 else f"{len(statuses)} responses"
 
 
 def dribble(line: socket.socket, content: bytes, pause: float) -> None:

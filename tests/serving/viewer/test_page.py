@@ -2,70 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import nibabel
 import numpy as np
 import pytest
 
-from metseg.serving.viewer.options import ViewerOptions
-from tests.image_packages import as_in_image
-from tests.serving.conftest import MODEL
+from tests.serving.ports import free_port
 from tests.serving.viewer.conftest import CHANNELS
+from tests.serving.viewer.viewers import CHROMIUM, start_viewer
 
 WAIT_MS = 60_000
-CHROMIUM = os.environ.get("METSEG_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no browser: install Debian's chromium, or name one by METSEG_CHROMIUM"
 )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _start(address: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """`metseg viewer` in a process of its own, and its address once it answers."""
-    port = _free_port()
-    command = [str(Path(sys.executable).parent / "metseg"), "viewer", "--server", address, "--port", str(port)]
-    # A workspace of its own, whatever registry earlier tests of this process have named.
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("METSEG_", "MLFLOW_"))}
-    environment = {**ours, **as_in_image("serve"), "HOME": str(folder), **ViewerOptions().to_environment()}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--model-name", MODEL], env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=folder
-        )
-    ends = time.monotonic() + 90
-    while True:
-        try:
-            urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).read()
-            return process, f"http://127.0.0.1:{port}"
-        except (URLError, OSError):
-            if process.poll() is not None or time.monotonic() > ends:
-                raise AssertionError(f"the viewer did not start: {(folder / 'log').read_text()}") from None
-            time.sleep(0.3)
-
-
 @pytest.fixture(scope="module")
 def viewer(two_models: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Its address and its log."""
     folder = tmp_path_factory.mktemp("viewer")
-    process, address = _start(two_models.address, folder)
+    process, address = start_viewer(two_models.address, folder)
     yield address, folder / "log"
     process.terminate()
     process.wait(20)
@@ -229,7 +192,7 @@ def test_a_broken_file_is_one_sentence(page, viewer, tmp_path):
 
 
 def test_without_a_model_server_images_are_looked_at_and_the_page_says_why(browser, study_files, tmp_path):
-    process, address = _start(f"127.0.0.1:{_free_port()}", tmp_path)
+    process, address = start_viewer(f"127.0.0.1:{free_port()}", tmp_path)
     try:
         page = browser.new_page()
         page.set_default_timeout(WAIT_MS)

@@ -14,6 +14,7 @@ from metseg.errors import MetsegError
 from metseg.scoring.lesion_matching import Spacing
 from metseg.scoring.patient_scores import PatientScores, score_patient
 from metseg.serving.viewer import downloads
+from metseg.serving.viewer.components import plain
 from metseg.serving.viewer.mask_comparison import Agreement, agreement
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.panels.workspace import APPEARANCE_KEY, A, B, Scene
@@ -79,7 +80,7 @@ def _scores(scene: Scene) -> None:
     table = {}
     for name, prediction in scene.predictions.items():
         scores = _score(study, prediction, study.digest, prediction.served.key)
-        table[f"{name}: {prediction.served.title()}"] = [_number(getattr(scores, field)) for field in _SCORES]
+        table[f"{name}: {plain(prediction.served.title())}"] = [_number(getattr(scores, field)) for field in _SCORES]
     st.table(pd.DataFrame(table, index=list(_SCORES.values())), width="content")
     st.caption("Against the true mask that came with this study. One study is little evidence about a model.")
 
@@ -93,7 +94,7 @@ def _number(value: float | None) -> str:
 def _model(name: str, prediction: StudyPrediction) -> None:
     served, described = prediction.served, prediction.segmentation.description
     fields = described.fields
-    st.markdown(f"**{name}: {served.model}, version {served.version}**")
+    st.markdown(f"**{name}: {plain(served.model)}, version {served.version}**")
     facts = {
         "labels": ", ".join(served.labels) or "none",
         "architecture": fields.get("architecture"),
@@ -106,7 +107,7 @@ def _model(name: str, prediction: StudyPrediction) -> None:
         "metseg": fields.get("metseg.version"),
         "segmented in": f"{prediction.seconds:.1f} s",
     }
-    known = pd.Series(facts, dtype=object).dropna().astype(str)
+    known = pd.Series(facts, dtype=object).dropna().map(plain)
     st.table(known.to_frame(""), width="content", hide_header=True)
     with st.expander("Whole specification"):
         st.code(json.dumps(dict(fields), indent=1), language="json")
@@ -115,17 +116,18 @@ def _model(name: str, prediction: StudyPrediction) -> None:
         try:
             card, entry = _card(served.model, served.version)
         except MetsegError as error:
-            st.info(str(error))
+            st.info(plain(error))
             return
         if entry.aliases:
-            st.markdown(f"Aliases: {', '.join(entry.aliases)}")
+            st.markdown(f"Aliases: {plain(', '.join(entry.aliases))}")
         st.markdown(card)
-        st.table(pd.DataFrame(entry.tags.items(), columns=["tag", "value"]), hide_index=True, width="content")
+        tags = pd.DataFrame(entry.tags.items(), columns=["tag", "value"]).map(plain)
+        st.table(tags, hide_index=True, width="content")
 
 
 def _downloads(study: Study, prediction: StudyPrediction, appearance: Appearance) -> None:
     stem = f"version-{prediction.served.version}"
-    st.caption(f"Of A: {prediction.served.title()}. Research use only, not a medical device.")
+    st.caption(f"Of A: {plain(prediction.served.title())}. Research use only, not a medical device.")
 
     # Files are made on download, with the appearance that the user has chosen since.
     def overlays() -> bytes:

@@ -11,6 +11,7 @@ import streamlit as st
 from metseg.dataset.archives import is_archive
 from metseg.errors import MetsegError
 from metseg.imaging.dicom.mr_sequences import CHANNELS
+from metseg.serving.viewer.components import plain
 from metseg.serving.viewer.model_versions import ServedVersion, pair_to_show
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.samples import Samples, folder_samples, phantom_samples
@@ -68,7 +69,7 @@ def _pick(wanted: tuple[str, ...], labels: tuple[str, ...], root: Path | None) -
     try:
         titles = list(_samples(root, wanted, labels))
     except MetsegError as error:
-        st.error(f"The samples cannot be read: {error}")
+        st.error(f"The samples cannot be read: {plain(error)}")
         root, titles = None, list(phantom_samples(labels))
     title = st.selectbox("Sample", titles, index=None, placeholder="Pick a study", key="sample")
     if title is not None and st.session_state.get("opened-sample") != (title, labels):
@@ -82,7 +83,7 @@ def _drop(wanted: Sequence[str], labels: Sequence[str]) -> None:
     # The widget's limit is the server's `maxUploadSize`.
     files = st.file_uploader("Files of one study", accept_multiple_files=True, key=f"{_ROUND}-{number}", help=_HELP)
     if not files:
-        st.caption(f"The model takes {', '.join(wanted)}.")
+        st.caption(f"The model takes {plain(', '.join(wanted))}.")
         return
     uploads = [Upload(file.name, file.getvalue()) for file in files]
     roles = _chosen_roles(uploads, wanted)
@@ -118,7 +119,7 @@ def _errors_shown() -> Iterator[None]:
     try:
         yield
     except MetsegError as error:
-        st.error(str(error))
+        st.error(plain(error))
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)

@@ -10,7 +10,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from metseg.serving.viewer import components
-from metseg.serving.viewer.components import Viewport
+from metseg.serving.viewer.components import Viewport, plain
 from metseg.serving.viewer.mask_comparison import also_marked
 from metseg.serving.viewer.panels import session
 from metseg.serving.viewer.predictions import StudyPrediction
@@ -105,7 +105,12 @@ def _controls(scene: Scene) -> tuple[str, str, Plane, Appearance]:
                 plane = PLANES[name]
         preferred = "t1c" if "t1c" in study.channels else study.channels[-1]
         channel = st.segmented_control(
-            "Channel", study.channels, default=preferred, required=True, key=f"channel-{study.digest[:12]}"
+            "Channel",
+            study.channels,
+            default=preferred,
+            required=True,
+            format_func=plain,
+            key=f"channel-{study.digest[:12]}",
         )
         over = [CONTOUR, FILL, HEAT] if A in scene.predictions else []
         over += [TRUE_MASK] if study.truth is not None else []

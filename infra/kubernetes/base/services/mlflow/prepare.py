@@ -7,6 +7,8 @@ Reads the server's own variables:
     MLFLOW_AUTH_CONFIG_PATH       names the database of logins, which is migrated too
     MLFLOW_AUTH_ADMIN_USERNAME, MLFLOW_AUTH_ADMIN_PASSWORD
                                   MLflow reads them once, for a new database: here the password is set to the variable's
+    METSEG_VIEWER_MLFLOW_USERNAME, METSEG_VIEWER_MLFLOW_PASSWORD
+                                  login of the viewer, which may read what is not closed; empty: none is made
     METSEG_BUCKET                 bucket to make if it does not exist yet; empty: none
     METSEG_PREPARE_SECONDS        how long to wait for database and bucket (300)
 """
@@ -17,6 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 PAUSE_SECONDS = 2.0
 
@@ -57,7 +60,7 @@ def migrate(uri: str) -> None:
 
 
 def set_login() -> None:
-    """Make or migrate the tables of logins and set the administrator's password."""
+    """Make or migrate the tables of logins and set the passwords of administrator and viewer."""
     from mlflow.server.auth.config import read_auth_config
     from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
@@ -67,8 +70,19 @@ def set_login() -> None:
     name, password = config.admin_username, config.admin_password
     if not name or not password:
         sys.exit("MLFLOW_AUTH_ADMIN_USERNAME or MLFLOW_AUTH_ADMIN_PASSWORD is empty: make the secrets first")
+    viewer = os.environ.get("METSEG_VIEWER_MLFLOW_USERNAME", "")
+    viewers = os.environ.get("METSEG_VIEWER_MLFLOW_PASSWORD", "")
+    if viewer == name:
+        sys.exit(f"METSEG_VIEWER_MLFLOW_USERNAME is {name}, the administrator: give the viewer another user")
+    _keep_user(store, name, password, is_admin=True)
+    if viewer and viewers:
+        _keep_user(store, viewer, viewers, is_admin=False)
+
+
+def _keep_user(store: Any, name: str, password: str, is_admin: bool) -> None:
+    """Make a user, or set its password if it has another."""
     if not store.has_user(name):
-        store.create_user(name, password, is_admin=True)
+        store.create_user(name, password, is_admin=is_admin)
         print(f"login: {name} created")
     elif not store.authenticate_user(name, password):
         store.update_user(name, password=password)
