@@ -334,59 +334,6 @@ def test_the_channel_of_a_copy_is_that_of_its_source(
     assert channel_of(acquisition_of(copy)) == channel
 
 
-RULES = [
-    ("EchoTime", "8.5", "8.5"),
-    ("EchoTime", "19370212", ""),
-    ("SpacingBetweenSlices", "19370212", None),
-    ("ScanOptions", ["FS", "DOE"], ["FS", ""]),
-    ("SegmentationFractionalType", "DOE", None),
-    ("SeriesNumber", "501", "501"),
-    ("SeriesNumber", "99120834", "1"),
-    ("MagneticFieldStrength", "1.5", "1.5"),
-    ("ImageType", ["ORIGINAL", "PRIMARY", "DOE", "ADC"], ["ORIGINAL", "PRIMARY", "OTHER", "ADC"]),
-    ("ScanningSequence", ["GR", "IR"], ["GR", "IR"]),
-    ("Manufacturer", "GE MEDICAL SYSTEMS", "GE MEDICAL SYSTEMS"),
-    ("Manufacturer", "Philips Medical Systems of Dr Doe", "PHILIPS"),
-    ("Manufacturer", "Dr George", "OTHER"),
-    ("Manufacturer", "", ""),
-    ("ContrastBolusAgent", "7 ml for Doe", "CONTRAST"),
-    ("ContrastBolusAgent", "none", "NONE"),
-    ("StackID", "12", "12"),
-    ("StackID", "Doe", "1"),
-    ("SourceImageSequence", [], []),
-    ("PatientSex", "F", None),
-    ("StudyDate", "20200101", None),
-]
-
-
-@pytest.mark.parametrize(("keyword", "value", "expected"), RULES, ids=str)
-def test_an_attribute_keeps_what_its_rule_knows(keyword: str, value: object, expected: object) -> None:
-    header = Dataset()
-    setattr(header, keyword, value)
-    kept = KeepList(KEPT, str).copy(header).get(keyword)
-    assert (kept if isinstance(expected, list) or kept is None else str(kept)) == expected
-
-
-CODES = [
-    (("SCT", "12738006", "brain of Doe"), ("SCT", "12738006")),
-    (("SRT", "T-A0100", "brain of Doe"), ("SCT", "12738006")),
-    (("99LOCAL", "12738006", "brain of Doe"), None),
-    (("SCT", "4711", "Doe"), None),
-]
-
-
-@pytest.mark.parametrize(("given_code", "expected"), CODES, ids=str)
-def test_codes_have_the_dictionarys_meaning_or_go(
-    given_code: tuple[str, str, str], expected: tuple[str, str] | None
-) -> None:
-    item, header = Dataset(), Dataset()
-    item.CodingSchemeDesignator, item.CodeValue, item.CodeMeaning = given_code
-    header.AnatomicRegionSequence = [item]
-    kept = KeepList(KEPT, str).copy(header).AnatomicRegionSequence
-    assert [(one.CodingSchemeDesignator, one.CodeValue) for one in kept] == ([expected] if expected else [])
-    assert all("Brain" in one.CodeMeaning and "Doe" not in one.CodeMeaning for one in kept)
-
-
 def test_a_value_of_another_representation_is_judged_by_the_standards(tmp_path: Path) -> None:
     (image,) = write_series(tmp_path / "in", Study(), head(0)[0][:1])
     del image.RepetitionTime
